@@ -1,0 +1,12 @@
+//! Addresses: what a switch's subnet is, which of its addresses are held, and the lowest free one.
+//!
+//! Pure. There is no store here: a [`Pool`] is an index over the ports of one switch, kept by
+//! whoever keeps the replica and rebuilt from the rows at any start.
+
+mod pool;
+mod ranges;
+mod subnet;
+
+pub use pool::Pool;
+pub use ranges::RangeSet;
+pub use subnet::{Block, Subnet, SubnetError};

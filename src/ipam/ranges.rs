@@ -1,0 +1,104 @@
+//! A set of addresses as disjoint ranges: a subnet that is full in one piece costs one entry.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Addresses of one family as closed, disjoint, non-adjacent ranges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RangeSet(BTreeMap<u128, u128>);
+
+/// An address as a number, for arithmetic within its family.
+pub(super) fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
+    }
+}
+
+impl RangeSet {
+    /// Adds an address.
+    pub fn insert(&mut self, address: IpAddr) {
+        let at = number(address);
+        self.insert_range(at, at);
+    }
+
+    /// Adds `first..=last`.
+    pub(super) fn insert_range(&mut self, first: u128, last: u128) {
+        let (mut first, mut last) = (first, last);
+        // Whatever touches the new range becomes part of it.
+        while let Some((&start, &end)) = self.0.range(..=last.saturating_add(1)).next_back() {
+            if end.saturating_add(1) < first {
+                break;
+            }
+            self.0.remove(&start);
+            first = first.min(start);
+            last = last.max(end);
+        }
+        self.0.insert(first, last);
+    }
+
+    /// Takes an address out.
+    pub fn remove(&mut self, address: IpAddr) {
+        let at = number(address);
+        let Some((&start, &end)) = self.0.range(..=at).next_back() else { return };
+        if end < at {
+            return;
+        }
+        self.0.remove(&start);
+        if start < at {
+            self.0.insert(start, at - 1);
+        }
+        if at < end {
+            self.0.insert(at + 1, end);
+        }
+    }
+
+    /// Whether an address is in the set.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.end_of(number(address)).is_some()
+    }
+
+    /// The last address of the range that holds `at`, when one does.
+    pub(super) fn end_of(&self, at: u128) -> Option<u128> {
+        self.0.range(..=at).next_back().map(|(_, &end)| end).filter(|&end| end >= at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::net::Ipv4Addr;
+
+    fn address(at: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, at).into()
+    }
+
+    #[test]
+    fn the_ends_of_the_address_space_do_not_overflow() {
+        let mut set = RangeSet::default();
+        let last: IpAddr = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().expect("an address");
+        set.insert(last);
+        set.insert("::".parse().expect("an address"));
+        assert!(set.contains(last));
+        set.remove(last);
+        assert!(!set.contains(last));
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_plain_set(steps in proptest::collection::vec((any::<bool>(), 0u8..24), 0..120)) {
+            let (mut ranges, mut model) = (RangeSet::default(), BTreeSet::new());
+            for (insert, at) in steps {
+                if insert { ranges.insert(address(at)); model.insert(at); }
+                else { ranges.remove(address(at)); model.remove(&at); }
+                for probe in 0..24 {
+                    prop_assert_eq!(ranges.contains(address(probe)), model.contains(&probe));
+                }
+                let runs = model.iter().filter(|at| !model.contains(&at.wrapping_sub(1))).count();
+                prop_assert_eq!(ranges.0.len(), runs);
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! KubeVirt as this service sees it: the parts of its objects that are read, and the state of every
+//! VM that follows from them.
+//!
+//! Pure. [`objects`] are decoded from the API; [`Cluster`] keeps what a plan needs of them, and
+//! says which VM an event concerns.
+
+mod cluster;
+pub mod objects;
+
+pub use cluster::{Change, Cluster, Kind, Launcher, Namespace, Run, Template, VmObjects, Vm};

@@ -1,0 +1,11 @@
+//! Fixed addresses for KubeVirt VMs on OVN.
+//!
+//! A sidecar of ovn-central: it watches VMs through the Kubernetes API and keeps one logical switch
+//! port per VM NIC in OVN's northbound database, with addresses that never change. ARCHITECTURE.md
+//! has the picture; the modules below are its rooms, the pure ones first.
+
+pub mod ipam;
+pub mod ovn;
+pub mod ovsdb;
+pub mod intent;
+pub mod kubevirt;

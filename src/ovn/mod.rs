@@ -1,0 +1,13 @@
+//! OVN's databases as types: rows, names, addresses, and the northbound replica with its indexes.
+//!
+//! Pure: what is decided from these rows is decided elsewhere, and nothing here is sent.
+
+mod addresses;
+mod names;
+mod northbound;
+mod rows;
+
+pub use addresses::{AddressError, Addresses};
+pub use names::{Owner, VmKey, keys, port_uuid};
+pub use northbound::{Changes, Northbound, PortRef, Wake};
+pub use rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};

@@ -1,0 +1,116 @@
+//! How our rows are named and marked (the contract that everything else relies on).
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::ovsdb::Map;
+
+/// Keys of `external_ids` and `options`.
+pub mod keys {
+    /// `external_ids`: who made the row.
+    pub const VENDOR: &str = "vendor";
+    /// The value of [`VENDOR`] on our rows.
+    pub const OUR_VENDOR: &str = "ovn-kubevirt";
+    /// `external_ids`: which instance of this service the row belongs to.
+    pub const INSTANCE: &str = "ovn-kubevirt.io/instance";
+    /// `external_ids`: `<namespace>/<name>` of the VM.
+    pub const VM: &str = "ovn-kubevirt.io/vm";
+    /// `external_ids`: the VM's UID.
+    pub const VM_UID: &str = "ovn-kubevirt.io/vm-uid";
+    /// `external_ids`: the network's name in the VM.
+    pub const NETWORK: &str = "ovn-kubevirt.io/network";
+    /// `external_ids`: `MAC IP...` reserved for the VM's next start.
+    pub const NEXT_ADDRESSES: &str = "ovn-kubevirt.io/next-addresses";
+    /// `NB_Global:external_ids`: who is in office, with the instance's name appended.
+    pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
+    /// `options`: where the port is bound (ovn-nb(5)).
+    pub const REQUESTED_CHASSIS: &str = "requested-chassis";
+    /// `options`: what opens an additional chassis (ovn-nb(5)).
+    pub const ACTIVATION_STRATEGY: &str = "activation-strategy";
+    /// `options` of a `router` port: its peer.
+    pub const ROUTER_PORT: &str = "router-port";
+    /// `options` of a `virtual` port: its address.
+    pub const VIRTUAL_IP: &str = "virtual-ip";
+}
+
+/// A VM by its namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VmKey {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl VmKey {
+    /// A key from its parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The port's name on the pod network: `<vm>.<namespace>`, as Kube-OVN has it.
+    pub fn port_name(&self) -> String {
+        format!("{}.{}", self.name, self.namespace)
+    }
+}
+
+impl fmt::Display for VmKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Which NIC of which VM a row of ours belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The VM.
+    pub vm: VmKey,
+    /// The network's name in the VM.
+    pub network: String,
+}
+
+impl Owner {
+    /// Reads the marks of a row; `None` when it is not this instance's.
+    pub fn of(external_ids: &Map, instance: &str) -> Option<Self> {
+        if external_ids.get(keys::VENDOR) != Some(keys::OUR_VENDOR) || external_ids.get(keys::INSTANCE) != Some(instance)
+        {
+            return None;
+        }
+        let (namespace, name) = external_ids.get(keys::VM)?.split_once('/')?;
+        let network = external_ids.get(keys::NETWORK)?;
+        Some(Self { vm: VmKey::new(namespace, name), network: network.to_owned() })
+    }
+}
+
+/// The UUID of a row of ours, the same at every try: an insert that is repeated collides with the
+/// first instead of making a second row.
+pub fn port_uuid(instance: &str, port_name: &str) -> Uuid {
+    /// A UUIDv4 made once for this purpose.
+    const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_9a52_43c7_4e0b_9b1e_5a0c_d2f8_7314);
+    Uuid::new_v5(&NAMESPACE, format!("Logical_Switch_Port/{instance}/{port_name}").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rows_with_our_vendor_and_instance_are_ours() {
+        let ours = [
+            (keys::VENDOR, keys::OUR_VENDOR),
+            (keys::INSTANCE, "default"),
+            (keys::VM, "ns/vm"),
+            (keys::NETWORK, "default"),
+        ];
+        let row: Map = ours.into_iter().collect();
+        let owner = Owner { vm: VmKey::new("ns", "vm"), network: "default".into() };
+        assert_eq!(Owner::of(&row, "default"), Some(owner));
+        assert_eq!(Owner::of(&row, "other"), None);
+        for (key, _) in ours {
+            let mut lacking = row.clone();
+            lacking.remove(key);
+            assert_eq!(Owner::of(&lacking, "default"), None, "without {key}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The tables of the northbound database that we read, with the columns that we use (ovn-nb(5)).
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use crate::ovsdb::{Map, Set};
+use crate::ovsdb_row;
+
+ovsdb_row! {
+    /// The one row of the database's own settings.
+    pub struct NbGlobal = "NB_Global" {
+        /// Where the epoch stands.
+        external_ids: Map = "external_ids",
+    }
+}
+
+ovsdb_row! {
+    /// A logical switch.
+    pub struct LogicalSwitch = "Logical_Switch" {
+        /// Not unique.
+        name: String = "name",
+        /// References to its ports.
+        ports: HashSet<Uuid> = "ports",
+        /// `subnet`, `exclude_ips`, `ipv6_prefix`.
+        other_config: Map = "other_config",
+    }
+}
+
+ovsdb_row! {
+    /// A logical switch port (LSP).
+    pub struct LogicalSwitchPort = "Logical_Switch_Port" {
+        /// Unique.
+        name: String = "name",
+        /// `""` for VMs and containers, `router`, `virtual`, `localnet`, ...
+        kind: String = "type",
+        /// `MAC IP...`, `dynamic`, `unknown`, `router`.
+        addresses: Set<String> = "addresses",
+        /// What northd gave to a `dynamic` port.
+        dynamic_addresses: Option<String> = "dynamic_addresses",
+        /// `MAC IP...`
+        port_security: Set<String> = "port_security",
+        /// `requested-chassis`, `router-port`, `virtual-ip`, ...
+        options: Map = "options",
+        /// Whose it is.
+        external_ids: Map = "external_ids",
+    }
+}
+
+ovsdb_row! {
+    /// A logical router port (LRP).
+    pub struct LogicalRouterPort = "Logical_Router_Port" {
+        /// Unique.
+        name: String = "name",
+        /// Its MAC.
+        mac: String = "mac",
+        /// `address/length`
+        networks: Set<String> = "networks",
+    }
+}

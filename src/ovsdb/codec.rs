@@ -1,0 +1,170 @@
+//! Finds where one JSON-RPC message ends and the next begins.
+//!
+//! OVSDB sends JSON objects back to back over a bare stream (RFC 7047 section 4): no length, no
+//! separator that could be relied on. The [`Splitter`] looks at each byte once, however the stream
+//! was cut into reads, and hands out each message as one contiguous [`Bytes`]. Whether the message
+//! is good JSON is the parser's business: here only brackets and strings matter.
+
+use bytes::{Bytes, BytesMut};
+
+/// No message of a healthy server comes near this: 100k ports are about 53 MB.
+const LONGEST_MESSAGE: usize = 1 << 30;
+
+/// What came is not a stream of JSON objects.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Something other than an object stands between two messages.
+    #[error("the server sent the byte {byte:#04x} where a JSON object should begin: is this an OVSDB server?")]
+    NotAnObject {
+        /// The first byte that does not fit.
+        byte: u8,
+    },
+    /// A message that does not end.
+    #[error("the server sent a message of more than {LONGEST_MESSAGE} bytes")]
+    TooLong,
+}
+
+/// Cuts a byte stream into JSON objects, keeping its place between reads.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    buffer: BytesMut,
+    /// How much of `buffer` has been looked at.
+    scanned: usize,
+    /// Open brackets and braces; 0 between messages.
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Splitter {
+    /// Where the next read appends what it got.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// The next whole message, or `None` when more bytes are needed.
+    pub fn next_message(&mut self) -> Result<Option<Bytes>, CodecError> {
+        if self.depth == 0 && !self.skip_to_object()? {
+            return Ok(None);
+        }
+        while self.scanned < self.buffer.len() {
+            let byte = self.buffer[self.scanned];
+            self.scanned += 1;
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => {
+                    self.depth -= 1;
+                    if self.depth == 0 {
+                        let message = self.buffer.split_to(self.scanned).freeze();
+                        self.scanned = 0;
+                        return Ok(Some(message));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if self.buffer.len() > LONGEST_MESSAGE { Err(CodecError::TooLong) } else { Ok(None) }
+    }
+
+    /// Drops white space between messages; whether an object begins at the buffer's start.
+    fn skip_to_object(&mut self) -> Result<bool, CodecError> {
+        let blank = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let _ = self.buffer.split_to(blank);
+        match self.buffer.first() {
+            None => Ok(false),
+            Some(b'{') => Ok(true),
+            Some(&byte) => Err(CodecError::NotAnObject { byte }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MESSAGES: [&str; 5] = [
+        r#"{"id":0,"method":"echo","params":[]}"#,
+        r#"{"a":"}{][\"\\","b":[[],{"c":"\\\\"}]}"#,
+        r#"{}"#,
+        r#"{"text":"päüx → \u007d \" { "}"#,
+        r#"{"id":null,"method":"update3","params":["m","00",{"T":{"u":{"insert":{"n":"a\\"}}}}]}"#,
+    ];
+
+    fn split(chunks: &[&[u8]]) -> Vec<String> {
+        let mut splitter = Splitter::default();
+        let mut found = Vec::new();
+        for chunk in chunks {
+            splitter.buffer().extend_from_slice(chunk);
+            while let Some(message) = splitter.next_message().expect("a stream of objects") {
+                found.push(String::from_utf8(message.to_vec()).expect("utf-8"));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_split_point_gives_the_same_messages() {
+        let stream = MESSAGES.join("\n ").into_bytes();
+        for first in 0..=stream.len() {
+            for second in first..=stream.len() {
+                let chunks = [&stream[..first], &stream[first..second], &stream[second..]];
+                assert_eq!(split(&chunks), MESSAGES, "cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn single_bytes_give_the_same_messages() {
+        let stream = MESSAGES.concat().into_bytes();
+        let chunks: Vec<&[u8]> = stream.chunks(1).collect();
+        assert_eq!(split(&chunks), MESSAGES);
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_refused() {
+        for (stream, byte) in [("HTTP/1.1 400", b'H'), ("{} ]", b']'), ("[1]", b'['), ("\"x\"", b'"')] {
+            let mut splitter = Splitter::default();
+            splitter.buffer().extend_from_slice(stream.as_bytes());
+            let error = loop {
+                match splitter.next_message() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("{stream} was taken for good"),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error, CodecError::NotAnObject { byte });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_object_in_any_chunks_comes_out_whole(
+            texts in proptest::collection::vec(".*", 1..6),
+            cuts in proptest::collection::vec(1usize..40, 1..200),
+        ) {
+            let messages: Vec<String> =
+                texts.iter().map(|text| serde_json::json!({"k": [text, {text: 1}]}).to_string()).collect();
+            let stream = messages.concat().into_bytes();
+            let mut chunks = Vec::new();
+            let mut rest = &stream[..];
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break; }
+                let (chunk, more) = rest.split_at((*cut).min(rest.len()));
+                chunks.push(chunk);
+                rest = more;
+            }
+            prop_assert_eq!(split(&chunks), messages);
+        }
+    }
+}

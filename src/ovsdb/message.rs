@@ -1,0 +1,44 @@
+//! The JSON-RPC 1.0 envelope. No `"jsonrpc"` member: ovsdb-server drops who sends one.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A message as it comes; what it carries stays raw until its type is known.
+#[derive(Debug, Deserialize)]
+pub(super) struct Incoming<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) method: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) error: Option<&'a RawValue>,
+}
+
+/// A request.
+pub(super) fn request(id: u64, method: &str, params: &impl Serialize) -> Result<Bytes, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Request<'a, P> {
+        id: u64,
+        method: &'a str,
+        params: &'a P,
+    }
+    serde_json::to_vec(&Request { id, method, params }).map(Bytes::from)
+}
+
+/// The answer to the server's `echo`: what it sent, sent back (RFC 7047 section 4.1.11).
+pub(super) fn echo_reply(id: &RawValue, params: Option<&RawValue>) -> Result<Bytes, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Reply<'a> {
+        id: &'a RawValue,
+        result: Option<&'a RawValue>,
+        error: (),
+    }
+    serde_json::to_vec(&Reply { id, result: params, error: () }).map(Bytes::from)
+}

@@ -1,0 +1,535 @@
+//! Transactions: operations as data, and their results as types (RFC 7047 sections 4.1.3 and 5.2).
+//!
+//! Pure: a plan is made of these, and only the connection sends them.
+
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::column::WireUuid;
+
+/// One value inside a [`Datum`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Atom {
+    /// A string.
+    Text(String),
+    /// A reference to a row.
+    Uuid(Uuid),
+}
+
+impl From<&str> for Atom {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Uuid> for Atom {
+    fn from(uuid: Uuid) -> Self {
+        Self::Uuid(uuid)
+    }
+}
+
+impl Serialize for Atom {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Uuid(uuid) => ("uuid", uuid).serialize(serializer),
+        }
+    }
+}
+
+/// A column's value in an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Datum {
+    /// A scalar.
+    One(Atom),
+    /// A set, an optional value included.
+    Set(Vec<Atom>),
+    /// A map of strings.
+    Map(Vec<(String, String)>),
+}
+
+impl Datum {
+    /// A set of strings.
+    pub fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::Set(texts.into_iter().map(Atom::from).collect())
+    }
+    /// A map of strings.
+    pub fn map<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self::Map(pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+}
+
+impl Serialize for Datum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(atom) => atom.serialize(serializer),
+            Self::Set(atoms) => ("set", atoms).serialize(serializer),
+            Self::Map(pairs) => ("map", pairs).serialize(serializer),
+        }
+    }
+}
+
+/// A column with its value.
+pub type ColumnValue = (&'static str, Datum);
+
+/// How a condition compares (RFC 7047 section 5.1, `<function>`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// `==`
+    Equal,
+    /// `includes`
+    Includes,
+}
+
+/// A clause of `where`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The column.
+    pub column: &'static str,
+    /// How it is compared.
+    pub function: Function,
+    /// What it is compared with.
+    pub value: Datum,
+}
+
+impl Condition {
+    /// `_uuid == row`: the one clause that every server looks up in an index.
+    pub fn row(uuid: Uuid) -> Self {
+        Self { column: "_uuid", function: Function::Equal, value: Datum::One(uuid.into()) }
+    }
+}
+
+impl Serialize for Condition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let function = match self.function {
+            Function::Equal => "==",
+            Function::Includes => "includes",
+        };
+        (self.column, function, &self.value).serialize(serializer)
+    }
+}
+
+/// What a mutation does (RFC 7047 section 5.1, `<mutator>`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutator {
+    /// Adds elements; keys of a map that are there already stay as they are.
+    Insert,
+    /// Takes elements away; for a map a set of keys.
+    Delete,
+}
+
+/// One change of one set or map column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mutation {
+    /// The column.
+    pub column: &'static str,
+    /// What is done.
+    pub mutator: Mutator,
+    /// With what.
+    pub value: Datum,
+}
+
+impl Serialize for Mutation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mutator = match self.mutator {
+            Mutator::Insert => "insert",
+            Mutator::Delete => "delete",
+        };
+        (self.column, mutator, &self.value).serialize(serializer)
+    }
+}
+
+/// What a `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+}
+
+/// One operation. Rows are always named by `_uuid` where they are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// A new row under a UUID that we chose, so that a repeat collides instead of doubling.
+    Insert {
+        /// The table.
+        table: &'static str,
+        /// The row's UUID.
+        uuid: Uuid,
+        /// Columns that are not at their default.
+        row: Vec<ColumnValue>,
+    },
+    /// New values for columns of a row.
+    Update {
+        /// The table.
+        table: &'static str,
+        /// The row.
+        uuid: Uuid,
+        /// The columns.
+        row: Vec<ColumnValue>,
+    },
+    /// Changes inside sets and maps of a row, in this order.
+    Mutate {
+        /// The table.
+        table: &'static str,
+        /// The row.
+        uuid: Uuid,
+        /// The changes.
+        mutations: Vec<Mutation>,
+    },
+    /// A row goes.
+    Delete {
+        /// The table.
+        table: &'static str,
+        /// The row.
+        uuid: Uuid,
+    },
+    /// The transaction fails at once (`timeout: 0`) unless the rows found are, or are not, these.
+    Wait {
+        /// The table.
+        table: &'static str,
+        /// Which rows.
+        conditions: Vec<Condition>,
+        /// The columns compared.
+        columns: Vec<&'static str>,
+        /// Equal or not.
+        until: Until,
+        /// To what.
+        rows: Vec<Vec<ColumnValue>>,
+    },
+    /// Reads rows.
+    Select {
+        /// The table.
+        table: &'static str,
+        /// Which rows.
+        conditions: Vec<Condition>,
+        /// The columns wanted.
+        columns: Vec<&'static str>,
+    },
+}
+
+impl Operation {
+    /// Whether a result of `count: 0` means that the row was not there any more.
+    fn expects_a_row(&self) -> bool {
+        matches!(self, Self::Update { .. } | Self::Mutate { .. } | Self::Delete { .. })
+    }
+}
+
+/// A row object: columns with values.
+struct RowObject<'a>(&'a [ColumnValue]);
+
+impl Serialize for RowObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(column, value)| (column, value)))
+    }
+}
+
+impl Serialize for Operation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::Insert { table, uuid, row } => {
+                map.serialize_entry("op", "insert")?;
+                map.serialize_entry("table", table)?;
+                map.serialize_entry("uuid", uuid)?;
+                map.serialize_entry("row", &RowObject(row))?;
+            }
+            Self::Update { table, uuid, row } => {
+                map.serialize_entry("op", "update")?;
+                map.serialize_entry("table", table)?;
+                map.serialize_entry("where", &[Condition::row(*uuid)])?;
+                map.serialize_entry("row", &RowObject(row))?;
+            }
+            Self::Mutate { table, uuid, mutations } => {
+                map.serialize_entry("op", "mutate")?;
+                map.serialize_entry("table", table)?;
+                map.serialize_entry("where", &[Condition::row(*uuid)])?;
+                map.serialize_entry("mutations", mutations)?;
+            }
+            Self::Delete { table, uuid } => {
+                map.serialize_entry("op", "delete")?;
+                map.serialize_entry("table", table)?;
+                map.serialize_entry("where", &[Condition::row(*uuid)])?;
+            }
+            Self::Wait { table, conditions, columns, until, rows } => {
+                let rows: Vec<RowObject<'_>> = rows.iter().map(|row| RowObject(row)).collect();
+                map.serialize_entry("op", "wait")?;
+                map.serialize_entry("timeout", &0)?;
+                map.serialize_entry("table", table)?;
+                map.serialize_entry("where", conditions)?;
+                map.serialize_entry("columns", columns)?;
+                map.serialize_entry("until", if *until == Until::Equal { "==" } else { "!=" })?;
+                map.serialize_entry("rows", &rows)?;
+            }
+            Self::Select { table, conditions, columns } => {
+                map.serialize_entry("op", "select")?;
+                map.serialize_entry("table", table)?;
+                map.serialize_entry("where", conditions)?;
+                map.serialize_entry("columns", columns)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Operations that commit together or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Transaction {
+    /// A `wait` that goes first; when it fails, the outcome is [`Outcome::Fenced`].
+    pub fence: Option<Operation>,
+    /// The operations.
+    pub operations: Vec<Operation>,
+}
+
+impl Transaction {
+    /// The `params` of `transact`.
+    pub(super) fn params<'a>(&'a self, database: &'a str) -> impl Serialize + 'a {
+        struct Params<'a>(&'a str, &'a Transaction);
+        impl Serialize for Params<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut seq = serializer.serialize_seq(None)?;
+                seq.serialize_element(self.0)?;
+                for operation in self.1.fence.iter().chain(&self.1.operations) {
+                    seq.serialize_element(operation)?;
+                }
+                seq.end()
+            }
+        }
+        Params(database, self)
+    }
+
+    /// Reads the reply's result array.
+    pub(super) fn outcome(&self, result: &RawValue) -> Outcome {
+        let results: Vec<Option<RawResult>> = match serde_json::from_str(result.get()) {
+            Ok(results) => results,
+            Err(error) => return Outcome::Unknown(format!("the server's reply to a transaction is unreadable: {error}")),
+        };
+        let fences = usize::from(self.fence.is_some());
+        let failed = results.iter().position(|result| result.as_ref().is_some_and(|result| result.error.is_some()));
+        if let Some(index) = failed {
+            let RawResult { error, details, .. } = results.into_iter().nth(index).flatten().unwrap_or_default();
+            let kind = RejectionKind::from(error.unwrap_or_default());
+            if index < fences && kind == RejectionKind::TimedOut {
+                return Outcome::Fenced;
+            }
+            // A result after the last operation's is the commit's own (RFC 7047 section 4.1.3).
+            let operation = index.checked_sub(fences).filter(|index| *index < self.operations.len());
+            return Outcome::Rejected(Rejection { operation, kind, details: details.unwrap_or_default() });
+        }
+        let results: Vec<OperationResult> = results.into_iter().skip(fences).map(OperationResult::from).collect();
+        let missed = self
+            .operations
+            .iter()
+            .zip(&results)
+            .enumerate()
+            .filter(|(_, (operation, result))| operation.expects_a_row() && result.count == 0)
+            .map(|(index, _)| index)
+            .collect();
+        Outcome::Committed { results, missed }
+    }
+}
+
+#[derive(Default, serde::Deserialize)]
+struct RawResult {
+    #[serde(default)]
+    count: u64,
+    #[serde(default)]
+    uuid: Option<WireUuid>,
+    #[serde(default)]
+    rows: Option<Box<RawValue>>,
+    #[serde(default)]
+    error: Option<String>,
+    #[serde(default)]
+    details: Option<String>,
+}
+
+/// The result of one operation of a committed transaction.
+#[derive(Debug, Default)]
+pub struct OperationResult {
+    /// Rows that an update, mutate or delete found.
+    pub count: u64,
+    /// The row that an insert made.
+    pub uuid: Option<Uuid>,
+    rows: Option<Box<RawValue>>,
+}
+
+impl From<Option<RawResult>> for OperationResult {
+    fn from(raw: Option<RawResult>) -> Self {
+        let RawResult { count, uuid, rows, error: _, details: _ } = raw.unwrap_or_default();
+        Self { count, uuid: uuid.map(|WireUuid(uuid)| uuid), rows }
+    }
+}
+
+impl OperationResult {
+    /// The rows that a select found.
+    pub fn rows<T: serde::de::DeserializeOwned>(&self) -> Result<Vec<T>, serde_json::Error> {
+        serde_json::from_str(self.rows.as_ref().map_or("[]", |rows| rows.get()))
+    }
+}
+
+/// What became of a transaction. There is no sixth way.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is in the database and, on the session that sent it, in the replica.
+    Committed {
+        /// One result an operation.
+        results: Vec<OperationResult>,
+        /// Operations that found no row: it had gone when they came. An insert that relied on one
+        /// of them (a port on its switch) was collected without a word.
+        missed: Vec<usize>,
+    },
+    /// The server refused it; nothing was changed.
+    Rejected(Rejection),
+    /// The fence did not hold: somebody else is in office. Nothing was changed.
+    Fenced,
+    /// It never left: the connection was gone before.
+    NotSent,
+    /// The connection went, or the caller did, before the reply came: it may have committed, or may
+    /// still. Never to be repeated blindly.
+    Unknown(String),
+}
+
+/// Why a server refused a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}{}{details}", if details.is_empty() { "" } else { ": " })]
+pub struct Rejection {
+    /// The operation at fault, by its place; `None` for an error at commit time.
+    pub operation: Option<usize>,
+    /// The protocol's error.
+    pub kind: RejectionKind,
+    /// The server's own words.
+    pub details: String,
+}
+
+/// The `error` member of a result (RFC 7047 sections 3.1 and 5.2).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RejectionKind {
+    /// A column's constraint or a unique index.
+    #[error("constraint violation")]
+    ConstraintViolation,
+    /// A strong reference would dangle.
+    #[error("referential integrity violation")]
+    ReferentialIntegrity,
+    /// An insert's UUID is taken.
+    #[error("duplicate uuid")]
+    DuplicateUuid,
+    /// A `wait` did not hold.
+    #[error("timed out")]
+    TimedOut,
+    /// The role may not do this (ovsdb-server(7), RBAC).
+    #[error("permission error")]
+    Permission,
+    /// Any other.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for RejectionKind {
+    fn from(error: String) -> Self {
+        match error.as_str() {
+            "constraint violation" => Self::ConstraintViolation,
+            "referential integrity violation" => Self::ReferentialIntegrity,
+            "duplicate uuid" => Self::DuplicateUuid,
+            "timed out" => Self::TimedOut,
+            "permission error" => Self::Permission,
+            _ => Self::Other(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(fence: bool, operations: Vec<Operation>, reply: &str) -> Outcome {
+        let fence = fence.then(|| Operation::Wait {
+            table: "NB_Global",
+            conditions: vec![],
+            columns: vec!["_uuid"],
+            until: Until::NotEqual,
+            rows: vec![],
+        });
+        let raw: Box<RawValue> = serde_json::from_str(reply).expect(reply);
+        Transaction { fence, operations }.outcome(&raw)
+    }
+
+    fn delete() -> Operation {
+        Operation::Delete { table: "Logical_Switch_Port", uuid: Uuid::nil() }
+    }
+
+    #[test]
+    fn operations_are_written_as_the_rfc_has_them() {
+        let uuid = Uuid::from_u128(7);
+        let operations = [
+            Operation::Insert { table: "T", uuid, row: vec![("name", Datum::One("a".into()))] },
+            Operation::Mutate {
+                table: "T",
+                uuid,
+                mutations: vec![
+                    Mutation { column: "m", mutator: Mutator::Delete, value: Datum::texts(["k"]) },
+                    Mutation { column: "m", mutator: Mutator::Insert, value: Datum::map([("k", "v")]) },
+                ],
+            },
+            Operation::Wait {
+                table: "T",
+                conditions: vec![Condition {
+                    column: "m",
+                    function: Function::Includes,
+                    value: Datum::map([("k", "v")]),
+                }],
+                columns: vec!["_uuid"],
+                until: Until::NotEqual,
+                rows: vec![],
+            },
+        ];
+        let id = "00000000-0000-0000-0000-000000000007";
+        let expected = [
+            format!(r#"{{"op":"insert","table":"T","uuid":"{id}","row":{{"name":"a"}}}}"#),
+            format!(
+                r#"{{"op":"mutate","table":"T","where":[["_uuid","==",["uuid","{id}"]]],"mutations":[["m","delete",["set",["k"]]],["m","insert",["map",[["k","v"]]]]]}}"#
+            ),
+            r#"{"op":"wait","timeout":0,"table":"T","where":[["m","includes",["map",[["k","v"]]]]],"columns":["_uuid"],"until":"!=","rows":[]}"#
+                .to_owned(),
+        ];
+        for (operation, expected) in operations.iter().zip(expected) {
+            assert_eq!(serde_json::to_string(operation).expect("json"), expected);
+        }
+    }
+
+    #[test]
+    fn an_error_names_its_operation() {
+        let reply = r#"[{},{"count":1},{"error":"constraint violation","details":"no"},null]"#;
+        match outcome(true, vec![delete(), delete(), delete()], reply) {
+            Outcome::Rejected(Rejection { operation, kind, details }) => {
+                assert_eq!((operation, kind), (Some(1), RejectionKind::ConstraintViolation));
+                assert_eq!(details, "no");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_error_after_the_last_result_is_the_commits() {
+        let reply = r#"[{"count":1},{"error":"referential integrity violation"}]"#;
+        match outcome(false, vec![delete()], reply) {
+            Outcome::Rejected(Rejection { operation: None, kind: RejectionKind::ReferentialIntegrity, .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_fence_that_does_not_hold_is_no_rejection() {
+        assert!(matches!(outcome(true, vec![delete()], r#"[{"error":"timed out"},null]"#), Outcome::Fenced));
+        assert!(matches!(outcome(false, vec![delete()], r#"[{"error":"timed out"}]"#), Outcome::Rejected(_)));
+    }
+
+    #[test]
+    fn a_row_that_had_gone_is_told() {
+        match outcome(true, vec![delete(), delete()], r#"[{},{"count":1},{"count":0}]"#) {
+            Outcome::Committed { missed, .. } => assert_eq!(missed, [1]),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The server's schema, held against the columns that we need (RFC 7047 section 3.2).
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::column::{Atomic, Kind};
+use super::row::TableSpec;
+
+/// A database's schema, as far as a client must know it.
+#[derive(Debug, Deserialize)]
+pub struct Schema {
+    /// The database's name.
+    pub name: String,
+    /// Its version, `x.y.z`.
+    pub version: String,
+    tables: HashMap<String, TableSchema>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TableSchema {
+    columns: HashMap<String, ColumnSchema>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ColumnSchema {
+    #[serde(rename = "type")]
+    kind: TypeSchema,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum TypeSchema {
+    Atomic(String),
+    Full {
+        key: BaseType,
+        value: Option<BaseType>,
+        #[serde(default = "one")]
+        min: u64,
+        max: Option<Max>,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum BaseType {
+    Atomic(String),
+    Full {
+        #[serde(rename = "type")]
+        atomic: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Max {
+    Number(u64),
+    Unlimited(Unlimited),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Unlimited {
+    Unlimited,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// What the server's schema lacks. Names everything at once: an operator should upgrade once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {database} schema {version} of the server does not fit: {}; this service needs OVN 22.03 or newer: upgrade ovn-central and convert the database",
+    problems.join(", ")
+)]
+pub struct SchemaError {
+    /// The database.
+    pub database: String,
+    /// The server's schema version.
+    pub version: String,
+    /// A table or column each.
+    pub problems: Vec<String>,
+}
+
+impl BaseType {
+    fn atomic(&self) -> Option<Atomic> {
+        let (Self::Atomic(name) | Self::Full { atomic: name }) = self;
+        atomic(name)
+    }
+}
+
+fn atomic(name: &str) -> Option<Atomic> {
+    match name {
+        "string" => Some(Atomic::String),
+        "integer" => Some(Atomic::Integer),
+        "boolean" => Some(Atomic::Boolean),
+        "uuid" => Some(Atomic::Uuid),
+        _ => None,
+    }
+}
+
+impl TypeSchema {
+    /// The type in our terms; `None` for one that no column of ours has.
+    fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Atomic(name) => atomic(name).map(Kind::One),
+            Self::Full { key, value: Some(value), .. } => Some(Kind::Map(key.atomic()?, value.atomic()?)),
+            Self::Full { key, value: None, min, max } => {
+                let key = key.atomic()?;
+                match (min, max) {
+                    (1, None | Some(Max::Number(1))) => Some(Kind::One(key)),
+                    (0, None | Some(Max::Number(1))) => Some(Kind::Optional(key)),
+                    (_, Some(Max::Number(_) | Max::Unlimited(Unlimited::Unlimited)) | None) => Some(Kind::Set(key)),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(atomic) => write!(formatter, "one {atomic:?}"),
+            Self::Optional(atomic) => write!(formatter, "an optional {atomic:?}"),
+            Self::Set(atomic) => write!(formatter, "a set of {atomic:?}"),
+            Self::Map(key, value) => write!(formatter, "a map of {key:?} to {value:?}"),
+        }
+    }
+}
+
+impl Schema {
+    /// Whether every table and column is there, with the type that we decode.
+    pub fn check(&self, needed: &[TableSpec]) -> Result<(), SchemaError> {
+        let mut problems = Vec::new();
+        for TableSpec { name: table, columns } in needed {
+            let Some(present) = self.tables.get(*table) else {
+                problems.push(format!("table {table} is missing"));
+                continue;
+            };
+            for column in *columns {
+                match present.columns.get(column.name).map(|column| column.kind.kind()) {
+                    None => problems.push(format!("column {table}.{} is missing", column.name)),
+                    Some(Some(kind)) if kind == column.kind => {}
+                    Some(Some(kind)) => {
+                        problems.push(format!("column {table}.{} is {kind}, not {}", column.name, column.kind));
+                    }
+                    Some(None) => problems.push(format!("column {table}.{} is not {}", column.name, column.kind)),
+                }
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(SchemaError { database: self.name.clone(), version: self.version.clone(), problems })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ovsdb::row::ColumnSpec;
+
+    const SCHEMA: &str = r#"{"name":"DB","version":"1.2.3","tables":{"T":{"columns":{
+        "s":{"type":"string"},
+        "o":{"type":{"key":{"type":"boolean"},"min":0,"max":1}},
+        "r":{"type":{"key":{"type":"uuid","refTable":"T"},"min":0,"max":"unlimited"}},
+        "m":{"type":{"key":"string","value":"string","min":0,"max":"unlimited"}}}}}}"#;
+
+    fn check(table: &'static str, name: &'static str, kind: Kind) -> Result<(), Vec<String>> {
+        let schema: Schema = serde_json::from_str(SCHEMA).expect("a schema");
+        let columns: &'static [ColumnSpec] = Box::leak(Box::new([ColumnSpec { name, kind }]));
+        schema.check(&[TableSpec { name: table, columns }]).map_err(|error| error.problems)
+    }
+
+    #[test]
+    fn columns_of_the_right_type_pass() {
+        assert_eq!(check("T", "s", Kind::One(Atomic::String)), Ok(()));
+        assert_eq!(check("T", "o", Kind::Optional(Atomic::Boolean)), Ok(()));
+        assert_eq!(check("T", "r", Kind::Set(Atomic::Uuid)), Ok(()));
+        assert_eq!(check("T", "m", Kind::Map(Atomic::String, Atomic::String)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_missing_or_other_is_named() {
+        let problem = |table, column, kind| check(table, column, kind).expect_err("a problem").remove(0);
+        assert_eq!(problem("U", "s", Kind::One(Atomic::String)), "table U is missing");
+        assert_eq!(problem("T", "x", Kind::One(Atomic::String)), "column T.x is missing");
+        assert_eq!(problem("T", "o", Kind::One(Atomic::Boolean)), "column T.o is an optional Boolean, not one Boolean");
+    }
+}
