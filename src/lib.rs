@@ -9,3 +9,4 @@ pub mod ovn;
 pub mod ovsdb;
 pub mod intent;
 pub mod kubevirt;
+pub mod plan;

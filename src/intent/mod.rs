@@ -55,9 +55,11 @@ pub struct Nic {
     pub now: Result<Wish, InvalidWish>,
     /// What holds from the next start on, where that is known and may differ.
     pub next: Option<Result<Wish, InvalidWish>>,
+    /// The switch that the template names for the next start, while something else is in force.
+    pub next_switch: Option<String>,
     /// An old launcher may still run: what the port holds stays, and `now` waits.
     pub held_by_old_launcher: bool,
-    /// A guest runs, or may: its port does not change switches.
+    /// A launcher is live: the port does not change switches under it.
     pub running: bool,
     /// Annotations that nobody here serves.
     pub unserved: Vec<String>,
@@ -77,8 +79,8 @@ impl Intent {
     /// Works out what a VM should have. There is something of it: a VM, a VMI or a launcher pod.
     pub fn of(vm: &VmKey, objects: &VmObjects, namespace: &Namespace, settings: &Settings) -> Self {
         let run_uid = objects.run.as_ref().map(|run| run.uid.as_str());
-        let mut live = objects.launchers.values().filter(|launcher| launcher.live);
-        let old_launcher = live.any(|launcher| Some(launcher.run_uid.as_str()) != run_uid);
+        let live = || objects.launchers.values().filter(|launcher| launcher.live);
+        let old_launcher = live().any(|launcher| Some(launcher.run_uid.as_str()) != run_uid);
         let of_run = objects.run.as_ref().map(|run| run.template.as_ref());
         let of_vm = objects.vm.as_ref().map(|vm| vm.template.as_ref());
         let uid = objects.vm.as_ref().map(|vm| &vm.uid).or(objects.run.as_ref().map(|run| &run.uid)).cloned();
@@ -96,7 +98,7 @@ impl Intent {
             Some(Ok(template)) => Some(template),
             None => None,
         };
-        let source = Source { namespace, settings, old_launcher, running: objects.run.is_some() || old_launcher };
+        let source = Source { namespace, settings, old_launcher, running: live().next().is_some() };
         intent.nics.extend(source.pod_nic(now, next));
         intent.untouched = Some(next.and_then(|next| pod_network(&next.spec)).into_iter().collect());
         intent
@@ -122,6 +124,7 @@ impl Source<'_> {
         Some(Nic {
             now: Wish::of(now, &network),
             next: wished_next.map(|next| Wish::of(next, &network)),
+            next_switch: wished_next.and_then(|next| wish::switch(next, &network)),
             switch: own.or_else(defaults),
             held_by_old_launcher: self.old_launcher,
             running: self.running,

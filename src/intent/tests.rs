@@ -61,7 +61,7 @@ fn the_vmi_decides_what_is_in_force_and_the_template_what_comes_next() {
     assert_eq!(nic.now, Ok(Wish::default()));
     let next = Wish { ipv4: Some([10, 16, 0, 15].into()), ..Default::default() };
     assert_eq!(nic.next, Some(Ok(next)));
-    assert!(nic.running && !nic.held_by_old_launcher);
+    assert!(!nic.running && !nic.held_by_old_launcher);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod names;
 mod northbound;
 mod rows;
 
+pub(crate) use addresses::mac_text;
 pub use addresses::{AddressError, Addresses};
 pub use names::{Owner, VmKey, keys, port_uuid};
 pub use northbound::{Changes, Northbound, PortRef, Wake};

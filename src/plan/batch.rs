@@ -1,0 +1,135 @@
+//! Which VMs go into the next transaction.
+//!
+//! Whatever became dirty while one was in flight goes into the next, in the order it came. A
+//! transaction that the server refused is taken apart: the VM whose operation failed is named by the
+//! server, and the others go again without it; where the server names none, the halves go one after
+//! the other, until the VM at fault stands alone.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::Hash;
+
+/// Dirty keys, each once, first come first served.
+#[derive(Debug)]
+pub struct Queue<K> {
+    waiting: VecDeque<K>,
+    present: HashSet<K>,
+    /// Parts of a refused transaction, each to be tried by itself.
+    parts: VecDeque<Vec<K>>,
+}
+
+impl<K> Default for Queue<K> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), present: HashSet::new(), parts: VecDeque::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Queue<K> {
+    /// Marks a key dirty.
+    pub fn push(&mut self, key: K) {
+        if self.present.insert(key.clone()) {
+            self.waiting.push_back(key);
+        }
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.parts.is_empty()
+    }
+
+    /// How many keys wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.parts.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether the next keys are a part of a refused transaction, and go alone: they are all of
+    /// `count` calls of [`Queue::pop`].
+    pub fn begin(&mut self) -> Option<usize> {
+        let part = self.parts.pop_front()?;
+        let count = part.len();
+        for key in part.into_iter().rev() {
+            // A key that became dirty meanwhile is done once, here.
+            if !self.present.insert(key.clone()) {
+                self.waiting.retain(|waiting| *waiting != key);
+            }
+            self.waiting.push_front(key);
+        }
+        Some(count)
+    }
+
+    /// The next key.
+    pub fn pop(&mut self) -> Option<K> {
+        let key = self.waiting.pop_front()?;
+        self.present.remove(&key);
+        Some(key)
+    }
+
+    /// A transaction of these keys was refused because of `culprit`, where the server said so. The
+    /// key that is now known to be at fault, if one is, is left to the caller; the others are tried
+    /// again.
+    pub fn refused(&mut self, mut keys: Vec<K>, culprit: Option<&K>) -> Option<K> {
+        if let Some(at) = culprit.and_then(|culprit| keys.iter().position(|key| key == culprit)) {
+            let culprit = keys.remove(at);
+            if !keys.is_empty() {
+                self.parts.push_front(keys);
+            }
+            return Some(culprit);
+        }
+        if keys.len() <= 1 {
+            return keys.pop();
+        }
+        let second = keys.split_off(keys.len() / 2);
+        self.parts.push_front(second);
+        self.parts.push_front(keys);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn take(queue: &mut Queue<u32>, most: usize) -> Vec<u32> {
+        let most = queue.begin().unwrap_or(most);
+        std::iter::from_fn(|| queue.pop()).take(most).collect()
+    }
+
+    #[test]
+    fn a_key_waits_once() {
+        let mut queue = Queue::default();
+        for key in [1, 2, 1, 3, 2] {
+            queue.push(key);
+        }
+        assert_eq!(queue.len(), 3);
+        assert_eq!(take(&mut queue, 2), [1, 2]);
+        queue.push(1);
+        assert_eq!(take(&mut queue, 9), [3, 1]);
+        assert!(queue.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_bad_keys_fail(
+            count in 1u32..300, bad in proptest::collection::btree_set(0u32..300, 0..6), named in any::<bool>(),
+        ) {
+            let mut queue = Queue::default();
+            (0..count).for_each(|key| queue.push(key));
+            let (mut done, mut failed, mut transactions) = (BTreeSet::new(), BTreeSet::new(), 0);
+            while !queue.is_empty() {
+                let keys = take(&mut queue, 100);
+                transactions += 1;
+                match keys.iter().find(|key| bad.contains(key)).copied() {
+                    Some(culprit) => failed.extend(queue.refused(keys, named.then_some(&culprit))),
+                    None => done.extend(keys),
+                }
+            }
+            let expected: BTreeSet<u32> = bad.iter().copied().filter(|key| *key < count).collect();
+            prop_assert_eq!(&failed, &expected);
+            prop_assert_eq!(done.len() + failed.len(), count as usize);
+            // Each bad key costs one more transaction when it is named, and two a halving otherwise.
+            let each = if named { 1 } else { 16 };
+            prop_assert!(transactions <= 3 + each * expected.len(), "{} transactions", transactions);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! One port's change, and the operations that make it.
+
+use uuid::Uuid;
+
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort};
+use crate::ovsdb::{Datum, Map, Mutation, Mutator, Operation, Row};
+
+/// A port row on a switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The switch that refers to it.
+    pub switch: Uuid,
+    /// The row.
+    pub row: LogicalSwitchPort,
+}
+
+/// What becomes of one port: made, changed, or taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortChange {
+    /// The row.
+    pub uuid: Uuid,
+    /// As the replica has it.
+    pub before: Option<Placed>,
+    /// As it should be.
+    pub after: Option<Placed>,
+}
+
+const PORT: &str = LogicalSwitchPort::TABLE.name;
+const SWITCH: &str = LogicalSwitch::TABLE.name;
+
+impl PortChange {
+    /// Whether anything changes.
+    pub fn is_empty(&self) -> bool {
+        self.before == self.after
+    }
+
+    /// The operations. Maps are written by key: what others put there stays, also when they put it
+    /// there after our replica was read.
+    pub fn operations(&self) -> Vec<Operation> {
+        match (&self.before, &self.after) {
+            (None, None) => Vec::new(),
+            (None, Some(after)) => vec![self.insert(&after.row), self.refer(after.switch, Mutator::Insert)],
+            (Some(before), None) => vec![
+                self.refer(before.switch, Mutator::Delete),
+                Operation::Delete { table: PORT, uuid: self.uuid },
+            ],
+            (Some(before), Some(after)) => {
+                let mut operations = self.update(&before.row, &after.row);
+                if before.switch != after.switch {
+                    operations.push(self.refer(before.switch, Mutator::Delete));
+                    operations.push(self.refer(after.switch, Mutator::Insert));
+                }
+                operations
+            }
+        }
+    }
+
+    /// A port is a non-root row: without its switch's reference it would be collected in silence.
+    fn refer(&self, switch: Uuid, mutator: Mutator) -> Operation {
+        let value = Datum::Set(vec![self.uuid.into()]);
+        Operation::Mutate { table: SWITCH, uuid: switch, mutations: vec![Mutation { column: "ports", mutator, value }] }
+    }
+
+    fn insert(&self, row: &LogicalSwitchPort) -> Operation {
+        // A new row of ours has no other columns; were one added to the type, this must name it.
+        let LogicalSwitchPort { name, kind: _, addresses, dynamic_addresses: _, port_security, options, external_ids } =
+            row;
+        let row = vec![
+            ("name", Datum::One(name.as_str().into())),
+            ("addresses", Datum::texts(addresses.iter().map(String::as_str))),
+            ("port_security", Datum::texts(port_security.iter().map(String::as_str))),
+            ("options", Datum::map(options.iter())),
+            ("external_ids", Datum::map(external_ids.iter())),
+        ];
+        Operation::Insert { table: PORT, uuid: self.uuid, row }
+    }
+
+    fn update(&self, before: &LogicalSwitchPort, after: &LogicalSwitchPort) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        let sets = [
+            ("addresses", &before.addresses, &after.addresses),
+            ("port_security", &before.port_security, &after.port_security),
+        ];
+        let changed = sets.into_iter().filter(|(_, before, after)| before != after);
+        let row: Vec<_> =
+            changed.map(|(column, _, after)| (column, Datum::texts(after.iter().map(String::as_str)))).collect();
+        if !row.is_empty() {
+            operations.push(Operation::Update { table: PORT, uuid: self.uuid, row });
+        }
+        let mut mutations = mutations("options", &before.options, &after.options);
+        mutations.extend(self::mutations("external_ids", &before.external_ids, &after.external_ids));
+        if !mutations.is_empty() {
+            operations.push(Operation::Mutate { table: PORT, uuid: self.uuid, mutations });
+        }
+        operations
+    }
+}
+
+/// Takes away the keys that change or go, then puts in those that change or come: `insert` leaves
+/// keys alone that are there (RFC 7047 section 5.1).
+fn mutations(column: &'static str, before: &Map, after: &Map) -> Vec<Mutation> {
+    let stale: Vec<&str> =
+        before.iter().filter(|(key, value)| after.get(key) != Some(value)).map(|(key, _)| key).collect();
+    let fresh: Vec<_> = after.iter().filter(|(key, value)| before.get(key) != Some(value)).collect();
+    let mut mutations = Vec::new();
+    if !stale.is_empty() {
+        mutations.push(Mutation { column, mutator: Mutator::Delete, value: Datum::texts(stale) });
+    }
+    if !fresh.is_empty() {
+        mutations.push(Mutation { column, mutator: Mutator::Insert, value: Datum::map(fresh) });
+    }
+    mutations
+}

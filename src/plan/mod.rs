@@ -1,0 +1,18 @@
+//! What to write: from intents and the northbound replica to changes of rows, and what to tell.
+//!
+//! Pure. A [`Planner`] plans the VMs of one transaction, one after the other: what it has given to
+//! one of them is not given to the next, though the replica does not have it yet. Planning anew from
+//! the same state gives the same changes, and after they are applied it gives none.
+
+mod batch;
+mod change;
+mod planner;
+mod report;
+
+pub use batch::Queue;
+pub use change::{Placed, PortChange};
+pub use planner::{Planner, VmPlan};
+pub use report::{PortReport, Problem};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! What a VM's owner is told: each port as it is, and what stands in its way.
+
+use std::net::IpAddr;
+
+use macaddr::MacAddr6;
+
+use crate::intent::InvalidWish;
+use crate::ipam::SubnetError;
+use crate::ovn::Addresses;
+
+/// Why a wish is not, or not yet, fulfilled. Each message names the object and the way out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The VM's objects cannot be read.
+    #[error("the object cannot be read ({0}); its ports stay as they are until it is corrected")]
+    Unreadable(String),
+    /// A wish that cannot be understood.
+    #[error("{0}")]
+    Invalid(#[source] InvalidWish),
+    /// Annotations for others than us.
+    #[error("{} has no effect: ovn-kubevirt serves ip_address, mac_address and logical_switch of the pod network", .0.join(", "))]
+    Unserved(Vec<String>),
+    /// No switch of that name.
+    #[error("there is no logical switch named {0} in the northbound database; the VM gets its port as soon as there is")]
+    SwitchNotFound(String),
+    /// More than one.
+    #[error("there are {count} logical switches named {name} in the northbound database: rename all but one")]
+    SwitchAmbiguous {
+        /// The name.
+        name: String,
+        /// How many.
+        count: usize,
+    },
+    /// The switch does not say which addresses it has.
+    #[error("no address can be chosen on the logical switch {switch}: {reason}")]
+    NoSubnet {
+        /// The switch.
+        switch: String,
+        /// What is missing or wrong.
+        reason: SubnetError,
+    },
+    /// No free address.
+    #[error("the subnet of the logical switch {switch} ({subnet}) has no free {} address left: delete VMs, shrink exclude_ips or enlarge the subnet", if *ipv4 { "IPv4" } else { "IPv6" })]
+    SubnetExhausted {
+        /// The switch.
+        switch: String,
+        /// Its blocks.
+        subnet: String,
+        /// The family.
+        ipv4: bool,
+    },
+    /// A wish outside.
+    #[error("{address} is no address for a port of the logical switch {switch}, whose subnet is {subnet}")]
+    OutOfSubnet {
+        /// What was asked for.
+        address: IpAddr,
+        /// The switch.
+        switch: String,
+        /// Its blocks.
+        subnet: String,
+    },
+    /// A wish that somebody has.
+    #[error("{address} is held by {holder} on the logical switch {switch}; it is granted as soon as it is free, or choose another")]
+    AddressHeld {
+        /// What was asked for.
+        address: IpAddr,
+        /// The switch.
+        switch: String,
+        /// Who has it.
+        holder: String,
+    },
+    /// A MAC that somebody has.
+    #[error("the MAC {} is held by {holder} on the logical switch {switch}; it is granted as soon as it is free, or choose another", crate::ovn::mac_text(*mac))]
+    MacHeld {
+        /// What was asked for.
+        mac: MacAddr6,
+        /// The switch.
+        switch: String,
+        /// Who has it.
+        holder: String,
+    },
+    /// Both names of the port are taken.
+    #[error("the port names {name} and {fallback} are both taken by rows that are not this VM's: delete one of them, or rename the VM")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The name with the network appended.
+        fallback: String,
+    },
+    /// Another switch, from the next start on.
+    #[error("the logical switch {wished} takes effect at the next start: the VM runs on {present}")]
+    SwitchDeferred {
+        /// Where it is.
+        present: String,
+        /// Where it should go.
+        wished: String,
+    },
+    /// The server refused our write.
+    #[error("the northbound database refused the port: {0}")]
+    Rejected(String),
+}
+
+impl Problem {
+    /// The Event's reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) | Self::Invalid(_) | Self::OutOfSubnet { .. } => "InvalidRequest",
+            Self::Unserved(_) => "UnsupportedAnnotation",
+            Self::SwitchNotFound(_) => "SwitchNotFound",
+            Self::SwitchAmbiguous { .. } => "SwitchAmbiguous",
+            Self::NoSubnet { .. } => "SubnetMissing",
+            Self::SubnetExhausted { .. } => "SubnetExhausted",
+            Self::AddressHeld { .. } | Self::MacHeld { .. } => "AddressConflict",
+            Self::NameTaken { .. } => "PortNameConflict",
+            Self::SwitchDeferred { .. } => "SwitchChangePending",
+            Self::Rejected(_) => "CommitFailed",
+        }
+    }
+}
+
+/// One NIC's port, as it is after the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortReport {
+    /// The network's name in the VM.
+    pub network: String,
+    /// The port, where there is one.
+    pub port: Option<String>,
+    /// The switch, by name.
+    pub switch: Option<String>,
+    /// What it holds.
+    pub addresses: Option<Addresses>,
+    /// What is reserved for the next start.
+    pub next: Option<Addresses>,
+    /// What stands in the way.
+    pub problems: Vec<Problem>,
+}
