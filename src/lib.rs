@@ -2,11 +2,17 @@
 //!
 //! A sidecar of ovn-central: it watches VMs through the Kubernetes API and keeps one logical switch
 //! port per VM NIC in OVN's northbound database, with addresses that never change. ARCHITECTURE.md
-//! has the picture; the modules below are its rooms, the pure ones first.
+//! has the picture; the modules below are its rooms.
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod controller;
+pub mod intent;
 pub mod ipam;
+pub mod kubevirt;
 pub mod ovn;
 pub mod ovsdb;
-pub mod intent;
-pub mod kubevirt;
 pub mod plan;
+pub mod supervisor;
+pub mod telemetry;

@@ -1,0 +1,29 @@
+//! What operators and probes ask the running service, over HTTP.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::controller::Status;
+
+/// Serves `/livez` and `/readyz` until the listener fails.
+pub async fn serve(listener: TcpListener, status: Status) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(Arc::new(status));
+    axum::serve(listener, router).await
+}
+
+/// 200 once the watches and the northbound replica have synced, and while the database is there;
+/// 503 with the reason otherwise.
+async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
+    match status.ready() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}

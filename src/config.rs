@@ -1,0 +1,100 @@
+//! What the operator says: flags, and `OVN_KUBEVIRT_*` variables where a flag is not given.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::intent::Settings;
+use crate::ovsdb::Remotes;
+
+/// Where the northbound database is; every command has these.
+#[derive(Debug, Clone, Args)]
+pub struct NorthboundOptions {
+    /// The northbound database: unix:/path/to/socket or tcp:host:port, several comma-separated
+    #[arg(long, env = "OVN_KUBEVIRT_NB", value_name = "REMOTES", default_value = "unix:/var/run/ovn/ovnnb_db.sock")]
+    pub nb: Remotes,
+
+    /// The name of this installation: rows of other instances are never touched
+    #[arg(long, env = "OVN_KUBEVIRT_INSTANCE", value_name = "NAME", default_value = "default", value_parser = instance)]
+    pub instance: String,
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunOptions {
+    /// Where the northbound database is.
+    #[command(flatten)]
+    pub northbound: NorthboundOptions,
+
+    /// A kubeconfig file; without it the configuration inside the cluster, or the user's own, is used
+    #[arg(long, env = "OVN_KUBEVIRT_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The logical switch of pod networks that neither the VM nor its namespace names one for;
+    /// without it such pod networks are left alone
+    #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_SWITCH", value_name = "NAME")]
+    pub default_switch: Option<String>,
+
+    /// Serve only the namespaces with these labels, written as for `kubectl get -l`
+    #[arg(long, env = "OVN_KUBEVIRT_NAMESPACE_SELECTOR", value_name = "SELECTOR")]
+    pub namespace_selector: Option<String>,
+
+    /// Run alone, without a Kubernetes Lease: two such processes on one database depose each other
+    #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", required = true)]
+    pub no_lease: bool,
+
+    /// The address for /livez and /readyz; port 0 takes a free one
+    #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9443")]
+    pub http: SocketAddr,
+
+    /// The first two bytes of MACs that are made from addresses
+    #[arg(long, env = "OVN_KUBEVIRT_MAC_PREFIX", value_name = "XX:XX", default_value = "0a:58", value_parser = mac_prefix)]
+    pub mac_prefix: MacPrefix,
+}
+
+impl RunOptions {
+    /// What holds for all VMs.
+    pub fn settings(&self) -> Settings {
+        Settings { default_switch: self.default_switch.clone(), mac_prefix: self.mac_prefix.0 }
+    }
+}
+
+/// Two bytes of a unicast MAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MacPrefix(pub [u8; 2]);
+
+fn mac_prefix(text: &str) -> Result<MacPrefix, String> {
+    let bytes: Vec<&str> = text.split(':').collect();
+    let byte = |text: &str| u8::from_str_radix(text, 16).ok().filter(|_| text.len() == 2);
+    match bytes[..] {
+        [first, second] => match (byte(first), byte(second)) {
+            (Some(first), Some(second)) if first & 1 == 0 => Ok(MacPrefix([first, second])),
+            (Some(_), Some(_)) => Err("the first byte is a multicast one: write an even one, as in 0a:58".to_owned()),
+            _ => Err("write two bytes, as in 0a:58".to_owned()),
+        },
+        _ => Err("write two bytes, as in 0a:58".to_owned()),
+    }
+}
+
+/// The instance is part of a key in `external_ids` and of a Lease's name.
+fn instance(text: &str) -> Result<String, String> {
+    let good = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    if text.is_empty() || text.len() > 40 || !text.chars().all(good) {
+        return Err("write up to 40 lower-case letters, digits and hyphens".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_prefix_is_two_bytes_of_a_unicast_mac() {
+        assert_eq!(mac_prefix("02:fe"), Ok(MacPrefix([2, 0xfe])));
+        for bad in ["", "0a", "0a:58:0a", "0a:5", "01:00", "zz:00", "+a:58"] {
+            assert!(mac_prefix(bad).is_err(), "{bad}");
+        }
+    }
+}

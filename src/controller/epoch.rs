@@ -1,0 +1,139 @@
+//! Taking office: an epoch in the database itself, compared by every transaction.
+//!
+//! `NB_Global.external_ids` holds `ovn-kubevirt.io/epoch.<instance>` = `<n>.<random holder id>`. It is
+//! raised on each new connection, before anything is read: commits of an older epoch (a process that
+//! was killed, a connection that broke) cannot land behind it, because each carries a `wait` on its
+//! own epoch. OVSDB's locks do not do this on a cluster: they are granted per server.
+
+use uuid::Uuid;
+
+use crate::ovn::{NbGlobal, keys};
+use crate::ovsdb::{
+    Condition, Connection, Datum, Function, Map, Mutation, Mutator, Operation, Outcome, Row, Transaction, Until,
+    WireUuid,
+};
+
+/// Why office could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum EpochError {
+    /// Somebody else took it since we did.
+    #[error("{key} in NB_Global:external_ids is {found}, not ours: another ovn-kubevirt of instance \"{instance}\" serves this database; run one, or give each its --instance")]
+    Deposed {
+        /// The key.
+        key: String,
+        /// What stands there.
+        found: String,
+        /// The instance.
+        instance: String,
+    },
+    /// The database has not been initialised.
+    #[error("NB_Global has {0} rows instead of one: is ovn-northd running, or run `ovn-nbctl init`")]
+    NotInitialised(usize),
+    /// The transaction did not come through.
+    #[error("taking office failed: {0}")]
+    Failed(String),
+}
+
+/// The epochs that this process took, and the key they stand under.
+#[derive(Debug)]
+pub(super) struct Epochs {
+    instance: String,
+    key: String,
+    highest: u64,
+    /// All that we ever tried to take: one of them stands there as long as nobody else came.
+    ours: Vec<String>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Global {
+    #[serde(rename = "_uuid")]
+    uuid: WireUuid,
+    external_ids: Map,
+}
+
+impl Epochs {
+    /// For an instance.
+    pub(super) fn new(instance: &str) -> Self {
+        let key = format!("{}{instance}", keys::EPOCH_PREFIX);
+        Self { instance: instance.to_owned(), key, highest: 0, ours: Vec::new() }
+    }
+
+    /// Raises the epoch by compare-and-set and gives the fence of the new one. A process that had
+    /// office before and finds another's epoch is deposed.
+    pub(super) async fn raise(&mut self, connection: &Connection) -> Result<Operation, EpochError> {
+        loop {
+            let (uuid, present) = self.read(connection).await?;
+            if !self.ours.is_empty() && !present.as_ref().is_some_and(|present| self.ours.contains(present)) {
+                let found = present.map_or_else(|| "missing".to_owned(), |present| format!("\"{present}\""));
+                return Err(EpochError::Deposed { key: self.key.clone(), found, instance: self.instance.clone() });
+            }
+            let taken = present.as_ref().and_then(|present| present.split('.').next()?.parse().ok()).unwrap_or(0);
+            self.highest = self.highest.max(taken).saturating_add(1);
+            let epoch = format!("{}.{}", self.highest, Uuid::new_v4().simple());
+            self.ours.push(epoch.clone());
+            let transaction = Transaction { fence: None, operations: self.swap(uuid, present.as_deref(), &epoch) };
+            match connection.transact(&transaction).await {
+                Outcome::Committed { .. } => return Ok(self.stands(&epoch)),
+                // Somebody was faster: look again.
+                Outcome::Rejected(rejection) if rejection.kind == crate::ovsdb::RejectionKind::TimedOut => {
+                    self.ours.pop();
+                }
+                Outcome::Rejected(rejection) => return Err(EpochError::Failed(rejection.to_string())),
+                Outcome::NotSent | Outcome::Fenced => return Err(EpochError::Failed("not sent".to_owned())),
+                Outcome::Unknown(reason) => return Err(EpochError::Failed(reason)),
+            }
+        }
+    }
+
+    async fn read(&self, connection: &Connection) -> Result<(Uuid, Option<String>), EpochError> {
+        let select = Operation::Select {
+            table: NbGlobal::TABLE.name,
+            conditions: Vec::new(),
+            columns: vec!["_uuid", "external_ids"],
+        };
+        let outcome = connection.transact(&Transaction { fence: None, operations: vec![select] }).await;
+        let Outcome::Committed { results, .. } = outcome else {
+            return Err(EpochError::Failed(format!("NB_Global could not be read: {outcome:?}")));
+        };
+        let mut rows: Vec<Global> = match results.first().map(crate::ovsdb::OperationResult::rows) {
+            Some(Ok(rows)) => rows,
+            other => return Err(EpochError::Failed(format!("NB_Global could not be read: {other:?}"))),
+        };
+        match (rows.len(), rows.pop()) {
+            (1, Some(row)) => Ok((row.uuid.0, row.external_ids.get(&self.key).map(ToOwned::to_owned))),
+            (count, _) => Err(EpochError::NotInitialised(count)),
+        }
+    }
+
+    /// Puts `epoch` where `present` stands, or nothing, and fails when something else does.
+    fn swap(&self, uuid: Uuid, present: Option<&str>, epoch: &str) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        let mut mutations = Vec::new();
+        if let Some(present) = present {
+            operations.push(self.stands(present));
+            let value = Datum::texts([self.key.as_str()]);
+            mutations.push(Mutation { column: "external_ids", mutator: Mutator::Delete, value });
+        }
+        // `insert` leaves a key alone that came in between; the second wait then fails.
+        let value = Datum::map([(self.key.as_str(), epoch)]);
+        mutations.push(Mutation { column: "external_ids", mutator: Mutator::Insert, value });
+        operations.push(Operation::Mutate { table: NbGlobal::TABLE.name, uuid, mutations });
+        operations.push(self.stands(epoch));
+        operations
+    }
+
+    /// Holds when the epoch stands in the database.
+    fn stands(&self, epoch: &str) -> Operation {
+        Operation::Wait {
+            table: NbGlobal::TABLE.name,
+            conditions: vec![Condition {
+                column: "external_ids",
+                function: Function::Includes,
+                value: Datum::map([(self.key.as_str(), epoch)]),
+            }],
+            columns: vec!["_uuid"],
+            until: Until::NotEqual,
+            rows: Vec::new(),
+        }
+    }
+}

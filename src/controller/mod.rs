@@ -1,0 +1,29 @@
+//! The running service: watches in, transactions out, reports back.
+//!
+//! ```text
+//!   watches (a task a kind) --changes--> +--------+ --transactions--> link's connection -> NB
+//!                                        | writer |                        |
+//!   replica (reader task) ---changed---> +--------+ <------outcome---------+
+//!                                            |
+//!                                         reports
+//!                                            v
+//!                                        reporter --> Events and the annotation on the VM
+//! ```
+//!
+//! The [`writer`] alone decides and writes. Everything that happens only tells it which VM to look
+//! at; what it does then follows from the state of the watches and of the replica.
+
+mod epoch;
+mod link;
+mod reporter;
+mod status;
+mod waiting;
+mod watches;
+mod writer;
+
+pub use epoch::EpochError;
+pub use link::{Link, LinkError, Office, keep_linked};
+pub use reporter::{Report, Reporter, Subject};
+pub use status::{Status, Unready};
+pub use watches::watch_all;
+pub use writer::{Writer, WriterError, WriterSettings};
