@@ -16,3 +16,6 @@ pub mod ovsdb;
 pub mod plan;
 pub mod supervisor;
 pub mod telemetry;
+
+#[cfg(test)]
+mod layering;

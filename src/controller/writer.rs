@@ -22,7 +22,7 @@ use crate::intent::{Intent, Settings};
 use crate::kubevirt::{Change, Cluster, VmObjects};
 use crate::ovn::{Northbound, VmKey};
 use crate::ovsdb::{Outcome, Shared, Transaction};
-use crate::plan::{Planner, PortReport, Problem, Queue, VmPlan};
+use crate::plan::{Planner, PortChange, PortReport, Problem, Queue, VmPlan};
 
 /// Ports a transaction. Larger ones are slower a port, as measured (1,000: 20k/s, 100: 26k/s).
 const PORTS_PER_TRANSACTION: usize = 100;
@@ -93,6 +93,7 @@ struct Batch {
 struct Planned {
     vm: VmKey,
     again: bool,
+    changes: Vec<PortChange>,
     report: Option<Report>,
 }
 
@@ -153,8 +154,8 @@ impl Writer {
 
     fn office(&self) -> Option<Arc<Office>> {
         match &*self.link.borrow() {
-            Link::Up(office) => Some(Arc::clone(office)),
-            Link::NotYet | Link::Down(_) => None,
+            Link::Up(office) if !office.connection.is_closed() => Some(Arc::clone(office)),
+            Link::Up(_) | Link::NotYet | Link::Down(_) => None,
         }
     }
 
@@ -252,29 +253,24 @@ impl Writer {
                 break;
             }
             let Some(vm) = self.queue.pop() else { break };
-            let plan = self.plan(&mut planner, &vm);
-            let VmPlan { changes, reports, waits, again } = plan;
+            let VmPlan { changes, reports, waits, again } = self.plan(&mut planner, &vm);
             self.waiting.set(&vm, waits);
             ports += changes.len();
-            let before = operations.len();
-            changes.iter().for_each(|change| operations.extend(change.operations()));
-            batch.owners.extend(std::iter::repeat_n(batch.vms.len(), operations.len() - before));
             let report = self.report(&vm, reports, &changes);
-            if operations.len() == before {
+            if changes.is_empty() {
                 // Nothing to write for this one: what is, is told at once.
                 self.retries.remove(&vm);
                 report.into_iter().for_each(|report| self.tell(report));
-                if !again {
-                    continue;
+                if again {
+                    batch.vms.push(Planned { vm, again, changes, report: None });
                 }
-            } else {
-                for change in &changes {
-                    log_change(&vm, change);
-                }
-                batch.vms.push(Planned { vm, again, report });
                 continue;
             }
-            batch.vms.push(Planned { vm, again, report: None });
+            for operation in changes.iter().flat_map(PortChange::operations) {
+                operations.push(operation);
+                batch.owners.push(batch.vms.len());
+            }
+            batch.vms.push(Planned { vm, again, changes, report });
         }
         drop(view);
         if operations.is_empty() {
@@ -297,7 +293,7 @@ impl Writer {
     }
 
     /// What the VM's owner is to be told once the plan is committed.
-    fn report(&self, vm: &VmKey, ports: Vec<PortReport>, changes: &[crate::plan::PortChange]) -> Option<Report> {
+    fn report(&self, vm: &VmKey, ports: Vec<PortReport>, changes: &[PortChange]) -> Option<Report> {
         let Some(objects) = self.cluster.vm(vm) else {
             let released = changes.iter().filter_map(|change| change.before.as_ref());
             let mut released = released.map(|placed| placed.row.clone()).peekable();
@@ -329,7 +325,8 @@ impl Writer {
                         planned.report = None;
                     }
                 }
-                for Planned { vm, again, report } in vms {
+                for Planned { vm, again, changes, report } in vms {
+                    changes.iter().for_each(|change| log_change(&vm, change));
                     report.into_iter().for_each(|report| self.tell(report));
                     if again {
                         self.dirty(vm);
@@ -398,15 +395,15 @@ fn unreadable(objects: &VmObjects) -> Option<PortReport> {
 }
 
 /// One line a decision.
-fn log_change(vm: &VmKey, change: &crate::plan::PortChange) {
+fn log_change(vm: &VmKey, change: &PortChange) {
     let row = change.after.as_ref().or(change.before.as_ref()).map(|placed| &placed.row);
     let Some(row) = row else { return };
     let addresses = row.addresses.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let chassis = row.options.get(crate::ovn::keys::REQUESTED_CHASSIS).unwrap_or_default();
     let what = match (&change.before, &change.after) {
-        (None, _) => "making the port",
-        (Some(_), Some(_)) => "changing the port",
-        (Some(_), None) => "releasing the port",
+        (None, _) => "port made",
+        (Some(_), Some(_)) => "port changed",
+        (Some(_), None) => "port released",
     };
     tracing::info!(namespace = vm.namespace, vm = vm.name, port = row.name, addresses, chassis, "{what}");
 }

@@ -58,3 +58,17 @@ ovsdb_row! {
         networks: Set<String> = "networks",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ovn::Northbound;
+    use crate::ovsdb::{Replica, Schema};
+
+    #[test]
+    fn the_columns_are_in_ovns_own_schema() {
+        let schema: Schema =
+            serde_json::from_str(include_str!("../../ovsdb-schemas/ovn-nb.ovsschema")).expect("a schema");
+        assert_eq!(schema.name, Northbound::DATABASE);
+        assert_eq!(schema.check(Northbound::TABLES), Ok(()));
+    }
+}

@@ -117,6 +117,11 @@ impl Connection {
         Self { database: R::DATABASE, outgoing, calls, ended, tasks: [reader.abort_handle(), writer_abort] }
     }
 
+    /// Whether it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.ended.borrow().is_some()
+    }
+
     /// Waits for the end of the connection and says why it ended.
     pub async fn closed(&self) -> ConnectionError {
         let mut ended = self.ended.clone();

@@ -384,12 +384,11 @@ impl<'a> Planner<'a> {
         let name = vm.port_name();
         let fallback = format!("{name}.{network}");
         for name in [&name, &fallback] {
-            if self.names.contains(name) {
-                return Err(Refusal::Again);
+            if self.view.port_named(name).is_some() {
+                continue;
             }
-            if self.view.port_named(name).is_none() {
-                return Ok(name.clone());
-            }
+            // Whether the other VM's port comes about is known after this transaction.
+            return if self.names.contains(name) { Err(Refusal::Again) } else { Ok(name.clone()) };
         }
         let waits = vec![Wake::Name(name.clone()), Wake::Name(fallback.clone())];
         Err(Refusal::Problem(Problem::NameTaken { name, fallback }, waits))
