@@ -11,6 +11,8 @@ pub fn start(json: bool) {
     if json {
         lines.json().init();
     } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).init();
+        // NO_COLOR is honoured by the library only where it decides itself.
+        let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        lines.with_ansi(ansi).init();
     }
 }

@@ -314,7 +314,8 @@ impl Writer {
         let Batch { mut vms, owners } = batch;
         match outcome {
             Outcome::Committed { results: _, missed } => {
-                tracing::debug!(vms = vms.len(), operations = owners.len(), "committed");
+                let ports: usize = vms.iter().map(|planned| planned.changes.len()).sum();
+                tracing::debug!(ports, operations = owners.len(), "transaction committed");
                 for planned in &mut vms {
                     self.retries.remove(&planned.vm);
                 }

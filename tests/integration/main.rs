@@ -1,1 +1,15 @@
-fn main(){}
+//! The service on real servers: an ovsdb-server a test, a kube-apiserver a run.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "each target uses a part of the harness")]
+mod support;
+
+mod addresses;
+mod commands;
+mod database;
+mod errors;
+mod stage;
+mod story;
+mod writer;

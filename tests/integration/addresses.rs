@@ -1,0 +1,144 @@
+//! Where addresses come from, and whose are left alone.
+
+use crate::stage::{SUBNET, Stage};
+use crate::support::{Northbound, VmOptions, eventually};
+
+const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
+
+/// What the VM's port holds, without the MAC.
+async fn ips(stage: &Stage, vm: &str, options: VmOptions) -> Vec<String> {
+    stage.player.create_vm(vm, options).await;
+    let port = stage.port(vm).await;
+    assert_eq!(port.addresses, port.port_security);
+    let text = port.addresses.into_iter().next().expect("an address");
+    text.split(' ').skip(1).map(ToOwned::to_owned).collect()
+}
+
+#[tokio::test]
+async fn excluded_addresses_are_not_chosen_and_may_be_asked_for() {
+    let config = [("subnet", "10.20.0.0/24"), ("exclude_ips", "10.20.0.1..10.20.0.9 10.20.0.11")];
+    let stage = Stage::with_switch("excluded", &config).await;
+    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.20.0.10"]);
+    assert_eq!(ips(&stage, "b", VmOptions::default()).await, ["10.20.0.12"]);
+    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.20.0.5");
+    assert_eq!(ips(&stage, "c", wish).await, ["10.20.0.5"]);
+}
+
+#[tokio::test]
+async fn an_ipv6_switch_gives_ipv6_addresses() {
+    let stage = Stage::with_switch("v6", &[("ipv6_prefix", "fd00:10:16::")]).await;
+    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["fd00:10:16::1"]);
+    let wish = VmOptions::default().annotation(IP_ADDRESS, "fd00:10:16::15");
+    assert_eq!(ips(&stage, "b", wish).await, ["fd00:10:16::15"]);
+}
+
+#[tokio::test]
+async fn a_dual_stack_switch_gives_both_and_chooses_what_was_not_asked_for() {
+    let mut config = SUBNET.to_vec();
+    config.push(("ipv6_prefix", "fd00:10:16::"));
+    let stage = Stage::with_switch("dual", &config).await;
+    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.2", "fd00:10:16::1"]);
+    let both = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15,fd00:10:16::15");
+    assert_eq!(ips(&stage, "b", both).await, ["10.16.0.15", "fd00:10:16::15"]);
+    let one = VmOptions::default().annotation(IP_ADDRESS, "fd00:10:16::2");
+    assert_eq!(ips(&stage, "c", one).await, ["10.16.0.3", "fd00:10:16::2"]);
+}
+
+#[tokio::test]
+async fn a_router_port_gives_the_subnet_and_keeps_its_own_address() {
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &[]);
+    northbound.add_router_port("ovn-default", &["10.30.0.1/24", "fd00:30::1/64"]);
+    let stage = Stage::on("router", northbound).await;
+    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.30.0.2", "fd00:30::2"]);
+}
+
+#[tokio::test]
+async fn what_other_ports_hold_is_never_handed_out() {
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24")]);
+    northbound.add_router_port("ovn-default", &["10.16.0.1/24"]);
+    northbound.add_foreign_port("ovn-default", "static", &["0a:00:00:00:00:01 10.16.0.2 10.16.0.3"]);
+    northbound.add_foreign_port("ovn-default", "several", &["0a:00:00:00:00:02 10.16.0.4", "0a:00:00:00:00:03 10.16.0.5"]);
+    northbound.nbctl(&["lsp-add", "ovn-default", "vip"]);
+    northbound.nbctl(&["lsp-set-type", "vip", "virtual"]);
+    northbound.nbctl(&["lsp-set-options", "vip", "virtual-ip=10.16.0.6", "virtual-parents=static"]);
+    let stage = Stage::on("held", northbound).await;
+    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.7"]);
+    // Also what came after the service had started.
+    stage.northbound.add_foreign_port("ovn-default", "later", &["0a:00:00:00:00:04 10.16.0.8"]);
+    assert_eq!(ips(&stage, "b", VmOptions::default()).await, ["10.16.0.9"]);
+    // And what is free again is the lowest again.
+    stage.northbound.delete_port("several");
+    assert_eq!(ips(&stage, "c", VmOptions::default()).await, ["10.16.0.4"]);
+}
+
+#[tokio::test]
+async fn what_northd_gave_to_a_dynamic_port_is_held() {
+    let northbound = Northbound::start().await.with_northd().await;
+    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24")]);
+    northbound.add_foreign_port("ovn-default", "dynamic", &["dynamic"]);
+    let given = eventually("northd gives an address", || async {
+        let port = northbound.port("dynamic").expect("the port");
+        port.dynamic_addresses.clone().ok_or(format!("{port:#?}"))
+    })
+    .await;
+    assert!(given.ends_with(" 10.16.0.2"), "{given}");
+    let stage = Stage::on("dynamic", northbound).await;
+    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.2");
+    stage.player.create_vm("a", wish).await;
+    stage.event("a", "AddressConflict", &["10.16.0.2", "dynamic"]).await;
+}
+
+#[tokio::test]
+async fn the_switch_comes_from_the_vm_or_its_namespace_or_the_default() {
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &SUBNET);
+    northbound.add_switch("team", &[("subnet", "10.40.0.0/24")]);
+    northbound.add_switch("own", &[("subnet", "10.50.0.0/24")]);
+    let stage = Stage::on("switch", northbound).await;
+    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.2"]);
+    stage.namespace.annotate("ovn.kubernetes.io/logical_switch", Some("team")).await;
+    // The namespace and the VM come by different watches: a VM on the default switch may come first.
+    let b = eventually("a VM is made on the namespace's switch", || async {
+        let name = format!("b-{}", uuid::Uuid::new_v4().simple());
+        let got = ips(&stage, &name, VmOptions::default()).await;
+        if got[0].starts_with("10.40.") { Ok(got) } else { Err(format!("{got:?}")) }
+    })
+    .await;
+    assert_eq!(b, ["10.40.0.1"]);
+    let own = VmOptions::default().annotation("ovn.kubernetes.io/logical_switch", "own");
+    assert_eq!(ips(&stage, "c", own).await, ["10.50.0.1"]);
+    // A VM that has its lease does not follow the namespace.
+    assert_eq!(stage.port("a").await.switches, ["ovn-default"]);
+}
+
+#[tokio::test]
+async fn a_given_mac_is_the_ports() {
+    let stage = Stage::new("mac").await;
+    stage.player.create_vm("a", VmOptions::default().mac("02:00:00:00:00:01")).await;
+    assert!(stage.port("a").await.addresses.contains("02:00:00:00:00:01 10.16.0.2"));
+    stage.player.create_vm("b", VmOptions::default().mac("02:00:00:00:00:01")).await;
+    let vm = format!("{}/a", stage.namespace.name);
+    stage.event("b", "AddressConflict", &["02:00:00:00:00:01", &vm]).await;
+    stage.player.delete_vm("a").await;
+    assert!(stage.port("b").await.addresses.contains("02:00:00:00:00:01 10.16.0.2"));
+}
+
+#[tokio::test]
+async fn nics_that_are_not_ours_are_left_alone() {
+    use crate::support::Nic;
+    let stage = Stage::new("foreign-nics").await;
+    stage.player.create_vm("macvlan", VmOptions::default().nics([Nic::nad("red", "net1")])).await;
+    let none = VmOptions::default().without_networks().autoattach_pod_interface(false);
+    stage.player.create_vm("none", none).await;
+    stage.player.create_vm("plain", VmOptions::default().without_networks()).await;
+    let both = VmOptions::default().nics([Nic::nad("red", "net1"), Nic::pod("mgmt")]);
+    stage.player.create_vm("both", both).await;
+    let plain = stage.port("plain").await;
+    assert_eq!(plain.external_id("ovn-kubevirt.io/network"), Some("default"));
+    assert_eq!(stage.port("both").await.external_id("ovn-kubevirt.io/network"), Some("mgmt"));
+    assert_eq!(stage.northbound.ports().len(), 2, "{}", stage.northbound.dump());
+    assert_eq!(stage.namespace.events("macvlan").await, []);
+    assert_eq!(stage.namespace.events("none").await, []);
+}

@@ -1,0 +1,151 @@
+//! The northbound database away, back, and shared.
+
+use serde_json::json;
+
+use crate::stage::{SUBNET, Stage};
+use crate::support::process::{Daemon, mortal};
+use crate::support::{Cluster, Northbound, Player, Service, VmOptions, eventually, holds_for};
+
+#[tokio::test]
+async fn ready_tells_and_work_resumes_when_the_database_comes_back() {
+    let stage = Stage::new("away").await;
+    stage.player.create_vm("before", VmOptions::default()).await;
+    let before = stage.port("before").await;
+    stage.northbound.kill9();
+    eventually("the service is not ready", || async {
+        match stage.service.http_get("/readyz").await {
+            (503, body) if body.contains("northbound database is away") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(stage.service.http_get("/livez").await.0, 200);
+    stage.player.create_vm("meanwhile", VmOptions::default()).await;
+    stage.northbound.start_again().await;
+    let meanwhile = stage.port("meanwhile").await;
+    assert!(meanwhile.addresses.contains("0a:58:0a:10:00:03 10.16.0.3"));
+    assert_eq!(stage.port("before").await, before);
+    stage.service.ready().await;
+}
+
+#[tokio::test]
+async fn not_ready_before_both_sides_have_synced() {
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &SUBNET);
+    northbound.kill9();
+    let cluster = Cluster::shared();
+    let namespace = cluster.namespace("unsynced").await;
+    let service = Service::spawn(&northbound, cluster, &namespace, &[]);
+    service.listening().await;
+    let unready = || async {
+        match service.http_get("/readyz").await {
+            (503, body) => Ok(body),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    holds_for("the service is not ready", std::time::Duration::from_millis(500), unready).await;
+    northbound.start_again().await;
+    service.ready().await;
+}
+
+#[tokio::test]
+async fn nothing_is_released_before_the_watches_have_synced() {
+    let stage = Stage::new("no-sweep").await;
+    stage.player.create_vm("testvm", VmOptions::default()).await;
+    let port = stage.port("testvm").await;
+    // An API server that is not there: a fresh service knows of no VM at all.
+    let cluster = Cluster::shared();
+    let (gate, kubeconfig) = crate::support::Gate::to_api_server(cluster.kubeconfig(), stage.northbound.dir()).await;
+    gate.shut();
+    let mut stage = stage;
+    stage.service.kill9();
+    let setup = Service::setup(&stage.northbound, cluster, &stage.namespace).kubeconfig(kubeconfig);
+    stage.service = setup.spawn();
+    stage.service.listening().await;
+    holds_for("the port stays", std::time::Duration::from_millis(1_000), || async {
+        stage.northbound.port(&port.name).filter(|now| *now == port).ok_or("it changed")
+    })
+    .await;
+    assert_eq!(stage.service.http_get("/readyz").await.0, 503);
+    gate.open();
+    stage.service.ready().await;
+    assert_eq!(stage.port("testvm").await, port);
+}
+
+#[tokio::test]
+async fn tcp_remotes_work_and_the_servers_probes_are_answered() {
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &SUBNET);
+    let remote = northbound.probing_tcp_remote(1).await;
+    let cluster = Cluster::shared();
+    let namespace = cluster.namespace("tcp").await;
+    let service = Service::setup(&northbound, cluster, &namespace).nb(&remote).start().await;
+    Player::within(&namespace).create_vm("testvm", VmOptions::default()).await;
+    let name = format!("testvm.{}", namespace.name);
+    eventually("the VM has its port", || async { northbound.port(&name).ok_or("not yet") }).await;
+    holds_for("the service stays ready", std::time::Duration::from_secs(4), || async {
+        match service.http_get("/readyz").await {
+            (200, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let log = service.log();
+    assert!(!log.contains("is away"), "{log}");
+}
+
+#[tokio::test]
+async fn the_second_of_two_services_deposes_the_first_which_ends_and_says_why() {
+    let stage = Stage::new("deposed").await;
+    stage.player.create_vm("before", VmOptions::default()).await;
+    stage.port("before").await;
+    let second = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.player.create_vm("testvm", VmOptions::default()).await;
+    stage.port("testvm").await;
+    eventually("the first service has ended", || async {
+        if stage.service.is_running() { Err("it runs") } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(stage.service.status().and_then(|status| status.code()), Some(1));
+    let log = stage.service.log();
+    assert!(log.contains("another ovn-kubevirt of this instance has taken over"), "{log}");
+    assert!(second.is_running());
+    assert_eq!(stage.northbound.ports().len(), 2);
+}
+
+#[tokio::test]
+async fn a_schema_that_lacks_columns_is_refused_by_their_names() {
+    let northbound = Northbound::start().await;
+    let schema = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/ovsdb-schemas/ovn-nb.ovsschema"));
+    let mut schema: serde_json::Value = serde_json::from_str(&schema.expect("the schema")).expect("JSON");
+    let columns = schema["tables"]["Logical_Switch_Port"]["columns"].as_object_mut().expect("columns");
+    columns.remove("port_security");
+    columns.insert("options".to_owned(), json!({"type": "string"}));
+    let dir = northbound.dir();
+    let (file, database, socket) = (dir.join("old.ovsschema"), dir.join("old.db"), dir.join("old.sock"));
+    std::fs::write(&file, schema.to_string()).expect("a schema file");
+    let created = std::process::Command::new("ovsdb-tool").arg("create").args([&database, &file]).status();
+    assert!(created.expect("ovsdb-tool").success());
+    let mut server = mortal("ovsdb-server");
+    server.arg(&database).arg(format!("--remote=punix:{}", socket.display()));
+    server.arg(format!("--unixctl={}", dir.join("old.ctl").display())).arg("-vconsole:off");
+    let _server = Daemon::start("ovsdb-server", server);
+    let remote = format!("unix:{}", socket.display());
+    let error = eventually("the command says what is missing", || async {
+        let output = Service::command_line(&["ports", "--nb", &remote]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        if text.contains("schema") { Ok((output.status.code(), text)) } else { Err(text) }
+    })
+    .await;
+    assert_eq!(error.0, Some(1));
+    assert!(error.1.contains("column Logical_Switch_Port.port_security is missing"), "{}", error.1);
+    assert!(error.1.contains("column Logical_Switch_Port.options is one String"), "{}", error.1);
+}
+
+#[tokio::test]
+async fn sigterm_ends_the_service_and_says_so() {
+    let stage = Stage::new("sigterm").await;
+    let status = stage.service.stop().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(stage.service.log().contains("told to stop by SIGTERM"));
+}

@@ -1,0 +1,120 @@
+//! The writer: group commit, and a bad VM that fails alone.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::stage::{SUBNET, Stage};
+use crate::support::{Cluster, Northbound, Player, Service, VmOptions, eventually};
+
+/// The sizes of the transactions that the service says it committed.
+fn committed(service: &Service) -> Vec<usize> {
+    let log = service.log();
+    let sizes = log.lines().filter(|line| line.contains("transaction committed"));
+    sizes
+        .filter_map(|line| line.split("ports=").nth(1)?.split_whitespace().next()?.parse().ok())
+        .collect()
+}
+
+#[tokio::test]
+async fn vms_that_wait_go_together_a_hundred_at_most() {
+    const VMS: usize = 250;
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &SUBNET);
+    let cluster = Cluster::shared();
+    let namespace = cluster.namespace("storm").await;
+    let player = Player::within(&namespace);
+    let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:03}")).collect();
+    futures::future::join_all(names.iter().map(|name| player.apply_vm(name, VmOptions::default()))).await;
+    // They were all there when the service came.
+    let service = Service::start(&northbound, cluster, &namespace, &[]).await;
+    let ports = eventually("every VM has its port", || async {
+        let ports = northbound.ports();
+        if ports.len() == VMS { Ok(ports) } else { Err(format!("{} ports", ports.len())) }
+    })
+    .await;
+    let addresses: BTreeSet<&String> = ports.iter().flat_map(|port| &port.addresses).collect();
+    let expected: BTreeSet<String> = (2..2 + VMS)
+        .map(|at| format!("0a:58:0a:10:{:02x}:{:02x} 10.16.{}.{}", at / 256, at % 256, at / 256, at % 256))
+        .collect();
+    assert_eq!(addresses, expected.iter().collect());
+    eventually("the log tells of every port", || async {
+        let sizes = committed(&service);
+        if sizes.iter().sum::<usize>() == VMS { Ok(()) } else { Err(format!("{sizes:?}")) }
+    })
+    .await;
+    assert_eq!(committed(&service), [100, 100, 50]);
+}
+
+#[tokio::test]
+async fn only_the_bad_vm_of_a_batch_fails() {
+    const VMS: usize = 60;
+    let northbound = Northbound::start().await;
+    let switch = northbound.add_switch("ovn-default", &SUBNET);
+    let cluster = Cluster::shared();
+    let namespace = cluster.namespace("bisect").await;
+    let player = Player::within(&namespace);
+    let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:02}")).collect();
+    futures::future::join_all(names.iter().map(|name| player.apply_vm(name, VmOptions::default()))).await;
+    // Somebody has a row under the very UUID that the VM's port would get: the server refuses it.
+    let bad = format!("vm-31.{}", namespace.name);
+    let uuid = ovn_kubevirt::ovn::port_uuid("default", &bad).to_string();
+    northbound.transact(json!([
+        {"op": "insert", "table": "Logical_Switch_Port", "uuid": uuid, "row": {"name": "squatter"}},
+        {"op": "mutate", "table": "Logical_Switch", "where": [["_uuid", "==", ["uuid", switch]]],
+         "mutations": [["ports", "insert", ["uuid", uuid]]]},
+    ]));
+    let service = Service::start(&northbound, cluster, &namespace, &[]).await;
+    eventually("all but the bad VM have their ports", || async {
+        let missing: Vec<&String> =
+            names.iter().filter(|name| northbound.port(&format!("{name}.{}", namespace.name)).is_none()).collect();
+        if missing == ["vm-31"] { Ok(()) } else { Err(format!("missing: {missing:?}\n{}", service.log())) }
+    })
+    .await;
+    eventually("the bad VM's owner is told", || async {
+        let events = namespace.events("vm-31").await;
+        let told = events.iter().any(|(_, reason, message)| reason == "CommitFailed" && message.contains("duplicate uuid"));
+        if told { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
+    // It is tried again by itself once the server would take it.
+    northbound.delete_port("squatter");
+    eventually("the VM that was bad has its port", || async { northbound.port(&bad).ok_or("not yet") }).await;
+}
+
+#[tokio::test]
+async fn foreign_rows_and_foreign_keys_stay_as_they_are() {
+    let stage = Stage::new("foreign").await;
+    let nb = &stage.northbound;
+    nb.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.70"]);
+    nb.nbctl(&["set", "NB_Global", ".", "external_ids:theirs=1"]);
+    let other = "ovn-kubevirt.io/instance=other";
+    nb.add_foreign_port("ovn-default", "other", &["0a:00:00:00:00:02 10.16.0.71"]);
+    nb.nbctl(&["set", "Logical_Switch_Port", "other", "external_ids:vendor=ovn-kubevirt", &format!("external_ids:{other}"),
+        "external_ids:ovn-kubevirt.io/vm=nowhere/gone", "external_ids:ovn-kubevirt.io/network=default"]);
+    let before = nb.dump();
+    stage.player.create_vm("testvm", VmOptions::default()).await;
+    let name = stage.port("testvm").await.name;
+    nb.nbctl(&["set", "Logical_Switch_Port", &name, "external_ids:theirs=2", "options:theirs=3"]);
+    stage.player.start("testvm", "n1").await;
+    let port = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
+    assert_eq!((port.external_id("theirs"), port.option("theirs")), (Some("2"), Some("3")));
+    stage.player.delete_vm("testvm").await;
+    stage.port_gone("testvm").await;
+    assert_eq!(nb.dump(), before);
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_deletes_or_overwrites_is_mended_with_the_same_addresses() {
+    let stage = Stage::new("mended").await;
+    stage.player.create_vm("testvm", VmOptions::default()).await;
+    let port = stage.port("testvm").await;
+    stage.northbound.nbctl(&["lsp-set-addresses", &port.name, "unknown"]);
+    let mended = stage.port_where("testvm", "has its addresses back", |now| now.addresses == port.addresses).await;
+    assert_eq!(mended, port);
+    stage.northbound.nbctl(&["clear", "Logical_Switch_Port", &port.name, "port_security"]);
+    stage.port_where("testvm", "has its port security back", |now| *now == port).await;
+    stage.northbound.delete_port(&port.name);
+    let made = stage.port("testvm").await;
+    assert_eq!(made.addresses, port.addresses);
+}

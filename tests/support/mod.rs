@@ -1,0 +1,32 @@
+//! The test harness: a real API server, real OVSDB servers, the real binary, and a player of KubeVirt's part.
+//!
+//! Three targets include it by path (the integration tests, the demo and the benches), and each uses a part of it:
+//!
+//! ```text
+//!  Player --- writes what virt-controller and virt-handler write --> Cluster     etcd, kube-apiserver: one a run
+//!                                                                       | watch
+//!                                                                    Service     the binary under test
+//!                                                                       | transact
+//!  the test <-- ports(), dump() ----------------------------------- Northbound   ovsdb-server (and northd): one a test
+//! ```
+//!
+//! Nothing here sleeps for a condition ([`mod@eventually`] polls), nothing is a stand-in for a server, and every
+//! process ends with the test process, however that ends ([`process`]).
+
+pub mod cluster;
+pub mod eventually;
+pub mod gate;
+pub mod northbound;
+pub mod objects;
+pub mod ovsdb_server;
+pub mod player;
+pub mod process;
+pub mod service;
+
+pub use cluster::{Cluster, Namespace};
+pub use eventually::{eventually, holds_for, never};
+pub use gate::Gate;
+pub use northbound::{Northbound, Port};
+pub use objects::{Binding, Nic, VmOptions};
+pub use player::{Migration, Player, Run};
+pub use service::Service;
