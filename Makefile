@@ -1,0 +1,54 @@
+# `make` lists the targets. A fresh Debian 12 needs only `make`, Rust 1.89 or newer, and root or sudo.
+
+# Debian keeps servers in /usr/sbin, which is not on an ordinary user's PATH; rustup keeps cargo in the home folder.
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+# The API server of the tests: built once, unless TEST_KUBECONFIG names a cluster or KUBEBUILDER_ASSETS the programs.
+with_api = if [ -z "$$TEST_KUBECONFIG" ]; then KUBEBUILDER_ASSETS=$$(tests/kube/build.sh) && export KUBEBUILDER_ASSETS; fi &&
+
+.PHONY: help setup demo test bench audit fmt lint build clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'Targets:'
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1 \2/p' $(MAKEFILE_LIST) | while read -r name what; do printf '  %-7s %s\n' "$$name" "$$what"; done
+	@echo 'Variables:'
+	@echo '  KEEP=1              make demo leaves everything running, and says how to reach it'
+	@echo '  TEST_KUBECONFIG     a kubeconfig of a cluster that may be played with, instead of an API server of our own'
+	@echo '  KUBEBUILDER_ASSETS  a folder with kube-apiserver and etcd (setup-envtest fetches one), instead of building them'
+	@echo '  OVN_KUBEVIRT_CACHE  where built programs are kept (default: ~/.cache/ovn-kubevirt)'
+
+demo: setup ## the main job on a real OVN northbound and a real API server, shown step by step
+	@$(with_api) cargo run --locked --release --example demo --
+
+test: setup ## all tests: unit, property, integration, documentation
+	@$(with_api) cargo test --locked
+
+bench: setup ## the measurements
+	@$(with_api) cargo bench --locked
+
+audit: setup ## licences, sources and known vulnerabilities of all dependencies
+	@cargo deny --version >/dev/null 2>&1 || { echo 'audit: installing cargo-deny (a few minutes, once)'; cargo install --locked cargo-deny; }
+	cargo deny --locked check bans licenses sources
+	@if cargo deny --locked fetch db; then \
+	    cargo deny --locked check --disable-fetch advisories; \
+	else \
+	    echo; echo 'audit: SKIPPED: the advisory database could not be fetched, so known vulnerabilities were NOT checked'; \
+	fi
+
+fmt: ## format the source
+	cargo fmt
+
+lint: setup ## formatting, clippy and documentation, warnings being errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+build: ## the release binary: target/release/ovn-kubevirt
+	cargo build --locked --release
+
+clean: ## remove what cargo has built (the API server stays in the cache)
+	cargo clean
+
+setup: # installs what is missing, if anything
+	@tests/setup.sh

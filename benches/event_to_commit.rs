@@ -1,0 +1,190 @@
+//! How long a VM waits for its port, beside the bare transaction, in one run on one machine.
+//!
+//! Measured from outside: from the VM's watch event to its port in a northbound monitor, both of this
+//! process. The bare transaction writes the same row on the same socket and is measured from send to
+//! reply; the two take turns, so that whatever else the machine does meets both.
+
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "each target uses a part of the harness")]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::runtime::watcher::{self, watcher};
+use ovn_kubevirt::kubevirt::objects::VirtualMachine;
+use ovn_kubevirt::ovn::{LogicalSwitchPort, Northbound as Replica, port_uuid};
+use ovn_kubevirt::ovsdb::{self, Map, Outcome, Shared, Transaction};
+use ovn_kubevirt::plan::{Placed, PortChange};
+use support::{Cluster, Northbound, Service, VmOptions};
+use tokio::sync::mpsc;
+
+/// VMs that are measured, and those before them that are not.
+const COUNTED: usize = 400;
+const WARM_UP: usize = 40;
+/// Longer than any of it takes: a bench that hangs says so.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::main]
+async fn main() {
+    // `cargo test --benches` runs this too, where nobody asked for a measurement.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/16")]);
+    // Bare rows do not share the VMs' switch, whose addresses they would take.
+    let raw_switch: uuid::Uuid = northbound.add_switch("raw", &[]).trim().parse().expect("a UUID");
+    let cluster = Cluster::shared();
+    let namespace = cluster.namespace("bench").await;
+    let service = Service::start(&northbound, cluster, &namespace, &[]).await;
+
+    let remotes = northbound.remote().parse().expect("a remote");
+    let shared = Arc::new(Shared::new(Replica::new("default")));
+    let connection = ovsdb::connect(&remotes, &shared).await.expect("a connection");
+    connection.monitor(<Replica as ovsdb::Replica>::TABLES).await.expect("a monitor");
+    let vms: Api<DynamicObject> =
+        Api::namespaced_with(namespace.client.clone(), &namespace.name, &ApiResource::erase::<VirtualMachine>(&()));
+    let mut events = applied(vms.clone()).await;
+
+    let busy = Busy::begin();
+    let (mut served, mut bare) = (Vec::new(), Vec::new());
+    for index in 0..WARM_UP + COUNTED {
+        let name = format!("vm-{index}");
+        let object = serde_json::from_value(support::objects::vm(&name, &VmOptions::default())).expect("a VM");
+        vms.create(&PostParams::default(), &object).await.expect("the VM is created");
+        let seen = tokio::time::timeout(PATIENCE, first_seen(&mut events, &name)).await.expect("the watch sees the VM");
+        let port = format!("{name}.{}", namespace.name);
+        let there = tokio::time::timeout(PATIENCE, first_there(&shared, &port)).await.expect("the port is there");
+        // The service's watch may be ahead of ours by what two streams of one server differ.
+        let waited = there.saturating_duration_since(seen);
+
+        let transaction = bare_transaction(raw_switch, index);
+        let begun = Instant::now();
+        let outcome = connection.transact(&transaction).await;
+        let took = begun.elapsed();
+        assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+        if index >= WARM_UP {
+            served.push(waited);
+            bare.push(took);
+        }
+    }
+    let busy = busy.end();
+    drop(service);
+
+    println!("VM event to port committed, idle service, {COUNTED} VMs one after the other, standalone ovsdb-server");
+    println!("{:<34}{:>10}{:>10}", "", "p50", "p99");
+    let (served, bare) = (Quantiles::of(served), Quantiles::of(bare));
+    println!("{:<34}{:>10}{:>10}", "VM event -> port in the database", text(served.p50), text(served.p99));
+    println!("{:<34}{:>10}{:>10}", "bare transaction, same row", text(bare.p50), text(bare.p99));
+    let over = |served: Duration, bare: Duration| text(served.saturating_sub(bare));
+    println!("{:<34}{:>10}{:>10}", "more than the bare one", over(served.p50, bare.p50), over(served.p99, bare.p99));
+    println!("{:<34}{:>10.2}{:>10.2}", "ratio", ratio(served.p50, bare.p50), ratio(served.p99, bare.p99));
+    println!("machine: {busy}");
+}
+
+/// The bare row: what the service writes, on a switch of its own.
+fn bare_transaction(switch: uuid::Uuid, index: usize) -> Transaction {
+    let name = format!("raw-{index}");
+    let text = format!("0a:59:00:00:{:02x}:{:02x} 10.17.{}.{}", index / 256, index % 256, index / 256, index % 256);
+    let marks = ["vendor", "instance", "vm", "vm-uid", "network"];
+    let row = LogicalSwitchPort {
+        name: name.clone(),
+        addresses: [text.clone()].into_iter().collect(),
+        port_security: [text].into_iter().collect(),
+        external_ids: marks.iter().map(|key| (format!("bench/{key}"), name.clone())).collect::<Map>(),
+        ..LogicalSwitchPort::default()
+    };
+    let change = PortChange { uuid: port_uuid("bench", &name), before: None, after: Some(Placed { switch, row }) };
+    Transaction { fence: None, operations: change.operations() }
+}
+
+/// The names of VMs as their watch events come, with the time.
+async fn applied(vms: Api<DynamicObject>) -> mpsc::UnboundedReceiver<(String, Instant)> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (listed, ready) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut listed = Some(listed);
+        let mut events = std::pin::pin!(watcher(vms, watcher::Config::default()));
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Apply(vm)) => {
+                    let _ = sender.send((vm.metadata.name.unwrap_or_default(), Instant::now()));
+                }
+                Ok(watcher::Event::InitDone) => {
+                    let _ = listed.take().map(|listed| listed.send(()));
+                }
+                Ok(_) => {}
+                Err(error) => panic!("the bench's watch failed: {error}"),
+            }
+        }
+    });
+    ready.await.expect("the bench's watch begins");
+    receiver
+}
+
+async fn first_seen(events: &mut mpsc::UnboundedReceiver<(String, Instant)>, name: &str) -> Instant {
+    loop {
+        let (seen, at) = events.recv().await.expect("the watch goes on");
+        if seen == name {
+            return at;
+        }
+    }
+}
+
+async fn first_there(shared: &Shared<Replica>, port: &str) -> Instant {
+    loop {
+        if shared.read().port_named(port).is_some() {
+            return Instant::now();
+        }
+        shared.changed.notified().await;
+    }
+}
+
+struct Quantiles {
+    p50: Duration,
+    p99: Duration,
+}
+
+impl Quantiles {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+        Self { p50: at(50), p99: at(99) }
+    }
+}
+
+fn text(time: Duration) -> String {
+    format!("{:.3} ms", time.as_secs_f64() * 1e3)
+}
+
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64()
+}
+
+/// How busy the machine was meanwhile, all of it: user, system and what the hypervisor took.
+struct Busy {
+    busy: u64,
+    total: u64,
+}
+
+impl Busy {
+    fn begin() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").expect("/proc/stat");
+        let line = stat.lines().next().expect("the line of all processors");
+        let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+        // user nice system idle iowait irq softirq steal (proc_stat(5))
+        let total = ticks.iter().take(8).sum();
+        Self { busy: total - ticks[3] - ticks[4], total }
+    }
+
+    fn end(&self) -> String {
+        let now = Self::begin();
+        let percent = 100.0 * (now.busy - self.busy) as f64 / (now.total - self.total).max(1) as f64;
+        let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+        format!("{cpus} processors, {percent:.0}% busy during the measurement")
+    }
+}
