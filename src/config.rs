@@ -8,6 +8,9 @@ use clap::Args;
 use crate::intent::Settings;
 use crate::ovsdb::Remotes;
 
+/// Where `run` listens unless it is told otherwise, and where `status` asks.
+pub const DEFAULT_HTTP: &str = "127.0.0.1:9443";
+
 /// Where the northbound database is; every command has these.
 #[derive(Debug, Clone, Args)]
 pub struct NorthboundOptions {
@@ -45,7 +48,7 @@ pub struct RunOptions {
     pub no_lease: bool,
 
     /// The address for /livez and /readyz; port 0 takes a free one
-    #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9443")]
+    #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     pub http: SocketAddr,
 
     /// The first two bytes of MACs that are made from addresses

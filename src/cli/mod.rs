@@ -1,6 +1,9 @@
 //! The command line.
 
 mod ports;
+mod status;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -24,22 +27,39 @@ enum Command {
     Run(Box<RunOptions>),
     /// List the ports of VMs, straight from the northbound database
     Ports(NorthboundOptions),
+    /// Ask the running service whether it is ready; exits with 1 and the reason when it is not
+    Status(status::StatusOptions),
     /// Print the version
     Version,
 }
 
 impl Cli {
-    /// Does what it says.
-    pub async fn execute(self) -> anyhow::Result<()> {
-        match self.command {
+    /// Does what it says; a failure is told on stderr, by `run` as its last log line.
+    pub async fn execute(self) -> ExitCode {
+        let done = match self.command {
             Command::Run(options) => {
                 crate::telemetry::start(self.log_json);
-                crate::supervisor::run(*options).await
+                let ended = crate::supervisor::run(*options).await;
+                return match ended {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => {
+                        tracing::error!(reason = format!("{error:#}"), "ending");
+                        ExitCode::FAILURE
+                    }
+                };
             }
             Command::Ports(options) => ports::print(&options).await,
+            Command::Status(options) => status::print(&options).await,
             Command::Version => {
                 println!("ovn-kubevirt {}", env!("CARGO_PKG_VERSION"));
                 Ok(())
+            }
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("ovn-kubevirt: {error:#}");
+                ExitCode::FAILURE
             }
         }
     }

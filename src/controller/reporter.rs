@@ -193,15 +193,15 @@ pub struct Reporter {
     pending: HashMap<VmKey, Report>,
     order: VecDeque<VmKey>,
     busy: HashSet<VmKey>,
-    /// What was told last: the watch may not have seen it yet.
-    told: HashMap<VmKey, String>,
+    /// What was told last, and of which object, until the watch has seen it.
+    told: HashMap<VmKey, (String, String)>,
     sending: JoinSet<Sent>,
 }
 
 struct Sent {
     vm: VmKey,
-    /// The annotation as it is now; `None` when the VM is gone.
-    told: Result<Option<String>, Report>,
+    /// The object's UID and the annotation as it is now; `None` when the object is gone.
+    told: Result<Option<(String, String)>, Report>,
 }
 
 impl Reporter {
@@ -241,13 +241,16 @@ impl Reporter {
             Report::Ports { subject, .. } => subject.vm.clone(),
             Report::Released { vm, .. } => vm.clone(),
         };
-        // Nothing new is the rule: most looks at a VM end here.
-        if !self.busy.contains(&vm)
-            && !self.pending.contains_key(&vm)
-            && let Report::Ports { subject, ports } = &report
-        {
-            let last = self.told.get(&vm).or(subject.told.as_ref());
-            if last.map_or(ports.is_empty(), |last| *last == annotation(ports)) {
+        if let Report::Ports { subject, ports } = &report {
+            let last = self.told.get(&vm).filter(|(uid, _)| *uid == subject.uid).map(|(_, text)| text);
+            if last.is_none() || last == subject.told.as_ref() {
+                // The watch has caught up, or this is another object of that name.
+                self.told.remove(&vm);
+            }
+            let last = self.told.get(&vm).map(|(_, text)| text).or(subject.told.as_ref());
+            let unchanged = last.map_or(ports.is_empty(), |last| *last == annotation(ports));
+            // Nothing new is the rule: most looks at a VM end here.
+            if unchanged && !self.busy.contains(&vm) && !self.pending.contains_key(&vm) {
                 return;
             }
         }
@@ -267,7 +270,7 @@ impl Reporter {
                 continue;
             }
             if let Some(report) = self.pending.remove(&vm) {
-                let told = self.told.get(&vm).cloned();
+                let told = self.told.get(&vm).map(|(_, text)| text.clone());
                 self.busy.insert(vm.clone());
                 let client = self.client.clone();
                 self.sending.spawn(async move {
@@ -307,8 +310,12 @@ fn annotation(ports: &[PortReport]) -> String {
     serde_json::to_string(&told).unwrap_or_default()
 }
 
-/// Sends Events and the annotation; what now stands in the annotation.
-async fn send(client: &Client, report: &Report, told: Option<String>) -> Result<Option<String>, kube::Error> {
+/// Sends Events and the annotation; what now stands in the annotation, and of which object.
+async fn send(
+    client: &Client,
+    report: &Report,
+    told: Option<String>,
+) -> Result<Option<(String, String)>, kube::Error> {
     let (subject, ports) = match report {
         Report::Ports { subject, ports } => (subject, ports),
         Report::Released { vm, ports } => return released(client, vm, ports).await.map(|()| None),
@@ -334,7 +341,7 @@ async fn send(client: &Client, report: &Report, told: Option<String>) -> Result<
             Err(error) => return Err(error),
         }
     }
-    Ok(Some(text))
+    Ok(Some((subject.uid.clone(), text)))
 }
 
 async fn released(client: &Client, vm: &VmKey, ports: &[LogicalSwitchPort]) -> Result<(), kube::Error> {

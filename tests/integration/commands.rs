@@ -56,3 +56,24 @@ fn run_says_what_is_wrong_with_its_flags() {
         assert!(!output.status.success() && text.contains(words), "{flags:?}: {text}");
     }
 }
+
+#[tokio::test]
+async fn status_says_whether_the_service_is_ready_and_why_not() {
+    let stage = Stage::new("status").await;
+    let address = stage.service.listening().await.to_owned();
+    let ask = || {
+        let output = Service::command_line(&["status", "--http", &address]);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    assert_eq!(ask(), (Some(0), "ready\n".to_owned()));
+    stage.northbound.kill9();
+    crate::support::eventually("status says that the database is away", || async {
+        let (code, text) = ask();
+        if code == Some(1) && text.contains("the northbound database is away") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    stage.service.kill9();
+    let (code, text) = ask();
+    assert!(code == Some(1) && text.contains(&format!("no ovn-kubevirt answers at {address}")), "{text}");
+}

@@ -269,3 +269,34 @@ async fn a_restart_of_the_service_tells_nobody_anything_twice() {
     stage.port_gone("after").await;
     assert_eq!(stage.northbound.dump(), before);
 }
+
+#[tokio::test]
+async fn a_vm_made_anew_under_its_name_is_told_anew() {
+    let stage = Stage::new("anew").await;
+    let told = |uid: String| {
+        let stage = &stage;
+        async move {
+            eventually("the VM tells its ports", || async {
+                let vm = stage.player.vm("testvm").await.unwrap_or_default();
+                let annotation = &vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"];
+                if vm["metadata"]["uid"] == uid && annotation.is_string() { Ok(()) } else { Err(vm.to_string()) }
+            })
+            .await;
+        }
+    };
+    let first = stage.player.create_vm("testvm", VmOptions::default()).await;
+    told(first.clone()).await;
+    // Nobody looks while the one goes and the other comes: the lease is still there, and is kept.
+    let made = stage.port("testvm").await;
+    stage.service.freeze();
+    stage.player.delete_vm("testvm").await;
+    let second = stage.player.create_vm("testvm", VmOptions::default()).await;
+    stage.service.thaw();
+    told(second.clone()).await;
+    let uid = "ovn-kubevirt.io/vm-uid";
+    let port = stage.port_where("testvm", "is the new VM's", |port| port.external_id(uid) == Some(&second)).await;
+    assert_eq!(port.addresses, made.addresses);
+    // Who takes the annotation away gets it back.
+    stage.player.edit_vm("testvm", |vm| vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"] = serde_json::Value::Null).await;
+    told(second).await;
+}
