@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::intent::PORTS_ANNOTATION;
-use crate::kubevirt::VmObjects;
+use crate::kubevirt::{Reported, VmObjects, version};
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
 use crate::ovn::{LogicalSwitchPort, VmKey, keys, mac_text};
 use crate::plan::PortReport;
@@ -57,7 +57,7 @@ pub struct Subject {
     is_vm: bool,
     uid: String,
     /// The annotation as the watch last saw it.
-    told: Option<String>,
+    seen: Reported,
 }
 
 impl Subject {
@@ -65,10 +65,10 @@ impl Subject {
     pub fn of(vm: &VmKey, objects: &VmObjects) -> Option<Self> {
         match (&objects.vm, &objects.run) {
             (Some(object), _) => {
-                Some(Self { vm: vm.clone(), is_vm: true, uid: object.uid.clone(), told: object.reported.clone() })
+                Some(Self { vm: vm.clone(), is_vm: true, uid: object.uid.clone(), seen: object.reported.clone() })
             }
             (None, Some(run)) => {
-                Some(Self { vm: vm.clone(), is_vm: false, uid: run.uid.clone(), told: run.reported.clone() })
+                Some(Self { vm: vm.clone(), is_vm: false, uid: run.uid.clone(), seen: run.reported.clone() })
             }
             (None, None) => None,
         }
@@ -97,7 +97,7 @@ fn reference(is_vm: bool, vm: &VmKey, uid: &str) -> ObjectReference {
 
 /// One element of the annotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Told {
+struct PortStatus {
     network: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     port: Option<String>,
@@ -113,16 +113,16 @@ struct Told {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     next: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    problems: Vec<ToldProblem>,
+    problems: Vec<ProblemStatus>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct ToldProblem {
+struct ProblemStatus {
     reason: String,
     message: String,
 }
 
-impl From<&PortReport> for Told {
+impl From<&PortReport> for PortStatus {
     fn from(report: &PortReport) -> Self {
         let PortReport { network, port, switch, addresses, next, problems } = report;
         let assigned = port.is_some() && addresses.is_some();
@@ -137,7 +137,7 @@ impl From<&PortReport> for Told {
             next: next.map(|next| next.to_string()),
             problems: problems
                 .iter()
-                .map(|problem| ToldProblem { reason: problem.reason().to_owned(), message: problem.to_string() })
+                .map(|problem| ProblemStatus { reason: problem.reason().to_owned(), message: problem.to_string() })
                 .collect(),
         }
     }
@@ -152,11 +152,11 @@ struct News {
 }
 
 /// What differs between what was told and what is.
-fn news(before: &[Told], now: &[Told]) -> Vec<News> {
+fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
     let mut news = Vec::new();
     for port in now {
         let old = before.iter().find(|old| old.network == port.network);
-        let Told { network, port: name, switch, mac, ips, state: _, next, problems } = port;
+        let PortStatus { network, port: name, switch, mac, ips, state: _, next, problems } = port;
         let on = format!("network {network}, port {}, switch {}", text(name), text(switch));
         if !ips.is_empty() && old.is_none_or(|old| old.ips != *ips || old.mac != *mac || old.switch != *switch) {
             let note = format!("{} with MAC {} on {on}", ips.join(" and "), text(mac));
@@ -173,7 +173,7 @@ fn news(before: &[Told], now: &[Told]) -> Vec<News> {
         }
         for problem in problems {
             if old.is_none_or(|old| !old.problems.contains(problem)) {
-                let ToldProblem { reason, message } = problem.clone();
+                let ProblemStatus { reason, message } = problem.clone();
                 let note = if network.is_empty() { message } else { format!("network {network}: {message}") };
                 news.push(News { warning: true, reason, note });
             }
@@ -193,15 +193,32 @@ pub struct Reporter {
     pending: HashMap<VmKey, Report>,
     order: VecDeque<VmKey>,
     busy: HashSet<VmKey>,
-    /// What was told last, and of which object, until the watch has seen it.
-    told: HashMap<VmKey, (String, String)>,
+    /// What was told last: the watch may not have seen it yet.
+    told: HashMap<VmKey, Told>,
     sending: JoinSet<Sent>,
 }
 
 struct Sent {
     vm: VmKey,
-    /// The object's UID and the annotation as it is now; `None` when the object is gone.
-    told: Result<Option<(String, String)>, Report>,
+    /// The annotation as it is now; `None` when the object is gone.
+    told: Result<Option<Told>, Report>,
+}
+
+/// An annotation that we wrote.
+#[derive(Debug, Clone)]
+struct Told {
+    uid: String,
+    annotation: Reported,
+}
+
+impl Subject {
+    /// The annotation as it is: what we wrote, until the watch has seen the object that new.
+    fn present<'a>(&'a self, told: Option<&'a Told>) -> &'a Reported {
+        match told {
+            Some(told) if told.uid == self.uid && told.annotation.version > self.seen.version => &told.annotation,
+            _ => &self.seen,
+        }
+    }
 }
 
 impl Reporter {
@@ -242,14 +259,9 @@ impl Reporter {
             Report::Released { vm, .. } => vm.clone(),
         };
         if let Report::Ports { subject, ports } = &report {
-            let last = self.told.get(&vm).filter(|(uid, _)| *uid == subject.uid).map(|(_, text)| text);
-            if last.is_none() || last == subject.told.as_ref() {
-                // The watch has caught up, or this is another object of that name.
-                self.told.remove(&vm);
-            }
-            let last = self.told.get(&vm).map(|(_, text)| text).or(subject.told.as_ref());
-            let unchanged = last.map_or(ports.is_empty(), |last| *last == annotation(ports));
+            let present = subject.present(self.told.get(&vm)).text.as_ref();
             // Nothing new is the rule: most looks at a VM end here.
+            let unchanged = present.map_or(ports.is_empty(), |present| *present == annotation(ports));
             if unchanged && !self.busy.contains(&vm) && !self.pending.contains_key(&vm) {
                 return;
             }
@@ -270,7 +282,7 @@ impl Reporter {
                 continue;
             }
             if let Some(report) = self.pending.remove(&vm) {
-                let told = self.told.get(&vm).map(|(_, text)| text.clone());
+                let told = self.told.get(&vm).cloned();
                 self.busy.insert(vm.clone());
                 let client = self.client.clone();
                 self.sending.spawn(async move {
@@ -305,43 +317,41 @@ impl Reporter {
 }
 
 fn annotation(ports: &[PortReport]) -> String {
-    let told: Vec<Told> = ports.iter().map(Told::from).collect();
+    let told: Vec<PortStatus> = ports.iter().map(PortStatus::from).collect();
     // Strings, lists and options: nothing here that JSON cannot hold.
     serde_json::to_string(&told).unwrap_or_default()
 }
 
-/// Sends Events and the annotation; what now stands in the annotation, and of which object.
-async fn send(
-    client: &Client,
-    report: &Report,
-    told: Option<String>,
-) -> Result<Option<(String, String)>, kube::Error> {
+/// Sends Events and the annotation; what now stands in the annotation.
+async fn send(client: &Client, report: &Report, told: Option<Told>) -> Result<Option<Told>, kube::Error> {
     let (subject, ports) = match report {
         Report::Ports { subject, ports } => (subject, ports),
         Report::Released { vm, ports } => return released(client, vm, ports).await.map(|()| None),
     };
     let text = annotation(ports);
-    let last = told.or_else(|| subject.told.clone());
-    let before: Vec<Told> = last.as_deref().and_then(|last| serde_json::from_str(last).ok()).unwrap_or_default();
-    let now: Vec<Told> = ports.iter().map(Told::from).collect();
+    let Reported { text: last, version: seen } = subject.present(told.as_ref());
+    let before: Vec<PortStatus> = last.as_deref().and_then(|last| serde_json::from_str(last).ok()).unwrap_or_default();
+    let now: Vec<PortStatus> = ports.iter().map(PortStatus::from).collect();
     for news in news(&before, &now) {
         if news.warning {
             tracing::warn!(vm = %subject.vm, reason = news.reason, "{}", news.note);
         }
         publish(client, subject.reference(), &news).await?;
     }
-    if last.as_deref() != Some(&text) && !(last.is_none() && ports.is_empty()) {
-        let value = (!ports.is_empty()).then_some(&text);
+    let value = (!ports.is_empty()).then_some(text);
+    let mut written = *seen;
+    if *last != value {
         let patch = serde_json::json!({"metadata": {"annotations": {PORTS_ANNOTATION: value}}});
         let api: Api<DynamicObject> =
             Api::namespaced_with(client.clone(), &subject.vm.namespace, &subject.resource());
         match api.patch_metadata(&subject.vm.name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => {}
+            Ok(object) => written = version(&object.metadata),
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(error) => return Err(error),
         }
     }
-    Ok(Some((subject.uid.clone(), text)))
+    let annotation = Reported { text: value, version: written };
+    Ok(Some(Told { uid: subject.uid.clone(), annotation }))
 }
 
 async fn released(client: &Client, vm: &VmKey, ports: &[LogicalSwitchPort]) -> Result<(), kube::Error> {

@@ -295,10 +295,9 @@ impl Writer {
     /// What the VM's owner is to be told once the plan is committed.
     fn report(&self, vm: &VmKey, ports: Vec<PortReport>, changes: &[PortChange]) -> Option<Report> {
         let Some(objects) = self.cluster.vm(vm) else {
-            let released = changes.iter().filter_map(|change| change.before.as_ref());
-            let mut released = released.map(|placed| placed.row.clone()).peekable();
-            released.peek()?;
-            return Some(Report::Released { vm: vm.clone(), ports: released.collect() });
+            let placed = changes.iter().filter_map(|change| change.before.as_ref());
+            let ports = placed.map(|placed| placed.row.clone()).collect();
+            return Some(Report::Released { vm: vm.clone(), ports });
         };
         self.cluster.namespace(&vm.namespace)?;
         let subject = Subject::of(vm, objects)?;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::kubevirt::{Launcher, Run, Vm};
+use crate::kubevirt::{Launcher, Reported, Run, Vm};
 
 fn template(annotations: &[(&str, &str)], spec: serde_json::Value) -> Template {
     Template {
@@ -18,7 +18,7 @@ fn pod_network_spec(mac: Option<&str>) -> serde_json::Value {
 }
 
 fn vm(template: Template) -> Option<Vm> {
-    Some(Vm { uid: "vm-uid".into(), template: Ok(template), reported: None })
+    Some(Vm { uid: "vm-uid".into(), template: Ok(template), reported: Reported::default() })
 }
 
 fn run(uid: &str, template: Template, node: Option<&str>) -> Option<Run> {
@@ -27,7 +27,7 @@ fn run(uid: &str, template: Template, node: Option<&str>) -> Option<Run> {
         template: Ok(template),
         node: node.map(Into::into),
         domain_ready_on: None,
-        reported: None,
+        reported: Reported::default(),
     })
 }
 
@@ -130,7 +130,7 @@ fn what_nobody_serves_is_listed() {
 
 #[test]
 fn an_unreadable_object_leaves_its_ports_alone() {
-    let unreadable = Vm { uid: "u".into(), template: Err("no".into()), reported: None };
+    let unreadable = Vm { uid: "u".into(), template: Err("no".into()), reported: Reported::default() };
     let objects = VmObjects { vm: Some(unreadable.clone()), ..Default::default() };
     assert_eq!((intent(&objects).nics.len(), intent(&objects).untouched), (0, None));
     let readable = template(&[], pod_network_spec(None));

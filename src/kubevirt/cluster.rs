@@ -46,7 +46,16 @@ pub struct Vm {
     /// What its next instance will be; the error says why it cannot be read.
     pub template: Result<Template, String>,
     /// Our annotation on it.
-    pub reported: Option<String>,
+    pub reported: Reported,
+}
+
+/// Our annotation on an object, and how new the object is that we saw it on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// The annotation.
+    pub text: Option<String>,
+    /// The object's resourceVersion, which grows with every write.
+    pub version: u64,
 }
 
 /// A VirtualMachineInstance: one run of a VM.
@@ -61,7 +70,7 @@ pub struct Run {
     /// The target launcher of a migration whose guest is ready there.
     pub domain_ready_on: Option<String>,
     /// Our annotation on it.
-    pub reported: Option<String>,
+    pub reported: Reported,
 }
 
 /// A launcher pod.
@@ -327,8 +336,17 @@ fn identity(metadata: &ObjectMeta) -> (String, String) {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-fn reported(metadata: &ObjectMeta) -> Option<String> {
-    metadata.annotations.as_ref()?.get(crate::intent::PORTS_ANNOTATION).cloned()
+fn reported(metadata: &ObjectMeta) -> Reported {
+    let annotations = metadata.annotations.as_ref();
+    Reported {
+        text: annotations.and_then(|annotations| annotations.get(crate::intent::PORTS_ANNOTATION)).cloned(),
+        version: version(metadata),
+    }
+}
+
+/// An object's resourceVersion as the number that it is on every API server there is.
+pub(crate) fn version(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 /// The VM (by its VMI's name) and the VMI's UID, when a pod is a launcher. Labels do not count: the

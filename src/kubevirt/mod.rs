@@ -7,4 +7,5 @@
 mod cluster;
 pub mod objects;
 
-pub use cluster::{Change, Cluster, Kind, Launcher, Namespace, Run, Template, VmObjects, Vm};
+pub(crate) use cluster::version;
+pub use cluster::{Change, Cluster, Kind, Launcher, Namespace, Reported, Run, Template, Vm, VmObjects};

@@ -149,3 +149,73 @@ async fn sigterm_ends_the_service_and_says_so() {
     assert_eq!(status.code(), Some(0));
     assert!(stage.service.log().contains("told to stop by SIGTERM"));
 }
+
+#[tokio::test]
+async fn what_changed_while_the_link_was_cut_is_seen_after_it() {
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &SUBNET);
+    let gate = crate::support::Gate::to(northbound.tcp_remote().await.trim_start_matches("tcp:")).await;
+    let cluster = Cluster::shared();
+    let namespace = cluster.namespace("cut").await;
+    let service = Service::setup(&northbound, cluster, &namespace).nb(&gate.remote()).start().await;
+    let player = Player::within(&namespace);
+    let name = |vm: &str| format!("{vm}.{}", namespace.name);
+    for vm in ["stays", "goes", "robbed"] {
+        player.create_vm(vm, VmOptions::default()).await;
+        eventually("the port is there", || async { northbound.port(&name(vm)).ok_or("not yet") }).await;
+    }
+    let (stays, robbed) = (northbound.port(&name("stays")), northbound.port(&name("robbed")).expect("a port"));
+    gate.shut();
+    eventually("the service is not ready", || async {
+        match service.http_get("/readyz").await {
+            (503, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    player.delete_vm("goes").await;
+    northbound.delete_port(&name("robbed"));
+    let taken: Vec<&str> = robbed.addresses.iter().map(String::as_str).collect();
+    northbound.add_foreign_port("ovn-default", "thief", &taken);
+    player.create_vm("comes", VmOptions::default()).await;
+    gate.open();
+    let gone = name("goes");
+    eventually("the deleted VM's port is gone", || async {
+        northbound.port(&gone).map_or(Ok(()), |port| Err(format!("{port:#?}")))
+    })
+    .await;
+    for vm in ["robbed", "comes"] {
+        let port = eventually("the port is there", || async { northbound.port(&name(vm)).ok_or("not yet") }).await;
+        assert!(port.addresses.is_disjoint(&robbed.addresses), "{port:#?}");
+    }
+    assert_eq!(northbound.port(&name("stays")), stays);
+}
+
+#[tokio::test]
+async fn a_database_that_is_killed_in_a_storm_loses_nothing_and_doubles_nothing() {
+    const VMS: usize = 200;
+    let stage = Stage::new("crash").await;
+    let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:03}")).collect();
+    let applied = futures::future::join_all(names.iter().map(|name| stage.player.apply_vm(name, VmOptions::default())));
+    let crashes = async {
+        for already in [1, VMS / 3, VMS / 2] {
+            eventually("some ports are there", || async {
+                let count = stage.northbound.ports().len();
+                if count >= already { Ok(()) } else { Err(count) }
+            })
+            .await;
+            stage.northbound.kill9();
+            stage.northbound.start_again().await;
+        }
+    };
+    tokio::join!(applied, crashes);
+    let ports = eventually("every VM has its port", || async {
+        let ports = stage.northbound.ports();
+        if ports.len() == VMS { Ok(ports) } else { Err(format!("{} ports", ports.len())) }
+    })
+    .await;
+    let vms: std::collections::BTreeSet<_> = ports.iter().map(|port| port.external_id("ovn-kubevirt.io/vm")).collect();
+    let addresses: std::collections::BTreeSet<_> = ports.iter().flat_map(|port| &port.addresses).collect();
+    assert_eq!((vms.len(), addresses.len()), (VMS, VMS));
+    assert!(stage.service.is_running(), "{}", stage.service.log());
+}

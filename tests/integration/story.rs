@@ -303,3 +303,16 @@ async fn a_vm_made_anew_under_its_name_is_told_anew() {
     .await;
     told(second).await;
 }
+
+#[tokio::test]
+async fn a_bare_vmi_counts_as_its_own_vm() {
+    let stage = Stage::new("bare").await;
+    let uid = stage.player.create_bare_vmi("testvm", VmOptions::default()).await;
+    let port = stage.port("testvm").await;
+    assert_eq!(port, stage.contract_row("testvm", &uid, &port.uuid, FIRST));
+    stage.event("testvm", "AddressAssigned", &["10.16.0.2"]).await;
+    stage.player.launch("testvm", "n1").await;
+    stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
+    stage.player.stop("testvm").await;
+    stage.port_gone("testvm").await;
+}
