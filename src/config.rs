@@ -69,7 +69,7 @@ pub struct MacPrefix(pub [u8; 2]);
 
 fn mac_prefix(text: &str) -> Result<MacPrefix, String> {
     let bytes: Vec<&str> = text.split(':').collect();
-    let byte = |text: &str| u8::from_str_radix(text, 16).ok().filter(|_| text.len() == 2);
+    let byte = |text: &str| u8::from_str_radix(text, 16).ok().filter(|_| text.len() == 2 && !text.starts_with('+'));
     match bytes[..] {
         [first, second] => match (byte(first), byte(second)) {
             (Some(first), Some(second)) if first & 1 == 0 => Ok(MacPrefix([first, second])),

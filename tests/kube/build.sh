@@ -59,31 +59,32 @@ if complete "$result" "${programs[@]}"; then
     exit
 fi
 
-heartbeat=
-stop_heartbeat() {
-    # Our own child, which never ends by itself while we live: the pid cannot be another's.
-    [ -z "$heartbeat" ] || kill "$heartbeat" 2>/dev/null || true
-    heartbeat=
-}
+child=
 step() { # TITLE FUNCTION: runs it with its output in the log, and says now and then that it still runs
-    local title=$1 begun=$SECONDS
+    local title=$1 begun=$SECONDS told=$SECONDS
     say "$title ..."
-    # Descriptor 9 is the lock: a heartbeat must not hold it any longer than the build.
-    (while kill -0 $$ 2>/dev/null; do sleep 20 >/dev/null 2>&1; say "$title: still at it"; done) 9>&- &
-    heartbeat=$!
-    disown
-    "$2" >>"$log" 2>&1
-    stop_heartbeat
+    set -m # a process group of its own, which finish can end as a whole
+    "$2" >>"$log" 2>&1 &
+    child=$!
+    set +m
+    while [ -n "$(jobs -r)" ]; do
+        sleep 0.2
+        [ $((SECONDS - told)) -lt 20 ] || { told=$SECONDS; say "$title: still at it"; }
+    done
+    wait "$child"
+    child=
     say "$title: done in $((SECONDS - begun)) s"
 }
 finish() {
     local status=$?
-    stop_heartbeat
+    # Only while it runs, when the number cannot be another's.
+    if [ -n "$(jobs -r)" ]; then kill -KILL -- "-$child" && wait "$child"; fi 2>/dev/null || true
     rm -rf "$work"
     if [ "$status" != 0 ]; then
         tail -n 20 "$log" >&2
         say "failed; the whole log: $log"
     fi
+    exit "$status"
 }
 trap finish EXIT
 trap 'exit 130' INT
@@ -189,7 +190,7 @@ generate_openapi() { # release archives leave out this one generated package; th
 
 compile() {
     cd "$gopath_source"
-    local stamp= variable
+    local stamp='' variable
     for variable in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
         variable=k8s.io/kubernetes/vendor/$variable
         stamp+=" -X $variable.gitVersion=v$version -X $variable.gitMajor=1 -X $variable.gitMinor=20 -X $variable.gitTreeState=clean"

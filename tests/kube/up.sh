@@ -136,7 +136,7 @@ api() { # PATH [CURL OPTION...]
     shift
     curl --silent --max-time 10 --cacert pki/ca.crt --header @pki/authorization "$@" "$server$path"
 }
-api_is_ready() { [ "$(api /readyz || true)" = ok ]; }
+api_is_ready() { [ "$(api /readyz --max-time 2 || true)" = ok ]; }
 
 start_apiserver() { # PORT
     local audit=()
@@ -172,12 +172,11 @@ apply_crds() {
 }
 
 crds_are_established() { # in the discovery documents, which the garbage collector reads once at its start, then every 30 s
-    local name group documents
-    documents=$(api /apis || true)
-    for group in $(sed 's/^[^.]*\.//' <<<"$crd_names" | sort -u); do documents+=$(api "/apis/$group/v1" || true); done
+    local name plural group
     for name in $crd_names; do
-        grep -q "\"name\": *\"${name%%.*}\"" <<<"$documents" || return 1
-        grep -q "\"name\": *\"${name#*.}\"" <<<"$documents" || return 1
+        plural=${name%%.*} group=${name#*.}
+        api /apis | grep -q "\"name\": *\"$group\"" || return 1
+        api "/apis/$group/v1" | grep -q "\"name\": *\"$plural\"" || return 1
     done
 }
 
