@@ -19,7 +19,7 @@ help:
 	@echo '  OVN_KUBEVIRT_CACHE  where built programs are kept (default: ~/.cache/ovn-kubevirt)'
 
 demo: setup ## the main job on a real OVN northbound and a real API server, shown step by step
-	@$(with_api) cargo run --locked --release --example demo --
+	@$(with_api) cargo build --locked --release && cargo run --locked --release --example demo --
 
 test: setup ## all tests: unit, property, integration, documentation
 	@$(with_api) cargo test --locked

@@ -1,45 +1,21 @@
 //! The northbound replica: typed tables, and the indexes that a plan asks.
 //!
-//! Each change to a table passes through the [`Index`], which keeps for every switch who holds
-//! which address and MAC, and notes in [`Changes`] what somebody may have waited for. A plan never
-//! scans a table.
+//! Each change to a table passes through the index (`index.rs`), which keeps for every switch who
+//! holds which address and MAC, and notes in [`Changes`] what somebody may have waited for. A plan
+//! never scans a table.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use macaddr::MacAddr6;
 use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
-use super::addresses::scan;
-use super::names::{Owner, VmKey, keys};
+use super::index::{Changes, Index, PortWatcher, RouterPortWatcher, SwitchWatcher, Unwatched};
+use super::names::{VmKey, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
 use crate::ipam::{Pool, Subnet, SubnetError};
-use crate::ovsdb::{Map, Replica, Row, Table, TableSpec, Watcher};
-
-/// Something in the northbound database that an unserved VM waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Wake {
-    /// A switch of that name appears, goes, or changes what it says of its addresses.
-    Switch(String),
-    /// A holder of the address on the switch goes.
-    Address(Uuid, IpAddr),
-    /// A holder of the MAC on the switch goes.
-    Mac(Uuid, MacAddr6),
-    /// Any address of the switch gets free.
-    Room(Uuid),
-    /// A port name gets free.
-    Name(String),
-}
-
-/// What has changed since it was last taken.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// VMs with a row of ours that came, changed or went.
-    pub vms: BTreeSet<VmKey>,
-    /// What may have been waited for.
-    pub wakes: HashSet<Wake>,
-}
+use crate::ovsdb::{Replica, Row, Table, TableSpec};
 
 /// A port row with the switch it is on.
 #[derive(Debug, Clone, Copy)]
@@ -62,37 +38,6 @@ pub struct Northbound {
     index: Index,
 }
 
-/// What a port holds on its switch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Claims {
-    ips: Vec<IpAddr>,
-    macs: Vec<MacAddr6>,
-}
-
-#[derive(Debug, Default)]
-struct SwitchIndex {
-    pool: Pool<Uuid>,
-    macs: HashMap<MacAddr6, BTreeSet<Uuid>>,
-    /// Its ports of type `router`.
-    routers: BTreeSet<Uuid>,
-}
-
-#[derive(Debug)]
-struct Index {
-    instance: String,
-    switches_by_name: HashMap<String, BTreeSet<Uuid>>,
-    switch_of_port: HashMap<Uuid, Uuid>,
-    ports_by_name: HashMap<String, Uuid>,
-    ours: HashMap<VmKey, Vec<(String, Uuid)>>,
-    on_switch: HashMap<Uuid, SwitchIndex>,
-    /// What each port was entered with, so that it is taken out just so.
-    claims: HashMap<Uuid, (Uuid, Claims)>,
-    router_ports_by_name: HashMap<String, Uuid>,
-    /// Switch ports by the name of the router port that they are connected to.
-    peers: HashMap<String, BTreeSet<Uuid>>,
-    changes: Changes,
-}
-
 impl Northbound {
     /// An empty replica; rows marked with this instance are ours.
     pub fn new(instance: impl Into<String>) -> Self {
@@ -101,18 +46,7 @@ impl Northbound {
             switches: Table::default(),
             ports: Table::default(),
             router_ports: Table::default(),
-            index: Index {
-                instance: instance.into(),
-                switches_by_name: HashMap::new(),
-                switch_of_port: HashMap::new(),
-                ports_by_name: HashMap::new(),
-                ours: HashMap::new(),
-                on_switch: HashMap::new(),
-                claims: HashMap::new(),
-                router_ports_by_name: HashMap::new(),
-                peers: HashMap::new(),
-                changes: Changes::default(),
-            },
+            index: Index::new(instance.into()),
         }
     }
 
@@ -239,279 +173,6 @@ impl Replica for Northbound {
             _ => {
                 while updates.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 Ok(())
-            }
-        }
-    }
-}
-
-impl Index {
-    /// Enters what a port holds, when both its row and its switch are known.
-    fn attach(&mut self, port: Uuid, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) {
-        let Some(&switch) = self.switch_of_port.get(&port) else { return };
-        let claims = self.claims_of(row, router_ports);
-        let on_switch = self.on_switch.entry(switch).or_default();
-        for ip in &claims.ips {
-            on_switch.pool.hold(*ip, port);
-        }
-        for mac in &claims.macs {
-            on_switch.macs.entry(*mac).or_default().insert(port);
-        }
-        if row.kind == "router" {
-            on_switch.routers.insert(port);
-            self.wake_switch(port);
-        }
-        self.claims.insert(port, (switch, claims));
-    }
-
-    /// Takes out what a port was entered with.
-    fn detach(&mut self, port: Uuid) {
-        let Some((switch, claims)) = self.claims.remove(&port) else { return };
-        let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
-        for ip in claims.ips {
-            on_switch.pool.release(ip, &port);
-            self.changes.wakes.insert(Wake::Address(switch, ip));
-            self.changes.wakes.insert(Wake::Room(switch));
-        }
-        for mac in claims.macs {
-            if let Some(holders) = on_switch.macs.get_mut(&mac) {
-                holders.remove(&port);
-                if holders.is_empty() {
-                    on_switch.macs.remove(&mac);
-                }
-            }
-            self.changes.wakes.insert(Wake::Mac(switch, mac));
-        }
-        if on_switch.routers.remove(&port) {
-            self.wake_switch(port);
-        }
-    }
-
-    /// Every address and MAC that a port holds: static ones, those that northd gave it, those of the
-    /// router behind it, a `virtual` port's own, and those that are reserved for a VM's next start.
-    fn claims_of(&self, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) -> Claims {
-        let Claims { mut ips, mut macs } = Claims::default();
-        let reserved = row.external_ids.get(keys::NEXT_ADDRESSES);
-        let texts = row.addresses.iter().map(String::as_str);
-        for text in texts.chain(row.dynamic_addresses.as_deref()).chain(reserved) {
-            scan(text, &mut macs, &mut ips);
-        }
-        match row.kind.as_str() {
-            "router" => {
-                let peer = row.options.get(keys::ROUTER_PORT).and_then(|name| self.router_ports_by_name.get(name));
-                if let Some(peer) = peer.and_then(|uuid| router_ports.get(uuid)) {
-                    scan(&peer.mac, &mut macs, &mut ips);
-                    peer.networks.iter().for_each(|network| scan(network, &mut macs, &mut ips));
-                }
-            }
-            "virtual" => {
-                if let Some(address) = row.options.get(keys::VIRTUAL_IP) {
-                    scan(address, &mut macs, &mut ips);
-                }
-            }
-            _ => {}
-        }
-        ips.sort_unstable();
-        ips.dedup();
-        macs.sort_unstable();
-        macs.dedup();
-        Claims { ips, macs }
-    }
-
-    /// The switch that a port is on changed what it says of its addresses.
-    fn wake_switch(&mut self, port: Uuid) {
-        let Some(switch) = self.switch_of_port.get(&port) else { return };
-        let names = self.switches_by_name.iter().filter(|(_, switches)| switches.contains(switch));
-        self.changes.wakes.extend(names.map(|(name, _)| Wake::Switch(name.clone())));
-    }
-
-    fn add_ours(&mut self, uuid: Uuid, external_ids: &Map) {
-        if let Some(Owner { vm, network }) = Owner::of(external_ids, &self.instance) {
-            self.changes.vms.insert(vm.clone());
-            let rows = self.ours.entry(vm).or_default();
-            let entry = (network, uuid);
-            if let Err(at) = rows.binary_search(&entry) {
-                rows.insert(at, entry);
-            }
-        }
-    }
-
-    fn remove_ours(&mut self, uuid: Uuid, external_ids: &Map) {
-        if let Some(Owner { vm, network: _ }) = Owner::of(external_ids, &self.instance) {
-            if let Some(rows) = self.ours.get_mut(&vm) {
-                rows.retain(|(_, present)| *present != uuid);
-                if rows.is_empty() {
-                    self.ours.remove(&vm);
-                }
-            }
-            self.changes.vms.insert(vm);
-        }
-    }
-}
-
-/// A table over which there is no index.
-struct Unwatched;
-
-impl<R: Row> Watcher<R> for Unwatched {
-    fn added(&mut self, _: Uuid, _: &R) {}
-    fn changing(&mut self, _: Uuid, _: &R, _: &R) {}
-    fn changed(&mut self, _: Uuid, _: &R) {}
-    fn removed(&mut self, _: Uuid, _: &R) {}
-}
-
-struct SwitchWatcher<'a> {
-    index: &'a mut Index,
-    ports: &'a Table<LogicalSwitchPort>,
-    router_ports: &'a Table<LogicalRouterPort>,
-    /// Name and settings of the row that is changing.
-    before: Option<(String, Map)>,
-}
-
-impl SwitchWatcher<'_> {
-    fn enter(&mut self, switch: Uuid, port: Uuid) {
-        // A port that moves may come here before its old switch lets it go in the same update.
-        self.index.detach(port);
-        self.index.switch_of_port.insert(port, switch);
-        if let Some(row) = self.ports.get(&port) {
-            self.index.attach(port, row, self.router_ports);
-        }
-    }
-
-    fn leave(&mut self, switch: Uuid, port: Uuid) {
-        if self.index.switch_of_port.get(&port) == Some(&switch) {
-            self.index.detach(port);
-            self.index.switch_of_port.remove(&port);
-        }
-    }
-
-    fn settings_changed(&mut self, name: &str, ports: &HashSet<Uuid>) {
-        let changes = &mut self.index.changes;
-        changes.wakes.insert(Wake::Switch(name.to_owned()));
-        // Who stands on the switch is looked at again, too.
-        let rows = ports.iter().filter_map(|port| self.ports.get(port));
-        let owners = rows.filter_map(|row| Owner::of(&row.external_ids, &self.index.instance));
-        changes.vms.extend(owners.map(|owner| owner.vm));
-    }
-}
-
-impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
-    fn added(&mut self, uuid: Uuid, row: &LogicalSwitch) {
-        self.index.switches_by_name.entry(row.name.clone()).or_default().insert(uuid);
-        row.ports.iter().for_each(|port| self.enter(uuid, *port));
-        self.settings_changed(&row.name, &row.ports);
-    }
-
-    fn changing(&mut self, uuid: Uuid, row: &LogicalSwitch, difference: &LogicalSwitch) {
-        self.before = Some((row.name.clone(), row.other_config.clone()));
-        for port in &difference.ports {
-            if row.ports.contains(port) {
-                self.leave(uuid, *port);
-            } else {
-                self.enter(uuid, *port);
-            }
-        }
-    }
-
-    fn changed(&mut self, uuid: Uuid, row: &LogicalSwitch) {
-        let Some((name, other_config)) = self.before.take() else { return };
-        if name != row.name {
-            if let Some(switches) = self.index.switches_by_name.get_mut(&name) {
-                switches.remove(&uuid);
-            }
-            self.index.switches_by_name.entry(row.name.clone()).or_default().insert(uuid);
-            self.index.changes.wakes.insert(Wake::Switch(name.clone()));
-        }
-        if name != row.name || other_config != row.other_config {
-            self.settings_changed(&row.name, &row.ports);
-        }
-    }
-
-    fn removed(&mut self, uuid: Uuid, row: &LogicalSwitch) {
-        self.settings_changed(&row.name, &row.ports);
-        row.ports.iter().for_each(|port| self.leave(uuid, *port));
-        self.index.on_switch.remove(&uuid);
-        if let Some(switches) = self.index.switches_by_name.get_mut(&row.name) {
-            switches.remove(&uuid);
-            if switches.is_empty() {
-                self.index.switches_by_name.remove(&row.name);
-            }
-        }
-    }
-}
-
-struct PortWatcher<'a> {
-    index: &'a mut Index,
-    router_ports: &'a Table<LogicalRouterPort>,
-}
-
-impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
-    fn added(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
-        self.index.ports_by_name.insert(row.name.clone(), uuid);
-        if let Some(peer) = row.options.get(keys::ROUTER_PORT) {
-            self.index.peers.entry(peer.to_owned()).or_default().insert(uuid);
-        }
-        self.index.attach(uuid, row, self.router_ports);
-        self.index.add_ours(uuid, &row.external_ids);
-    }
-
-    fn changing(&mut self, uuid: Uuid, row: &LogicalSwitchPort, _: &LogicalSwitchPort) {
-        self.removed(uuid, row);
-    }
-
-    fn changed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
-        self.added(uuid, row);
-    }
-
-    fn removed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
-        self.index.remove_ours(uuid, &row.external_ids);
-        self.index.detach(uuid);
-        if let Some(peer) = row.options.get(keys::ROUTER_PORT)
-            && let Some(ports) = self.index.peers.get_mut(peer)
-        {
-            ports.remove(&uuid);
-        }
-        // Names may change hands within one update: only the entry that is still ours goes.
-        if self.index.ports_by_name.get(&row.name) == Some(&uuid) {
-            self.index.ports_by_name.remove(&row.name);
-        }
-        self.index.changes.wakes.insert(Wake::Name(row.name.clone()));
-    }
-}
-
-struct RouterPortWatcher<'a> {
-    index: &'a mut Index,
-    ports: &'a Table<LogicalSwitchPort>,
-}
-
-impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
-    fn added(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
-        self.index.router_ports_by_name.insert(row.name.clone(), uuid);
-        let mut only = Table::default();
-        only.put(uuid, row.clone(), &mut Unwatched);
-        for port in self.index.peers.get(&row.name).cloned().unwrap_or_default() {
-            if let Some(peer) = self.ports.get(&port) {
-                self.index.detach(port);
-                self.index.attach(port, peer, &only);
-            }
-        }
-    }
-
-    fn changing(&mut self, uuid: Uuid, row: &LogicalRouterPort, _: &LogicalRouterPort) {
-        self.removed(uuid, row);
-    }
-
-    fn changed(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
-        self.added(uuid, row);
-    }
-
-    fn removed(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
-        if self.index.router_ports_by_name.get(&row.name) == Some(&uuid) {
-            self.index.router_ports_by_name.remove(&row.name);
-        }
-        let none = Table::default();
-        for port in self.index.peers.get(&row.name).cloned().unwrap_or_default() {
-            if let Some(peer) = self.ports.get(&port) {
-                self.index.detach(port);
-                self.index.attach(port, peer, &none);
             }
         }
     }

@@ -35,6 +35,17 @@ enum Refusal {
 }
 
 impl Refusal {
+    /// Tells the owner, and sees to it that the VM is looked at again.
+    fn note(self, report: &mut PortReport, plan: &mut VmPlan) {
+        match self {
+            Self::Problem(problem, waits) => {
+                report.problems.push(problem);
+                plan.waits.extend(waits);
+            }
+            Self::Again => plan.again = true,
+        }
+    }
+
     fn on_switch(name: &str, problem: Problem) -> Self {
         Self::Problem(problem, vec![Wake::Switch(name.to_owned())])
     }
@@ -121,16 +132,14 @@ impl<'a> Planner<'a> {
     fn nic(&mut self, intent: &Intent, nic: &Nic, port: Option<PortRef<'_>>, plan: &mut VmPlan) {
         let present = port.and_then(|port| port.switch);
         let present = present.and_then(|uuid| Some(Switch { uuid, name: self.switch_name(uuid)? }));
-        let found = match (&present, &nic.switch) {
-            (Some(present), _) => Ok(self.stay_or_move(nic, present.clone())),
-            (None, Some(wish)) => self.find_switch(&wish.name).map(|switch| (switch, None)),
+        if present.is_none() && nic.switch.is_none() {
             // Nobody named a switch for it: the NIC is not ours.
-            (None, None) => return,
-        };
+            return;
+        }
         let mut report = PortReport {
             network: nic.network.clone(),
             port: port.map(|port| port.row.name.clone()),
-            switch: present.map(|switch| switch.name),
+            switch: present.as_ref().map(|switch| switch.name.clone()),
             addresses: port.and_then(|port| lease(port.row)),
             next: None,
             problems: Vec::new(),
@@ -138,68 +147,61 @@ impl<'a> Planner<'a> {
         if !nic.unserved.is_empty() {
             report.problems.push(Problem::Unserved(nic.unserved.clone()));
         }
-        let refused = |refusal: Refusal, report: &mut PortReport, plan: &mut VmPlan| match refusal {
-            Refusal::Problem(problem, waits) => {
-                report.problems.push(problem);
-                plan.waits.extend(waits);
-            }
-            Refusal::Again => plan.again = true,
-        };
-        let switch = match found {
-            Ok((switch, None)) => switch,
-            Ok((switch, Some(refusal))) => {
-                refused(refusal, &mut report, plan);
-                switch
-            }
+        match self.serve(intent, nic, port.zip(present), &mut report, plan) {
+            Ok(change) => plan.changes.push(change),
             Err(refusal) => {
-                refused(refusal, &mut report, plan);
-                plan.changes.extend(port.and_then(|port| self.kept(intent, port)));
-                plan.reports.push(report);
-                return;
-            }
-        };
-        let lease = report.addresses.filter(|_| port.is_some_and(|port| port.switch == Some(switch.uuid)));
-        let settled = match (lease, &nic.now) {
-            (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
-            (_, Ok(wish)) => self.settle(&switch, wish, lease, port.map(|port| port.uuid)),
-            (_, Err(invalid)) => Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
-        };
-        let addresses = match settled {
-            Ok(addresses) => addresses,
-            Err(refusal) => {
-                refused(refusal, &mut report, plan);
+                refusal.note(&mut report, plan);
                 // A VM that holds a lease keeps it, whatever became of its wish.
                 plan.changes.extend(port.and_then(|port| self.kept(intent, port)));
-                plan.reports.push(report);
-                return;
             }
+        }
+        plan.reports.push(report);
+    }
+
+    /// The change that gives a NIC its port, or its port what it should be. Refusals that do not
+    /// stand in its way are noted.
+    fn serve(
+        &mut self,
+        intent: &Intent,
+        nic: &Nic,
+        port: Option<(PortRef<'_>, Switch)>,
+        report: &mut PortReport,
+        plan: &mut VmPlan,
+    ) -> Result<PortChange, Refusal> {
+        let own = port.as_ref().map(|(port, _)| port.uuid);
+        let before = port.as_ref().map(|(port, switch)| Placed { switch: switch.uuid, row: port.row.clone() });
+        let (switch, stays) = match (port, &nic.switch) {
+            (Some((_, present)), _) => self.stay_or_move(nic, present),
+            (None, Some(wish)) => (self.find_switch(&wish.name)?, None),
+            (None, None) => return Err(Refusal::Again),
         };
-        let named = match port {
-            Some(port) => Ok(port.row.name.clone()),
-            None => self.free_name(&intent.vm, &nic.network),
+        stays.into_iter().for_each(|refusal| refusal.note(report, plan));
+        let stands_there = before.as_ref().is_some_and(|before| before.switch == switch.uuid);
+        let lease = report.addresses.filter(|_| stands_there);
+        let addresses = match (lease, &nic.now) {
+            (Some(lease), _) if nic.held_by_old_launcher => lease,
+            (_, Ok(wish)) => self.settle(&switch, wish, lease, own)?,
+            (_, Err(invalid)) => return Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
         };
-        let name = match named {
-            Ok(name) => name,
-            Err(refusal) => {
-                refused(refusal, &mut report, plan);
-                plan.reports.push(report);
-                return;
-            }
+        let name = match &before {
+            Some(before) => before.row.name.clone(),
+            None => self.free_name(&intent.vm, &nic.network)?,
         };
-        let next = match self.next(nic, &switch, &addresses, port.map(|port| port.uuid)) {
-            Ok(next) => next,
-            Err(refusal) => {
-                refused(refusal, &mut report, plan);
-                None
-            }
-        };
+        let next = self.next(nic, &switch, &addresses, own).unwrap_or_else(|refusal| {
+            refusal.note(report, plan);
+            None
+        });
         self.give(switch.uuid, addresses);
         next.into_iter().for_each(|next| self.give(switch.uuid, next));
         self.names.insert(name.clone());
-
-        let mut row = port.map_or_else(LogicalSwitchPort::default, |port| port.row.clone());
+        report.port = Some(name.clone());
+        report.switch = Some(switch.name);
+        report.addresses = Some(addresses);
+        report.next = next;
+        let uuid = own.unwrap_or_else(|| port_uuid(self.view.instance(), &name));
+        let mut row = before.as_ref().map_or_else(LogicalSwitchPort::default, |before| before.row.clone());
+        row.name = name;
         let text = addresses.to_string();
-        row.name.clone_from(&name);
         row.addresses = Set::from_iter([text.clone()]);
         row.port_security = Set::from_iter([text]);
         bind(&mut row.options, &intent.placement);
@@ -208,16 +210,7 @@ impl<'a> Planner<'a> {
             Some(next) => drop(row.external_ids.insert(keys::NEXT_ADDRESSES, next.to_string())),
             None => drop(row.external_ids.remove(keys::NEXT_ADDRESSES)),
         }
-        plan.changes.push(PortChange {
-            uuid: port.map_or_else(|| port_uuid(self.view.instance(), &name), |port| port.uuid),
-            before: port.and_then(|port| Some(Placed { switch: port.switch?, row: port.row.clone() })),
-            after: Some(Placed { switch: switch.uuid, row }),
-        });
-        report.port = Some(name);
-        report.switch = Some(switch.name);
-        report.addresses = Some(addresses);
-        report.next = next;
-        plan.reports.push(report);
+        Ok(PortChange { uuid, before, after: Some(Placed { switch: switch.uuid, row }) })
     }
 
     /// The switch that a port stays on, or moves to; and, where it stays though another is wished,
