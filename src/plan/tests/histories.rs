@@ -1,0 +1,358 @@
+//! Any history, in small domains so that collisions happen.
+
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use uuid::Uuid;
+
+use super::rules;
+use super::server::Tables;
+use super::world::{INSTANCE, Template, World, map, pod_change, run_change, uuid, vm_change};
+use crate::kubevirt::Change;
+use crate::ovn::{LogicalRouterPort, LogicalSwitchPort, Owner, VmKey, keys, port_uuid};
+use crate::ovsdb::{Map, Set};
+
+/// VMs whose port names, and fallback names, meet: `a.n.m` is one of both.
+pub(super) fn vm(index: usize) -> VmKey {
+    let (namespace, name) = [("n", "a"), ("m", "a.n"), ("n", "b"), ("m", "c"), ("n", "d")][index];
+    VmKey::new(namespace, name)
+}
+
+/// What a switch may say of its addresses.
+pub(super) fn config(index: usize) -> Map {
+    let (subnet, prefix) = (("subnet", "10.0.0.0/29"), ("ipv6_prefix", "fd00::/125"));
+    match index {
+        0 => map([subnet]),
+        1 => map([subnet, ("exclude_ips", "10.0.0.1..10.0.0.2")]),
+        2 => map([subnet, prefix]),
+        3 => map([prefix]),
+        4 => map([("subnet", "10.0.0.0/30")]),
+        5 => map([subnet, ("exclude_ips", "10.0.0.1 x")]),
+        6 => map([subnet, prefix, ("exclude_ips", "10.0.0.3..10.0.0.6 fd00::1..fd00::2")]),
+        _ => Map::default(),
+    }
+}
+pub(super) const CONFIGS: usize = 8;
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+enum Step {
+    Apply(usize, Template),
+    Delete(usize),
+    Start(usize),
+    Launch(usize, Option<usize>),
+    Ready(usize),
+    EndLauncher(usize),
+    RemoveLauncher(usize),
+    Stop(usize),
+    Namespace(bool, usize),
+    Foreign {
+        slot: u8,
+        switch: u8,
+        name: usize,
+        holds: usize,
+    },
+    ForeignGoes(u8),
+    RouterPort {
+        slot: u8,
+        name: u8,
+        networks: usize,
+    },
+    RouterPortGoes(u8),
+    /// One goes and another of its name comes, in one transaction.
+    RouterPortReplaced {
+        old: u8,
+        new: u8,
+        networks: usize,
+    },
+    Switch {
+        slot: u8,
+        name: usize,
+        config: usize,
+    },
+    SwitchGoes(u8),
+    /// A person writes into a row of ours.
+    Meddle(usize, usize),
+    Rest(usize),
+}
+
+const NAMES: [&str; 3] = ["blue", "red", "green"];
+
+fn template() -> impl Strategy<Value = Template> {
+    let some_of = |values: &'static [&'static str]| proptest::sample::select(values);
+    let ip = ["", "", "", "10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::3", "10.0.0.3,fd00::3", "10.0.0.9", "x"];
+    let ip = proptest::sample::select(ip.to_vec());
+    let mac = some_of(&["", "", "", "", "0a:58:0a:00:00:02", "02:00:00:00:00:01"]);
+    let switch = some_of(&["", "", "", "", "blue", "red", "green"]);
+    let network = some_of(&["default", "default", "default", "m", "m", ""]);
+    (ip, mac, switch, network).prop_map(|(ip, mac, switch, network)| {
+        let mut template = Template::new([("ip_address", ip), ("mac_address", mac), ("logical_switch", switch)]);
+        template.annotations.retain(|(_, value)| !value.is_empty());
+        template.network = (!network.is_empty()).then(|| network.to_owned());
+        template
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (vm, slot) = (0..5usize, 0..4u8);
+    let foreign = (slot.clone(), 0..3u8, 0..10usize, 0..9usize);
+    prop_oneof![
+        8 => (vm.clone(), template()).prop_map(|(vm, template)| Step::Apply(vm, template)),
+        2 => vm.clone().prop_map(Step::Delete),
+        6 => vm.clone().prop_map(Step::Start),
+        6 => (vm.clone(), proptest::option::weighted(0.8, 0..3usize)).prop_map(|(vm, node)| Step::Launch(vm, node)),
+        3 => vm.clone().prop_map(Step::Ready),
+        3 => vm.clone().prop_map(Step::EndLauncher),
+        3 => vm.clone().prop_map(Step::RemoveLauncher),
+        4 => vm.clone().prop_map(Step::Stop),
+        1 => (any::<bool>(), 0..4usize).prop_map(|(namespace, switch)| Step::Namespace(namespace, switch)),
+        5 => foreign.prop_map(|(slot, switch, name, holds)| Step::Foreign { slot, switch, name, holds }),
+        3 => slot.clone().prop_map(Step::ForeignGoes),
+        2 => (0..3u8, 0..2u8, 0..4usize).prop_map(|(slot, name, networks)| Step::RouterPort { slot, name, networks }),
+        1 => (0..3u8).prop_map(Step::RouterPortGoes),
+        1 => (0..3u8, 0..3u8, 0..4usize).prop_map(|(old, new, networks)| Step::RouterPortReplaced { old, new, networks }),
+        4 => (0..3u8, 0..3usize, 0..CONFIGS).prop_map(|(slot, name, config)| Step::Switch { slot, name, config }),
+        1 => (0..3u8).prop_map(Step::SwitchGoes),
+        2 => (vm, 0..6usize).prop_map(|(vm, what)| Step::Meddle(vm, what)),
+        12 => (1..6usize).prop_map(Step::Rest),
+    ]
+}
+
+/// Other people's ports, of every kind that holds addresses.
+fn foreign(name: String, holds: usize) -> LogicalSwitchPort {
+    let row = |kind: &str, addresses: &[&str], options: Map| LogicalSwitchPort {
+        name: name.clone(),
+        kind: kind.into(),
+        addresses: addresses.iter().map(|text| (*text).to_owned()).collect(),
+        options,
+        external_ids: map([("vendor", "kube-ovn")]),
+        ..Default::default()
+    };
+    match holds {
+        0 => row("", &["0a:58:0a:00:00:02 10.0.0.2"], Map::default()),
+        1 => row("", &["02:00:00:00:00:01 10.0.0.3 10.0.0.4 fd00::3", "unknown"], Map::default()),
+        2 => row("localnet", &["unknown"], Map::default()),
+        3 => LogicalSwitchPort {
+            dynamic_addresses: Some("0a:00:00:00:00:09 10.0.0.1 fd00::1".into()),
+            ..row("", &["dynamic"], Map::default())
+        },
+        4 => row("virtual", &["02:00:00:00:00:05"], map([("virtual-ip", "10.0.0.1"), ("virtual-parents", "a.n")])),
+        5 => row("router", &["router"], map([("router-port", "lrp0")])),
+        6 => row("router", &["router"], map([("router-port", "lrp1")])),
+        // Another instance's, with a reservation.
+        7 => LogicalSwitchPort {
+            external_ids: map([
+                (keys::VENDOR, keys::OUR_VENDOR),
+                (keys::INSTANCE, "other"),
+                (keys::VM, "n/a"),
+                (keys::NETWORK, "default"),
+                (keys::NEXT_ADDRESSES, "0a:58:0a:00:00:03 10.0.0.3"),
+            ]),
+            ..row("", &["0a:58:0a:00:00:01 10.0.0.1"], Map::default())
+        },
+        _ => row("", &["0a:58:0a:00:00:05 10.0.0.5/24", "0A:58:0A:00:00:06 10.0.0.6 FD00::2"], Map::default()),
+    }
+}
+
+fn router_port(name: u8, networks: usize) -> LogicalRouterPort {
+    let networks: &[&str] =
+        [&["10.0.0.1/29"][..], &["10.0.0.6/29", "fe80::1/64"], &["fd00::1/125", "10.0.0.1/30"], &[]][networks];
+    LogicalRouterPort {
+        name: format!("lrp{name}"),
+        mac: "0a:58:0a:00:00:01".into(),
+        networks: networks.iter().map(|network| (*network).to_owned()).collect(),
+    }
+}
+
+fn ours_of(tables: &Tables, vm: &VmKey) -> Option<Uuid> {
+    let of_vm = |row: &LogicalSwitchPort| Owner::of(&row.external_ids, INSTANCE).is_some_and(|owner| owner.vm == *vm);
+    tables.ports.iter().find(|(_, row)| of_vm(row)).map(|(uuid, _)| *uuid)
+}
+
+fn meddle(row: &mut LogicalSwitchPort, what: usize) {
+    match what {
+        0 => row.addresses = Set::default(),
+        1 => row.addresses = Set::from_iter(["dynamic".to_owned()]),
+        2 => row.addresses = Set::from_iter(["unknown".to_owned()]),
+        3 => row.port_security = Set::default(),
+        4 => {
+            row.options.insert("requested-chassis", "elsewhere");
+            row.options.insert("activation-strategy", "garp");
+            row.options.insert("mcast_flood", "true");
+        }
+        _ => {
+            row.external_ids.insert("neutron:cidrs", "10.0.0.2/29");
+            row.external_ids.remove(keys::VM_UID);
+            row.external_ids.remove(keys::NEXT_ADDRESSES);
+        }
+    }
+}
+
+fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Apply(index, template) => world.apply(&vm(index), template),
+        Step::Delete(index) => world.delete(&vm(index)),
+        Step::Start(index) => world.start(&vm(index)),
+        Step::Launch(index, node) => world.launch(&vm(index), node.map(|node| ["n1", "n2", "n3"][node])),
+        Step::Ready(index) => world.ready(&vm(index)),
+        Step::EndLauncher(index) => world.end_launcher(&vm(index)),
+        Step::RemoveLauncher(index) => world.remove_launcher(&vm(index)),
+        Step::Stop(index) => world.stop(&vm(index)),
+        Step::Namespace(first, switch) => {
+            world.namespace(if first { "n" } else { "m" }, NAMES.get(switch).copied());
+        }
+        Step::Rest(vms) => rest(world, vms),
+        other => world.edit(|tables| edit(tables, other)),
+    }
+}
+
+fn edit(tables: &mut Tables, step: Step) {
+    match step {
+        Step::Foreign { slot, switch, name, holds } => {
+            let names = [0, 1, 2, 3, 4].map(|index| vm(index).port_name());
+            let name = names.get(name).cloned().or((name == 5).then(|| "a.n.m".into()));
+            let name = name.unwrap_or_else(|| format!("foreign{slot}"));
+            let (port, switch) = (uuid(2, slot), uuid(1, switch));
+            let taken = tables.port_named(&name).is_some_and(|(other, _)| other != port);
+            if tables.switches.contains_key(&switch) && !taken {
+                tables.put_port(switch, port, foreign(name, holds));
+            }
+        }
+        Step::ForeignGoes(slot) => tables.remove_port(uuid(2, slot)),
+        Step::RouterPort { slot, name, networks } => {
+            let row = router_port(name, networks);
+            if tables.router_ports.iter().all(|(other, port)| *other == uuid(3, slot) || port.name != row.name) {
+                tables.router_ports.insert(uuid(3, slot), row);
+            }
+        }
+        Step::RouterPortGoes(slot) => drop(tables.router_ports.remove(&uuid(3, slot))),
+        Step::RouterPortReplaced { old, new, networks } => {
+            if !tables.router_ports.contains_key(&uuid(3, new))
+                && let Some(gone) = tables.router_ports.remove(&uuid(3, old))
+            {
+                let row = LogicalRouterPort { name: gone.name, ..router_port(0, networks) };
+                tables.router_ports.insert(uuid(3, new), row);
+            }
+        }
+        Step::Switch { slot, name, config: index } => {
+            let row = tables.switches.entry(uuid(1, slot)).or_default();
+            row.name = NAMES[name].into();
+            row.other_config = config(index);
+        }
+        Step::SwitchGoes(slot) => drop(tables.switches.remove(&uuid(1, slot))),
+        Step::Meddle(index, what) => {
+            if let Some(row) = ours_of(tables, &vm(index)).and_then(|port| tables.ports.get_mut(&port)) {
+                meddle(row, what);
+            }
+        }
+        other => unreachable!("{other:?} is Kubernetes'"),
+    }
+}
+
+/// All that is dirty is done, so many VMs a transaction; then everything holds.
+fn rest(world: &mut World, vms: usize) {
+    world.settle(vms);
+    rules::no_two_of_ours_share_anything(&world.tables);
+    world.a_sweep_finds_nothing();
+}
+
+pub(super) fn quick(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+proptest! {
+    #![proptest_config(quick(400))]
+
+    /// Judged on the way, at every transaction (see [`World::edit`] and [`World::transact`]): the
+    /// server takes it, only our rows change, nothing is given that another has, leases are kept,
+    /// the index is what the rows say. At every rest: no two of ours share anything, and a look at
+    /// every VM, without an event, finds nothing to do.
+    #[test]
+    fn whatever_happens_the_rules_hold_and_nothing_is_left_undone(
+        blue in 0..CONFIGS, red in 0..CONFIGS, order in 0..1000usize,
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut world = World::new([("blue", config(blue)), ("red", config(red))]);
+        world.order = order;
+        steps.into_iter().for_each(|step| take(&mut world, step));
+        rest(&mut world, 2);
+        super::waking::whoever_waits_is_woken(&world, order);
+    }
+}
+
+/// Whatever order things are heard in, and however they are cut into transactions.
+fn heard(changes: Vec<(usize, Change)>, leases: &[(usize, u8)]) -> World {
+    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/27"), ("exclude_ips", "10.0.0.1..10.0.0.9")]))]);
+    world.edit(|tables| {
+        for (index, host) in leases {
+            let (vm, text) = (vm(*index), format!("02:00:00:00:01:{host:02x} 10.0.0.{host}"));
+            let external_ids = map([
+                (keys::VENDOR, keys::OUR_VENDOR),
+                (keys::INSTANCE, INSTANCE),
+                (keys::VM, &vm.to_string()),
+                (keys::NETWORK, "default"),
+            ]);
+            let row = LogicalSwitchPort {
+                name: vm.port_name(),
+                addresses: Set::from_iter([text]),
+                external_ids,
+                ..Default::default()
+            };
+            tables.put_port(uuid(1, 0), port_uuid(INSTANCE, &vm.port_name()), row);
+        }
+    });
+    world.dirty = crate::plan::Queue::default();
+    for (vms, change) in changes {
+        world.hear(change);
+        if vms > 0 {
+            world.settle(vms);
+        }
+    }
+    rest(&mut world, 3);
+    world
+}
+
+/// The objects of VMs that run, in this order, with a rest after some of them.
+fn changes_of(templates: &[Template], order: &[(usize, usize)]) -> Vec<(usize, Change)> {
+    let change = |object: usize| {
+        let (vm, template, node) = (vm(object / 3), &templates[object / 3], format!("n{}", object / 3));
+        match object % 3 {
+            0 => vm_change(&vm, "vm", template),
+            1 => run_change(&vm, "run", template, Some(&node), None),
+            _ => pod_change(&vm, &format!("pod{object}"), "run", Some(&node), true),
+        }
+    };
+    order.iter().map(|(object, rest)| (*rest, change(*object))).collect()
+}
+
+fn any_order() -> impl Strategy<Value = Vec<(usize, usize)>> {
+    let rests = proptest::collection::vec(0..4usize, 15);
+    (Just((0..15).collect::<Vec<usize>>()).prop_shuffle(), rests)
+        .prop_map(|(objects, rests)| objects.into_iter().zip(rests).collect())
+}
+
+proptest! {
+    #![proptest_config(quick(60))]
+
+    #[test]
+    fn wishes_and_leases_come_out_the_same_in_any_order(order in any_order()) {
+        let wish = |host: u8| Template::new([("ip_address", format!("10.0.0.{host}").as_str())]);
+        let templates = [wish(2), wish(3), Template::new([]), Template::new([]), wish(6)];
+        let leases = [(2, 20), (3, 21), (4, 22)];
+        let in_turn: Vec<(usize, usize)> = (0..15).map(|object| (object, 1)).collect();
+        let expected = heard(changes_of(&templates, &in_turn), &leases);
+        let found = heard(changes_of(&templates, &order), &leases);
+        prop_assert_eq!(&found.tables, &expected.tables);
+        prop_assert_eq!(found.addresses(&vm(2)), Some("02:00:00:00:01:14 10.0.0.20".to_owned()));
+        prop_assert_eq!(found.addresses(&vm(4)), Some("02:00:00:00:01:16 10.0.0.6".to_owned()));
+    }
+
+    #[test]
+    fn chosen_addresses_are_the_lowest_in_any_order(order in any_order()) {
+        let templates = [(); 5].map(|()| Template::new([]));
+        let found = heard(changes_of(&templates, &order), &[]);
+        let mut addresses: Vec<String> = (0..5).filter_map(|index| found.addresses(&vm(index))).collect();
+        addresses.sort();
+        let expected: Vec<String> = (10..15).map(|host| format!("0a:58:0a:00:00:{host:02x} 10.0.0.{host}")).collect();
+        prop_assert_eq!(addresses, expected);
+    }
+}

@@ -1,0 +1,199 @@
+//! What must hold of every replica, every transaction and every state: a plain model, written
+//! without looking at how the planner does it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use macaddr::MacAddr6;
+use uuid::Uuid;
+
+use super::server::Tables;
+use super::world::{INSTANCE, World};
+use crate::kubevirt::VmObjects;
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys};
+use crate::plan::{PortChange, VmPlan};
+
+/// What a port holds: addresses and MACs as text.
+pub(super) fn claims(tables: &Tables, row: &LogicalSwitchPort) -> BTreeSet<String> {
+    let mut words: Vec<&str> = row.addresses.iter().map(String::as_str).collect();
+    words.extend(row.dynamic_addresses.as_deref());
+    words.extend(row.external_ids.get(keys::NEXT_ADDRESSES));
+    if Owner::of(&row.external_ids, INSTANCE).is_some() {
+        words.extend(row.port_security.iter().map(String::as_str));
+    }
+    if row.kind == "virtual" {
+        words.extend(row.options.get("virtual-ip"));
+    }
+    if row.kind == "router"
+        && let Some(name) = row.options.get("router-port")
+    {
+        for peer in tables.router_ports.values().filter(|peer| peer.name == name) {
+            words.push(&peer.mac);
+            words.extend(peer.networks.iter().map(String::as_str));
+        }
+    }
+    let words = words.into_iter().flat_map(|text| text.split(' '));
+    let bare = words.map(|word| word.split_once('/').map_or(word, |(address, _)| address));
+    bare.filter_map(canonical).collect()
+}
+
+fn canonical(word: &str) -> Option<String> {
+    let ip = word.parse::<IpAddr>().ok().map(|ip| ip.to_string());
+    ip.or_else(|| word.parse::<MacAddr6>().ok().map(|mac| mac.to_string().to_lowercase()))
+}
+
+/// The indexes of the replica are those of one that is built from the rows anew, and both say what
+/// the rows say.
+pub(super) fn the_index_is_what_the_rows_say(northbound: &Northbound, tables: &Tables) {
+    let fresh = tables.replica(INSTANCE);
+    for view in [&northbound.rebuilt(), &fresh] {
+        assert!(northbound.holds_the_same(view), "the index is not what is built anew from {tables:#?}");
+    }
+    let mut holders: HashMap<(Uuid, String), BTreeSet<Uuid>> = HashMap::new();
+    for (port, row) in &tables.ports {
+        let switch = tables.switch_of(port).expect("no orphans");
+        let seen = northbound.port_named(&row.name).expect("found by its name");
+        assert_eq!((seen.uuid, seen.switch, seen.row), (*port, Some(switch), row));
+        for claim in claims(tables, row) {
+            holders.entry((switch, claim)).or_default().insert(*port);
+        }
+    }
+    for ((switch, claim), expected) in holders {
+        let found: BTreeSet<Uuid> = match claim.parse() {
+            Ok(ip) => northbound.holders(&switch, ip).iter().copied().collect(),
+            Err(_) => northbound.mac_holders(&switch, claim.parse().expect("a MAC")).collect(),
+        };
+        assert_eq!(found, expected, "the holders of {claim}");
+    }
+    for (uuid, row) in &tables.switches {
+        assert!(northbound.switches_named(&row.name).any(|found| found == *uuid), "{row:?}");
+        assert_eq!(northbound.subnet(uuid), fresh.subnet(uuid), "{row:?}");
+    }
+    let names: BTreeSet<&str> = tables.switches.values().map(|row| row.name.as_str()).collect();
+    let named: usize = names.iter().map(|name| northbound.switches_named(name).len()).sum();
+    assert_eq!((northbound.port_count(), named), (tables.ports.len(), tables.switches.len()));
+}
+
+/// What the rows are after a transaction is what its changes said.
+pub(super) fn the_operations_do_what_the_changes_say(tables: &Tables, changes: &[PortChange]) {
+    for PortChange { uuid, before: _, after } in changes {
+        match after {
+            None => assert_eq!(tables.ports.get(uuid), None),
+            Some(after) => {
+                assert_eq!(tables.ports.get(uuid), Some(&after.row));
+                let referring = tables.switches.iter().filter(|(_, row)| row.ports.contains(uuid));
+                assert_eq!(referring.map(|(uuid, _)| *uuid).collect::<Vec<_>>(), [after.switch]);
+            }
+        }
+    }
+}
+
+/// A transaction of ours leaves every other row as it was, and what others put into ours.
+pub(super) fn only_our_rows_changed(before: &Tables, after: &Tables) {
+    let ours = |row: &LogicalSwitchPort| Owner::of(&row.external_ids, INSTANCE).is_some();
+    let foreign = |tables: &Tables| -> BTreeMap<Uuid, LogicalSwitchPort> {
+        tables.ports.iter().filter(|(_, row)| !ours(row)).map(|(uuid, row)| (*uuid, row.clone())).collect()
+    };
+    let switches = |tables: &Tables| {
+        let mut switches = tables.switches.clone();
+        switches.values_mut().for_each(|row| row.ports.retain(|port| !ours(&tables.ports[port])));
+        switches
+    };
+    assert_eq!(foreign(before), foreign(after));
+    assert_eq!(switches(before), switches(after));
+    assert_eq!(before.router_ports, after.router_ports);
+    for (uuid, row) in &after.ports {
+        if let Some(old) = before.ports.get(uuid) {
+            assert_eq!(not_ours(old), not_ours(row), "foreign keys of {}", row.name);
+        }
+    }
+}
+
+/// The parts of a row of ours that others may have written.
+fn not_ours(row: &LogicalSwitchPort) -> Vec<(&str, &str)> {
+    let ours = [keys::VENDOR, keys::REQUESTED_CHASSIS, keys::ACTIVATION_STRATEGY];
+    let pairs = row.options.iter().chain(row.external_ids.iter());
+    let foreign = pairs.filter(|(key, _)| !ours.contains(key) && !key.starts_with("ovn-kubevirt.io/"));
+    foreign.chain([("type", row.kind.as_str()), ("name", row.name.as_str())]).collect()
+}
+
+/// No address or MAC is given that another port of the switch has, or gets in this transaction.
+pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[PortChange]) {
+    let mut given: BTreeSet<(Uuid, String)> = BTreeSet::new();
+    for change in changes {
+        let Some(after) = &change.after else { continue };
+        let stayed = change.before.as_ref().filter(|before| before.switch == after.switch);
+        let had = stayed.map(|before| claims(tables, &before.row)).unwrap_or_default();
+        for claim in claims(tables, &after.row).difference(&had) {
+            assert!(given.insert((after.switch, claim.clone())), "{claim} is given twice: {changes:#?}");
+            let others = tables.switches[&after.switch].ports.iter().filter(|port| **port != change.uuid);
+            for other in others {
+                let row = &tables.ports[other];
+                assert!(
+                    !claims(tables, row).contains(claim),
+                    "{claim} goes to {} and is held by {row:?}",
+                    after.row.name
+                );
+            }
+        }
+    }
+}
+
+/// No two ports of ours on a switch share an address or a MAC, reserved ones included.
+pub(super) fn no_two_of_ours_share_anything(tables: &Tables) {
+    let mut held: BTreeMap<(Uuid, String), &str> = BTreeMap::new();
+    for (port, row) in tables.ports.iter().filter(|(_, row)| Owner::of(&row.external_ids, INSTANCE).is_some()) {
+        let switch = tables.switch_of(port).expect("no orphans");
+        for claim in claims(tables, row) {
+            if let Some(other) = held.insert((switch, claim.clone()), &row.name) {
+                panic!("{claim} is held by {other} and {}", row.name);
+            }
+        }
+    }
+}
+
+/// What a row holds, from either column.
+pub(super) fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
+    row.port_security.iter().chain(row.addresses.iter()).find_map(|text| text.parse().ok())
+}
+
+/// A lease changes only where its owner wished so, and never under a launcher that may still run.
+pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChange]) {
+    let nothing = VmObjects::default();
+    let objects = world.cluster.vm(vm).unwrap_or(&nothing);
+    let run_uid = objects.run.as_ref().map(|run| run.uid.as_str());
+    let live = || objects.launchers.values().filter(|launcher| launcher.live);
+    let old_launcher = live().any(|launcher| Some(launcher.run_uid.as_str()) != run_uid);
+    let intent = world.intent(vm);
+    for change in changes {
+        let Some(before) = &change.before else { continue };
+        let Some(after) = &change.after else {
+            assert!(!old_launcher, "{vm}: its port goes while a launcher of before may run: {objects:#?}");
+            continue;
+        };
+        assert_eq!(after.row.name, before.row.name, "a port keeps its name");
+        let network = after.row.external_ids.get(keys::NETWORK).expect("our row");
+        let nic = intent.as_ref().and_then(|intent| intent.nics.iter().find(|nic| nic.network == network));
+        let wish = nic.and_then(|nic| nic.now.clone().ok()).filter(|_| !old_launcher).unwrap_or_default();
+        if after.switch != before.switch {
+            assert!(live().next().is_none(), "{vm}: its port changes switches while it runs");
+            let wished = nic.and_then(|nic| nic.switch.as_ref()).filter(|wish| wish.explicit);
+            assert_eq!(wished.map(|wish| &wish.name), Some(&world.tables.switches[&after.switch].name));
+            continue;
+        }
+        let (Some(old), Some(new)) = (lease(&before.row), lease(&after.row)) else { continue };
+        let unlike = |kept: bool| assert!(kept, "{vm}: {old} became {new}, wished was {wish:?}");
+        unlike(new.ipv4 == old.ipv4 || wish.ipv4.is_some() && new.ipv4 == wish.ipv4);
+        unlike(new.ipv6 == old.ipv6 || wish.ipv6.is_some() && new.ipv6 == wish.ipv6);
+        unlike(new.mac == old.mac || Some(new.mac) == wish.mac);
+    }
+}
+
+/// A problem that a VM waits with is one of the northbound database, not of the company that it was
+/// planned in: were the others' changes refused, nothing would wake it.
+pub(super) fn what_is_told_holds_without_the_others(plan: &VmPlan, alone: &VmPlan) {
+    let problems = |plan: &VmPlan| plan.reports.iter().flat_map(|report| report.problems.clone()).collect::<Vec<_>>();
+    if !plan.waits.is_empty() {
+        assert_eq!((problems(plan), &plan.waits), (problems(alone), &alone.waits), "planned in company, and alone");
+    }
+}

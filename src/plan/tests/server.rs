@@ -1,0 +1,286 @@
+//! A toy of ovsdb-server: tables, operations, garbage collection, and `update2` differences in any
+//! order. The replica under test is fed by these alone, so a change that the server would refuse, or
+//! an index that leans on the order of an update, shows.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Northbound};
+use crate::ovsdb::{Atom, Datum, Map, Mutation, Mutator, Operation, Replica, Row, Set};
+
+/// The northbound database as the server has it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Tables {
+    pub(super) switches: BTreeMap<Uuid, LogicalSwitch>,
+    pub(super) ports: BTreeMap<Uuid, LogicalSwitchPort>,
+    pub(super) router_ports: BTreeMap<Uuid, LogicalRouterPort>,
+}
+
+impl Tables {
+    /// The switch that refers to a port.
+    pub(super) fn switch_of(&self, port: &Uuid) -> Option<Uuid> {
+        self.switches.iter().find(|(_, row)| row.ports.contains(port)).map(|(uuid, _)| *uuid)
+    }
+
+    /// Puts a port on a switch, wherever it was.
+    pub(super) fn put_port(&mut self, switch: Uuid, uuid: Uuid, row: LogicalSwitchPort) {
+        self.switches.values_mut().for_each(|row| row.ports.retain(|port| *port != uuid));
+        self.switches.get_mut(&switch).expect("the switch is there").ports.insert(uuid);
+        self.ports.insert(uuid, row);
+    }
+
+    /// Takes a port away.
+    pub(super) fn remove_port(&mut self, uuid: Uuid) {
+        self.switches.values_mut().for_each(|row| row.ports.retain(|port| *port != uuid));
+        self.ports.remove(&uuid);
+    }
+
+    pub(super) fn port_named(&self, name: &str) -> Option<(Uuid, &LogicalSwitchPort)> {
+        self.ports.iter().find(|(_, row)| row.name == name).map(|(uuid, row)| (*uuid, row))
+    }
+
+    /// A port is no root row: what no switch refers to is collected (RFC 7047 section 3.2).
+    pub(super) fn collect_garbage(&mut self) {
+        let referred: HashSet<Uuid> = self.switches.values().flat_map(|row| row.ports.iter().copied()).collect();
+        self.ports.retain(|uuid, _| referred.contains(uuid));
+    }
+
+    /// What keeps a transaction from being committed.
+    pub(super) fn violation(&self) -> Option<String> {
+        let mut names = BTreeSet::new();
+        if let Some(row) = self.ports.values().find(|row| !names.insert(row.name.as_str())) {
+            return Some(format!("two ports are named {}", row.name));
+        }
+        let mut referred = self.switches.values().flat_map(|row| &row.ports);
+        referred.find(|uuid| !self.ports.contains_key(uuid)).map(|uuid| format!("a reference to no port: {uuid}"))
+    }
+
+    /// Executes one transaction.
+    pub(super) fn transact(&mut self, operations: &[Operation]) {
+        operations.iter().for_each(|operation| self.execute(operation));
+        self.collect_garbage();
+        assert_eq!(self.violation(), None, "the server refuses {operations:#?}");
+    }
+
+    fn execute(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Insert { table: "Logical_Switch_Port", uuid, row } => {
+                let mut port = LogicalSwitchPort::default();
+                row.iter().for_each(|(column, value)| set_column(&mut port, column, value));
+                assert!(self.ports.insert(*uuid, port).is_none(), "an insert of a row that is there: {uuid}");
+            }
+            Operation::Update { table: "Logical_Switch_Port", uuid, row } => {
+                let port = self.ports.get_mut(uuid).expect("the updated port is there");
+                row.iter().for_each(|(column, value)| set_column(port, column, value));
+            }
+            Operation::Mutate { table: "Logical_Switch_Port", uuid, mutations } => {
+                let port = self.ports.get_mut(uuid).expect("the mutated port is there");
+                mutations.iter().for_each(|mutation| mutate_port(port, mutation));
+            }
+            Operation::Mutate { table: "Logical_Switch", uuid, mutations } => {
+                let switch = self.switches.get_mut(uuid).expect("the mutated switch is there");
+                for Mutation { column, mutator, value } in mutations {
+                    let (&"ports", Datum::Set(atoms)) = (column, value) else { panic!("{operation:?}") };
+                    for atom in atoms {
+                        let Atom::Uuid(port) = atom else { panic!("{operation:?}") };
+                        match mutator {
+                            Mutator::Insert => switch.ports.insert(*port),
+                            Mutator::Delete => switch.ports.remove(port),
+                        };
+                    }
+                }
+            }
+            Operation::Delete { table: "Logical_Switch_Port", uuid } => {
+                self.ports.remove(uuid).expect("the deleted port is there");
+            }
+            other => panic!("the plan of a VM has no business with {other:?}"),
+        }
+    }
+
+    /// What the server would send a monitor: one `table-updates2`, its tables and rows rotated by
+    /// `order`, for the server promises none.
+    pub(super) fn send_changes(&self, before: &Self, order: usize, replica: &mut Northbound) {
+        let mut tables = [
+            ("Logical_Switch", differences(&before.switches, &self.switches)),
+            ("Logical_Switch_Port", differences(&before.ports, &self.ports)),
+            ("Logical_Router_Port", differences(&before.router_ports, &self.router_ports)),
+        ];
+        tables.rotate_left(order % 3);
+        if order % 2 == 1 {
+            tables.reverse();
+        }
+        for (table, mut rows) in tables {
+            if rows.is_empty() {
+                continue;
+            }
+            let count = rows.len();
+            rows.rotate_left(order / 6 % count);
+            if order / 7 % 2 == 1 {
+                rows.reverse();
+            }
+            let rows: Vec<String> = rows.into_iter().map(|(uuid, update)| format!("\"{uuid}\":{update}")).collect();
+            let text = format!("{{{}}}", rows.join(","));
+            let mut json = serde_json::Deserializer::from_str(&text);
+            json.deserialize_map(Apply { table, replica }).unwrap_or_else(|error| panic!("{error}: {text}"));
+        }
+    }
+
+    /// A replica that has just connected.
+    pub(super) fn replica(&self, instance: &str) -> Northbound {
+        let mut replica = Northbound::new(instance);
+        self.send_changes(&Self::default(), 0, &mut replica);
+        replica
+    }
+}
+
+struct Apply<'a> {
+    table: &'a str,
+    replica: &'a mut Northbound,
+}
+
+impl<'de> Visitor<'de> for Apply<'_> {
+    type Value = ();
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a table-update2")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, updates: A) -> Result<(), A::Error> {
+        self.replica.apply(self.table, updates)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Apply<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+fn text_of(value: &Datum) -> String {
+    match value {
+        Datum::One(Atom::Text(text)) => text.clone(),
+        other => panic!("{other:?} is no string"),
+    }
+}
+
+fn texts_of(value: &Datum) -> Vec<String> {
+    let Datum::Set(atoms) = value else { panic!("{value:?} is no set") };
+    atoms.iter().map(|atom| text_of(&Datum::One(atom.clone()))).collect()
+}
+
+fn pairs_of(value: &Datum) -> &[(String, String)] {
+    let Datum::Map(pairs) = value else { panic!("{value:?} is no map") };
+    pairs
+}
+
+fn set_column(port: &mut LogicalSwitchPort, column: &str, value: &Datum) {
+    match column {
+        "name" => port.name = text_of(value),
+        "addresses" => port.addresses = texts_of(value).into_iter().collect(),
+        "port_security" => port.port_security = texts_of(value).into_iter().collect(),
+        "options" => port.options = pairs_of(value).iter().cloned().collect(),
+        "external_ids" => port.external_ids = pairs_of(value).iter().cloned().collect(),
+        other => panic!("the plan writes no column {other}"),
+    }
+}
+
+fn mutate_port(port: &mut LogicalSwitchPort, Mutation { column, mutator, value }: &Mutation) {
+    let map = match *column {
+        "options" => &mut port.options,
+        "external_ids" => &mut port.external_ids,
+        other => panic!("the plan mutates no column {other}"),
+    };
+    match mutator {
+        Mutator::Delete => texts_of(value).iter().for_each(|key| drop(map.remove(key))),
+        Mutator::Insert => {
+            for (key, value) in pairs_of(value) {
+                if map.get(key).is_none() {
+                    map.insert(key, value.as_str());
+                }
+            }
+        }
+    }
+}
+
+/// A row as `update2` writes it.
+trait Wire: Row + Clone {
+    /// The columns of this row, each as its difference to another one's.
+    fn columns(&self, before: &Self) -> Vec<(&'static str, Value)>;
+}
+
+impl Wire for LogicalSwitch {
+    fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
+        let ports: Vec<Value> =
+            self.ports.symmetric_difference(&before.ports).map(|port| json!(["uuid", port.to_string()])).collect();
+        vec![
+            ("name", json!(self.name)),
+            ("ports", json!(["set", ports])),
+            ("other_config", map_difference(&self.other_config, &before.other_config)),
+        ]
+    }
+}
+
+impl Wire for LogicalSwitchPort {
+    fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("name", json!(self.name)),
+            ("type", json!(self.kind)),
+            ("addresses", set_difference(&self.addresses, &before.addresses)),
+            ("dynamic_addresses", self.dynamic_addresses.as_ref().map_or(json!(["set", []]), |text| json!(text))),
+            ("port_security", set_difference(&self.port_security, &before.port_security)),
+            ("options", map_difference(&self.options, &before.options)),
+            ("external_ids", map_difference(&self.external_ids, &before.external_ids)),
+        ]
+    }
+}
+
+impl Wire for LogicalRouterPort {
+    fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("name", json!(self.name)),
+            ("mac", json!(self.mac)),
+            ("networks", set_difference(&self.networks, &before.networks)),
+        ]
+    }
+}
+
+fn set_difference(after: &Set<String>, before: &Set<String>) -> Value {
+    let texts = |set: &Set<String>| set.iter().cloned().collect::<BTreeSet<String>>();
+    let toggled: Vec<String> = texts(after).symmetric_difference(&texts(before)).cloned().collect();
+    json!(["set", toggled])
+}
+
+fn map_difference(after: &Map, before: &Map) -> Value {
+    let fresh = after.iter().filter(|(key, value)| before.get(key) != Some(value));
+    let gone = before.iter().filter(|(key, _)| after.get(key).is_none());
+    json!(["map", fresh.chain(gone).collect::<Vec<_>>()])
+}
+
+fn differences<R: Wire>(before: &BTreeMap<Uuid, R>, after: &BTreeMap<Uuid, R>) -> Vec<(Uuid, String)> {
+    let keys: BTreeSet<&Uuid> = before.keys().chain(after.keys()).collect();
+    let update = |uuid: &Uuid| match (before.get(uuid), after.get(uuid)) {
+        (Some(before), Some(after)) if before == after => None,
+        (Some(before), Some(after)) => {
+            // Columns that did not change are not named; an unchanged scalar would do no harm.
+            let (changed, same) = (after.columns(before), after.columns(after));
+            let unlike_before = before.columns(before);
+            let columns = changed.into_iter().zip(same).zip(unlike_before);
+            let columns = columns.filter(|((changed, same), before)| changed != same || changed != before);
+            let row: serde_json::Map<String, Value> =
+                columns.map(|(((column, value), _), _)| (column.to_owned(), value)).collect();
+            Some(json!({ "modify": row }))
+        }
+        (None, Some(after)) => {
+            let columns = after.columns(&R::default());
+            let row: serde_json::Map<String, Value> =
+                columns.into_iter().map(|(column, value)| (column.to_owned(), value)).collect();
+            Some(json!({ "insert": row }))
+        }
+        (Some(_), None) => Some(json!({ "delete": null })),
+        (None, None) => None,
+    };
+    keys.into_iter().filter_map(|uuid| Some((*uuid, update(uuid)?.to_string()))).collect()
+}

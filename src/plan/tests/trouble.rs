@@ -1,0 +1,298 @@
+//! What stands in a VM's way: what its owner is told, and what helps.
+
+use uuid::Uuid;
+
+use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
+use super::world::{INSTANCE, Template, World, map, uuid};
+use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, VmKey, keys, port_uuid};
+use crate::ovsdb::Set;
+use crate::plan::Problem;
+
+#[test]
+fn two_switches_of_one_name_are_an_error_until_one_goes() {
+    let config = map([("subnet", "10.16.0.0/16")]);
+    let mut world = World::new([("blue", config.clone()), ("blue", config)]);
+    made(&mut world, &web(), plain());
+    let ambiguous = "there are 2 logical switches named blue in the northbound database: rename all but one";
+    waits_in_vain(&world, &web(), ambiguous);
+    world.edit(|tables| tables.switches.get_mut(&uuid(1, 1)).expect("the second").name = "red".into());
+    world.settle(100);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+}
+
+#[test]
+fn a_missing_switch_is_waited_for() {
+    let mut world = World::new([]);
+    made(&mut world, &web(), plain());
+    let missing = "there is no logical switch named blue in the northbound database; \
+        the VM gets its port as soon as there is";
+    waits_in_vain(&world, &web(), missing);
+    let row =
+        LogicalSwitch { name: "blue".into(), other_config: map([("subnet", "10.0.0.0/30")]), ..Default::default() };
+    world.edit(|tables| drop(tables.switches.insert(uuid(1, 0), row)));
+    world.settle(100);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
+}
+
+#[test]
+fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_says() {
+    let mut world = World::new([("blue", map([]))]);
+    made(&mut world, &web(), plain());
+    let missing = "no address can be chosen on the logical switch blue: it has no subnet: set \
+        other_config:subnet or ipv6_prefix on it, or connect it to a router port with networks";
+    waits_in_vain(&world, &web(), missing);
+    world.edit(|tables| {
+        let row = LogicalSwitchPort {
+            name: "blue-router".into(),
+            kind: "router".into(),
+            addresses: Set::from_iter(["router".to_owned()]),
+            options: map([("router-port", "lrp")]),
+            ..Default::default()
+        };
+        tables.put_port(uuid(1, 0), uuid(2, 0), row);
+    });
+    assert!(world.dirty.is_empty() || world.row(&web()).is_none());
+    world.edit(|tables| {
+        let networks = Set::from_iter(["10.16.0.1/16".to_owned()]);
+        let row = LogicalRouterPort { name: "lrp".into(), mac: "02:00:00:00:00:01".into(), networks };
+        tables.router_ports.insert(uuid(3, 0), row);
+    });
+    world.settle(100);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
+    // The gateway is nobody's wish.
+    made(&mut world, &db(), at("10.16.0.1"));
+    let held = "10.16.0.1 is held by the router port blue-router on the logical switch blue; \
+        it is granted as soon as it is free, or choose another";
+    waits_in_vain(&world, &db(), held);
+}
+
+#[test]
+fn a_router_port_that_is_made_anew_in_one_transaction_keeps_its_address_from_vms() {
+    for order in 0..42 {
+        let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")]))]);
+        let networks = || Set::from_iter(["10.0.0.1/30".to_owned()]);
+        let lrp = || LogicalRouterPort { name: "lrp".into(), mac: "02:00:00:00:00:01".into(), networks: networks() };
+        world.edit(|tables| {
+            let options = map([("router-port", "lrp")]);
+            let row = LogicalSwitchPort { name: "r".into(), kind: "router".into(), options, ..Default::default() };
+            tables.put_port(uuid(1, 0), uuid(2, 0), row);
+            tables.router_ports.insert(uuid(3, 5), lrp());
+        });
+        world.order = order;
+        world.edit(|tables| {
+            tables.router_ports.remove(&uuid(3, 5));
+            tables.router_ports.insert(uuid(3, 1), lrp());
+        });
+        made(&mut world, &web(), plain());
+        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
+    }
+}
+
+#[test]
+fn a_wish_outside_the_subnet_names_the_subnet() {
+    for ip in ["10.17.0.1", "10.16.0.0", "10.16.255.255", "fd00::1"] {
+        let mut world = world();
+        made(&mut world, &web(), at(ip));
+        let outside = format!("{ip} is no address for a port of the logical switch blue, whose subnet is 10.16.0.0/16");
+        waits_in_vain(&world, &web(), &outside);
+    }
+}
+
+#[test]
+fn a_held_wish_names_its_holder_and_is_granted_when_it_goes() {
+    let mut world = world();
+    world.edit(|tables| foreign(tables, 0, "printer", &["02:00:00:00:00:09 10.16.0.9"]));
+    made(&mut world, &web(), at("10.16.0.9"));
+    let held = "10.16.0.9 is held by the port printer, which is not ovn-kubevirt's on the logical switch blue; \
+        it is granted as soon as it is free, or choose another";
+    waits_in_vain(&world, &web(), held);
+    made(&mut world, &db(), Template::new([("mac_address", "02:00:00:00:00:09")]));
+    let held = "the MAC 02:00:00:00:00:09 is held by the port printer, which is not ovn-kubevirt's on the logical \
+        switch blue; it is granted as soon as it is free, or choose another";
+    waits_in_vain(&world, &db(), held);
+    world.edit(|tables| tables.remove_port(uuid(2, 0)));
+    world.settle(100);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:09 10.16.0.9"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("02:00:00:00:00:09 10.16.0.1"));
+}
+
+#[test]
+fn a_wish_that_cannot_be_understood_leaves_the_lease_alone() {
+    let mut world = world();
+    made(&mut world, &web(), at("10.16.0"));
+    let malformed = "the annotation ovn.kubernetes.io/ip_address is \"10.16.0\": \
+        write one IPv4 address, one IPv6 address, or both with a comma between";
+    waits_in_vain(&world, &web(), malformed);
+    made(&mut world, &web(), at("10.16.0.15"));
+    let row = world.row(&web());
+    made(&mut world, &web(), at("10.16.0"));
+    assert_eq!((world.complaints(&web()), world.row(&web())), (vec![malformed.to_owned()], row));
+}
+
+#[test]
+fn a_port_whose_name_is_taken_gets_the_networks_appended_and_then_none() {
+    let mut world = world();
+    world.edit(|tables| foreign(tables, 0, "web.n", &["unknown"]));
+    world.edit(|tables| foreign(tables, 1, "db.n", &["unknown"]));
+    world.edit(|tables| foreign(tables, 2, "db.n.default", &["unknown"]));
+    made(&mut world, &web(), plain());
+    let (port, row) = world.row(&web()).expect("its port");
+    assert_eq!((port, row.name.as_str()), (port_uuid(INSTANCE, "web.n.default"), "web.n.default"));
+    made(&mut world, &db(), plain());
+    let taken = "the port names db.n and db.n.default are both taken by rows that are not this VM's: \
+        delete one of them, or rename the VM";
+    waits_in_vain(&world, &db(), taken);
+    world.edit(|tables| tables.ports.get_mut(&uuid(2, 2)).expect("the third").name = "other".into());
+    world.settle(100);
+    assert_eq!(world.row(&db()).map(|(_, row)| row.name), Some("db.n.default".into()));
+}
+
+#[test]
+fn a_wish_that_is_held_follows_its_switchs_name() {
+    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")])), ("red", map([("subnet", "10.0.0.0/30")]))]);
+    world.edit(|tables| foreign(tables, 0, "printer", &["02:00:00:00:00:09 10.0.0.2"]));
+    made(&mut world, &web(), at("10.0.0.2"));
+    made(&mut world, &db(), Template::new([("mac_address", "02:00:00:00:00:09")]));
+    assert_eq!((world.row(&web()), world.row(&db())), (None, None));
+    world.edit(|tables| {
+        for (slot, name) in [(0, "old"), (1, "blue")] {
+            tables.switches.get_mut(&uuid(1, slot)).expect("a switch").name = name.into();
+        }
+    });
+    world.settle(100);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("02:00:00:00:00:09 10.0.0.1"));
+}
+
+/// A person writes this into the `addresses` of web's row; db has 10.16.0.2.
+fn overwritten(addresses: &[&str]) -> World {
+    let mut world = world();
+    made(&mut world, &web(), plain());
+    made(&mut world, &db(), plain());
+    let (port, _) = world.row(&web()).expect("its port");
+    world.edit(|tables| {
+        let row = tables.ports.get_mut(&port).expect("the port");
+        row.addresses = addresses.iter().map(|text| (*text).to_owned()).collect();
+    });
+    world
+}
+
+#[test]
+fn addresses_that_a_person_overwrote_are_healed_from_port_security() {
+    let others = "0a:58:0a:10:00:01 10.16.0.2";
+    for addresses in [&[][..], &["dynamic"], &["unknown"], &["nonsense"], &["0a:58:0a:10:00:01"], &[others]] {
+        let mut world = overwritten(addresses);
+        world.settle(100);
+        let (_, row) = world.row(&web()).expect("its port");
+        let expected = Set::from_iter(["0a:58:0a:10:00:01 10.16.0.1".to_owned()]);
+        assert_eq!((&row.addresses, &row.port_security), (&expected, &expected), "overwritten with {addresses:?}");
+    }
+}
+
+#[test]
+fn addresses_that_a_person_overwrote_are_nobodys_before_they_are_healed() {
+    let mut world = overwritten(&["dynamic"]);
+    let third = VmKey::new("m", "third");
+    // Planned before the port that is to be healed, in the same transaction.
+    world.dirty = crate::plan::Queue::default();
+    world.apply(&third, plain());
+    world.dirty.push(web());
+    world.settle(100);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+    assert_eq!(world.addresses(&third).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
+}
+
+#[test]
+fn whoever_is_too_late_for_the_last_address_of_a_transaction_is_looked_at_again() {
+    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30"), ("exclude_ips", "10.0.0.2")]))]);
+    world.apply(&web(), plain());
+    world.apply(&db(), plain());
+    world.transact(2);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
+    // The transaction might have been refused: that there is no room is known after it only.
+    assert_eq!((world.problems(&db()), world.dirty.is_empty()), (vec![], false));
+    world.settle(100);
+    let full = Problem::SubnetExhausted { switch: "blue".into(), subnet: "10.0.0.0/30".into(), ipv4: true };
+    assert_eq!((world.problems(&db()), world.row(&db())), (vec![full], None));
+}
+
+#[test]
+fn a_port_that_is_put_elsewhere_by_hand_takes_its_addresses_along() {
+    let mut northbound = world().northbound;
+    let red = LogicalSwitch { name: "red".into(), ..Default::default() };
+    northbound.put_switch(uuid(1, 1), red);
+    let addresses = Set::from_iter(["02:00:00:00:00:09 10.16.0.9".to_owned()]);
+    northbound.put_port(uuid(2, 0), LogicalSwitchPort { name: "printer".into(), addresses, ..Default::default() });
+    let ip = "10.16.0.9".parse().expect("an address");
+    let on = |slot: Option<u8>| if slot.is_some() { vec![uuid(2, 0)] } else { vec![] };
+    for slot in [Some(0), Some(1), None] {
+        northbound.place_port(uuid(2, 0), slot.map(|slot| uuid(1, slot)));
+        assert_eq!(northbound.holders(&uuid(1, 0), ip), on(slot.filter(|slot| *slot == 0)));
+        assert_eq!(northbound.holders(&uuid(1, 1), ip), on(slot.filter(|slot| *slot == 1)));
+        assert!(northbound.rebuilt().holds_the_same(&northbound));
+    }
+}
+
+#[test]
+fn a_reservation_is_not_given_to_another_of_its_transaction() {
+    for wish in [at("10.16.0.2"), plain()] {
+        let mut world = world();
+        world.run(&web(), plain(), "n1");
+        world.apply(&web(), at("10.16.0.2"));
+        world.apply(&db(), wish);
+        world.transact(2);
+        world.settle(100);
+        let (_, row) = world.row(&web()).expect("its port");
+        assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), Some("0a:58:0a:10:00:01 10.16.0.2"));
+        assert!(world.addresses(&db()).is_none_or(|text| text.ends_with(" 10.16.0.3")));
+    }
+}
+
+#[test]
+fn a_foreign_duplicate_of_a_reservation_is_named_and_not_followed() {
+    // Its UUID stands before ours, and after.
+    for printer in [Uuid::from_u128(1), Uuid::max()] {
+        let mut world = world();
+        world.run(&web(), plain(), "n1");
+        made(&mut world, &web(), at("10.16.0.9"));
+        world.edit(|tables| {
+            let addresses = Set::from_iter(["02:00:00:00:00:09 10.16.0.9".to_owned()]);
+            let row = LogicalSwitchPort { name: "printer".into(), addresses, ..Default::default() };
+            tables.put_port(uuid(1, 0), printer, row);
+        });
+        world.restart(&web(), "n1");
+        let held = "10.16.0.9 is held by the port printer, which is not ovn-kubevirt's on the logical switch blue; \
+            it is granted as soon as it is free, or choose another";
+        assert_eq!(world.complaints(&web()), [held]);
+        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+        world.edit(|tables| tables.remove_port(printer));
+        world.settle(100);
+        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.9"));
+    }
+}
+
+#[test]
+fn a_mac_made_from_an_address_gives_way_to_one_that_was_wished() {
+    let mut world = world();
+    let wish = [("ip_address", "10.16.0.9"), ("mac_address", "0a:58:0a:10:00:01")];
+    world.apply(&web(), Template::new(wish));
+    world.apply(&db(), plain());
+    world.transact(2);
+    let mac = |text: String| text.split_once(' ').map(|(mac, ip)| (mac.to_owned(), ip.to_owned()));
+    let (mac, ip) = world.addresses(&db()).and_then(mac).expect("its port");
+    assert_eq!(ip, "10.16.0.1");
+    assert!(mac.starts_with("0a:58:") && mac != "0a:58:0a:10:00:01", "{mac}");
+}
+
+#[test]
+fn one_name_is_not_given_twice_in_a_transaction() {
+    let mut world = world();
+    world.edit(|tables| foreign(tables, 0, "a.n", &["unknown"]));
+    let (first, second) = (VmKey::new("n", "a"), VmKey::new("m", "a.n"));
+    world.apply(&first, Template { network: Some("m".into()), ..Template::default() });
+    world.apply(&second, plain());
+    world.transact(2);
+    world.settle(100);
+    let name = |vm| world.row(vm).map(|(_, row)| row.name);
+    assert_eq!((name(&first), name(&second)), (Some("a.n.m".into()), Some("a.n.m.default".into())));
+}

@@ -1,0 +1,401 @@
+//! A small world: Kubernetes, the server, the replica, and a writer that looks at a VM only when
+//! something says so. Every transaction is judged as it is made.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::rules;
+use super::server::Tables;
+use crate::intent::{Intent, Settings};
+use crate::kubevirt::{Change, Cluster, Kind};
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Owner, VmKey, Wake};
+use crate::ovsdb::Map;
+use crate::plan::{Planner, PortReport, Problem, Queue, VmPlan};
+
+pub(super) const INSTANCE: &str = "default";
+
+pub(super) fn settings() -> Settings {
+    Settings { default_switch: Some("blue".into()), mac_prefix: [0x0a, 0x58] }
+}
+
+/// A UUID that says where it comes from.
+pub(super) fn uuid(kind: u8, slot: u8) -> Uuid {
+    Uuid::from_u128(u128::from(kind) << 64 | u128::from(slot) << 8 | 1)
+}
+
+pub(super) fn map<const N: usize>(pairs: [(&str, &str); N]) -> Map {
+    pairs.into_iter().collect()
+}
+
+/// What a VM's template says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Template {
+    /// The pod network's name; `None`: the VM has no NIC.
+    pub(super) network: Option<String>,
+    pub(super) annotations: Vec<(String, String)>,
+}
+
+impl Template {
+    pub(super) fn new<const N: usize>(annotations: [(&str, &str); N]) -> Self {
+        let annotations = annotations.map(|(key, value)| (format!("ovn.kubernetes.io/{key}"), value.to_owned()));
+        Self { network: Some("default".into()), annotations: annotations.to_vec() }
+    }
+
+    fn annotations(&self) -> Value {
+        self.annotations
+            .iter()
+            .map(|(key, value)| (key.clone(), json!(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    fn spec(&self) -> Value {
+        match &self.network {
+            None => json!({"domain": {"devices": {"autoattachPodInterface": false}}}),
+            Some(name) if name == "default" => json!({}),
+            Some(name) => json!({"domain": {"devices": {"interfaces": [{"name": name, "bridge": {}}]}},
+                "networks": [{"name": name, "pod": {}}]}),
+        }
+    }
+}
+
+/// What Kubernetes has of a VM.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Present {
+    uid: String,
+    pub(super) template: Option<Template>,
+    /// The running instance: its UID, its template, its node, the target that is ready.
+    pub(super) run: Option<(String, Template, Option<String>, Option<String>)>,
+    /// Launcher pods: name, the instance's UID, node, live.
+    pub(super) pods: Vec<(String, String, Option<String>, bool)>,
+}
+
+pub(super) fn vm_change(vm: &VmKey, uid: &str, template: &Template) -> Change {
+    let object = json!({
+        "metadata": {"name": vm.name, "namespace": vm.namespace, "uid": uid},
+        "spec": {"template": {"metadata": {"annotations": template.annotations()}, "spec": template.spec()}}});
+    Change::Vm(Box::new(serde_json::from_value(object).expect("a VM")))
+}
+
+pub(super) fn run_change(
+    vm: &VmKey,
+    uid: &str,
+    template: &Template,
+    node: Option<&str>,
+    ready_on: Option<&str>,
+) -> Change {
+    let ready = "2026-11-23T05:22:01Z";
+    let migration = ready_on.map(|pod| json!({"targetPod": pod, "targetNodeDomainReadyTimestamp": ready}));
+    let object = json!({
+        "metadata": {"name": vm.name, "namespace": vm.namespace, "uid": uid, "annotations": template.annotations()},
+        "spec": template.spec(),
+        "status": {"nodeName": node, "migrationState": migration}});
+    Change::Run(Box::new(serde_json::from_value(object).expect("a VMI")))
+}
+
+pub(super) fn pod_change(vm: &VmKey, name: &str, run_uid: &str, node: Option<&str>, live: bool) -> Change {
+    let owner = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": vm.name,
+        "uid": run_uid, "controller": true});
+    let object = json!({
+        "metadata": {"name": name, "namespace": vm.namespace, "labels": {"kubevirt.io": "virt-launcher"},
+            "ownerReferences": [owner]},
+        "spec": {"nodeName": node}, "status": {"phase": if live { "Running" } else { "Succeeded" }}});
+    Change::Launcher(Box::new(serde_json::from_value(object).expect("a pod")))
+}
+
+pub(super) struct World {
+    pub(super) settings: Settings,
+    pub(super) cluster: Cluster,
+    pub(super) tables: Tables,
+    pub(super) northbound: Northbound,
+    pub(super) present: BTreeMap<VmKey, Present>,
+    pub(super) dirty: Queue<VmKey>,
+    pub(super) waits: BTreeMap<VmKey, Vec<Wake>>,
+    pub(super) reports: BTreeMap<VmKey, Vec<PortReport>>,
+    /// How the server orders the next update.
+    pub(super) order: usize,
+    created: usize,
+}
+
+impl World {
+    /// A world with these switches and the namespaces `n` and `m`.
+    pub(super) fn new<const N: usize>(switches: [(&str, Map); N]) -> Self {
+        let mut world = Self {
+            settings: settings(),
+            cluster: Cluster::default(),
+            tables: Tables::default(),
+            northbound: Northbound::new(INSTANCE),
+            present: BTreeMap::new(),
+            dirty: Queue::default(),
+            waits: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            order: 0,
+            created: 0,
+        };
+        for (slot, (name, other_config)) in switches.into_iter().enumerate() {
+            let row = LogicalSwitch { name: name.into(), other_config, ..Default::default() };
+            world.edit(|tables| drop(tables.switches.insert(uuid(1, u8::try_from(slot).expect("few")), row)));
+        }
+        for namespace in ["n", "m"] {
+            world.namespace(namespace, None);
+        }
+        world
+    }
+
+    /// Somebody, ourselves included, commits a transaction, and the replica hears of it.
+    pub(super) fn edit(&mut self, edit: impl FnOnce(&mut Tables)) {
+        let before = self.tables.clone();
+        edit(&mut self.tables);
+        self.tables.collect_garbage();
+        assert_eq!(self.tables.violation(), None, "the test's own edit");
+        self.tables.send_changes(&before, self.order, &mut self.northbound);
+        self.order = self.order.wrapping_mul(31).wrapping_add(7) % 1009;
+        rules::the_index_is_what_the_rows_say(&self.northbound, &self.tables);
+        let changes = self.northbound.take_changes();
+        let woken = self.waits.iter().filter(|(_, waits)| waits.iter().any(|wait| changes.wakes.contains(wait)));
+        let woken = woken.map(|(vm, _)| vm.clone());
+        changes.vms.into_iter().chain(woken).for_each(|vm| self.dirty.push(vm));
+    }
+
+    pub(super) fn hear(&mut self, change: Change) {
+        self.cluster.apply(change).into_iter().for_each(|vm| self.dirty.push(vm));
+    }
+
+    pub(super) fn namespace(&mut self, name: &str, switch: Option<&str>) {
+        let annotations = switch.map(|switch| json!({"ovn.kubernetes.io/logical_switch": switch}));
+        let metadata = serde_json::from_value(json!({"name": name, "annotations": annotations}));
+        self.hear(Change::Namespace(Box::new(metadata.expect("metadata"))));
+    }
+
+    /// Creates a VM, or edits its template.
+    pub(super) fn apply(&mut self, vm: &VmKey, template: Template) {
+        self.created += 1;
+        let present = self.present.entry(vm.clone()).or_default();
+        if present.template.is_none() {
+            present.uid = format!("vm-{}", self.created);
+        }
+        let change = vm_change(vm, &present.uid, &template);
+        present.template = Some(template);
+        self.hear(change);
+    }
+
+    pub(super) fn delete(&mut self, vm: &VmKey) {
+        if self.present.get_mut(vm).is_some_and(|present| present.template.take().is_some()) {
+            self.gone(Kind::Vm, vm, &vm.name);
+        }
+    }
+
+    /// The VM's instance is made, from the template as it is now. No launcher pod yet.
+    pub(super) fn start(&mut self, vm: &VmKey) {
+        self.created += 1;
+        let uid = format!("run-{}", self.created);
+        let Some(present) = self.present.get_mut(vm).filter(|present| present.run.is_none()) else { return };
+        let Some(template) = present.template.clone() else { return };
+        present.run = Some((uid, template, None, None));
+        self.tell_run(vm);
+    }
+
+    fn tell_run(&mut self, vm: &VmKey) {
+        let Some((uid, template, node, ready)) = self.present.get(vm).and_then(|present| present.run.clone()) else {
+            return;
+        };
+        self.hear(run_change(vm, &uid, &template, node.as_deref(), ready.as_deref()));
+    }
+
+    /// The VM's instance goes; its launcher pods may linger.
+    pub(super) fn stop(&mut self, vm: &VmKey) {
+        if self.present.get_mut(vm).is_some_and(|present| present.run.take().is_some()) {
+            self.gone(Kind::Run, vm, &vm.name);
+        }
+    }
+
+    /// A launcher pod of the present instance is scheduled.
+    pub(super) fn launch(&mut self, vm: &VmKey, node: Option<&str>) {
+        self.created += 1;
+        let name = format!("virt-launcher-{}", self.created);
+        let Some(present) = self.present.get_mut(vm) else { return };
+        let Some((uid, ..)) = &present.run else { return };
+        present.pods.push((name, uid.clone(), node.map(Into::into), true));
+        self.tell_pod(vm, self.present[vm].pods.len() - 1);
+    }
+
+    fn tell_pod(&mut self, vm: &VmKey, index: usize) {
+        let (name, run_uid, node, live) = self.present[vm].pods[index].clone();
+        self.hear(pod_change(vm, &name, &run_uid, node.as_deref(), live));
+    }
+
+    /// The guest is ready in its newest launcher: a start or a migration is through.
+    pub(super) fn ready(&mut self, vm: &VmKey) {
+        let Some(present) = self.present.get_mut(vm) else { return };
+        let Some((name, _, node, _)) = present.pods.last().cloned() else { return };
+        let Some(run) = present.run.as_mut() else { return };
+        (run.2, run.3) = (node, Some(name));
+        self.tell_run(vm);
+    }
+
+    /// The oldest live launcher ends.
+    pub(super) fn end_launcher(&mut self, vm: &VmKey) {
+        let Some(present) = self.present.get_mut(vm) else { return };
+        let Some(index) = present.pods.iter().position(|(.., live)| *live) else { return };
+        present.pods[index].3 = false;
+        self.tell_pod(vm, index);
+    }
+
+    /// The oldest launcher pod goes.
+    pub(super) fn remove_launcher(&mut self, vm: &VmKey) {
+        let Some(present) = self.present.get_mut(vm).filter(|present| !present.pods.is_empty()) else { return };
+        let (name, ..) = present.pods.remove(0);
+        self.gone(Kind::Launcher, vm, &name);
+    }
+
+    fn gone(&mut self, kind: Kind, vm: &VmKey, name: &str) {
+        let metadata = serde_json::from_value(json!({"name": name, "namespace": vm.namespace}));
+        self.hear(Change::Gone(kind, Box::new(metadata.expect("metadata"))));
+    }
+
+    /// A VM that runs on a node.
+    pub(super) fn run(&mut self, vm: &VmKey, template: Template, node: &str) {
+        self.apply(vm, template);
+        self.start(vm);
+        self.launch(vm, Some(node));
+        self.ready(vm);
+        self.settle(100);
+    }
+
+    /// Stops a VM, pods and all, and starts it on a node.
+    pub(super) fn restart(&mut self, vm: &VmKey, node: &str) {
+        self.stop(vm);
+        while !self.present[vm].pods.is_empty() {
+            self.remove_launcher(vm);
+        }
+        self.start(vm);
+        self.launch(vm, Some(node));
+        self.ready(vm);
+        self.settle(100);
+    }
+
+    /// Everything of a VM goes.
+    pub(super) fn destroy(&mut self, vm: &VmKey) {
+        self.delete(vm);
+        self.stop(vm);
+        while self.present.get(vm).is_some_and(|present| !present.pods.is_empty()) {
+            self.remove_launcher(vm);
+        }
+        self.settle(100);
+    }
+
+    pub(super) fn intent(&self, vm: &VmKey) -> Option<Intent> {
+        let namespace = self.cluster.namespace(&vm.namespace).expect("all namespaces are served");
+        self.cluster.vm(vm).map(|objects| Intent::of(vm, objects, namespace, &self.settings))
+    }
+
+    pub(super) fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
+        match self.intent(vm) {
+            Some(intent) => planner.plan(&intent),
+            None => planner.release(vm),
+        }
+    }
+
+    /// A VM's plan by itself.
+    pub(super) fn look_at(&self, vm: &VmKey) -> VmPlan {
+        self.plan(&mut Planner::new(&self.northbound, &self.settings), vm)
+    }
+
+    /// Plans what is dirty in transactions of some VMs each, until nothing is.
+    pub(super) fn settle(&mut self, vms: usize) {
+        for _ in 0..200 {
+            if self.dirty.is_empty() {
+                return;
+            }
+            self.transact(vms);
+        }
+        panic!("it does not come to rest; dirty: {:?}", self.dirty);
+    }
+
+    /// One transaction.
+    pub(super) fn transact(&mut self, vms: usize) {
+        let batch: Vec<VmKey> = std::iter::from_fn(|| self.dirty.pop()).take(vms.max(1)).collect();
+        let mut planner = Planner::new(&self.northbound, &self.settings);
+        let mut changes = Vec::new();
+        let mut again = BTreeSet::new();
+        for vm in &batch {
+            let plan = self.plan(&mut planner, vm);
+            rules::a_change_is_lawful(self, vm, &plan.changes);
+            if plan.again {
+                again.insert(vm.clone());
+            } else {
+                rules::what_is_told_holds_without_the_others(&plan, &self.look_at(vm));
+            }
+            self.waits.insert(vm.clone(), plan.waits);
+            self.reports.insert(vm.clone(), plan.reports);
+            changes.extend(plan.changes);
+        }
+        rules::nothing_is_given_that_another_has(&self.tables, &changes);
+        let operations: Vec<_> = changes.iter().flat_map(|change| change.operations()).collect();
+        let before = self.tables.clone();
+        self.edit(|tables| tables.transact(&operations));
+        rules::the_operations_do_what_the_changes_say(&self.tables, &changes);
+        rules::only_our_rows_changed(&before, &self.tables);
+        assert!(again.is_empty() || !changes.is_empty(), "{again:?} clash with a transaction that writes nothing");
+        again.into_iter().for_each(|vm| self.dirty.push(vm));
+    }
+
+    /// All VMs that either side knows.
+    pub(super) fn vms(&self) -> BTreeSet<VmKey> {
+        self.cluster.vms().chain(self.northbound.vms()).cloned().collect()
+    }
+
+    /// At rest: a look at every VM finds nothing to do, and nobody was told
+    /// of a problem that is none any more.
+    pub(super) fn a_sweep_finds_nothing(&self) {
+        let mut planner = Planner::new(&self.northbound, &self.settings);
+        let content = |reports: &[PortReport]| reports.iter().all(|report| report.problems.is_empty());
+        for vm in self.vms() {
+            let plan = self.plan(&mut planner, &vm);
+            assert_eq!(plan.changes, [], "{vm}: something was left undone");
+            assert!(!plan.again, "{vm} clashes with nothing");
+            let told = self.reports.get(&vm).map(Vec::as_slice).unwrap_or_default();
+            assert_eq!(content(&plan.reports), content(told), "{vm} was told {told:?}, now {:?}", plan.reports);
+        }
+    }
+
+    /// Our row of a VM.
+    pub(super) fn row(&self, vm: &VmKey) -> Option<(Uuid, LogicalSwitchPort)> {
+        let of_vm =
+            |row: &LogicalSwitchPort| Owner::of(&row.external_ids, INSTANCE).is_some_and(|owner| owner.vm == *vm);
+        self.tables.ports.iter().find(|(_, row)| of_vm(row)).map(|(uuid, row)| (*uuid, row.clone()))
+    }
+
+    /// What a VM's row holds, as it is written.
+    pub(super) fn addresses(&self, vm: &VmKey) -> Option<String> {
+        self.row(vm).map(|(_, row)| row.addresses.iter().cloned().collect::<Vec<_>>().join(" | "))
+    }
+
+    /// What its owner was told stands in the way.
+    pub(super) fn problems(&self, vm: &VmKey) -> Vec<Problem> {
+        self.reports.get(vm).into_iter().flatten().flat_map(|report| report.problems.clone()).collect()
+    }
+
+    /// The same, as words.
+    pub(super) fn complaints(&self, vm: &VmKey) -> Vec<String> {
+        self.problems(vm).iter().map(ToString::to_string).collect()
+    }
+
+    /// The replica as it would be after an edit, and what the edit woke.
+    pub(super) fn woken_by(
+        &self,
+        edit: impl FnOnce(&mut Tables),
+        order: usize,
+    ) -> (Northbound, HashSet<Wake>, BTreeSet<VmKey>) {
+        let mut after = self.tables.clone();
+        edit(&mut after);
+        after.collect_garbage();
+        let mut northbound = self.tables.replica(INSTANCE);
+        northbound.take_changes();
+        after.send_changes(&self.tables, order, &mut northbound);
+        let changes = northbound.take_changes();
+        (northbound, changes.wakes, changes.vms)
+    }
+}
