@@ -33,7 +33,7 @@ pub struct Settings {
 pub struct Intent {
     /// The VM.
     pub vm: VmKey,
-    /// The VM's UID, or a bare VMI's; `None` while only launcher pods are left.
+    /// The VM's UID, also while only its VMI is left, or a bare VMI's; `None` while only launcher pods are left.
     pub uid: Option<String>,
     /// Its NICs on OVN.
     pub nics: Vec<Nic>,
@@ -83,7 +83,8 @@ impl Intent {
         let old_launcher = live().any(|launcher| Some(launcher.run_uid.as_str()) != run_uid);
         let of_run = objects.run.as_ref().map(|run| run.template.as_ref());
         let of_vm = objects.vm.as_ref().map(|vm| vm.template.as_ref());
-        let uid = objects.vm.as_ref().map(|vm| &vm.uid).or(objects.run.as_ref().map(|run| &run.uid)).cloned();
+        let of_run_uid = objects.run.as_ref().map(|run| run.vm_uid.as_ref().unwrap_or(&run.uid));
+        let uid = objects.vm.as_ref().map(|vm| &vm.uid).or(of_run_uid).cloned();
         let mut intent = Self {
             vm: vm.clone(),
             uid,
@@ -100,7 +101,9 @@ impl Intent {
         };
         let source = Source { namespace, settings, old_launcher, running: live().next().is_some() };
         intent.nics.extend(source.pod_nic(now, next));
-        intent.untouched = Some(next.and_then(|next| pod_network(&next.spec)).into_iter().collect());
+        // An old launcher may still use a port that the template no longer names.
+        intent.untouched =
+            (!old_launcher).then(|| next.and_then(|next| pod_network(&next.spec)).into_iter().collect());
         intent
     }
 }

@@ -24,6 +24,7 @@ fn vm(template: Template) -> Option<Vm> {
 fn run(uid: &str, template: Template, node: Option<&str>) -> Option<Run> {
     Some(Run {
         uid: uid.into(),
+        vm_uid: None,
         template: Ok(template),
         node: node.map(Into::into),
         domain_ready_on: None,
@@ -172,4 +173,13 @@ fn placement_follows_the_guest() {
     // Nothing is live any more: as it is.
     assert_eq!(placed(run("r", any(), Some("n2")), &[("b", dead)]), Placement::Keep);
     assert_eq!(placed(None, &[("a", here)]), Placement::Keep);
+}
+
+#[test]
+fn a_run_that_outlives_its_vm_still_belongs_to_it() {
+    let mut left = run("r1", template(&[], pod_network_spec(None)), None);
+    let uid = |run: Option<Run>| intent(&VmObjects { run, ..Default::default() }).uid;
+    assert_eq!(uid(left.clone()).as_deref(), Some("r1"));
+    left.as_mut().expect("a run").vm_uid = Some("vm-uid".into());
+    assert_eq!(uid(left).as_deref(), Some("vm-uid"));
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::objects::{InstanceSpec, LauncherPod, VirtualMachine, VirtualMachineInstance};
 use crate::ovn::VmKey;
@@ -63,6 +63,8 @@ pub struct Reported {
 pub struct Run {
     /// Another one at every start.
     pub uid: String,
+    /// The UID of the VM that it is a run of; `None` for a bare VMI.
+    pub vm_uid: Option<String>,
     /// What runs; the error says why it cannot be read.
     pub template: Result<Template, String>,
     /// Where it runs.
@@ -239,6 +241,7 @@ impl Cluster {
         let uid = metadata.uid.clone().unwrap_or_default();
         let run = Run {
             uid,
+            vm_uid: controller(metadata, "VirtualMachine").map(|owner| owner.uid.clone()),
             template,
             node: node.filter(|node| !node.is_empty()),
             domain_ready_on,
@@ -359,13 +362,15 @@ fn launcher_owner(metadata: &ObjectMeta) -> Option<(String, String)> {
     if metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(PROVISIONING)) {
         return None;
     }
-    let owners = metadata.owner_references.as_ref()?;
-    let owner = owners.iter().find(|owner| {
-        owner.controller == Some(true)
-            && owner.kind == "VirtualMachineInstance"
-            && owner.api_version.starts_with("kubevirt.io/")
-    })?;
+    let owner = controller(metadata, "VirtualMachineInstance")?;
     Some((owner.name.clone(), owner.uid.clone()))
+}
+
+/// The KubeVirt object of a kind that controls another.
+fn controller<'a>(metadata: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
+    metadata.owner_references.as_ref()?.iter().find(|owner| {
+        owner.controller == Some(true) && owner.kind == kind && owner.api_version.starts_with("kubevirt.io/")
+    })
 }
 
 #[cfg(test)]

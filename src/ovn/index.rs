@@ -125,7 +125,10 @@ impl Index {
     fn claims_of(&self, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) -> Claims {
         let Claims { mut ips, mut macs } = Claims::default();
         let reserved = row.external_ids.get(keys::NEXT_ADDRESSES);
-        let texts = row.addresses.iter().map(String::as_str);
+        // What a row of ours is healed from, where somebody overwrote its addresses, is held, too.
+        let ours = Owner::of(&row.external_ids, &self.instance).is_some();
+        let secured = row.port_security.iter().filter(|_| ours);
+        let texts = row.addresses.iter().chain(secured).map(String::as_str);
         for text in texts.chain(row.dynamic_addresses.as_deref()).chain(reserved) {
             scan(text, &mut macs, &mut ips);
         }
@@ -339,9 +342,11 @@ impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
     }
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
-        if self.index.router_ports_by_name.get(&row.name) == Some(&uuid) {
-            self.index.router_ports_by_name.remove(&row.name);
+        // Another of its name may have come earlier in the same update: the switch ports are its.
+        if self.index.router_ports_by_name.get(&row.name) != Some(&uuid) {
+            return;
         }
+        self.index.router_ports_by_name.remove(&row.name);
         let none = Table::default();
         for port in self.index.peers.get(&row.name).cloned().unwrap_or_default() {
             if let Some(peer) = self.ports.get(&port) {

@@ -308,6 +308,10 @@ impl<'a> Planner<'a> {
 
     /// Whether a wished address may be had.
     fn check(&mut self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Result<(), Refusal> {
+        // What is reserved for it already is as good as a lease, whatever the switch says now.
+        if own.is_some_and(|own| self.view.holders(&switch.uuid, address) == [own]) {
+            return Ok(());
+        }
         let subnet = self.subnet(switch)?;
         if subnet.block_of(address).is_none() {
             let (name, subnet) = (switch.name.clone(), subnet.to_string());
@@ -318,7 +322,8 @@ impl<'a> Planner<'a> {
         if let Some(holder) = holder {
             let holder = self.describe(*holder);
             let problem = Problem::AddressHeld { address, switch: switch.name.clone(), holder };
-            return Err(Refusal::Problem(problem, vec![Wake::Address(switch.uuid, address)]));
+            let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone())];
+            return Err(Refusal::Problem(problem, waits));
         }
         let given = self.given.entry(switch.uuid).or_default();
         if given.ips.family(address.is_ipv4()).contains(address) { Err(Refusal::Again) } else { Ok(()) }
@@ -328,7 +333,8 @@ impl<'a> Planner<'a> {
         if let Some(holder) = self.view.mac_holders(&switch.uuid, mac).find(|holder| Some(*holder) != own) {
             let holder = self.describe(holder);
             let problem = Problem::MacHeld { mac, switch: switch.name.clone(), holder };
-            return Err(Refusal::Problem(problem, vec![Wake::Mac(switch.uuid, mac)]));
+            let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
+            return Err(Refusal::Problem(problem, waits));
         }
         if self.given.entry(switch.uuid).or_default().macs.contains(&mac) { Err(Refusal::Again) } else { Ok(mac) }
     }
@@ -344,6 +350,10 @@ impl<'a> Planner<'a> {
         let given = self.given.entry(switch.uuid).or_default().ips.family(ipv4);
         if let Some(address) = pool.lowest_free(&subnet, ipv4, given) {
             return Ok(Some(address));
+        }
+        if pool.lowest_free(&subnet, ipv4, &RangeSet::default()).is_some() {
+            // Whether the others get the last ones is known after this transaction.
+            return Err(Refusal::Again);
         }
         let problem = Problem::SubnetExhausted { switch: switch.name.clone(), subnet: subnet.to_string(), ipv4 };
         let waits = vec![Wake::Room(switch.uuid), Wake::Switch(switch.name.clone())];
@@ -427,10 +437,10 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What a row of ours holds: the first of its `addresses` that is a NIC's, else, where somebody
-/// overwrote them, of its `port_security`.
+/// What a row of ours holds: its `port_security`, from which `addresses` are healed where somebody
+/// overwrote them; else the first of its `addresses` that is a NIC's.
 fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
-    row.addresses.iter().chain(row.port_security.iter()).find_map(|text| text.parse().ok())
+    row.port_security.iter().chain(row.addresses.iter()).find_map(|text| text.parse().ok())
 }
 
 fn removal(port: PortRef<'_>) -> Option<PortChange> {
