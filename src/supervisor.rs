@@ -25,9 +25,9 @@ const KUBERNETES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
-    let listener = TcpListener::bind(options.http)
-        .await
-        .with_context(|| format!("cannot listen on {} for /readyz: choose another address with --http", options.http))?;
+    let listener = TcpListener::bind(options.http).await.with_context(|| {
+        format!("cannot listen on {} for /readyz: choose another address with --http", options.http)
+    })?;
     let client = client(&options).await?;
     let mut tasks = start(&options, client, listener)?;
     tokio::select! {
@@ -98,9 +98,9 @@ async fn client(options: &RunOptions) -> anyhow::Result<Client> {
                 .await
                 .with_context(|| format!("the kubeconfig {} cannot be used", path.display()))?
         }
-        None => kube::Config::infer()
-            .await
-            .context("no Kubernetes configuration found: give --kubeconfig, or run inside the cluster with a ServiceAccount")?,
+        None => kube::Config::infer().await.context(
+            "no Kubernetes configuration found: give --kubeconfig, or run inside the cluster with a ServiceAccount",
+        )?,
     };
     config.connect_timeout = Some(KUBERNETES_CONNECT_TIMEOUT);
     Client::try_from(config).context("the Kubernetes client cannot be made")

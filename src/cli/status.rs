@@ -36,7 +36,9 @@ pub(super) async fn print(options: &StatusOptions) -> anyhow::Result<()> {
     let (status, body) = tokio::time::timeout(PATIENCE, readyz(address))
         .await
         .with_context(|| format!("the service at {address} did not answer within {PATIENCE:?}"))?
-        .with_context(|| format!("no ovn-kubevirt answers at {address}: is `ovn-kubevirt run` up, with this --http?"))?;
+        .with_context(|| {
+            format!("no ovn-kubevirt answers at {address}: is `ovn-kubevirt run` up, with this --http?")
+        })?;
     if status != StatusCode::OK {
         bail!("not ready: {}", body.trim());
     }

@@ -17,7 +17,9 @@ use crate::ovsdb::{
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
     /// Somebody else took it since we did.
-    #[error("{key} in NB_Global:external_ids is {found}, not ours: another ovn-kubevirt of instance \"{instance}\" serves this database; run one, or give each its --instance")]
+    #[error(
+        "{key} in NB_Global:external_ids is {found}, not ours: another ovn-kubevirt of instance \"{instance}\" serves this database; run one, or give each its --instance"
+    )]
     Deposed {
         /// The key.
         key: String,

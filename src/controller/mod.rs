@@ -10,7 +10,7 @@
 //!                                        reporter --> Events and the annotation on the VM
 //! ```
 //!
-//! The [`writer`] alone decides and writes. Everything that happens only tells it which VM to look
+//! The writer alone decides and writes. Everything that happens only tells it which VM to look
 //! at; what it does then follows from the state of the watches and of the replica.
 
 mod epoch;

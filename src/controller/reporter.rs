@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::intent::PORTS_ANNOTATION;
-use crate::kubevirt::{Reported, VmObjects, version};
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
+use crate::kubevirt::{Reported, VmObjects, version};
 use crate::ovn::{LogicalSwitchPort, VmKey, keys, mac_text};
 use crate::plan::PortReport;
 
@@ -75,7 +75,11 @@ impl Subject {
     }
 
     fn resource(&self) -> ApiResource {
-        if self.is_vm { ApiResource::erase::<VirtualMachine>(&()) } else { ApiResource::erase::<VirtualMachineInstance>(&()) }
+        if self.is_vm {
+            ApiResource::erase::<VirtualMachine>(&())
+        } else {
+            ApiResource::erase::<VirtualMachineInstance>(&())
+        }
     }
 
     fn reference(&self) -> ObjectReference {
@@ -342,8 +346,7 @@ async fn send(client: &Client, report: &Report, told: Option<Told>) -> Result<Op
     let mut written = *seen;
     if *last != value {
         let patch = serde_json::json!({"metadata": {"annotations": {PORTS_ANNOTATION: value}}});
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(client.clone(), &subject.vm.namespace, &subject.resource());
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &subject.vm.namespace, &subject.resource());
         match api.patch_metadata(&subject.vm.name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(object) => written = version(&object.metadata),
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),

@@ -337,7 +337,11 @@ impl Writer {
             Outcome::NotSent => vms.into_iter().for_each(|planned| self.dirty(planned.vm)),
             Outcome::Unknown(reason) => {
                 // The link raises the epoch and syncs anew before anything is planned again.
-                tracing::warn!(vms = vms.len(), reason, "the outcome of a transaction is unknown; looking again after the next sync");
+                tracing::warn!(
+                    vms = vms.len(),
+                    reason,
+                    "the outcome of a transaction is unknown; looking again after the next sync"
+                );
                 vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             }
             Outcome::Rejected(rejection) => {

@@ -85,13 +85,8 @@ impl Intent {
         let of_vm = objects.vm.as_ref().map(|vm| vm.template.as_ref());
         let of_run_uid = objects.run.as_ref().map(|run| run.vm_uid.as_ref().unwrap_or(&run.uid));
         let uid = objects.vm.as_ref().map(|vm| &vm.uid).or(of_run_uid).cloned();
-        let mut intent = Self {
-            vm: vm.clone(),
-            uid,
-            nics: Vec::new(),
-            untouched: None,
-            placement: Placement::of(objects),
-        };
+        let mut intent =
+            Self { vm: vm.clone(), uid, nics: Vec::new(), untouched: None, placement: Placement::of(objects) };
         // While nothing, or nothing readable, says what the NICs are, ports stay as they are.
         let (Some(Ok(now)), next) = (of_run.or(of_vm), of_run.and(of_vm)) else { return intent };
         let next = match next {
@@ -102,8 +97,7 @@ impl Intent {
         let source = Source { namespace, settings, old_launcher, running: live().next().is_some() };
         intent.nics.extend(source.pod_nic(now, next));
         // An old launcher may still use a port that the template no longer names.
-        intent.untouched =
-            (!old_launcher).then(|| next.and_then(|next| pod_network(&next.spec)).into_iter().collect());
+        intent.untouched = (!old_launcher).then(|| next.and_then(|next| pod_network(&next.spec)).into_iter().collect());
         intent
     }
 }

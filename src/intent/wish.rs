@@ -29,7 +29,9 @@ pub struct Wish {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWish {
     /// `ip_address`
-    #[error("the annotation {key} is \"{value}\": write one IPv4 address, one IPv6 address, or both with a comma between")]
+    #[error(
+        "the annotation {key} is \"{value}\": write one IPv4 address, one IPv6 address, or both with a comma between"
+    )]
     IpAddress {
         /// The annotation.
         key: String,
@@ -45,7 +47,9 @@ pub enum InvalidWish {
         value: String,
     },
     /// Both, and not the same.
-    #[error("the interface of network {network} has macAddress {field}, but the annotation {key} is {annotation}: remove one of them")]
+    #[error(
+        "the interface of network {network} has macAddress {field}, but the annotation {key} is {annotation}: remove one of them"
+    )]
     MacMismatch {
         /// The network.
         network: String,
@@ -108,7 +112,8 @@ fn mac_address(template: &Template, network: &str) -> Result<Option<MacAddr6>, I
     let interfaces = template.spec.domain.devices.interfaces.as_deref().unwrap_or_default();
     let field = interfaces.iter().find(|interface| interface.name == network);
     let field = field.and_then(|interface| interface.mac_address.as_deref()).filter(|mac| !mac.is_empty());
-    let on_interface = field.map(|text| unicast(text, || format!("macAddress of the interface {network}"))).transpose()?;
+    let on_interface =
+        field.map(|text| unicast(text, || format!("macAddress of the interface {network}"))).transpose()?;
     let Some((key, value)) = annotation(template, network, MAC_ADDRESS) else { return Ok(on_interface) };
     let annotated = unicast(value, || format!("the annotation {key}"))?;
     match on_interface {

@@ -77,7 +77,9 @@ pub struct Subnet {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubnetError {
     /// Neither the switch nor a router says.
-    #[error("it has no subnet: set other_config:subnet or ipv6_prefix on it, or connect it to a router port with networks")]
+    #[error(
+        "it has no subnet: set other_config:subnet or ipv6_prefix on it, or connect it to a router port with networks"
+    )]
     Missing,
     /// `subnet`
     #[error("its other_config:subnet \"{0}\" is no IPv4 network: write address/length, as in 10.16.0.0/16")]

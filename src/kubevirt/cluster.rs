@@ -392,8 +392,7 @@ mod tests {
 
     fn vm(name: &str) -> Change {
         Change::Vm(Box::new(
-            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns", "uid": "u"}}))
-                .expect("a VM"),
+            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns", "uid": "u"}})).expect("a VM"),
         ))
     }
 
@@ -402,7 +401,9 @@ mod tests {
         let mut cluster = Cluster::default();
         assert!(cluster.apply(pod("a", "hotplug-disk", "VirtualMachineInstance", json!({}))).is_empty());
         assert!(cluster.apply(pod("b", "virt-launcher", "Pod", json!({}))).is_empty());
-        assert!(cluster.apply(pod("c", "virt-launcher", "VirtualMachineInstance", json!({PROVISIONING: ""}))).is_empty());
+        assert!(
+            cluster.apply(pod("c", "virt-launcher", "VirtualMachineInstance", json!({PROVISIONING: ""}))).is_empty()
+        );
         assert_eq!(cluster.vms().count(), 0);
         let key = VmKey::new("ns", "vm");
         let dirty = cluster.apply(pod("d", "virt-launcher", "VirtualMachineInstance", json!({})));

@@ -356,4 +356,3 @@ impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
         }
     }
 }
-

@@ -73,7 +73,8 @@ pub struct Owner {
 impl Owner {
     /// Reads the marks of a row; `None` when it is not this instance's.
     pub fn of(external_ids: &Map, instance: &str) -> Option<Self> {
-        if external_ids.get(keys::VENDOR) != Some(keys::OUR_VENDOR) || external_ids.get(keys::INSTANCE) != Some(instance)
+        if external_ids.get(keys::VENDOR) != Some(keys::OUR_VENDOR)
+            || external_ids.get(keys::INSTANCE) != Some(instance)
         {
             return None;
         }

@@ -304,7 +304,9 @@ impl Transaction {
     pub(super) fn outcome(&self, result: &RawValue) -> Outcome {
         let results: Vec<Option<RawResult>> = match serde_json::from_str(result.get()) {
             Ok(results) => results,
-            Err(error) => return Outcome::Unknown(format!("the server's reply to a transaction is unreadable: {error}")),
+            Err(error) => {
+                return Outcome::Unknown(format!("the server's reply to a transaction is unreadable: {error}"));
+            }
         };
         let fences = usize::from(self.fence.is_some());
         let failed = results.iter().position(|result| result.as_ref().is_some_and(|result| result.error.is_some()));

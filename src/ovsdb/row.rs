@@ -1,6 +1,6 @@
 //! Typed rows: one struct a table, decoded in a single pass with just the columns we use.
 //!
-//! [`ovsdb_row!`] declares a table once; from it come the struct, the monitor's column list, the
+//! [`ovsdb_row!`](crate::ovsdb_row) declares a table once; from it come the struct, the monitor's column list, the
 //! schema check, the decoder and the application of differences. No `serde_json::Value` is made on
 //! the way: at 100k rows that would more than double the CPU and triple the memory.
 
@@ -35,7 +35,7 @@ pub struct TableSpec {
 /// Which columns a difference names: bit i for `COLUMNS[i]`.
 pub type ColumnMask = u64;
 
-/// A table's row. Implemented by [`ovsdb_row!`] only.
+/// A table's row. Implemented by [`ovsdb_row!`](crate::ovsdb_row) only.
 pub trait Row: Default + PartialEq {
     /// The table and its columns.
     const TABLE: TableSpec;
@@ -104,7 +104,7 @@ macro_rules! ovsdb_row {
     };
 }
 
-/// Decodes one column's value; used by [`ovsdb_row!`].
+/// Decodes one column's value; used by [`ovsdb_row!`](crate::ovsdb_row).
 pub struct ColumnSeed<T>(PhantomData<T>);
 
 impl<T> Default for ColumnSeed<T> {
@@ -258,7 +258,9 @@ impl<'de, R: Row> Deserialize<'de> for RowUpdate<R> {
                             map.next_value::<IgnoredAny>()?;
                             RowUpdate::Gone
                         }
-                        other => return Err(A::Error::unknown_variant(other, &["initial", "insert", "modify", "delete"])),
+                        other => {
+                            return Err(A::Error::unknown_variant(other, &["initial", "insert", "modify", "delete"]));
+                        }
                     });
                 }
                 update.ok_or_else(|| A::Error::custom("an empty row-update2"))

@@ -40,10 +40,9 @@ impl PortChange {
         match (&self.before, &self.after) {
             (None, None) => Vec::new(),
             (None, Some(after)) => vec![self.insert(&after.row), self.refer(after.switch, Mutator::Insert)],
-            (Some(before), None) => vec![
-                self.refer(before.switch, Mutator::Delete),
-                Operation::Delete { table: PORT, uuid: self.uuid },
-            ],
+            (Some(before), None) => {
+                vec![self.refer(before.switch, Mutator::Delete), Operation::Delete { table: PORT, uuid: self.uuid }]
+            }
             (Some(before), Some(after)) => {
                 let mut operations = self.update(&before.row, &after.row);
                 if before.switch != after.switch {

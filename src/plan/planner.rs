@@ -234,9 +234,7 @@ impl<'a> Planner<'a> {
         match (found.len(), found.next()) {
             (1, Some(uuid)) => Ok(Switch { uuid, name: name.to_owned() }),
             (0, _) | (_, None) => Err(Refusal::on_switch(name, Problem::SwitchNotFound(name.to_owned()))),
-            (count, _) => {
-                Err(Refusal::on_switch(name, Problem::SwitchAmbiguous { name: name.to_owned(), count }))
-            }
+            (count, _) => Err(Refusal::on_switch(name, Problem::SwitchAmbiguous { name: name.to_owned(), count })),
         }
     }
 
@@ -375,9 +373,7 @@ impl<'a> Planner<'a> {
             _ => hashed(0),
         };
         let candidates = std::iter::once(first).chain((1..).map(hashed));
-        let free = |mac: &MacAddr6| {
-            self.view.mac_holders(&switch.uuid, *mac).next().is_none() && !given.contains(mac)
-        };
+        let free = |mac: &MacAddr6| self.view.mac_holders(&switch.uuid, *mac).next().is_none() && !given.contains(mac);
         // The iterator does not end, and a switch has fewer ports than there are MACs.
         candidates.into_iter().find(free).unwrap_or(first)
     }

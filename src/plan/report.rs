@@ -21,7 +21,9 @@ pub enum Problem {
     #[error("{} has no effect: ovn-kubevirt serves ip_address, mac_address and logical_switch of the pod network", .0.join(", "))]
     Unserved(Vec<String>),
     /// No switch of that name.
-    #[error("there is no logical switch named {0} in the northbound database; the VM gets its port as soon as there is")]
+    #[error(
+        "there is no logical switch named {0} in the northbound database; the VM gets its port as soon as there is"
+    )]
     SwitchNotFound(String),
     /// More than one.
     #[error("there are {count} logical switches named {name} in the northbound database: rename all but one")]
@@ -60,7 +62,9 @@ pub enum Problem {
         subnet: String,
     },
     /// A wish that somebody has.
-    #[error("{address} is held by {holder} on the logical switch {switch}; it is granted as soon as it is free, or choose another")]
+    #[error(
+        "{address} is held by {holder} on the logical switch {switch}; it is granted as soon as it is free, or choose another"
+    )]
     AddressHeld {
         /// What was asked for.
         address: IpAddr,
@@ -80,7 +84,9 @@ pub enum Problem {
         holder: String,
     },
     /// Both names of the port are taken.
-    #[error("the port names {name} and {fallback} are both taken by rows that are not this VM's: delete one of them, or rename the VM")]
+    #[error(
+        "the port names {name} and {fallback} are both taken by rows that are not this VM's: delete one of them, or rename the VM"
+    )]
     NameTaken {
         /// The name.
         name: String,

@@ -59,7 +59,11 @@ async fn what_other_ports_hold_is_never_handed_out() {
     northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24")]);
     northbound.add_router_port("ovn-default", &["10.16.0.1/24"]);
     northbound.add_foreign_port("ovn-default", "static", &["0a:00:00:00:00:01 10.16.0.2 10.16.0.3"]);
-    northbound.add_foreign_port("ovn-default", "several", &["0a:00:00:00:00:02 10.16.0.4", "0a:00:00:00:00:03 10.16.0.5"]);
+    northbound.add_foreign_port(
+        "ovn-default",
+        "several",
+        &["0a:00:00:00:00:02 10.16.0.4", "0a:00:00:00:00:03 10.16.0.5"],
+    );
     northbound.nbctl(&["lsp-add", "ovn-default", "vip"]);
     northbound.nbctl(&["lsp-set-type", "vip", "virtual"]);
     northbound.nbctl(&["lsp-set-options", "vip", "virtual-ip=10.16.0.6", "virtual-parents=static"]);

@@ -18,7 +18,9 @@ async fn ports_lists_vm_ports_as_an_aligned_table() {
     let ns = &stage.namespace.name;
     let pad = " ".repeat(ns.len());
     let expected = [
-        format!("VM             {pad} NETWORK   PORT           {pad} SWITCH        ADDRESSES                     CHASSIS"),
+        format!(
+            "VM             {pad} NETWORK   PORT           {pad} SWITCH        ADDRESSES                     CHASSIS"
+        ),
         format!("{ns}/a-longer-name   default   a-longer-name.{ns}   ovn-default   0a:58:0a:10:00:03 10.16.0.3   -"),
         format!("{ns}/b               default   b.{ns}               ovn-default   0a:58:0a:10:00:02 10.16.0.2   n1"),
     ];
@@ -49,7 +51,10 @@ fn run_says_what_is_wrong_with_its_flags() {
     for (flags, words) in [
         (vec!["run", "--no-lease", "--nb", "nonsense"], "\"nonsense\" is no OVSDB remote"),
         (vec!["run", "--no-lease", "--mac-prefix", "01:00"], "multicast"),
-        (vec!["run", "--no-lease", "--kubeconfig", "/nowhere/kubeconfig", "--http", "127.0.0.1:0"], "/nowhere/kubeconfig"),
+        (
+            vec!["run", "--no-lease", "--kubeconfig", "/nowhere/kubeconfig", "--http", "127.0.0.1:0"],
+            "/nowhere/kubeconfig",
+        ),
     ] {
         let output = Service::command_line(&flags);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -297,10 +297,12 @@ async fn a_vm_made_anew_under_its_name_is_told_anew() {
     let port = stage.port_where("testvm", "is the new VM's", |port| port.external_id(uid) == Some(&second)).await;
     assert_eq!(port.addresses, made.addresses);
     // Who takes the annotation away gets it back.
-    stage.player.edit_vm("testvm", |vm| {
-        vm["metadata"]["annotations"].as_object_mut().expect("annotations").remove("ovn-kubevirt.io/ports");
-    })
-    .await;
+    stage
+        .player
+        .edit_vm("testvm", |vm| {
+            vm["metadata"]["annotations"].as_object_mut().expect("annotations").remove("ovn-kubevirt.io/ports");
+        })
+        .await;
     told(second).await;
 }
 

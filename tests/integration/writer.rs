@@ -11,9 +11,7 @@ use crate::support::{Cluster, Northbound, Player, Service, VmOptions, eventually
 fn committed(service: &Service) -> Vec<usize> {
     let log = service.log();
     let sizes = log.lines().filter(|line| line.contains("transaction committed"));
-    sizes
-        .filter_map(|line| line.split("ports=").nth(1)?.split_whitespace().next()?.parse().ok())
-        .collect()
+    sizes.filter_map(|line| line.split("ports=").nth(1)?.split_whitespace().next()?.parse().ok()).collect()
 }
 
 #[tokio::test]
@@ -73,7 +71,8 @@ async fn only_the_bad_vm_of_a_batch_fails() {
     .await;
     eventually("the bad VM's owner is told", || async {
         let events = namespace.events("vm-31").await;
-        let told = events.iter().any(|(_, reason, message)| reason == "CommitFailed" && message.contains("duplicate uuid"));
+        let told =
+            events.iter().any(|(_, reason, message)| reason == "CommitFailed" && message.contains("duplicate uuid"));
         if told { Ok(()) } else { Err(format!("{events:?}")) }
     })
     .await;
@@ -90,8 +89,15 @@ async fn foreign_rows_and_foreign_keys_stay_as_they_are() {
     nb.nbctl(&["set", "NB_Global", ".", "external_ids:theirs=1"]);
     let other = "ovn-kubevirt.io/instance=other";
     nb.add_foreign_port("ovn-default", "other", &["0a:00:00:00:00:02 10.16.0.71"]);
-    nb.nbctl(&["set", "Logical_Switch_Port", "other", "external_ids:vendor=ovn-kubevirt", &format!("external_ids:{other}"),
-        "external_ids:ovn-kubevirt.io/vm=nowhere/gone", "external_ids:ovn-kubevirt.io/network=default"]);
+    nb.nbctl(&[
+        "set",
+        "Logical_Switch_Port",
+        "other",
+        "external_ids:vendor=ovn-kubevirt",
+        &format!("external_ids:{other}"),
+        "external_ids:ovn-kubevirt.io/vm=nowhere/gone",
+        "external_ids:ovn-kubevirt.io/network=default",
+    ]);
     let before = nb.dump();
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let name = stage.port("testvm").await.name;

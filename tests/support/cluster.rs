@@ -69,12 +69,9 @@ impl Cluster {
 
     /// A client for the calling test: each has a runtime of its own, and a client belongs to one runtime.
     pub async fn client(&self) -> Client {
-        let kubeconfig =
-            Kubeconfig::read_from(&self.kubeconfig).expect("the cluster's kubeconfig can be read");
-        let config =
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        Client::try_from(config.expect("the kubeconfig has a current context"))
-            .expect("a client of the cluster")
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("the cluster's kubeconfig can be read");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        Client::try_from(config.expect("the kubeconfig has a current context")).expect("a client of the cluster")
     }
 
     /// A new namespace `<story>-<6 hex digits>`, labelled so that a test's service can be confined to it.
@@ -91,60 +88,32 @@ impl Cluster {
         let kubectl = |arguments: &[&str]| {
             let mut command = Command::new("kubectl");
             command.arg("--kubeconfig").arg(&kubeconfig).args(arguments);
-            let output = command
-                .output()
-                .map_err(|error| format!("TEST_KUBECONFIG needs kubectl: {error}"))?;
+            let output = command.output().map_err(|error| format!("TEST_KUBECONFIG needs kubectl: {error}"))?;
             match output.status.success() {
                 true => Ok(()),
-                false => Err(format!(
-                    "{command:?}: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                )),
+                false => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))),
             }
         };
         if kubectl(&[&["get", "crd"][..], &CRD_NAMES].concat()).is_err() {
             kubectl(&["apply", "--server-side", "-f", CRDS])?;
-            let wait = [
-                "wait",
-                "--for=condition=established",
-                "--timeout=60s",
-                "crd",
-            ];
+            let wait = ["wait", "--for=condition=established", "--timeout=60s", "crd"];
             kubectl(&[&wait[..], &CRD_NAMES].concat())?;
         }
-        Ok(Self {
-            kubeconfig,
-            _guard: None,
-        })
+        Ok(Self { kubeconfig, _guard: None })
     }
 
     /// A cluster of this run's own.
     fn guarded() -> Result<Self, String> {
-        let run_dir = tempfile::Builder::new()
-            .prefix("ovn-kubevirt-kube-")
-            .tempdir();
+        let run_dir = tempfile::Builder::new().prefix("ovn-kubevirt-kube-").tempdir();
         // The guard removes it at its end.
-        let run_dir = run_dir
-            .map_err(|error| format!("a directory for the API server: {error}"))?
-            .keep();
+        let run_dir = run_dir.map_err(|error| format!("a directory for the API server: {error}"))?.keep();
         let mut options = File::options();
-        let log = options
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .open(run_dir.join("guard.log"));
+        let log = options.create(true).truncate(true).read(true).write(true).open(run_dir.join("guard.log"));
         let mut log = log.map_err(|error| format!("a log for the API server's guard: {error}"))?;
 
         let mut command = Command::new(GUARD);
-        command
-            .arg(&run_dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        command.stderr(
-            log.try_clone()
-                .map_err(|error| format!("the guard's log: {error}"))?,
-        );
+        command.arg(&run_dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(log.try_clone().map_err(|error| format!("the guard's log: {error}"))?);
         let missing = |error| format!("{GUARD}: {error}: run `make test` in a whole checkout");
         let mut guard = process::spawn(command).map_err(missing)?;
 
@@ -158,20 +127,13 @@ impl Cluster {
         });
         while let Ok(said) = lines.recv_timeout(READY_WITHIN) {
             if said.trim() == "ready" {
-                return Ok(Self {
-                    kubeconfig: run_dir.join("kubeconfig"),
-                    _guard: Some(guard),
-                });
+                return Ok(Self { kubeconfig: run_dir.join("kubeconfig"), _guard: Some(guard) });
             }
         }
         // The guard may have removed the log's name; the open file is still there.
         let mut said = String::new();
-        let _ = log
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| log.read_to_string(&mut said));
-        Err(format!(
-            "the API server is not ready: `make test` says what is missing\n{said}"
-        ))
+        let _ = log.seek(SeekFrom::Start(0)).and_then(|_| log.read_to_string(&mut said));
+        Err(format!("the API server is not ready: `make test` says what is missing\n{said}"))
     }
 }
 
@@ -189,12 +151,7 @@ pub struct Namespace {
 impl Namespace {
     /// One more namespace of the same test, `<name>-<suffix>`, which the same service watches.
     pub async fn sibling(&self, suffix: &str) -> Self {
-        Self::create(
-            self.client.clone(),
-            &format!("{}-{suffix}", self.name),
-            &self.label,
-        )
-        .await
+        Self::create(self.client.clone(), &format!("{}-{suffix}", self.name), &self.label).await
     }
 
     /// The value for `--namespace-selector`.
@@ -206,36 +163,21 @@ impl Namespace {
     pub async fn annotate(&self, key: &str, value: Option<&str>) {
         let namespaces: Api<core::Namespace> = Api::all(self.client.clone());
         let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
-        let patched = namespaces
-            .patch(&self.name, &PatchParams::default(), &patch)
-            .await;
-        patched
-            .unwrap_or_else(|error| panic!("annotation {key} of namespace {}: {error}", self.name));
+        let patched = namespaces.patch(&self.name, &PatchParams::default(), &patch).await;
+        patched.unwrap_or_else(|error| panic!("annotation {key} of namespace {}: {error}", self.name));
     }
 
     /// The Events about the object of that name, as `(type, reason, message)`, the one written last at the end.
     pub async fn events(&self, object: &str) -> Vec<(String, String, String)> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.name);
         let of_object = ListParams::default().fields(&format!("involvedObject.name={object}"));
-        let mut events = events
-            .list(&of_object)
-            .await
-            .expect("Events can be listed")
-            .items;
+        let mut events = events.list(&of_object).await.expect("Events can be listed").items;
         // etcd's revision: no other field orders what happened within one second.
         events.sort_by_key(|event| {
-            event
-                .metadata
-                .resource_version
-                .as_deref()
-                .and_then(|version| version.parse::<u64>().ok())
+            event.metadata.resource_version.as_deref().and_then(|version| version.parse::<u64>().ok())
         });
         let row = |event: Event| {
-            (
-                event.type_.unwrap_or_default(),
-                event.reason.unwrap_or_default(),
-                event.message.unwrap_or_default(),
-            )
+            (event.type_.unwrap_or_default(), event.reason.unwrap_or_default(), event.message.unwrap_or_default())
         };
         events.into_iter().map(row).collect()
     }
@@ -247,19 +189,12 @@ impl Namespace {
         let node = core::Node {
             metadata: kube::api::ObjectMeta {
                 name: Some(name.clone()),
-                annotations: Some(
-                    annotations
-                        .iter()
-                        .map(|&(key, value)| (key.to_owned(), value.to_owned()))
-                        .collect(),
-                ),
+                annotations: Some(annotations.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()),
                 ..Default::default()
             },
             ..Default::default()
         };
-        let created = Api::all(self.client.clone())
-            .create(&PostParams::default(), &node)
-            .await;
+        let created = Api::all(self.client.clone()).create(&PostParams::default(), &node).await;
         created.unwrap_or_else(|error| panic!("node {name}: {error}"));
         name
     }
@@ -273,30 +208,19 @@ impl Namespace {
             },
             ..Default::default()
         };
-        let created = Api::all(client.clone())
-            .create(&PostParams::default(), &namespace)
-            .await;
+        let created = Api::all(client.clone()).create(&PostParams::default(), &namespace).await;
         created.unwrap_or_else(|error| panic!("namespace {name}: {error}"));
 
         // No pod is admitted before its service account is there: made here, it need not be waited for.
         let account = ServiceAccount {
-            metadata: kube::api::ObjectMeta {
-                name: Some("default".to_owned()),
-                ..Default::default()
-            },
+            metadata: kube::api::ObjectMeta { name: Some("default".to_owned()), ..Default::default() },
             ..Default::default()
         };
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
         match accounts.create(&PostParams::default(), &account).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
-            created => {
-                drop(created.unwrap_or_else(|error| panic!("service account of {name}: {error}")))
-            }
+            created => drop(created.unwrap_or_else(|error| panic!("service account of {name}: {error}"))),
         }
-        Self {
-            name: name.to_owned(),
-            label: label.to_owned(),
-            client,
-        }
+        Self { name: name.to_owned(), label: label.to_owned(), client }
     }
 }

@@ -24,9 +24,11 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 pub fn deadline() -> Duration {
     static DEADLINE: OnceLock<Duration> = OnceLock::new();
     *DEADLINE.get_or_init(|| match std::env::var("OVN_KUBEVIRT_TEST_DEADLINE") {
-        Ok(seconds) => Duration::from_secs(seconds.parse().unwrap_or_else(|_| {
-            panic!("OVN_KUBEVIRT_TEST_DEADLINE={seconds:?} is no number of seconds")
-        })),
+        Ok(seconds) => Duration::from_secs(
+            seconds
+                .parse()
+                .unwrap_or_else(|_| panic!("OVN_KUBEVIRT_TEST_DEADLINE={seconds:?} is no number of seconds")),
+        ),
         Err(_) => DEFAULT_DEADLINE,
     })
 }
@@ -52,11 +54,7 @@ where
 /// # Panics
 /// When `limit` has passed.
 #[track_caller]
-pub fn within<T, E, F, Fut>(
-    limit: Duration,
-    condition: &str,
-    mut look: F,
-) -> impl Future<Output = T>
+pub fn within<T, E, F, Fut>(limit: Duration, condition: &str, mut look: F) -> impl Future<Output = T>
 where
     E: Display,
     F: FnMut() -> Fut,
@@ -88,11 +86,7 @@ where
 /// # Panics
 /// At the first `Err`, with the sentence of the condition, the caller's place, the state and when it was seen.
 #[track_caller]
-pub fn holds_for<T, E, F, Fut>(
-    condition: &str,
-    duration: Duration,
-    mut look: F,
-) -> impl Future<Output = ()>
+pub fn holds_for<T, E, F, Fut>(condition: &str, duration: Duration, mut look: F) -> impl Future<Output = ()>
 where
     E: Display,
     F: FnMut() -> Fut,
@@ -103,10 +97,7 @@ where
         let start = Instant::now();
         loop {
             if let Err(state) = look().await {
-                panic!(
-                    "{place}: did not hold for {duration:?}: {condition}\n  after {:?}: {state}",
-                    start.elapsed()
-                );
+                panic!("{place}: did not hold for {duration:?}: {condition}\n  after {:?}: {state}", start.elapsed());
             }
             if start.elapsed() >= duration {
                 return;
@@ -132,10 +123,7 @@ where
         let start = Instant::now();
         loop {
             if let Some(found) = look().await {
-                panic!(
-                    "{place}: happened after {:?}, and never should: {what}\n  {found:?}",
-                    start.elapsed()
-                );
+                panic!("{place}: happened after {:?}, and never should: {what}\n  {found:?}", start.elapsed());
             }
             if start.elapsed() >= duration {
                 return;

@@ -23,33 +23,18 @@ impl Gate {
     /// An open gate to `server` (`127.0.0.1:6641`).
     pub async fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener
-            .local_addr()
-            .expect("a bound listener has an address");
+        let address = listener.local_addr().expect("a bound listener has an address");
         let (open, state) = watch::channel(true);
         let task = tokio::spawn(forward(listener, server.to_owned(), state));
-        Self {
-            address,
-            open,
-            task,
-        }
+        Self { address, open, task }
     }
 
     /// An open gate to the API server of `kubeconfig`, and the kubeconfig, written into `dir`, that goes through it.
     pub async fn to_api_server(kubeconfig: &Path, dir: &Path) -> (Self, PathBuf) {
-        let mut config =
-            Kubeconfig::read_from(kubeconfig).expect("the cluster's kubeconfig can be read");
-        let cluster = config
-            .clusters
-            .first_mut()
-            .and_then(|named| named.cluster.as_mut());
-        let server = cluster
-            .and_then(|cluster| cluster.server.as_mut())
-            .expect("a kubeconfig names a server");
-        let direct = server
-            .strip_prefix("https://")
-            .expect("an API server is reached over https")
-            .to_owned();
+        let mut config = Kubeconfig::read_from(kubeconfig).expect("the cluster's kubeconfig can be read");
+        let cluster = config.clusters.first_mut().and_then(|named| named.cluster.as_mut());
+        let server = cluster.and_then(|cluster| cluster.server.as_mut()).expect("a kubeconfig names a server");
+        let direct = server.strip_prefix("https://").expect("an API server is reached over https").to_owned();
         let gate = Self::to(direct.trim_end_matches('/')).await;
         *server = format!("https://{}", gate.address);
         let through = dir.join(format!("kubeconfig-{}", gate.address.port()));

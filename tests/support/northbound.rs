@@ -81,18 +81,11 @@ pub struct RouterPort {
 impl Northbound {
     /// An empty northbound on a unix socket, with the one row in `NB_Global` that `ovn-nbctl init` makes.
     pub async fn start() -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("ovn-kubevirt-nb-")
-            .tempdir()
-            .expect("a directory for the northbound");
+        let dir =
+            tempfile::Builder::new().prefix("ovn-kubevirt-nb-").tempdir().expect("a directory for the northbound");
         let server = OvsdbServer::create(dir.path(), "nb", "OVN_Northbound").await;
         server.transact(json!([{"op": "insert", "table": "NB_Global", "row": {}}]));
-        Self {
-            northd: Mutex::new(None),
-            southbound: None,
-            server,
-            dir,
-        }
+        Self { northd: Mutex::new(None), southbound: None, server, dir }
     }
 
     /// Adds a southbound and an `ovn-northd` between the two, and waits until northd has done its first round.
@@ -165,16 +158,10 @@ impl Northbound {
         let mut switches_of: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for switch in rows_of(&results[0]) {
             for port in atoms(&switch["ports"]) {
-                switches_of
-                    .entry(text(port))
-                    .or_default()
-                    .push(text(&switch["name"]));
+                switches_of.entry(text(port)).or_default().push(text(&switch["name"]));
             }
         }
-        let mut ports: Vec<Port> = rows_of(&results[1])
-            .iter()
-            .map(|row| Port::read(row, &mut switches_of))
-            .collect();
+        let mut ports: Vec<Port> = rows_of(&results[1]).iter().map(|row| Port::read(row, &mut switches_of)).collect();
         ports.sort_by(|a, b| a.name.cmp(&b.name));
         ports
     }
@@ -192,10 +179,7 @@ impl Northbound {
     #[track_caller]
     pub fn dump(&self) -> String {
         let tables = self.server.tables();
-        let selects = tables
-            .iter()
-            .map(|table| json!({"op": "select", "table": table, "where": []}))
-            .collect();
+        let selects = tables.iter().map(|table| json!({"op": "select", "table": table, "where": []})).collect();
         let results = self.transact(Value::Array(selects));
         let mut lines = Vec::new();
         for (table, result) in tables.iter().zip(&results) {
@@ -203,15 +187,8 @@ impl Northbound {
                 let mut row = row.clone();
                 let columns = row.as_object_mut().expect("a row is an object");
                 columns.remove("_version");
-                let uuid = columns
-                    .remove("_uuid")
-                    .as_ref()
-                    .map(text)
-                    .unwrap_or_default();
-                if let Some(external_ids) = columns
-                    .get_mut("external_ids")
-                    .filter(|_| table == "NB_Global")
-                {
+                let uuid = columns.remove("_uuid").as_ref().map(text).unwrap_or_default();
+                if let Some(external_ids) = columns.get_mut("external_ids").filter(|_| table == "NB_Global") {
                     *external_ids = json!(without_epochs(map(external_ids)));
                 }
                 lines.push(format!("{table} {uuid} {row}"));
@@ -225,8 +202,7 @@ impl Northbound {
     #[track_caller]
     pub fn add_switch(&self, name: &str, other_config: &[(&str, &str)]) -> String {
         let row = json!({"name": name, "other_config": ["map", other_config]});
-        let results =
-            self.transact(json!([{"op": "insert", "table": "Logical_Switch", "row": row}]));
+        let results = self.transact(json!([{"op": "insert", "table": "Logical_Switch", "row": row}]));
         text(&results[0]["uuid"])
     }
 
@@ -236,10 +212,7 @@ impl Northbound {
         let name = format!("{switch}-gateway");
         // Made from the name, so that it is the same at every run, and another on every switch.
         let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).into_bytes();
-        let mac = format!(
-            "0e:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
-            id[0], id[1], id[2], id[3], id[4]
-        );
+        let mac = format!("0e:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", id[0], id[1], id[2], id[3], id[4]);
         let peer = json!({
             "name": format!("{switch}-{name}"), "type": "router", "addresses": "router",
             "options": ["map", [["router-port", name]]],
@@ -303,9 +276,7 @@ impl Northbound {
     /// Without [`with_northd`](Self::with_northd).
     #[track_caller]
     pub fn southbound(&self) -> &OvsdbServer {
-        self.southbound
-            .as_ref()
-            .expect("a northbound made by with_northd() has a southbound")
+        self.southbound.as_ref().expect("a northbound made by with_northd() has a southbound")
     }
 
     /// The southbound's remote on its unix socket.
@@ -357,12 +328,7 @@ impl Northbound {
 
     /// Starts northd, again after [`kill9_northd`](Self::kill9_northd), and waits until it has synced.
     pub async fn start_northd(&self) {
-        let file = |extension: &str| {
-            self.dir()
-                .join(format!("northd.{extension}"))
-                .display()
-                .to_string()
-        };
+        let file = |extension: &str| self.dir().join(format!("northd.{extension}")).display().to_string();
         let mut command = mortal("ovn-northd");
         command
             .args(["-vconsole:off", "-vsyslog:off", "-vfile:info"])
@@ -378,21 +344,18 @@ impl Northbound {
             ]);
         let northd = Daemon::start("ovn-northd", command);
         *self.northd.lock().unwrap_or_else(PoisonError::into_inner) = Some(northd);
-        eventually(
-            "northd has the southbound's lock and is active",
-            async || {
-                let status = std::process::Command::new("ovn-appctl")
-                    .args(["-t", &file("ctl"), "status"])
-                    .output()
-                    .map_err(|error| error.to_string())?;
-                let said = String::from_utf8_lossy(&status.stdout).into_owned();
-                if said.contains("active") {
-                    Ok(())
-                } else {
-                    Err(format!("{said}{}", String::from_utf8_lossy(&status.stderr)))
-                }
-            },
-        )
+        eventually("northd has the southbound's lock and is active", async || {
+            let status = std::process::Command::new("ovn-appctl")
+                .args(["-t", &file("ctl"), "status"])
+                .output()
+                .map_err(|error| error.to_string())?;
+            let said = String::from_utf8_lossy(&status.stdout).into_owned();
+            if said.contains("active") {
+                Ok(())
+            } else {
+                Err(format!("{said}{}", String::from_utf8_lossy(&status.stderr)))
+            }
+        })
         .await;
         self.sync_southbound();
     }
@@ -412,9 +375,7 @@ impl Northbound {
 
     fn with_northd_daemon(&self, act: impl FnOnce(&Daemon)) {
         let northd = self.northd.lock().unwrap_or_else(PoisonError::into_inner);
-        act(northd
-            .as_ref()
-            .expect("a northbound made by with_northd() has a northd"));
+        act(northd.as_ref().expect("a northbound made by with_northd() has a northd"));
     }
 }
 
@@ -422,10 +383,7 @@ impl Drop for Northbound {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.dir.disable_cleanup(true);
-            eprintln!(
-                "the northbound's files and all logs are kept in {}",
-                self.dir().display()
-            );
+            eprintln!("the northbound's files and all logs are kept in {}", self.dir().display());
         }
     }
 }
@@ -483,9 +441,7 @@ fn rows_of(result: &Value) -> &[Value] {
 fn atoms(value: &Value) -> Vec<&Value> {
     match value {
         Value::Null => Vec::new(),
-        Value::Array(pair) if pair.len() == 2 && pair[0] == "set" => {
-            pair[1].as_array().into_iter().flatten().collect()
-        }
+        Value::Array(pair) if pair.len() == 2 && pair[0] == "set" => pair[1].as_array().into_iter().flatten().collect(),
         atom => vec![atom],
     }
 }
@@ -493,19 +449,15 @@ fn atoms(value: &Value) -> Vec<&Value> {
 /// A string, or a UUID: `["uuid", "..."]`.
 fn text(atom: &Value) -> String {
     let atom = if atom[0] == "uuid" { &atom[1] } else { atom };
-    atom.as_str()
-        .unwrap_or_else(|| panic!("{atom} is neither a string nor a UUID"))
-        .to_owned()
+    atom.as_str().unwrap_or_else(|| panic!("{atom} is neither a string nor a UUID")).to_owned()
 }
 
 fn number(atom: &Value) -> i64 {
-    atom.as_i64()
-        .unwrap_or_else(|| panic!("{atom} is no integer"))
+    atom.as_i64().unwrap_or_else(|| panic!("{atom} is no integer"))
 }
 
 fn flag(atom: &Value) -> bool {
-    atom.as_bool()
-        .unwrap_or_else(|| panic!("{atom} is no boolean"))
+    atom.as_bool().unwrap_or_else(|| panic!("{atom} is no boolean"))
 }
 
 fn set(value: &Value) -> BTreeSet<String> {
@@ -519,8 +471,5 @@ fn optional<T>(value: &Value, read: impl Fn(&Value) -> T) -> Option<T> {
 /// `["map", [[key, value], ...]]`.
 fn map(value: &Value) -> BTreeMap<String, String> {
     let pairs = value[1].as_array().map_or(&[][..], Vec::as_slice);
-    pairs
-        .iter()
-        .map(|pair| (text(&pair[0]), text(&pair[1])))
-        .collect()
+    pairs.iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
 }

@@ -65,28 +65,17 @@ pub struct Nic {
 impl Nic {
     /// A bridged NIC on the pod network.
     pub fn pod(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            on: On::Pod,
-            binding: Binding::Bridge,
-            mac: None,
-        }
+        Self { name: name.to_owned(), on: On::Pod, binding: Binding::Bridge, mac: None }
     }
 
     /// A bridged NIC on a NetworkAttachmentDefinition.
     pub fn nad(name: &str, nad: &str) -> Self {
-        Self {
-            on: On::Nad(nad.to_owned()),
-            ..Self::pod(name)
-        }
+        Self { on: On::Nad(nad.to_owned()), ..Self::pod(name) }
     }
 
     /// A bridged NIC on a NetworkAttachmentDefinition that takes the pod network's place.
     pub fn default_nad(name: &str, nad: &str) -> Self {
-        Self {
-            on: On::DefaultNad(nad.to_owned()),
-            ..Self::pod(name)
-        }
+        Self { on: On::DefaultNad(nad.to_owned()), ..Self::pod(name) }
     }
 
     /// With `interfaces[].macAddress`.
@@ -144,10 +133,7 @@ pub struct VmOptions {
 
 impl Default for VmOptions {
     fn default() -> Self {
-        let migratable = (
-            "kubevirt.io/allow-pod-bridge-network-live-migration".to_owned(),
-            "true".to_owned(),
-        );
+        let migratable = ("kubevirt.io/allow-pod-bridge-network-live-migration".to_owned(), "true".to_owned());
         Self {
             annotations: [migratable].into(),
             run_strategy: "Always".to_owned(),
@@ -215,10 +201,7 @@ impl VmOptions {
     }
 
     fn first_nic(&mut self) -> &mut Nic {
-        self.nics
-            .as_mut()
-            .and_then(|nics| nics.first_mut())
-            .expect("these options have a NIC")
+        self.nics.as_mut().and_then(|nics| nics.first_mut()).expect("these options have a NIC")
     }
 
     /// `VirtualMachineInstanceSpec`, as a user writes it.
@@ -294,8 +277,7 @@ pub fn vmi_of(vm: &Value) -> Value {
         "spec": template["spec"],
     });
     observed_versions(&mut vmi);
-    vmi["metadata"]["annotations"]["kubevirt.io/vm-generation"] =
-        json!(vm["metadata"]["generation"].to_string());
+    vmi["metadata"]["annotations"]["kubevirt.io/vm-generation"] = json!(vm["metadata"]["generation"].to_string());
     attach_pod_network(&mut vmi["spec"]);
     vmi
 }
@@ -318,10 +300,7 @@ pub fn bare_vmi(name: &str, options: &VmOptions) -> Value {
 
 /// What virt-controller creates for a VMI; the server makes up the end of the name.
 pub fn launcher_pod(vmi: &Value) -> Value {
-    let (name, namespace) = (
-        string(&vmi["metadata"]["name"]),
-        string(&vmi["metadata"]["namespace"]),
-    );
+    let (name, namespace) = (string(&vmi["metadata"]["name"]), string(&vmi["metadata"]["namespace"]));
     let host = name.split('.').next().unwrap_or(name);
     let filled = LAUNCHER_POD
         .replace("@VM@", name)
@@ -339,8 +318,7 @@ pub fn launcher_pod(vmi: &Value) -> Value {
     merge(&mut pod["metadata"]["annotations"], &annotations);
     let networks = multus_networks(vmi);
     if !networks.is_empty() {
-        pod["metadata"]["annotations"][MULTUS_ANNOTATION] =
-            json!(Value::from(networks).to_string());
+        pod["metadata"]["annotations"][MULTUS_ANNOTATION] = json!(Value::from(networks).to_string());
     }
     if let Some(nad) = networks_of(vmi).find_map(|network| {
         let multus = &network["multus"];
@@ -355,8 +333,7 @@ pub fn launcher_pod(vmi: &Value) -> Value {
 pub fn target_pod(vmi: &Value, vmim: &Value) -> Value {
     let mut pod = launcher_pod(vmi);
     pod["metadata"]["labels"]["kubevirt.io/migrationJobUID"] = vmim["metadata"]["uid"].clone();
-    pod["metadata"]["annotations"]["kubevirt.io/migrationJobName"] =
-        vmim["metadata"]["name"].clone();
+    pod["metadata"]["annotations"]["kubevirt.io/migrationJobName"] = vmim["metadata"]["name"].clone();
     pod["spec"]["affinity"]["podAntiAffinity"] = json!({
         "requiredDuringSchedulingIgnoredDuringExecution": [{
             "labelSelector": {"matchLabels": {"kubevirt.io/created-by": vmi["metadata"]["uid"]}},
@@ -424,9 +401,7 @@ pub fn now() -> String {
 
 /// Now, as Go prints a time: how KubeVirt writes [`TARGET_READY_ANNOTATION`].
 pub fn now_in_go() -> String {
-    Timestamp::now()
-        .strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
-        .to_string()
+    Timestamp::now().strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()
 }
 
 /// Copies the keys of `from` into `into`, over what is there.
@@ -444,17 +419,11 @@ pub fn multus_networks(vmi: &Value) -> Vec<Value> {
     let namespace = string(&vmi["metadata"]["namespace"]);
     let interfaces = vmi["spec"]["domain"]["devices"]["interfaces"].as_array();
     let element = |network: &Value| {
-        let multus = network
-            .get("multus")
-            .filter(|multus| multus["default"] != true)?;
-        let interface = interfaces
-            .into_iter()
-            .flatten()
-            .find(|nic| nic["name"] == network["name"])?;
+        let multus = network.get("multus").filter(|multus| multus["default"] != true)?;
+        let interface = interfaces.into_iter().flatten().find(|nic| nic["name"] == network["name"])?;
         let full = string(&multus["networkName"]);
         let (namespace, nad) = full.split_once('/').unwrap_or((namespace, full));
-        let mut element =
-            json!({"name": nad, "namespace": namespace, "interface": pod_interface(network)});
+        let mut element = json!({"name": nad, "namespace": namespace, "interface": pod_interface(network)});
         if let Some(mac) = interface.get("macAddress") {
             element["mac"] = mac.clone();
         }
@@ -491,9 +460,7 @@ fn shortened(name: &str) -> &str {
 }
 
 fn string(value: &Value) -> &str {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is no string"))
+    value.as_str().unwrap_or_else(|| panic!("{value} is no string"))
 }
 
 /// By coreutils: the harness shares no code with what it tests, and no other test needs a hash.
@@ -503,12 +470,7 @@ fn sha256(text: &str) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .expect("sha256sum (coreutils) runs");
-    child
-        .stdin
-        .take()
-        .expect("standard input is piped")
-        .write_all(text.as_bytes())
-        .expect("sha256sum reads");
+    child.stdin.take().expect("standard input is piped").write_all(text.as_bytes()).expect("sha256sum reads");
     let output = child.wait_with_output().expect("sha256sum ends");
     String::from_utf8(output.stdout).expect("sha256sum writes hex digits")
 }

@@ -40,19 +40,8 @@ impl OvsdbServer {
             "{} is missing: apt install ovn-central openvswitch-switch, or make test",
             schema.display()
         );
-        let this = Self {
-            stem,
-            database,
-            dir: dir.to_owned(),
-            tcp_port: OnceLock::new(),
-            server: Mutex::new(None),
-        };
-        run_tool(
-            Command::new("ovsdb-tool")
-                .arg("create")
-                .arg(this.file("db"))
-                .arg(&schema),
-        );
+        let this = Self { stem, database, dir: dir.to_owned(), tcp_port: OnceLock::new(), server: Mutex::new(None) };
+        run_tool(Command::new("ovsdb-tool").arg("create").arg(this.file("db")).arg(&schema));
         this.start_again().await;
         this
     }
@@ -71,19 +60,13 @@ impl OvsdbServer {
     pub async fn tcp_remote_by(&self, remote: &str) -> String {
         if self.tcp_port.get().is_none() {
             run_tool(
-                Command::new("ovs-appctl")
-                    .arg("-t")
-                    .arg(self.file("ctl"))
-                    .args(["ovsdb-server/add-remote", remote]),
+                Command::new("ovs-appctl").arg("-t").arg(self.file("ctl")).args(["ovsdb-server/add-remote", remote]),
             );
             // The log is where the server says which port it got.
             let port = eventually("ovsdb-server logs its TCP port", async || {
                 let log = self.log();
-                let port = log
-                    .lines()
-                    .find_map(|line| line.split_once("0:127.0.0.1: listening on port "));
-                port.and_then(|(_, port)| port.trim().parse().ok())
-                    .ok_or(log)
+                let port = log.lines().find_map(|line| line.split_once("0:127.0.0.1: listening on port "));
+                port.and_then(|(_, port)| port.trim().parse().ok()).ok_or(log)
             })
             .await;
             self.tcp_port.get_or_init(|| port);
@@ -118,10 +101,7 @@ impl OvsdbServer {
 
     /// Serves the same file on the same remotes, after [`kill9`](Self::kill9) or [`stop`](Self::stop).
     pub async fn start_again(&self) {
-        let running = self
-            .slot()
-            .as_ref()
-            .is_some_and(|server| server.is_running());
+        let running = self.slot().as_ref().is_some_and(|server| server.is_running());
         assert!(!running, "{} is being served already", self.database);
         let mut command = mortal("ovsdb-server");
         command
@@ -138,17 +118,10 @@ impl OvsdbServer {
 
         eventually("ovsdb-server serves its database", async || {
             if let Some(status) = server.status() {
-                panic!(
-                    "ovsdb-server of {} ended with {status}\n{}",
-                    self.database,
-                    self.log()
-                );
+                panic!("ovsdb-server of {} ended with {status}\n{}", self.database, self.log());
             }
             let databases = self.call("list_dbs", json!([]))?;
-            match databases
-                .as_array()
-                .is_some_and(|names| names.contains(&json!(self.database)))
-            {
+            match databases.as_array().is_some_and(|names| names.contains(&json!(self.database))) {
                 true => Ok(()),
                 false => Err(format!("it has {databases}")),
             }
@@ -165,10 +138,7 @@ impl OvsdbServer {
         let shown = operations.to_string();
         match self.try_transact(operations) {
             Ok(results) => results,
-            Err(error) => panic!(
-                "transaction on {} failed: {error}\n  {shown}",
-                self.database
-            ),
+            Err(error) => panic!("transaction on {} failed: {error}\n  {shown}", self.database),
         }
     }
 
@@ -204,9 +174,7 @@ impl OvsdbServer {
     /// The names of the database's tables, sorted.
     #[track_caller]
     pub fn tables(&self) -> Vec<String> {
-        let schema = self
-            .call("get_schema", json!([self.database]))
-            .unwrap_or_else(|error| panic!("{error}"));
+        let schema = self.call("get_schema", json!([self.database])).unwrap_or_else(|error| panic!("{error}"));
         let tables = schema["tables"].as_object().expect("a schema has tables");
         let mut names: Vec<String> = tables.keys().cloned().collect();
         names.sort();
@@ -219,12 +187,7 @@ impl OvsdbServer {
     /// When the tool fails, with what it said.
     #[track_caller]
     pub fn ctl(&self, tool: &str, arguments: &[&str]) -> String {
-        run_tool(
-            Command::new(tool)
-                .arg(format!("--db={}", self.remote()))
-                .arg("--timeout=20")
-                .args(arguments),
-        )
+        run_tool(Command::new(tool).arg(format!("--db={}", self.remote())).arg("--timeout=20").args(arguments))
     }
 
     /// One request on a connection of its own (RFC 7047: JSON-RPC 1.0, messages back to back without framing).
@@ -232,17 +195,11 @@ impl OvsdbServer {
         let away = |error: std::io::Error| format!("{}: {error}", self.remote());
         let stream = UnixStream::connect(self.file("sock")).map_err(away)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN)).map_err(away)?;
-        stream
-            .set_write_timeout(Some(ANSWER_WITHIN))
-            .map_err(away)?;
+        stream.set_write_timeout(Some(ANSWER_WITHIN)).map_err(away)?;
         let request = json!({"method": method, "params": params, "id": 1});
-        (&stream)
-            .write_all(request.to_string().as_bytes())
-            .map_err(away)?;
+        (&stream).write_all(request.to_string().as_bytes()).map_err(away)?;
 
-        for message in
-            serde_json::Deserializer::from_reader(BufReader::new(&stream)).into_iter::<Value>()
-        {
+        for message in serde_json::Deserializer::from_reader(BufReader::new(&stream)).into_iter::<Value>() {
             let mut message = message.map_err(|error| format!("{}: {error}", self.remote()))?;
             // The server's own echo requests are of no concern on so short a connection.
             if message["id"] == 1 && message.get("method").is_none() {
@@ -264,9 +221,7 @@ impl OvsdbServer {
     }
 
     fn daemon(&self) -> Arc<Daemon> {
-        self.slot()
-            .clone()
-            .unwrap_or_else(|| panic!("{} was never started", self.database))
+        self.slot().clone().unwrap_or_else(|| panic!("{} was never started", self.database))
     }
 }
 
@@ -279,11 +234,6 @@ pub fn run_tool(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| {
         panic!("{command:?}: {error}: apt install ovn-central openvswitch-switch, or make test")
     });
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("a tool of OVN writes UTF-8")
 }

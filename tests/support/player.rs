@@ -15,9 +15,7 @@ mod migration;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams,
-};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -55,15 +53,8 @@ pub struct Run {
 impl Player {
     /// A player for the namespace of that name.
     pub fn new(client: Client, namespace: &str) -> Self {
-        let api =
-            |resource: &ApiResource| Api::namespaced_with(client.clone(), namespace, resource);
-        let kubevirt = |kind| {
-            api(&ApiResource::from_gvk(&GroupVersionKind::gvk(
-                "kubevirt.io",
-                "v1",
-                kind,
-            )))
-        };
+        let api = |resource: &ApiResource| Api::namespaced_with(client.clone(), namespace, resource);
+        let kubevirt = |kind| api(&ApiResource::from_gvk(&GroupVersionKind::gvk("kubevirt.io", "v1", kind)));
         let nad = GroupVersionKind::gvk("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition");
         Self {
             namespace: namespace.to_owned(),
@@ -71,10 +62,7 @@ impl Player {
             vmis: kubevirt("VirtualMachineInstance"),
             vmims: kubevirt("VirtualMachineInstanceMigration"),
             pods: api(&ApiResource::erase::<Pod>(&())),
-            nads: api(&ApiResource::from_gvk_with_plural(
-                &nad,
-                "network-attachment-definitions",
-            )),
+            nads: api(&ApiResource::from_gvk_with_plural(&nad, "network-attachment-definitions")),
         }
     }
 
@@ -97,8 +85,7 @@ impl Player {
 
     /// virt-controller's first write to a VM: its finalizer, the firmware's UUID, a status.
     pub async fn adopt_vm(&self, name: &str) {
-        self.modify(&self.vms, Part::Whole, name, objects::adopt_vm)
-            .await;
+        self.modify(&self.vms, Part::Whole, name, objects::adopt_vm).await;
         self.vm_status(name, "Stopped", false).await;
     }
 
@@ -150,18 +137,12 @@ impl Player {
         self.pod_phase(&pod, "Running").await;
         self.vmi_scheduled(vm, node).await;
         self.vmi_running(vm, node).await;
-        Run {
-            vmi_uid: uid(&self.must_vmi(vm).await),
-            pod,
-        }
+        Run { vmi_uid: uid(&self.must_vmi(vm).await), pod }
     }
 
     /// Step 1: the VMI, a copy of the VM's template. Gives back its UID.
     pub async fn create_vmi(&self, vm: &str) -> String {
-        let vm_now = self
-            .get(&self.vms, vm)
-            .await
-            .unwrap_or_else(|| panic!("no VM {vm} to start"));
+        let vm_now = self.get(&self.vms, vm).await.unwrap_or_else(|| panic!("no VM {vm} to start"));
         let vmi = self.create(&self.vmis, objects::vmi_of(&vm_now)).await;
         self.vmi_phase(vm, "Pending").await;
         self.vm_status(vm, "Starting", false).await;
@@ -170,9 +151,7 @@ impl Player {
 
     /// Step 1 without a VM: a bare VMI. Gives back its UID.
     pub async fn create_bare_vmi(&self, name: &str, options: VmOptions) -> String {
-        let vmi = self
-            .create(&self.vmis, objects::bare_vmi(name, &options))
-            .await;
+        let vmi = self.create(&self.vmis, objects::bare_vmi(name, &options)).await;
         self.vmi_phase(name, "Pending").await;
         uid(&vmi)
     }
@@ -197,21 +176,14 @@ impl Player {
             "apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         });
-        let bound = self
-            .pods
-            .create_subresource::<_, Value>("binding", pod, &PostParams::default(), &binding)
-            .await;
+        let bound = self.pods.create_subresource::<_, Value>("binding", pod, &PostParams::default(), &binding).await;
         bound.unwrap_or_else(|error| panic!("pod {pod} does not bind to {node}: {error}"));
     }
 
     /// Step 4, and the pod's end: the kubelet's status for `Running` (and Ready), `Succeeded` or `Failed`.
     pub async fn pod_phase(&self, pod: &str, phase: &str) {
         let vm = self.vm_of_pod(pod).await;
-        let address = self
-            .reported_ports(&vm)
-            .await
-            .into_values()
-            .find_map(|port| port.addresses.into_iter().next());
+        let address = self.reported_ports(&vm).await.into_values().find_map(|port| port.addresses.into_iter().next());
         let time = objects::now();
         let running = phase == "Running";
         self.modify(&self.pods, Part::Status, pod, |object| {
@@ -249,16 +221,9 @@ impl Player {
     pub async fn vmi_scheduled(&self, vm: &str, node: &str) {
         let vmi = self.must_vmi(vm).await;
         for pod in self.launcher_objects(vm).await {
-            if pod["spec"]["nodeName"] == node
-                && pod["metadata"]["labels"]["kubevirt.io/created-by"] == uid(&vmi)
-            {
+            if pod["spec"]["nodeName"] == node && pod["metadata"]["labels"]["kubevirt.io/created-by"] == uid(&vmi) {
                 let name = name_of(&pod);
-                self.patch(
-                    &self.pods,
-                    &name,
-                    json!({"metadata": {"labels": {"kubevirt.io/nodeName": node}}}),
-                )
-                .await;
+                self.patch(&self.pods, &name, json!({"metadata": {"labels": {"kubevirt.io/nodeName": node}}})).await;
                 self.active_pod(vm, &uid(&pod), node).await;
             }
         }
@@ -275,12 +240,10 @@ impl Player {
     pub async fn vmi_running(&self, vm: &str, node: &str) {
         let ports = self.reported_ports(vm).await;
         self.modify(&self.vmis, Part::Whole, vm, |vmi| {
-            let interfaces = objects::networks_of(vmi)
-                .enumerate()
-                .map(|(index, network)| {
-                    let port = network["name"].as_str().and_then(|name| ports.get(name));
-                    guest_interface(index, network, port)
-                });
+            let interfaces = objects::networks_of(vmi).enumerate().map(|(index, network)| {
+                let port = network["name"].as_str().and_then(|name| ports.get(name));
+                guest_interface(index, network, port)
+            });
             let interfaces: Vec<Value> = interfaces.collect();
             let status = &mut vmi["status"];
             status["interfaces"] = Value::Array(interfaces);
@@ -300,10 +263,7 @@ impl Player {
 
     /// Sets the VMI's phase: also `Succeeded` (the guest shut itself down) and `Failed`.
     pub async fn vmi_phase(&self, vm: &str, phase: &str) {
-        self.modify(&self.vmis, Part::Whole, vm, |vmi| {
-            enter_phase(&mut vmi["status"], phase)
-        })
-        .await;
+        self.modify(&self.vmis, Part::Whole, vm, |vmi| enter_phase(&mut vmi["status"], phase)).await;
     }
 }
 
@@ -320,8 +280,7 @@ impl Player {
 
     /// Step 1: `kubectl delete vm`: a deletionTimestamp, and the finalizer holds.
     pub async fn delete_vm_start(&self, vm: &str) {
-        self.delete(&self.vms, vm, &DeleteParams::background())
-            .await;
+        self.delete(&self.vms, vm, &DeleteParams::background()).await;
     }
 
     /// The last step: the VM is gone. On an orphan-delete it comes while the VMI and its pods live on.
@@ -331,8 +290,7 @@ impl Player {
 
     /// Stop, step 1: the VMI gets a deletionTimestamp, and its finalizer holds.
     pub async fn delete_vmi_start(&self, vm: &str) {
-        self.delete(&self.vmis, vm, &DeleteParams::background())
-            .await;
+        self.delete(&self.vmis, vm, &DeleteParams::background()).await;
         self.vm_status(vm, "Stopping", false).await;
     }
 
@@ -345,13 +303,10 @@ impl Player {
 
     /// Stop, step 2: the pod is gone, as after its kubelet's last word.
     pub async fn delete_pod(&self, pod: &str) {
-        self.delete(&self.pods, pod, &DeleteParams::default().grace_period(0))
-            .await;
-        eventually(&format!("pod {pod} is gone"), async || {
-            match self.get(&self.pods, pod).await {
-                None => Ok(()),
-                Some(pod) => Err(pod.to_string()),
-            }
+        self.delete(&self.pods, pod, &DeleteParams::default().grace_period(0)).await;
+        eventually(&format!("pod {pod} is gone"), async || match self.get(&self.pods, pod).await {
+            None => Ok(()),
+            Some(pod) => Err(pod.to_string()),
         })
         .await;
     }
@@ -382,20 +337,12 @@ impl Player {
 
     /// The names of the VM's launcher pods, migration targets included, oldest first.
     pub async fn launchers(&self, vm: &str) -> Vec<String> {
-        self.launcher_objects(vm)
-            .await
-            .iter()
-            .map(name_of)
-            .collect()
+        self.launcher_objects(vm).await.iter().map(name_of).collect()
     }
 
     async fn launcher_objects(&self, vm: &str) -> Vec<Value> {
-        let launchers = self
-            .pods
-            .list(&ListParams::default().labels("kubevirt.io=virt-launcher"))
-            .await;
-        let launchers =
-            launchers.unwrap_or_else(|error| panic!("pods of {}: {error}", self.namespace));
+        let launchers = self.pods.list(&ListParams::default().labels("kubevirt.io=virt-launcher")).await;
+        let launchers = launchers.unwrap_or_else(|error| panic!("pods of {}: {error}", self.namespace));
         let mut launchers: Vec<Value> = launchers.items.into_iter().map(value_of).collect();
         launchers.retain(|pod| pod["metadata"]["annotations"]["kubevirt.io/domain"] == vm);
         launchers.sort_by_key(|pod| pod["metadata"]["creationTimestamp"].to_string());
@@ -403,20 +350,13 @@ impl Player {
     }
 
     async fn must_vmi(&self, vm: &str) -> Value {
-        self.vmi(vm)
-            .await
-            .unwrap_or_else(|| panic!("no VMI {vm} in {}", self.namespace))
+        self.vmi(vm).await.unwrap_or_else(|| panic!("no VMI {vm} in {}", self.namespace))
     }
 
     async fn vm_of_pod(&self, pod: &str) -> String {
-        let object = self
-            .pod(pod)
-            .await
-            .unwrap_or_else(|| panic!("no pod {pod} in {}", self.namespace));
+        let object = self.pod(pod).await.unwrap_or_else(|| panic!("no pod {pod} in {}", self.namespace));
         let domain = object["metadata"]["annotations"]["kubevirt.io/domain"].as_str();
-        domain
-            .unwrap_or_else(|| panic!("pod {pod} is no launcher"))
-            .to_owned()
+        domain.unwrap_or_else(|| panic!("pod {pod} is no launcher")).to_owned()
     }
 
     /// The ports that the service has reported on the VM so far, by network.
@@ -424,24 +364,13 @@ impl Player {
         let Some(vm) = self.vm(vm).await else {
             return BTreeMap::new();
         };
-        let report = vm["metadata"]["annotations"][PORTS_ANNOTATION]
-            .as_str()
-            .unwrap_or("[]");
+        let report = vm["metadata"]["annotations"][PORTS_ANNOTATION].as_str().unwrap_or("[]");
         let ports: Vec<Value> = serde_json::from_str(report).unwrap_or_default();
         let port = |port: &Value| {
-            let addresses = port["ips"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str);
-            let addresses = addresses
-                .map(|ip| ip.split('/').next().unwrap_or(ip).to_owned())
-                .collect();
+            let addresses = port["ips"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let addresses = addresses.map(|ip| ip.split('/').next().unwrap_or(ip).to_owned()).collect();
             let mac = port["mac"].as_str().map(str::to_owned);
-            Some((
-                port["network"].as_str()?.to_owned(),
-                ReportedPort { mac, addresses },
-            ))
+            Some((port["network"].as_str()?.to_owned(), ReportedPort { mac, addresses }))
         };
         ports.iter().filter_map(port).collect()
     }
@@ -471,10 +400,7 @@ impl Player {
 
     /// `VMI.status.activePods`: which pod is where.
     async fn active_pod(&self, vm: &str, pod_uid: &str, node: &str) {
-        self.modify(&self.vmis, Part::Whole, vm, |vmi| {
-            vmi["status"]["activePods"][pod_uid] = json!(node)
-        })
-        .await;
+        self.modify(&self.vmis, Part::Whole, vm, |vmi| vmi["status"]["activePods"][pod_uid] = json!(node)).await;
     }
 
     /// virt-controller's readiness gate on a launcher pod.
@@ -519,9 +445,7 @@ fn guest_interface(index: usize, network: &Value, port: Option<&ReportedPort>) -
     if let Some(mac) = port.and_then(|port| port.mac.as_ref()) {
         interface["mac"] = json!(mac);
     }
-    if let Some((address, all)) =
-        port.and_then(|port| Some((port.addresses.first()?, &port.addresses)))
-    {
+    if let Some((address, all)) = port.and_then(|port| Some((port.addresses.first()?, &port.addresses))) {
         interface["ipAddress"] = json!(address);
         interface["ipAddresses"] = json!(all);
     }
@@ -533,11 +457,7 @@ fn container_status(phase: &str, time: &str) -> Value {
     let state = if running {
         json!({"running": {"startedAt": time}})
     } else {
-        let (code, reason) = if phase == "Failed" {
-            (1, "Error")
-        } else {
-            (0, "Completed")
-        };
+        let (code, reason) = if phase == "Failed" { (1, "Error") } else { (0, "Completed") };
         json!({"terminated": {"exitCode": code, "reason": reason, "startedAt": time, "finishedAt": time}})
     };
     json!({

@@ -43,12 +43,8 @@ pub fn spawn(command: Command) -> io::Result<Child> {
         requests
     });
     let (reply, child) = mpsc::channel();
-    spawner
-        .send((command, reply))
-        .expect("the spawner thread lives as long as the process");
-    child
-        .recv()
-        .expect("the spawner thread answers every request")
+    spawner.send((command, reply)).expect("the spawner thread lives as long as the process");
+    child.recv().expect("the spawner thread answers every request")
 }
 
 /// A server or service under test: killed on drop, and open to every accident that a test wants to stage.
@@ -67,13 +63,8 @@ impl Daemon {
     pub fn start(name: &str, mut command: Command) -> Self {
         command.stdin(Stdio::null());
         let shown = format!("{command:?}");
-        let child = spawn(command)
-            .unwrap_or_else(|error| panic!("{name} does not start: {error}\n  {shown}"));
-        Self {
-            name: name.to_owned(),
-            pid: child.id(),
-            child: Mutex::new(child),
-        }
+        let child = spawn(command).unwrap_or_else(|error| panic!("{name} does not start: {error}\n  {shown}"));
+        Self { name: name.to_owned(), pid: child.id(), child: Mutex::new(child) }
     }
 
     /// The process id, which is no other process's until this daemon has been seen to end.
@@ -83,9 +74,7 @@ impl Daemon {
 
     /// The exit status, if the process has ended.
     pub fn status(&self) -> Option<ExitStatus> {
-        self.child()
-            .try_wait()
-            .expect("a child of this process can be waited for")
+        self.child().try_wait().expect("a child of this process can be waited for")
     }
 
     /// Whether the process has not ended (a frozen one is running too).
@@ -136,26 +125,12 @@ impl Daemon {
     #[track_caller]
     fn signal(&self, signal: &str) {
         let mut child = self.child();
-        if let Some(status) = child
-            .try_wait()
-            .expect("a child of this process can be waited for")
-        {
-            panic!(
-                "{} (pid {}) has ended ({status}) and takes no SIG{signal}",
-                self.name, self.pid
-            );
+        if let Some(status) = child.try_wait().expect("a child of this process can be waited for") {
+            panic!("{} (pid {}) has ended ({status}) and takes no SIG{signal}", self.name, self.pid);
         }
-        let sent = Command::new("/bin/kill")
-            .arg(format!("-{signal}"))
-            .arg(self.pid.to_string())
-            .status();
+        let sent = Command::new("/bin/kill").arg(format!("-{signal}")).arg(self.pid.to_string()).status();
         let sent = sent.expect("/bin/kill (procps) runs");
-        assert!(
-            sent.success(),
-            "{} (pid {}) does not take SIG{signal}",
-            self.name,
-            self.pid
-        );
+        assert!(sent.success(), "{} (pid {}) does not take SIG{signal}", self.name, self.pid);
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {

@@ -63,8 +63,7 @@ impl Setup {
     /// More arguments.
     #[must_use]
     pub fn args(mut self, arguments: &[&str]) -> Self {
-        self.arguments
-            .extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
         self
     }
 
@@ -78,22 +77,11 @@ impl Setup {
     /// Starts the service and does not wait for anything.
     pub fn spawn(&self) -> Service {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
-        let log = self.dir.join(format!(
-            "service-{}.log",
-            STARTED.fetch_add(1, Ordering::Relaxed)
-        ));
+        let log = self.dir.join(format!("service-{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
         let file = File::create(&log).expect("a log in the northbound's directory");
         let mut command = mortal(binary());
         command
-            .args([
-                "run",
-                "--nb",
-                &self.remote,
-                "--default-switch",
-                "ovn-default",
-                "--http",
-                "127.0.0.1:0",
-            ])
+            .args(["run", "--nb", &self.remote, "--default-switch", "ovn-default", "--http", "127.0.0.1:0"])
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .args(["--namespace-selector", &self.selector])
@@ -105,11 +93,7 @@ impl Setup {
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdout(file.try_clone().expect("a log has two writers"))
             .stderr(file);
-        Service {
-            daemon: Daemon::start("ovn-kubevirt", command),
-            log,
-            address: OnceLock::new(),
-        }
+        Service { daemon: Daemon::start("ovn-kubevirt", command), log, address: OnceLock::new() }
     }
 
     /// Starts the service and waits until it is ready.
@@ -135,37 +119,19 @@ impl Service {
     }
 
     /// Starts the usual service with `extra` arguments, and waits until it is ready.
-    pub async fn start(
-        northbound: &Northbound,
-        cluster: &Cluster,
-        namespace: &Namespace,
-        extra: &[&str],
-    ) -> Self {
-        Self::setup(northbound, cluster, namespace)
-            .args(extra)
-            .start()
-            .await
+    pub async fn start(northbound: &Northbound, cluster: &Cluster, namespace: &Namespace, extra: &[&str]) -> Self {
+        Self::setup(northbound, cluster, namespace).args(extra).start().await
     }
 
     /// Starts the usual service with `extra` arguments, and does not wait for anything.
-    pub fn spawn(
-        northbound: &Northbound,
-        cluster: &Cluster,
-        namespace: &Namespace,
-        extra: &[&str],
-    ) -> Self {
-        Self::setup(northbound, cluster, namespace)
-            .args(extra)
-            .spawn()
+    pub fn spawn(northbound: &Northbound, cluster: &Cluster, namespace: &Namespace, extra: &[&str]) -> Self {
+        Self::setup(northbound, cluster, namespace).args(extra).spawn()
     }
 
     /// Runs the binary to its end: `ports`, `status`, `release` and the other commands of an operator.
     pub fn command_line(arguments: &[&str]) -> Output {
         let mut command = Command::new(binary());
-        command
-            .args(arguments)
-            .output()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        command.args(arguments).output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
     /// Waits until `/readyz` says 200.
@@ -191,23 +157,14 @@ impl Service {
     /// At the deadline, and at once when the process has ended.
     pub async fn listening(&self) -> &str {
         if self.address.get().is_none() {
-            let address = eventually(
-                "the service logs where its HTTP server listens",
-                async || {
-                    self.assert_running();
-                    let log = self.log();
-                    let line = log
-                        .lines()
-                        .find(|line| line.contains("http server listening"));
-                    let address = line
-                        .and_then(|line| line.split_once("address="))
-                        .map(|(_, rest)| rest);
-                    let address = address.and_then(|rest| rest.split_whitespace().next());
-                    address
-                        .map(|address| address.trim_matches('"').to_owned())
-                        .ok_or_else(|| self.tail())
-                },
-            )
+            let address = eventually("the service logs where its HTTP server listens", async || {
+                self.assert_running();
+                let log = self.log();
+                let line = log.lines().find(|line| line.contains("http server listening"));
+                let address = line.and_then(|line| line.split_once("address=")).map(|(_, rest)| rest);
+                let address = address.and_then(|rest| rest.split_whitespace().next());
+                address.map(|address| address.trim_matches('"').to_owned()).ok_or_else(|| self.tail())
+            })
             .await;
             self.address.get_or_init(|| address);
         }
@@ -220,9 +177,7 @@ impl Service {
     /// When there is no answer.
     pub async fn http_get(&self, path: &str) -> (u16, String) {
         self.listening().await;
-        self.try_http_get(path)
-            .await
-            .unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.tail()))
+        self.try_http_get(path).await.unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.tail()))
     }
 
     /// The process id.
@@ -262,10 +217,8 @@ impl Service {
 
     /// All that it has logged.
     pub fn log(&self) -> String {
-        std::fs::read(&self.log).map_or_else(
-            |error| error.to_string(),
-            |log| String::from_utf8_lossy(&log).into_owned(),
-        )
+        std::fs::read(&self.log)
+            .map_or_else(|error| error.to_string(), |log| String::from_utf8_lossy(&log).into_owned())
     }
 
     /// The end of the log.
@@ -284,17 +237,13 @@ impl Service {
     async fn try_http_get(&self, path: &str) -> std::io::Result<(u16, String)> {
         let address = self.address.get().expect("listening() was awaited");
         let mut stream = TcpStream::connect(address).await?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut response = Vec::new();
         stream.read_to_end(&mut response).await?;
         read_response(&String::from_utf8_lossy(&response)).ok_or_else(|| {
             let shown = String::from_utf8_lossy(&response).into_owned();
-            std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                format!("no HTTP response: {shown:?}"),
-            )
+            std::io::Error::new(std::io::ErrorKind::InvalidData, format!("no HTTP response: {shown:?}"))
         })
     }
 }
@@ -302,11 +251,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "--- the last of {}:\n{}\n---",
-                self.log.display(),
-                self.tail()
-            );
+            eprintln!("--- the last of {}:\n{}\n---", self.log.display(), self.tail());
         }
     }
 }
@@ -317,42 +262,19 @@ pub fn binary() -> OsString {
         return told.into();
     }
     let this = std::env::current_exe().expect("a running program has a path");
-    let beside = this
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join("ovn-kubevirt"));
+    let beside = this.ancestors().skip(1).take(2).map(|dir| dir.join("ovn-kubevirt"));
     let found = beside.into_iter().find(|path| path.is_file());
     found
-        .unwrap_or_else(|| {
-            panic!(
-                "no ovn-kubevirt beside {}: run `cargo build` first",
-                this.display()
-            )
-        })
+        .unwrap_or_else(|| panic!("no ovn-kubevirt beside {}: run `cargo build` first", this.display()))
         .into_os_string()
 }
 
 /// The status and the body of a response that ended with its connection.
 fn read_response(response: &str) -> Option<(u16, String)> {
     let (head, body) = response.split_once("\r\n\r\n")?;
-    let status = head
-        .strip_prefix("HTTP/1.1 ")?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()?;
-    let chunked = head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked");
-    Some((
-        status,
-        if chunked {
-            unchunk(body)?
-        } else {
-            body.to_owned()
-        },
-    ))
+    let status = head.strip_prefix("HTTP/1.1 ")?.split_whitespace().next()?.parse().ok()?;
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Some((status, if chunked { unchunk(body)? } else { body.to_owned() }))
 }
 
 /// RFC 9112, section 7.1: a size in hexadecimal, so many bytes, until a size of 0.

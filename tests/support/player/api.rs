@@ -18,37 +18,24 @@ pub(super) enum Part {
 impl Player {
     pub(super) async fn get(&self, api: &Api<DynamicObject>, name: &str) -> Option<Value> {
         let found = api.get_opt(name).await;
-        found
-            .unwrap_or_else(|error| panic!("{} {name}: {error}", self.place(api)))
-            .map(value_of)
+        found.unwrap_or_else(|error| panic!("{} {name}: {error}", self.place(api))).map(value_of)
     }
 
     pub(super) async fn create(&self, api: &Api<DynamicObject>, object: Value) -> Value {
         let shown = object.to_string();
         let object = serde_json::from_value(object).expect("an object has metadata");
         let created = api.create(&PostParams::default(), &object).await;
-        value_of(
-            created.unwrap_or_else(|error| {
-                panic!("{} is refused: {error}\n  {shown}", self.place(api))
-            }),
-        )
+        value_of(created.unwrap_or_else(|error| panic!("{} is refused: {error}\n  {shown}", self.place(api))))
     }
 
     /// Reads, changes and writes back, again and again while somebody else writes at the same time.
-    pub(super) async fn modify(
-        &self,
-        api: &Api<DynamicObject>,
-        part: Part,
-        name: &str,
-        change: impl Fn(&mut Value),
-    ) {
+    pub(super) async fn modify(&self, api: &Api<DynamicObject>, part: Part, name: &str, change: impl Fn(&mut Value)) {
         loop {
             let Some(mut object) = self.get(api, name).await else {
                 panic!("{} {name} is gone", self.place(api));
             };
             change(&mut object);
-            let object: DynamicObject =
-                serde_json::from_value(object).expect("an object has metadata");
+            let object: DynamicObject = serde_json::from_value(object).expect("an object has metadata");
             let params = PostParams::default();
             let written = match part {
                 Part::Whole => api.replace(name, &params, &object).await,
@@ -63,9 +50,7 @@ impl Player {
     }
 
     pub(super) async fn patch(&self, api: &Api<DynamicObject>, name: &str, patch: Value) {
-        let patched = api
-            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await;
+        let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         patched.unwrap_or_else(|error| panic!("{} {name}: {error}\n  {patch}", self.place(api)));
     }
 
@@ -82,16 +67,13 @@ impl Player {
     pub(super) async fn remove_finalizers(&self, api: &Api<DynamicObject>, name: &str) {
         let object = self.get(api, name).await;
         let doomed = object.unwrap_or_else(|| panic!("{} {name} is gone", self.place(api)));
-        self.patch(api, name, json!({"metadata": {"finalizers": null}}))
-            .await;
+        self.patch(api, name, json!({"metadata": {"finalizers": null}})).await;
         if doomed["metadata"].get("deletionTimestamp").is_none() {
             return;
         }
-        eventually(&format!("{name} is gone"), async || {
-            match self.get(api, name).await {
-                Some(object) if uid(&object) == uid(&doomed) => Err(object["metadata"].to_string()),
-                _ => Ok(()),
-            }
+        eventually(&format!("{name} is gone"), async || match self.get(api, name).await {
+            Some(object) if uid(&object) == uid(&doomed) => Err(object["metadata"].to_string()),
+            _ => Ok(()),
         })
         .await;
     }
@@ -103,18 +85,12 @@ impl Player {
 
 /// `metadata.uid`.
 pub(super) fn uid(object: &Value) -> String {
-    object["metadata"]["uid"]
-        .as_str()
-        .expect("an object of the server has a UID")
-        .to_owned()
+    object["metadata"]["uid"].as_str().expect("an object of the server has a UID").to_owned()
 }
 
 /// `metadata.name`.
 pub(super) fn name_of(object: &Value) -> String {
-    object["metadata"]["name"]
-        .as_str()
-        .expect("an object of the server has a name")
-        .to_owned()
+    object["metadata"]["name"].as_str().expect("an object of the server has a name").to_owned()
 }
 
 /// The object as plain JSON.

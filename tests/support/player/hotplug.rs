@@ -11,10 +11,7 @@ impl Player {
     /// Plugs a NIC into the VM, and into its VMI and pods where it runs.
     pub async fn plug(&self, vm: &str, nic: &Nic) {
         self.change_nics(vm, |spec| {
-            push(
-                &mut spec["domain"]["devices"]["interfaces"],
-                nic.interface(),
-            );
+            push(&mut spec["domain"]["devices"]["interfaces"], nic.interface());
             push(&mut spec["networks"], nic.network());
         })
         .await;
@@ -23,11 +20,7 @@ impl Player {
     /// Unplugs the NIC of that name: its interface becomes `state: absent`.
     pub async fn unplug(&self, vm: &str, nic: &str) {
         self.change_nics(vm, |spec| {
-            for interface in spec["domain"]["devices"]["interfaces"]
-                .as_array_mut()
-                .into_iter()
-                .flatten()
-            {
+            for interface in spec["domain"]["devices"]["interfaces"].as_array_mut().into_iter().flatten() {
                 if interface["name"] == nic {
                     interface["state"] = json!("absent");
                 }
@@ -37,13 +30,9 @@ impl Player {
     }
 
     async fn change_nics(&self, vm: &str, change: impl Fn(&mut Value)) {
-        self.modify(&self.vms, Part::Whole, vm, |vm| {
-            change(&mut vm["spec"]["template"]["spec"])
-        })
-        .await;
+        self.modify(&self.vms, Part::Whole, vm, |vm| change(&mut vm["spec"]["template"]["spec"])).await;
         if self.vmi(vm).await.is_some() {
-            self.modify(&self.vmis, Part::Whole, vm, |vmi| change(&mut vmi["spec"]))
-                .await;
+            self.modify(&self.vmis, Part::Whole, vm, |vmi| change(&mut vmi["spec"])).await;
             self.regenerate_multus(vm).await;
         }
     }
@@ -54,12 +43,7 @@ impl Player {
         let networks = Value::from(objects::multus_networks(&vmi)).to_string();
         for pod in self.launcher_objects(vm).await {
             let annotations = json!({objects::MULTUS_ANNOTATION: networks});
-            self.patch(
-                &self.pods,
-                &name_of(&pod),
-                json!({"metadata": {"annotations": annotations}}),
-            )
-            .await;
+            self.patch(&self.pods, &name_of(&pod), json!({"metadata": {"annotations": annotations}})).await;
         }
     }
 }

@@ -65,19 +65,14 @@ impl Player {
     /// Step 1, Pending: the VMIM alone.
     pub async fn create_migration(&self, vm: &str, target_node: &str) -> Migration {
         let vmi = self.must_vmi(vm).await;
-        let source_node = vmi["status"]["nodeName"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{vm} runs nowhere"))
-            .to_owned();
+        let source_node = vmi["status"]["nodeName"].as_str().unwrap_or_else(|| panic!("{vm} runs nowhere")).to_owned();
         let launchers = self.launcher_objects(vm).await;
-        let source = launchers.iter().rev().find(|pod| {
-            pod["spec"]["nodeName"] == source_node.as_str() && pod["status"]["phase"] == "Running"
-        });
+        let source = launchers
+            .iter()
+            .rev()
+            .find(|pod| pod["spec"]["nodeName"] == source_node.as_str() && pod["status"]["phase"] == "Running");
         let source = source.unwrap_or_else(|| panic!("no launcher of {vm} runs on {source_node}"));
-        let name = format!(
-            "kubevirt-migrate-vm-{}",
-            &Uuid::new_v4().simple().to_string()[..5]
-        );
+        let name = format!("kubevirt-migrate-vm-{}", &Uuid::new_v4().simple().to_string()[..5]);
         let vmim = self.create(&self.vmims, objects::vmim(&name, vm)).await;
         let migration = Migration {
             uid: uid(&vmim),
@@ -100,40 +95,27 @@ impl Player {
         })
         .await;
         let vmi = self.must_vmi(&migration.vm).await;
-        let vmim = self
-            .vmim(&migration.name)
-            .await
-            .unwrap_or_else(|| panic!("no VMIM {}", migration.name));
-        let pod = self
-            .create(&self.pods, objects::target_pod(&vmi, &vmim))
-            .await;
+        let vmim = self.vmim(&migration.name).await.unwrap_or_else(|| panic!("no VMIM {}", migration.name));
+        let pod = self.create(&self.pods, objects::target_pod(&vmi, &vmim)).await;
         self.active_pod(&migration.vm, &uid(&pod), "").await;
         self.modify(&self.vmims, Part::Status, &migration.name, |vmim| {
             vmim["status"]["migrationState"] = json!({"sourcePod": migration.source_pod});
             enter_phase(&mut vmim["status"], "Scheduling");
         })
         .await;
-        Migration {
-            target_pod: name_of(&pod),
-            ..migration
-        }
+        Migration { target_pod: name_of(&pod), ..migration }
     }
 
     /// Step 3: the scheduler binds the target pod.
     pub async fn bind_target(&self, migration: &Migration) {
-        self.bind_pod(&migration.target_pod, &migration.target_node)
-            .await;
+        self.bind_pod(&migration.target_pod, &migration.target_node).await;
     }
 
     /// Step 4: the target pod runs and is ready: its CNI is done.
     pub async fn target_running(&self, migration: &Migration) {
         self.pod_phase(&migration.target_pod, "Running").await;
-        let pod = self
-            .pod(&migration.target_pod)
-            .await
-            .unwrap_or_else(|| panic!("no pod {}", migration.target_pod));
-        self.active_pod(&migration.vm, &uid(&pod), &migration.target_node)
-            .await;
+        let pod = self.pod(&migration.target_pod).await.unwrap_or_else(|| panic!("no pod {}", migration.target_pod));
+        self.active_pod(&migration.vm, &uid(&pod), &migration.target_node).await;
     }
 
     /// Step 5, Scheduled.
@@ -151,8 +133,7 @@ impl Player {
             "targetMemoryOverhead": "302114888",
         });
         self.modify(&self.vmis, Part::Whole, &migration.vm, |vmi| {
-            vmi["metadata"]["labels"]["kubevirt.io/migrationTargetNodeName"] =
-                json!(migration.target_node);
+            vmi["metadata"]["labels"]["kubevirt.io/migrationTargetNodeName"] = json!(migration.target_node);
             vmi["status"]["migrationState"] = state.clone();
         })
         .await;
@@ -168,11 +149,7 @@ impl Player {
 
     /// Step 8, Running: the source's virt-handler sends the guest.
     pub async fn migration_running(&self, migration: &Migration) {
-        self.migration_state(
-            migration,
-            json!({"startTimestamp": objects::now(), "mode": "PreCopy"}),
-        )
-        .await;
+        self.migration_state(migration, json!({"startTimestamp": objects::now(), "mode": "PreCopy"})).await;
         self.vmim_phase(migration, "Running").await;
     }
 
@@ -181,12 +158,7 @@ impl Player {
         let ready = json!({"targetNodeDomainDetected": true, "targetNodeDomainReadyTimestamp": objects::now()});
         self.migration_state(migration, ready).await;
         let annotations = json!({objects::TARGET_READY_ANNOTATION: objects::now_in_go()});
-        self.patch(
-            &self.pods,
-            &migration.target_pod,
-            json!({"metadata": {"annotations": annotations}}),
-        )
-        .await;
+        self.patch(&self.pods, &migration.target_pod, json!({"metadata": {"annotations": annotations}})).await;
     }
 
     /// Steps 10 to 12: success.
@@ -208,15 +180,9 @@ impl Player {
 
     /// Step 11, Succeeded: `completed`, and the whole state is copied to the VMIM. The pod keeps its migration label.
     pub async fn migration_succeeded(&self, migration: &Migration) {
-        self.migration_state(migration, json!({"completed": true}))
-            .await;
+        self.migration_state(migration, json!({"completed": true})).await;
         let labels = json!({"kubevirt.io/nodeName": migration.target_node});
-        self.patch(
-            &self.pods,
-            &migration.target_pod,
-            json!({"metadata": {"labels": labels}}),
-        )
-        .await;
+        self.patch(&self.pods, &migration.target_pod, json!({"metadata": {"labels": labels}})).await;
         self.unpaused(&migration.target_pod).await;
         self.finish(migration, "Succeeded").await;
     }
@@ -229,33 +195,22 @@ impl Player {
     /// Failure, after any step: the guest stays where it is, and the target pod fails. Before the hand-off the VMI's
     /// `migrationState` is never touched.
     pub async fn fail(&self, migration: &Migration) {
-        self.abandon(
-            migration,
-            json!({"failed": true, "failureReason": "played by a test"}),
-        )
-        .await;
+        self.abandon(migration, json!({"failed": true, "failureReason": "played by a test"})).await;
         self.finish(migration, "Failed").await;
     }
 
     /// Cancels by deleting the VMIM, which its finalizer holds until the migration has ended as failed.
     pub async fn cancel(&self, migration: &Migration) {
         self.cancel_start(migration).await;
-        self.abandon(
-            migration,
-            json!({"failed": true, "abortRequested": true, "abortStatus": "Succeeded"}),
-        )
-        .await;
-        self.modify(&self.vmims, Part::Status, &migration.name, |vmim| {
-            enter_phase(&mut vmim["status"], "Failed")
-        })
-        .await;
+        self.abandon(migration, json!({"failed": true, "abortRequested": true, "abortStatus": "Succeeded"})).await;
+        self.modify(&self.vmims, Part::Status, &migration.name, |vmim| enter_phase(&mut vmim["status"], "Failed"))
+            .await;
         self.remove_finalizers(&self.vmims, &migration.name).await;
     }
 
     /// The first step of [`cancel`](Self::cancel): a deletionTimestamp on the VMIM.
     pub async fn cancel_start(&self, migration: &Migration) {
-        self.delete(&self.vmims, &migration.name, &DeleteParams::background())
-            .await;
+        self.delete(&self.vmims, &migration.name, &DeleteParams::background()).await;
     }
 
     /// The VMIM, if there is one.
@@ -267,11 +222,7 @@ impl Player {
     async fn migration_state(&self, migration: &Migration, change: Value) {
         self.modify(&self.vmis, Part::Whole, &migration.vm, |vmi| {
             let state = &mut vmi["status"]["migrationState"];
-            assert_eq!(
-                state["migrationUid"],
-                migration.uid.as_str(),
-                "the VMI was handed off to this migration"
-            );
+            assert_eq!(state["migrationUid"], migration.uid.as_str(), "the VMI was handed off to this migration");
             objects::merge(state, &change);
         })
         .await;
@@ -282,11 +233,7 @@ impl Player {
         let vmi = self.must_vmi(&migration.vm).await;
         if vmi["status"]["migrationState"]["migrationUid"] == migration.uid.as_str() {
             self.migration_state(migration, change).await;
-            self.migration_state(
-                migration,
-                json!({"completed": true, "endTimestamp": objects::now()}),
-            )
-            .await;
+            self.migration_state(migration, json!({"completed": true, "endTimestamp": objects::now()})).await;
         }
         if !migration.target_pod.is_empty() && self.pod(&migration.target_pod).await.is_some() {
             self.pod_phase(&migration.target_pod, "Failed").await;
@@ -294,10 +241,7 @@ impl Player {
     }
 
     async fn vmim_phase(&self, migration: &Migration, phase: &str) {
-        self.modify(&self.vmims, Part::Status, &migration.name, |vmim| {
-            enter_phase(&mut vmim["status"], phase)
-        })
-        .await;
+        self.modify(&self.vmims, Part::Status, &migration.name, |vmim| enter_phase(&mut vmim["status"], phase)).await;
     }
 
     /// A final phase: with the VMI's state, if it is this migration's, and without the finalizer.
