@@ -75,7 +75,13 @@ install_missing() {
     [ "${#new[@]}" = 0 ] || disable_servers "${new[@]}"
 }
 
-[ "${#missing[@]}" = 0 ] || install_missing
+needs="needs root or sudo (to install packages), and cargo $oldest_rust or newer"
+if [ "${#missing[@]}" = 0 ]; then
+    say "$needs; every package is there"
+else
+    say "$needs; missing: ${missing[*]}"
+    install_missing
+fi
 
 # --- Rust ------------------------------------------------------------------------------------------------------------------
 
