@@ -42,9 +42,9 @@ async fn main() {
     let namespace = cluster.namespace("bench").await;
     let service = Service::start(&northbound, cluster, &namespace, &[]).await;
 
-    let remotes = northbound.remote().parse().expect("a remote");
+    let target = ovsdb::Target { remotes: northbound.remote().parse().expect("a remote"), tls: None };
     let shared = Arc::new(Shared::new(Replica::new("default")));
-    let connection = ovsdb::connect(&remotes, &shared).await.expect("a connection");
+    let connection = ovsdb::connect(&target, &shared).await.expect("a connection");
     connection.monitor(<Replica as ovsdb::Replica>::TABLES).await.expect("a monitor");
     let vms: Api<DynamicObject> =
         Api::namespaced_with(namespace.client.clone(), &namespace.name, &ApiResource::erase::<VirtualMachine>(&()));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::intent::Settings;
-use crate::ovsdb::Remotes;
+use crate::ovsdb::{Remotes, Target, TlsFiles};
 
 /// Where `run` listens unless it is told otherwise, and where `status` asks.
 pub const DEFAULT_HTTP: &str = "127.0.0.1:9443";
@@ -14,13 +14,34 @@ pub const DEFAULT_HTTP: &str = "127.0.0.1:9443";
 /// Where the northbound database is; every command has these.
 #[derive(Debug, Clone, Args)]
 pub struct NorthboundOptions {
-    /// The northbound database: unix:/path/to/socket or tcp:host:port, several comma-separated
+    /// The northbound database: unix:/path/to/socket, tcp:host:port or ssl:host:port, several comma-separated
     #[arg(long, env = "OVN_KUBEVIRT_NB", value_name = "REMOTES", default_value = "unix:/var/run/ovn/ovnnb_db.sock")]
     pub nb: Remotes,
 
     /// The name of this installation: rows of other instances are never touched
     #[arg(long, env = "OVN_KUBEVIRT_INSTANCE", value_name = "NAME", default_value = "default", value_parser = instance)]
     pub instance: String,
+
+    /// For ssl: remotes: the CA that the database's certificate must be of
+    #[arg(long, env = "OVN_KUBEVIRT_CA_CERT", value_name = "FILE", requires_all = ["certificate", "private_key"])]
+    pub ca_cert: Option<PathBuf>,
+
+    /// For ssl: remotes: the certificate to show
+    #[arg(long, env = "OVN_KUBEVIRT_CERTIFICATE", value_name = "FILE", requires_all = ["ca_cert", "private_key"])]
+    pub certificate: Option<PathBuf>,
+
+    /// For ssl: remotes: the key of --certificate
+    #[arg(long, env = "OVN_KUBEVIRT_PRIVATE_KEY", value_name = "FILE", requires_all = ["ca_cert", "certificate"])]
+    pub private_key: Option<PathBuf>,
+}
+
+impl NorthboundOptions {
+    /// The database to connect to.
+    pub fn target(&self) -> Target {
+        let files = self.ca_cert.clone().zip(self.certificate.clone()).zip(self.private_key.clone());
+        let tls = files.map(|((ca_cert, certificate), private_key)| TlsFiles { ca_cert, certificate, private_key });
+        Target { remotes: self.nb.clone(), tls }
+    }
 }
 
 /// Options of `run`.

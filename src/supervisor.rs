@@ -66,12 +66,12 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         reports: reports_sender,
         status: status.clone(),
     });
-    let (nb, instance) = (options.northbound.nb.clone(), options.northbound.instance.clone());
+    let (target, instance) = (options.northbound.target(), options.northbound.instance.clone());
     let selector = options.namespace_selector.clone();
     let reporter = Reporter::new(client.clone(), reports);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        let linked = keep_linked(nb, instance, northbound, link_sender).await;
+        let linked = keep_linked(target, instance, northbound, link_sender).await;
         Ended("northbound link", linked.map_err(Into::into))
     });
     tasks.spawn(async move { Ended("writer", writer.run().await.map_err(Into::into)) });

@@ -12,7 +12,7 @@ const HEADER: [&str; 6] = ["VM", "NETWORK", "PORT", "SWITCH", "ADDRESSES", "CHAS
 /// Reads the database once and prints the table.
 pub(super) async fn print(options: &NorthboundOptions) -> anyhow::Result<()> {
     let shared = Arc::new(Shared::new(Northbound::new(options.instance.clone())));
-    let connection = connect(&options.nb, &shared).await?;
+    let connection = connect(&options.target(), &shared).await?;
     connection.monitor(Northbound::TABLES).await?;
     let rows = rows(&shared.read());
     if rows.is_empty() {

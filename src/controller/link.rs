@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::epoch::{EpochError, Epochs};
 use crate::ovn::Northbound;
-use crate::ovsdb::{Connection, ConnectionError, Operation, Remotes, Replica, SessionError, Shared, connect};
+use crate::ovsdb::{Connection, ConnectionError, Operation, Replica, SessionError, Shared, Target, connect};
 
 /// A connection in office. Its replica is in sync.
 pub struct Office {
@@ -56,7 +56,7 @@ enum TryError {
 
 /// Keeps the link up until somebody else takes office.
 pub async fn keep_linked(
-    remotes: Remotes,
+    target: Target,
     instance: String,
     shared: Arc<Shared<Northbound>>,
     link: watch::Sender<Link>,
@@ -70,9 +70,9 @@ pub async fn keep_linked(
     let mut delay = delays.build();
     let mut last_error = String::new();
     loop {
-        let error = match establish(&remotes, &mut epochs, &shared).await {
+        let error = match establish(&target, &mut epochs, &shared).await {
             Ok(office) => {
-                tracing::info!(remotes = %remotes, ports = shared.read().port_count(), "northbound database in sync");
+                tracing::info!(remotes = %target.remotes, ports = shared.read().port_count(), "northbound database in sync");
                 delay = delays.build();
                 last_error.clear();
                 let office = Arc::new(office);
@@ -84,7 +84,7 @@ pub async fn keep_linked(
         };
         // Once for each new reason: a database that is away for an hour is no news every second.
         if error != last_error {
-            tracing::warn!(remotes = %remotes, error, "northbound database is away; trying again");
+            tracing::warn!(remotes = %target.remotes, error, "northbound database is away; trying again");
             last_error.clone_from(&error);
         }
         link.send_replace(Link::Down(error.into()));
@@ -92,12 +92,8 @@ pub async fn keep_linked(
     }
 }
 
-async fn establish(
-    remotes: &Remotes,
-    epochs: &mut Epochs,
-    shared: &Arc<Shared<Northbound>>,
-) -> Result<Office, TryError> {
-    let connection = connect(remotes, shared).await?;
+async fn establish(target: &Target, epochs: &mut Epochs, shared: &Arc<Shared<Northbound>>) -> Result<Office, TryError> {
+    let connection = connect(target, shared).await?;
     let fence = epochs.raise(&connection).await?;
     connection.monitor(Northbound::TABLES).await?;
     Ok(Office { connection, fence })

@@ -25,6 +25,7 @@ mod replica;
 mod row;
 mod schema;
 mod session;
+mod tls;
 
 pub use codec::{CodecError, Splitter};
 pub use column::{Atomic, Column, Kind, Map, Set, WireUuid};
@@ -37,4 +38,5 @@ pub use remote::{Remote, RemoteError, Remotes};
 pub use replica::{Replica, Shared};
 pub use row::{ColumnMask, ColumnSeed, ColumnSpec, Row, Table, TableSpec, Watcher};
 pub use schema::{Schema, SchemaError};
-pub use session::{SessionError, connect};
+pub use session::{SessionError, Target, connect};
+pub use tls::{TlsError, TlsFiles};

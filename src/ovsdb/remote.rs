@@ -1,4 +1,4 @@
-//! Where a database listens, as OVN's tools write it: `unix:/path` or `tcp:host:port`.
+//! Where a database listens, as OVN's tools write it: `unix:/path`, `tcp:host:port` or `ssl:host:port`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,20 +16,27 @@ pub enum Remote {
         /// The port.
         port: u16,
     },
+    /// `ssl:host:port`, IPv6 addresses in brackets.
+    Ssl {
+        /// An address or a name, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
 }
 
 /// A remote that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
     /// It does not begin with a known method.
-    #[error("\"{0}\" is no OVSDB remote: write unix:/path/to/socket or tcp:host:port")]
+    #[error("\"{0}\" is no OVSDB remote: write unix:/path/to/socket, tcp:host:port or ssl:host:port")]
     UnknownMethod(String),
     /// `unix:` alone.
     #[error("\"{0}\" names no socket: write unix:/path/to/socket")]
     NoPath(String),
-    /// A `tcp:` remote without a host or a good port.
-    #[error("\"{0}\" is no TCP remote: write tcp:host:port, IPv6 addresses as tcp:[address]:port")]
-    BadTcp(String),
+    /// A `tcp:` or `ssl:` remote without a host or a good port.
+    #[error("\"{0}\" lacks a host or a port: write tcp:host:port or ssl:host:port, IPv6 addresses in brackets")]
+    BadAddress(String),
 }
 
 impl FromStr for Remote {
@@ -41,31 +48,46 @@ impl FromStr for Remote {
             }
             return Ok(Self::Unix(path.into()));
         }
-        let Some(address) = text.strip_prefix("tcp:") else {
-            return Err(RemoteError::UnknownMethod(text.to_owned()));
-        };
-        let bad = || RemoteError::BadTcp(text.to_owned());
-        let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-        let port = port.parse().map_err(|_| bad())?;
-        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = match bracketed {
-            Some(host) => host,
-            None if host.contains(':') => return Err(bad()),
-            None => host,
-        };
-        if host.is_empty() {
-            return Err(bad());
+        let bad = || RemoteError::BadAddress(text.to_owned());
+        match text.split_once(':') {
+            Some(("tcp", address)) => {
+                let (host, port) = host_and_port(address).ok_or_else(bad)?;
+                Ok(Self::Tcp { host, port })
+            }
+            Some(("ssl", address)) => {
+                let (host, port) = host_and_port(address).ok_or_else(bad)?;
+                Ok(Self::Ssl { host, port })
+            }
+            _ => Err(RemoteError::UnknownMethod(text.to_owned())),
         }
-        Ok(Self::Tcp { host: host.to_owned(), port })
     }
+}
+
+/// `host:port`, or `[address]:port` for IPv6.
+fn host_and_port(address: &str) -> Option<(String, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(host) => host,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    if host.is_empty() {
+        return None;
+    }
+    Some((host.to_owned(), port.parse().ok()?))
 }
 
 impl fmt::Display for Remote {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(formatter, "tcp:[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(formatter, "tcp:{host}:{port}"),
+        let (method, host, port) = match self {
+            Self::Unix(path) => return write!(formatter, "unix:{}", path.display()),
+            Self::Tcp { host, port } => ("tcp", host, port),
+            Self::Ssl { host, port } => ("ssl", host, port),
+        };
+        if host.contains(':') {
+            write!(formatter, "{method}:[{host}]:{port}")
+        } else {
+            write!(formatter, "{method}:{host}:{port}")
         }
     }
 }
@@ -96,14 +118,24 @@ mod tests {
 
     #[test]
     fn remotes_are_read_and_written_as_ovn_does() {
-        for text in ["unix:/run/ovn/ovnnb_db.sock", "tcp:127.0.0.1:6641", "tcp:[::1]:6641,tcp:ovn.example:6641"] {
+        for text in ["unix:/run/ovn/ovnnb_db.sock", "tcp:127.0.0.1:6641", "tcp:[::1]:6641,ssl:ovn.example:6641"] {
             assert_eq!(text.parse::<Remotes>().expect(text).to_string(), text);
         }
     }
 
     #[test]
     fn what_is_no_remote_is_named() {
-        for text in ["", "unix:", "tcp:6641", "tcp::6641", "tcp:host:port", "tcp:::1:6641", "ssl:1.2.3.4:1", "/run/x"] {
+        for text in [
+            "",
+            "unix:",
+            "tcp:6641",
+            "tcp::6641",
+            "tcp:host:port",
+            "tcp:::1:6641",
+            "ssl:1.2.3.4",
+            "pssl:6641",
+            "/run/x",
+        ] {
             let error = text.parse::<Remotes>().expect_err(text).to_string();
             assert!(error.contains(&format!("\"{text}\"")), "{error}");
         }

@@ -3,15 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::connection::{Connection, ConnectionError};
 use super::remote::{Remote, Remotes};
 use super::replica::{Replica, Shared};
 use super::schema::{Schema, SchemaError};
+use super::tls::{TlsError, TlsFiles, plain};
 
-/// How long a TCP connection may take to come about.
+/// How long a TCP or TLS connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A database: where it listens, and how to speak TLS with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Tried in turn.
+    pub remotes: Remotes,
+    /// Needed for `ssl:` remotes.
+    pub tls: Option<TlsFiles>,
+}
 
 /// Why no session came about. All but [`SessionError::Schema`] may pass with time.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +45,11 @@ pub enum SessionError {
 
 /// Connects to the first remote that answers, and checks its schema against the replica's tables.
 /// Nothing is monitored yet.
-pub async fn connect<R: Replica>(remotes: &Remotes, shared: &Arc<Shared<R>>) -> Result<Connection, SessionError> {
+pub async fn connect<R: Replica>(target: &Target, shared: &Arc<Shared<R>>) -> Result<Connection, SessionError> {
+    let Target { remotes, tls } = target;
     let mut reason = "no remote is given".to_owned();
     for remote in &remotes.0 {
-        match open(remote, shared).await {
+        match open(remote, tls.as_ref(), shared).await {
             Ok(connection) => {
                 handshake::<R>(&connection).await?;
                 return Ok(connection);
@@ -48,21 +60,58 @@ pub async fn connect<R: Replica>(remotes: &Remotes, shared: &Arc<Shared<R>>) -> 
     Err(SessionError::Unreachable { remotes: remotes.clone(), reason })
 }
 
-async fn open<R: Replica>(remote: &Remote, shared: &Arc<Shared<R>>) -> std::io::Result<Connection> {
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{0}")]
+    Handshake(String),
+}
+
+async fn open<R: Replica>(
+    remote: &Remote,
+    tls: Option<&TlsFiles>,
+    shared: &Arc<Shared<R>>,
+) -> Result<Connection, OpenError> {
+    let shared = Arc::clone(shared);
     match remote {
         Remote::Unix(path) => {
             let (input, output) = UnixStream::connect(path).await?.into_split();
-            Ok(Connection::start(input, output, Arc::clone(shared)))
+            Ok(Connection::start(input, output, shared))
         }
         Remote::Tcp { host, port } => {
-            let connecting = TcpStream::connect((host.as_str(), *port));
-            let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| {
-                std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {CONNECT_TIMEOUT:?}"))
-            })??;
-            stream.set_nodelay(true)?;
-            let (input, output) = stream.into_split();
-            Ok(Connection::start(input, output, Arc::clone(shared)))
+            let (input, output) = in_time(dial(host, *port)).await?.into_split();
+            Ok(Connection::start(input, output, shared))
         }
+        Remote::Ssl { host, port } => {
+            let connector = tls.ok_or(TlsError::NoFiles)?.connector()?;
+            let name = ServerName::try_from(host.clone())
+                .map_err(|error| OpenError::Handshake(format!("\"{host}\" is no host name: {error}")))?;
+            let stream = in_time(async { connector.connect(name, dial(host, *port).await?).await }).await;
+            let (input, output) = tokio::io::split(stream.map_err(handshake_error)?);
+            Ok(Connection::start(input, output, shared))
+        }
+    }
+}
+
+async fn dial(host: &str, port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn in_time<T>(opening: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {CONNECT_TIMEOUT:?}"));
+    tokio::time::timeout(CONNECT_TIMEOUT, opening).await.map_err(|_| late())?
+}
+
+/// rustls' own error, where there is one inside, in plain words.
+fn handshake_error(error: std::io::Error) -> OpenError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(inner) => OpenError::Handshake(plain(inner)),
+        None => OpenError::Io(error),
     }
 }
 

@@ -55,7 +55,8 @@ async fn nothing_is_released_before_the_watches_have_synced() {
     let port = stage.port("testvm").await;
     // An API server that is not there: a fresh service knows of no VM at all.
     let cluster = Cluster::shared();
-    let (gate, kubeconfig) = crate::support::Gate::to_api_server(cluster.kubeconfig(), stage.northbound.dir()).await;
+    let (gate, kubeconfig) =
+        crate::support::Gate::to_api_server(cluster.service_kubeconfig(), stage.northbound.dir()).await;
     gate.shut();
     let mut stage = stage;
     stage.service.kill9();

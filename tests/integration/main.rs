@@ -13,4 +13,5 @@ mod errors;
 mod shutdown;
 mod stage;
 mod story;
+mod tls;
 mod writer;

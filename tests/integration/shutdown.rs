@@ -59,7 +59,7 @@ async fn sigterm_in_the_middle_of_a_storm_leaves_nothing_half_written() {
 async fn what_it_cannot_do_at_the_start_ends_it_with_a_reason() {
     let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = holder.local_addr().expect("an address").to_string();
-    let kubeconfig = Cluster::shared().kubeconfig().display().to_string();
+    let kubeconfig = Cluster::shared().service_kubeconfig().display().to_string();
     let flags = ["run", "--no-lease", "--nb", "unix:/nowhere", "--kubeconfig", &kubeconfig, "--http", &address];
     let output = Service::command_line(&flags);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
