@@ -19,7 +19,7 @@ use kube::{Api, Client, Config};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::process;
+use super::{deploy, process};
 
 /// The label that confines the service of one test to that test's namespaces.
 pub const TEST_LABEL: &str = "ovn-kubevirt-test";
@@ -44,6 +44,7 @@ const READY_WITHIN: Duration = Duration::from_secs(900);
 #[derive(Debug)]
 pub struct Cluster {
     kubeconfig: PathBuf,
+    service_kubeconfig: PathBuf,
     /// Held for its standard input.
     _guard: Option<Child>,
 }
@@ -62,9 +63,14 @@ impl Cluster {
         shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The file with which to reach it.
+    /// The file with which to reach it, as its administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// The file with which the service reaches it: as the ServiceAccount of `deploy/kubernetes`, with its rights.
+    pub fn service_kubeconfig(&self) -> &Path {
+        &self.service_kubeconfig
     }
 
     /// A client for the calling test: each has a runtime of its own, and a client belongs to one runtime.
@@ -99,7 +105,26 @@ impl Cluster {
             let wait = ["wait", "--for=condition=established", "--timeout=60s", "crd"];
             kubectl(&[&wait[..], &CRD_NAMES].concat())?;
         }
-        Ok(Self { kubeconfig, _guard: None })
+        // Not beside the administrator's, which is in somebody's home folder.
+        let dir = tempfile::Builder::new().prefix("ovn-kubevirt-kube-").tempdir();
+        let dir = dir.map_err(|error| format!("a directory for a kubeconfig: {error}"))?.keep();
+        Self::with_account(kubeconfig, &dir, None)
+    }
+
+    /// The cluster once the service's account is there. `dir` takes the kubeconfig of that account.
+    fn with_account(kubeconfig: PathBuf, dir: &Path, guard: Option<Child>) -> Result<Self, String> {
+        let service_kubeconfig = dir.join("service.kubeconfig");
+        let applied = std::thread::scope(|scope| {
+            // Who asks first is a test, on a runtime of its own, which may not be entered twice.
+            let apply = || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(|error| format!("a runtime: {error}"))?;
+                runtime.block_on(deploy::apply_account(&kubeconfig, &service_kubeconfig))
+            };
+            scope.spawn(apply).join().unwrap_or_else(|_| Err("the thread has panicked".to_owned()))
+        });
+        applied.map_err(|error| format!("the service's account: {error}"))?;
+        Ok(Self { kubeconfig, service_kubeconfig, _guard: guard })
     }
 
     /// A cluster of this run's own.
@@ -127,7 +152,7 @@ impl Cluster {
         });
         while let Ok(said) = lines.recv_timeout(READY_WITHIN) {
             if said.trim() == "ready" {
-                return Ok(Self { kubeconfig: run_dir.join("kubeconfig"), _guard: Some(guard) });
+                return Self::with_account(run_dir.join("kubeconfig"), &run_dir, Some(guard));
             }
         }
         // The guard may have removed the log's name; the open file is still there.

@@ -14,6 +14,7 @@
 //! process ends with the test process, however that ends ([`process`]).
 
 pub mod cluster;
+pub mod deploy;
 pub mod eventually;
 pub mod gate;
 pub mod northbound;

@@ -105,14 +105,15 @@ impl Setup {
 }
 
 impl Service {
-    /// The setup that nearly every test wants: this northbound, this cluster, the namespaces of this test, no Lease.
+    /// The setup that nearly every test wants: this northbound, this cluster with the rights that `deploy/kubernetes`
+    /// gives, the namespaces of this test, no Lease.
     pub fn setup(northbound: &Northbound, cluster: &Cluster, namespace: &Namespace) -> Setup {
         Setup {
             remote: northbound.remote(),
             leadership: vec!["--no-lease".to_owned()],
             arguments: Vec::new(),
             environment: Vec::new(),
-            kubeconfig: cluster.kubeconfig().to_owned(),
+            kubeconfig: cluster.service_kubeconfig().to_owned(),
             selector: namespace.selector(),
             dir: northbound.dir().to_owned(),
         }

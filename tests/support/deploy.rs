@@ -1,0 +1,140 @@
+//! `deploy/kubernetes` as an operator uses it: rendered by kubectl, applied to the test run's cluster; and the
+//! ServiceAccount that comes with it, as a kubeconfig.
+//!
+//! Every test's service runs as that account ([`apply_account`]), so each test also shows that its rights suffice.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+
+/// The manifests.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes");
+/// The overlay that has the ServiceAccount of the tests' service.
+const STANDALONE: &str = "standalone";
+/// What of it the tests' service needs: it runs on this machine, and not in a pod.
+const ACCOUNT_KINDS: [&str; 4] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"];
+/// That account, and its namespace, which have the same name.
+pub const ACCOUNT: &str = "ovn-kubevirt";
+/// A token that is left behind on somebody's cluster does not stay good for long.
+const TOKEN_SECONDS: i64 = 2 * 60 * 60;
+/// The API server reads a new role a moment after it has stored it.
+const RBAC_WITHIN: Duration = Duration::from_secs(30);
+
+/// A file of `deploy/kubernetes`.
+pub fn file(path: &str) -> PathBuf {
+    Path::new(FOLDER).join(path)
+}
+
+/// What kubectl makes of an overlay, as YAML; `kubectl` is any version from 1.20 on.
+pub fn render(overlay: &str) -> Result<String, String> {
+    let mut command = Command::new("kubectl");
+    command.arg("kustomize").arg(file(overlay));
+    output(command, "")
+}
+
+/// The documents of a rendered overlay, each with its kind.
+pub fn documents(rendered: &str) -> Vec<(String, String)> {
+    // kustomize writes one layout whatever it read: top-level keys alone, and `---` between documents.
+    let kind = |document: &str| document.lines().find_map(|line| line.strip_prefix("kind: ")).map(ToOwned::to_owned);
+    let named = |document: &str| Some((kind(document)?, document.to_owned()));
+    rendered.split("\n---\n").filter_map(named).collect()
+}
+
+/// Runs kubectl as the cluster's administrator, with `input` as its standard input; what it prints.
+pub fn kubectl(kubeconfig: &Path, arguments: &[&str], input: &str) -> Result<String, String> {
+    let mut command = Command::new("kubectl");
+    command.arg("--kubeconfig").arg(kubeconfig).args(arguments);
+    // Discovery documents of a server that ends with this run would stay in the home folder.
+    let cache = std::env::temp_dir().join(format!("ovn-kubevirt-kubectl-{}", std::process::id()));
+    command.arg("--cache-dir").arg(&cache);
+    let printed = output(command, input);
+    let _ = std::fs::remove_dir_all(cache);
+    printed
+}
+
+fn output(mut command: Command, input: &str) -> Result<String, String> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    let input = input.to_owned();
+    // Beside the reading, so that neither waits for the other; who does not read it all says why below.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let output = child.wait_with_output().map_err(|error| format!("{command:?}: {error}"))?;
+    let _ = writer.join();
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+/// Applies the ServiceAccount, its ClusterRole and their binding as they are shipped, and writes a kubeconfig for that
+/// account to `file`.
+pub async fn apply_account(admin: &Path, file: &Path) -> Result<(), String> {
+    let rendered = render(STANDALONE)?;
+    let documents = documents(&rendered);
+    let chosen: Vec<&str> = documents
+        .iter()
+        .filter(|(kind, _)| ACCOUNT_KINDS.contains(&kind.as_str()))
+        .map(|(_, document)| document.as_str())
+        .collect();
+    kubectl(admin, &["apply", "--server-side", "--force-conflicts", "-f", "-"], &chosen.join("\n---\n"))?;
+    write_kubeconfig(admin, ACCOUNT, ACCOUNT, file).await?;
+    await_rights(file).await
+}
+
+/// Writes a kubeconfig for a ServiceAccount, whose token comes from the TokenRequest API.
+pub async fn write_kubeconfig(admin: &Path, namespace: &str, account: &str, file: &Path) -> Result<(), String> {
+    let mut config = Kubeconfig::read_from(admin).map_err(|error| format!("{}: {error}", admin.display()))?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client(config.clone()).await?, namespace);
+    let request = TokenRequest {
+        spec: TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() },
+        ..TokenRequest::default()
+    };
+    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
+    let answer = answer.map_err(|error| format!("a token for {namespace}/{account}: {error}"))?;
+    let token = answer.status.map(|status| status.token).unwrap_or_default();
+    for user in &mut config.auth_infos {
+        user.auth_info = Some(AuthInfo { token: Some(token.clone().into()), ..AuthInfo::default() });
+    }
+    // JSON is YAML.
+    let text = serde_json::to_string(&config).map_err(|error| error.to_string())?;
+    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Waits until the role of the account in `kubeconfig` is in force: it takes effect as a whole.
+pub async fn await_rights(kubeconfig: &Path) -> Result<(), String> {
+    let review = SelfSubjectRulesReview {
+        // Only ClusterRoles count here, which hold in any namespace.
+        spec: SelfSubjectRulesReviewSpec { namespace: Some("default".to_owned()) },
+        ..SelfSubjectRulesReview::default()
+    };
+    let config = Kubeconfig::read_from(kubeconfig).map_err(|error| format!("{}: {error}", kubeconfig.display()))?;
+    let reviews: Api<SelfSubjectRulesReview> = Api::all(client(config).await?);
+    let begun = Instant::now();
+    loop {
+        let answer = reviews.create(&PostParams::default(), &review).await;
+        let rules = answer.map_err(|error| error.to_string())?.status.unwrap_or_default().resource_rules;
+        let ours = |group: &String| group == "kubevirt.io";
+        if rules.iter().any(|rule| rule.api_groups.iter().flatten().any(ours)) {
+            return Ok(());
+        }
+        if begun.elapsed() > RBAC_WITHIN {
+            return Err(format!("the rights of {} are not in force: {rules:?}", kubeconfig.display()));
+        }
+        tokio::time::sleep(super::eventually::POLL_EVERY).await;
+    }
+}
+
+/// A client of whoever the kubeconfig names.
+pub async fn client(config: Kubeconfig) -> Result<Client, String> {
+    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
+    Client::try_from(config.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+}
