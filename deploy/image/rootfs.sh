@@ -31,6 +31,8 @@ mkdir -p "$work"/{debs,files,state/lists/partial,cache/archives/partial}
 cd "$work/debs"
 say "getting Debian's packages ${packages[*]}"
 get "${packages[@]}" >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "could not be downloaded: ${packages[*]}"; }
+# Where libgcc-s1 keeps its licence.
+get "$(dpkg-deb -f libgcc-s1_*.deb Depends | grep -oE 'gcc-[0-9]+-base')" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 for deb in *.deb; do dpkg-deb -x "$deb" "$work/files"; done
 
 # --- the files -----------------------------------------------------------------------------------------------------------

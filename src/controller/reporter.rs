@@ -26,8 +26,9 @@ use crate::plan::PortReport;
 
 /// VMs told at the same time.
 const AT_ONCE: usize = 16;
-/// A report that the API server did not take is tried again after this.
-const RETRY: Duration = Duration::from_secs(2);
+/// A report that the API server did not take is tried again after this, doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
 /// Kubernetes' limit on an Event's note.
 const LONGEST_NOTE: usize = 1024;
 
@@ -48,6 +49,15 @@ pub enum Report {
         /// As they were.
         ports: Vec<LogicalSwitchPort>,
     },
+}
+
+impl Report {
+    fn vm(&self) -> &VmKey {
+        match self {
+            Self::Ports { subject, .. } => &subject.vm,
+            Self::Released { vm, .. } => vm,
+        }
+    }
 }
 
 /// The object that Events are about: the VM, or a bare VMI.
@@ -199,13 +209,32 @@ pub struct Reporter {
     busy: HashSet<VmKey>,
     /// What was told last: the watch may not have seen it yet.
     told: HashMap<VmKey, Told>,
+    failed: HashMap<VmKey, Failure>,
     sending: JoinSet<Sent>,
+    /// VMs whose reports failed, until they are due again.
+    delayed: JoinSet<VmKey>,
 }
 
 struct Sent {
     vm: VmKey,
+    report: Report,
     /// The annotation as it is now; `None` when the object is gone.
-    told: Result<Option<Told>, Report>,
+    outcome: Result<Option<Told>, Refused>,
+}
+
+/// A report that the API server did not take.
+struct Refused {
+    error: kube::Error,
+    /// What Events have been sent for all the same: they are not to be repeated.
+    announced: Option<Vec<PortStatus>>,
+}
+
+/// A VM whose last report failed.
+struct Failure {
+    /// To be sent again, unless a newer one has come.
+    report: Option<Report>,
+    announced: Option<Vec<PortStatus>>,
+    delay: Duration,
 }
 
 /// An annotation that we wrote.
@@ -235,7 +264,9 @@ impl Reporter {
             order: VecDeque::new(),
             busy: HashSet::new(),
             told: HashMap::new(),
+            failed: HashMap::new(),
             sending: JoinSet::new(),
+            delayed: JoinSet::new(),
         }
     }
 
@@ -253,15 +284,20 @@ impl Reporter {
                         self.finish(sent);
                     }
                 }
+                Some(due) = self.delayed.join_next(), if !self.delayed.is_empty() => {
+                    if let Ok(vm) = due {
+                        self.take_again(&vm);
+                    }
+                }
             }
         }
     }
 
     fn take(&mut self, report: Report) {
-        let vm = match &report {
-            Report::Ports { subject, .. } => subject.vm.clone(),
-            Report::Released { vm, .. } => vm.clone(),
-        };
+        let vm = report.vm().clone();
+        if let Some(failure) = self.failed.get_mut(&vm) {
+            failure.report = None;
+        }
         if let Report::Ports { subject, ports } = &report {
             let present = subject.present(self.told.get(&vm)).text.as_ref();
             // Nothing new is the rule: most looks at a VM end here.
@@ -287,35 +323,44 @@ impl Reporter {
             }
             if let Some(report) = self.pending.remove(&vm) {
                 let told = self.told.get(&vm).cloned();
+                let announced = self.failed.get(&vm).and_then(|failure| failure.announced.clone());
                 self.busy.insert(vm.clone());
                 let client = self.client.clone();
                 self.sending.spawn(async move {
-                    let result = send(&client, &report, told).await;
-                    let told = match result {
-                        Ok(told) => Ok(told),
-                        Err(error) => {
-                            tracing::warn!(%vm, error = %error, "the VM's owner could not be told; trying again");
-                            tokio::time::sleep(RETRY).await;
-                            Err(report)
-                        }
-                    };
-                    Sent { vm, told }
+                    let outcome = send(&client, &report, told, announced).await;
+                    Sent { vm, report, outcome }
                 });
             }
         }
     }
 
-    fn finish(&mut self, Sent { vm, told }: Sent) {
+    fn finish(&mut self, Sent { vm, report, outcome }: Sent) {
         self.busy.remove(&vm);
-        match told {
-            Ok(Some(told)) => drop(self.told.insert(vm, told)),
-            Ok(None) => drop(self.told.remove(&vm)),
-            // A newer report replaces the one that failed.
-            Err(report) if !self.pending.contains_key(&vm) => {
-                self.pending.insert(vm.clone(), report);
-                self.order.push_back(vm);
+        match outcome {
+            Ok(told) => {
+                self.failed.remove(&vm);
+                match told {
+                    Some(told) => drop(self.told.insert(vm, told)),
+                    None => drop(self.told.remove(&vm)),
+                }
             }
-            Err(_) => {}
+            Err(Refused { error, announced }) => {
+                let before = self.failed.remove(&vm);
+                let delay = before.map_or(FIRST_RETRY, |failure| (failure.delay * 2).min(LAST_RETRY));
+                tracing::warn!(%vm, error = %error, again_in = ?delay, "the VM's owner could not be told");
+                let due = vm.clone();
+                self.failed.insert(vm, Failure { report: Some(report), announced, delay });
+                self.delayed.spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    due
+                });
+            }
+        }
+    }
+
+    fn take_again(&mut self, vm: &VmKey) {
+        if let Some(report) = self.failed.get_mut(vm).and_then(|failure| failure.report.take()) {
+            self.take(report);
         }
     }
 }
@@ -327,25 +372,45 @@ fn annotation(ports: &[PortReport]) -> String {
 }
 
 /// Sends Events and the annotation; what now stands in the annotation.
-async fn send(client: &Client, report: &Report, told: Option<Told>) -> Result<Option<Told>, kube::Error> {
+async fn send(
+    client: &Client,
+    report: &Report,
+    told: Option<Told>,
+    announced: Option<Vec<PortStatus>>,
+) -> Result<Option<Told>, Refused> {
     let (subject, ports) = match report {
         Report::Ports { subject, ports } => (subject, ports),
-        Report::Released { vm, ports } => return released(client, vm, ports).await.map(|()| None),
+        Report::Released { vm, ports } => {
+            let released = released(client, vm, ports).await;
+            return released.map(|()| None).map_err(|error| Refused { error, announced: None });
+        }
     };
-    let text = annotation(ports);
-    let Reported { text: last, version: seen } = subject.present(told.as_ref());
-    let before: Vec<PortStatus> = last.as_deref().and_then(|last| serde_json::from_str(last).ok()).unwrap_or_default();
+    let present = subject.present(told.as_ref());
+    let last = || present.text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let before: Vec<PortStatus> = announced.clone().unwrap_or_else(last);
     let now: Vec<PortStatus> = ports.iter().map(PortStatus::from).collect();
     for news in news(&before, &now) {
         if news.warning {
             tracing::warn!(vm = %subject.vm, reason = news.reason, "{}", news.note);
         }
-        publish(client, subject.reference(), &news).await?;
+        let published = publish(client, subject.reference(), &news).await;
+        published.map_err(|error| Refused { error, announced: announced.clone() })?;
     }
-    let value = (!ports.is_empty()).then_some(text);
-    let mut written = *seen;
-    if *last != value {
-        let patch = serde_json::json!({"metadata": {"annotations": {PORTS_ANNOTATION: value}}});
+    let annotated = annotate(client, subject, present, ports).await;
+    annotated.map_err(|error| Refused { error, announced: Some(now) })
+}
+
+/// Brings the annotation up to date; `None` when the object is gone.
+async fn annotate(
+    client: &Client,
+    subject: &Subject,
+    present: &Reported,
+    ports: &[PortReport],
+) -> Result<Option<Told>, kube::Error> {
+    let text = (!ports.is_empty()).then(|| annotation(ports));
+    let mut written = present.version;
+    if present.text != text {
+        let patch = serde_json::json!({"metadata": {"annotations": {PORTS_ANNOTATION: text}}});
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &subject.vm.namespace, &subject.resource());
         match api.patch_metadata(&subject.vm.name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(object) => written = version(&object.metadata),
@@ -353,7 +418,7 @@ async fn send(client: &Client, report: &Report, told: Option<Told>) -> Result<Op
             Err(error) => return Err(error),
         }
     }
-    let annotation = Reported { text: value, version: written };
+    let annotation = Reported { text, version: written };
     Ok(Some(Told { uid: subject.uid.clone(), annotation }))
 }
 
