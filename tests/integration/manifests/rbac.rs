@@ -372,6 +372,17 @@ impl Cut {
         assert!(annotations[PORTS].is_null(), "{call:?}: {annotations}");
         if call.1 == "events" {
             assert_eq!(self.namespace.events("untold").await, []);
+        } else {
+            // The annotation is tried again, and the Event that came through is not repeated.
+            eventually("the annotation was refused twice", || async {
+                let log = service.log();
+                let tries = log.lines().filter(|line| line.contains("the VM's owner could not be told")).count();
+                if tries >= 2 { Ok(()) } else { Err(log) }
+            })
+            .await;
+            let reasons: Vec<String> =
+                self.namespace.events("untold").await.into_iter().map(|(_, reason, _)| reason).collect();
+            assert_eq!(reasons, ["AddressAssigned"]);
         }
     }
 
