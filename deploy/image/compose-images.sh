@@ -18,7 +18,7 @@ trap 'as_root rm -rf --one-file-system "$work"' EXIT
 say() { printf 'compose-images: [%3d s] %s\n' "$SECONDS" "$*" >&2; }
 fail() { say "$*"; exit 1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
-quietly() { "$@" >"$work/log" 2>&1 </dev/null || { tail -n 40 "$work/log" >&2; fail "failed: $*"; }; }
+quietly() { "$@" >"$work/$BASHPID.log" 2>&1 </dev/null || { tail -n 40 "$work/$BASHPID.log" >&2; fail "failed: $*"; }; }
 
 mirror() { # the machine's own Debian mirror, security and third-party archives left out
     if [ -n "${DEBIAN_MIRROR:-}" ]; then
@@ -57,6 +57,8 @@ docker image inspect "$debian" >/dev/null 2>&1 || debian_image
 # Both at once: most of the time goes into packages.
 build ovn-kubevirt/lab:local "$here/lab" &
 lab=$!
+# setup-envtest's folder has no controller manager.
+[ -x "${KUBEBUILDER_ASSETS:-}/kube-controller-manager" ] || unset KUBEBUILDER_ASSETS
 programs=$("$here/../../tests/kube/build.sh")
 mkdir "$work/kubernetes"
 cp "$here/kubernetes/Dockerfile" "$programs/kube-apiserver" "$programs/kube-controller-manager" "$work/kubernetes/"

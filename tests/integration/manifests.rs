@@ -25,12 +25,18 @@ const OURS: &str = "ovn-kubevirt";
 /// Kinds that stay applied: other tests of this run use them.
 const KEPT: [&str; 4] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"];
 /// What the level `restricted` of the Pod Security Standards allows.
-const VOLUMES: [&str; 7] =
-    ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected"];
+const VOLUMES: [&str; 8] =
+    ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
 
 /// The folders that are applied, in this order: an example alone, and with the sidecar.
-const OVERLAYS: [&str; 5] =
-    ["standalone", "example/deployment", "sidecar/deployment", "example/statefulset", "sidecar/statefulset"];
+const OVERLAYS: [&str; 6] = [
+    "standalone",
+    "standalone-ssl",
+    "example/deployment",
+    "sidecar/deployment",
+    "example/statefulset",
+    "sidecar/statefulset",
+];
 const SIDECARS: [&str; 2] = ["deployment", "statefulset"];
 
 /// The objects of each overlay, as the API server answered; under `patched/...` the example after `kubectl patch`.
