@@ -42,7 +42,8 @@ async fn main() {
     let namespace = cluster.namespace("bench").await;
     let service = Service::start(&northbound, cluster, &namespace, &[]).await;
 
-    let target = ovsdb::Target { remotes: northbound.remote().parse().expect("a remote"), tls: None };
+    let target =
+        ovsdb::Target { remotes: northbound.remote().parse().expect("a remote"), tls: None, probe_interval: PATIENCE };
     let shared = Arc::new(Shared::new(Replica::new("default")));
     let connection = ovsdb::connect(&target, &shared).await.expect("a connection");
     connection.monitor(<Replica as ovsdb::Replica>::TABLES).await.expect("a monitor");

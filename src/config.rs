@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -22,6 +23,12 @@ pub struct NorthboundOptions {
     #[arg(long, env = "OVN_KUBEVIRT_INSTANCE", value_name = "NAME", default_value = "default", value_parser = instance)]
     pub instance: String,
 
+    /// Seconds of silence after which the database is asked whether it is there; after as many more
+    /// without an answer it is left
+    #[arg(long, env = "OVN_KUBEVIRT_NB_PROBE_INTERVAL", value_name = "SECONDS", default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub nb_probe_interval: u32,
+
     /// For ssl: remotes: the CA that the database's certificate must be of
     #[arg(long, env = "OVN_KUBEVIRT_CA_CERT", value_name = "FILE", requires_all = ["certificate", "private_key"])]
     pub ca_cert: Option<PathBuf>,
@@ -40,7 +47,7 @@ impl NorthboundOptions {
     pub fn target(&self) -> Target {
         let files = self.ca_cert.clone().zip(self.certificate.clone()).zip(self.private_key.clone());
         let tls = files.map(|((ca_cert, certificate), private_key)| TlsFiles { ca_cert, certificate, private_key });
-        Target { remotes: self.nb.clone(), tls }
+        Target { remotes: self.nb.clone(), tls, probe_interval: Duration::from_secs(self.nb_probe_interval.into()) }
     }
 }
 
@@ -65,7 +72,7 @@ pub struct RunOptions {
     pub namespace_selector: Option<String>,
 
     /// Run alone, without a Kubernetes Lease: two such processes on one database depose each other
-    #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", required = true)]
+    #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", value_parser = clap::builder::BoolishValueParser::new())]
     pub no_lease: bool,
 
     /// The address for /livez and /readyz; port 0 takes a free one

@@ -23,6 +23,9 @@ const KUBERNETES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the service until it is told to stop (`Ok`) or cannot go on.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
+    if !options.no_lease {
+        anyhow::bail!("give --no-lease: leadership by a Kubernetes Lease is not built yet, so run one process");
+    }
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     let listener = TcpListener::bind(options.http).await.with_context(|| {
@@ -78,8 +81,11 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
     tasks.spawn(async move {
         let mut watches = watch_all(&client, selector.as_deref(), &changes_sender);
         drop(changes_sender);
-        let first = watches.join_next().await;
-        Ended("watches", Err(anyhow::anyhow!("a watch has ended: {first:?}")))
+        let ended = match watches.join_next().await {
+            Some(Ok(error)) => anyhow::Error::from(error),
+            died => anyhow::anyhow!("a watch died: {died:?}"),
+        };
+        Ended("watches", Err(ended))
     });
     tasks.spawn(async move {
         reporter.run().await;

@@ -14,7 +14,7 @@ use crate::config::{NorthboundOptions, RunOptions};
 #[command(name = "ovn-kubevirt", version, about, max_term_width = 100, propagate_version = true)]
 pub struct Cli {
     /// Write log lines as JSON
-    #[arg(long, global = true, env = "OVN_KUBEVIRT_LOG_JSON")]
+    #[arg(long, global = true, env = "OVN_KUBEVIRT_LOG_JSON", value_parser = clap::builder::FalseyValueParser::new())]
     log_json: bool,
 
     #[command(subcommand)]

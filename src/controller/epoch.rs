@@ -36,13 +36,25 @@ pub enum EpochError {
     Failed(String),
 }
 
+/// An epoch that was taken.
+#[derive(Debug, Clone)]
+pub struct Epoch {
+    /// The first operation of each transaction.
+    pub fence: Operation,
+    /// The key in `NB_Global:external_ids`.
+    pub key: String,
+    /// What stands there while we are in office.
+    pub value: String,
+}
+
 /// The epochs that this process took, and the key they stand under.
 #[derive(Debug)]
 pub(super) struct Epochs {
     instance: String,
     key: String,
     highest: u64,
-    /// All that we ever tried to take: one of them stands there as long as nobody else came.
+    /// The one that we have, and those whose outcome is unknown: one of them stands there as long as
+    /// nobody else came.
     ours: Vec<String>,
 }
 
@@ -62,7 +74,7 @@ impl Epochs {
 
     /// Raises the epoch by compare-and-set and gives the fence of the new one. A process that had
     /// office before and finds another's epoch is deposed.
-    pub(super) async fn raise(&mut self, connection: &Connection) -> Result<Operation, EpochError> {
+    pub(super) async fn raise(&mut self, connection: &Connection) -> Result<Epoch, EpochError> {
         loop {
             let (uuid, present) = self.read(connection).await?;
             if !self.ours.is_empty() && !present.as_ref().is_some_and(|present| self.ours.contains(present)) {
@@ -75,7 +87,11 @@ impl Epochs {
             self.ours.push(epoch.clone());
             let transaction = Transaction { fence: None, operations: self.swap(uuid, present.as_deref(), &epoch) };
             match connection.transact(&transaction).await {
-                Outcome::Committed { .. } => return Ok(self.stands(&epoch)),
+                Outcome::Committed { .. } => {
+                    // Whatever else we tried cannot commit any more.
+                    self.ours = vec![epoch.clone()];
+                    return Ok(Epoch { fence: self.stands(&epoch), key: self.key.clone(), value: epoch });
+                }
                 // Somebody was faster: look again.
                 Outcome::Rejected(rejection) if rejection.kind == crate::ovsdb::RejectionKind::TimedOut => {
                     self.ours.pop();

@@ -11,17 +11,22 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::epoch::{EpochError, Epochs};
+use super::epoch::{Epoch, EpochError, Epochs};
 use crate::ovn::Northbound;
-use crate::ovsdb::{Connection, ConnectionError, Operation, Replica, SessionError, Shared, Target, connect};
+use crate::ovsdb::{Connection, ConnectionError, Replica, SessionError, Shared, Target, connect};
+
+/// A link that was up for so long may be tried again at once; one that breaks as soon as it is up is
+/// tried ever more slowly.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// A connection in office. Its replica is in sync.
 pub struct Office {
     /// To send transactions.
     pub connection: Connection,
-    /// The first operation of each.
-    pub fence: Operation,
+    /// Whose fence is the first operation of each.
+    pub epoch: Epoch,
 }
 
 /// Whether there is an office.
@@ -73,11 +78,15 @@ pub async fn keep_linked(
         let error = match establish(&target, &mut epochs, &shared).await {
             Ok(office) => {
                 tracing::info!(remotes = %target.remotes, ports = shared.read().port_count(), "northbound database in sync");
-                delay = delays.build();
                 last_error.clear();
+                let since = Instant::now();
                 let office = Arc::new(office);
                 link.send_replace(Link::Up(Arc::clone(&office)));
-                office.connection.closed().await.to_string()
+                let ended = office.connection.closed().await.to_string();
+                if since.elapsed() >= STEADY {
+                    delay = delays.build();
+                }
+                ended
             }
             Err(TryError::Epoch(error @ EpochError::Deposed { .. })) => return Err(error.into()),
             Err(error) => error.to_string(),
@@ -94,7 +103,7 @@ pub async fn keep_linked(
 
 async fn establish(target: &Target, epochs: &mut Epochs, shared: &Arc<Shared<Northbound>>) -> Result<Office, TryError> {
     let connection = connect(target, shared).await?;
-    let fence = epochs.raise(&connection).await?;
+    let epoch = epochs.raise(&connection).await?;
     connection.monitor(Northbound::TABLES).await?;
-    Ok(Office { connection, fence })
+    Ok(Office { connection, epoch })
 }

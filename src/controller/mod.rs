@@ -21,9 +21,9 @@ mod waiting;
 mod watches;
 mod writer;
 
-pub use epoch::EpochError;
+pub use epoch::{Epoch, EpochError};
 pub use link::{Link, LinkError, Office, keep_linked};
 pub use reporter::{Report, Reporter, Subject};
 pub use status::{Status, Unready};
-pub use watches::watch_all;
+pub use watches::{WatchError, watch_all};
 pub use writer::{Writer, WriterError, WriterSettings};

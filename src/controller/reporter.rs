@@ -31,6 +31,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// Kubernetes' limit on an Event's note.
 const LONGEST_NOTE: usize = 1024;
+/// An Event's name is that of its object, a dot, and the time in hexadecimal: 253 characters in all.
+const LONGEST_EVENT_PREFIX: usize = 253 - 1 - 16;
 
 /// What is told.
 #[derive(Debug)]
@@ -295,16 +297,27 @@ impl Reporter {
 
     fn take(&mut self, report: Report) {
         let vm = report.vm().clone();
-        if let Some(failure) = self.failed.get_mut(&vm) {
-            failure.report = None;
+        if let Report::Released { ports, .. } = &report
+            && ports.is_empty()
+        {
+            // A second look at a VM that is gone: what the first one found is told still.
+            if !self.busy.contains(&vm) && !self.pending.contains_key(&vm) {
+                self.told.remove(&vm);
+                self.failed.remove(&vm);
+            }
+            return;
         }
         if let Report::Ports { subject, ports } = &report {
             let present = subject.present(self.told.get(&vm)).text.as_ref();
             // Nothing new is the rule: most looks at a VM end here.
             let unchanged = present.map_or(ports.is_empty(), |present| *present == annotation(ports));
-            if unchanged && !self.busy.contains(&vm) && !self.pending.contains_key(&vm) {
+            let at_rest = !self.busy.contains(&vm) && !self.pending.contains_key(&vm) && !self.failed.contains_key(&vm);
+            if unchanged && at_rest {
                 return;
             }
+        }
+        if let Some(failure) = self.failed.get_mut(&vm) {
+            failure.report = None;
         }
         if self.pending.insert(vm.clone(), report).is_none() {
             self.order.push_back(vm);
@@ -393,11 +406,24 @@ async fn send(
         if news.warning {
             tracing::warn!(vm = %subject.vm, reason = news.reason, "{}", news.note);
         }
-        let published = publish(client, subject.reference(), &news).await;
-        published.map_err(|error| Refused { error, announced: announced.clone() })?;
+        match publish(client, subject.reference(), &news).await {
+            Err(error) if !is_final(&error) => {
+                // The annotation tells as well, and is worth a try of its own; the Event comes later.
+                let _ = annotate(client, subject, present, ports).await;
+                return Err(Refused { error, announced: Some(before) });
+            }
+            _ => {}
+        }
     }
     let annotated = annotate(client, subject, present, ports).await;
     annotated.map_err(|error| Refused { error, announced: Some(now) })
+}
+
+/// Whether an Event can never be sent: its object or namespace is gone or going, or it is malformed.
+fn is_final(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    matches!(status.code, 404 | 422) || causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Brings the annotation up to date; `None` when the object is gone.
@@ -432,9 +458,8 @@ async fn released(client: &Client, vm: &VmKey, ports: &[LogicalSwitchPort]) -> R
             note: format!("the port {} with {addresses} was released: the VM is gone", port.name),
         };
         match publish(client, reference(true, vm, uid), &news).await {
-            // The namespace goes too, and takes its Events along.
-            Err(kube::Error::Api(status)) if status.code == 403 || status.code == 404 => {}
-            result => result?,
+            Err(error) if !is_final(&error) => return Err(error),
+            _ => {}
         }
     }
     Ok(())
@@ -444,7 +469,10 @@ async fn released(client: &Client, vm: &VmKey, ports: &[LogicalSwitchPort]) -> R
 async fn publish(client: &Client, regarding: ObjectReference, news: &News) -> Result<(), kube::Error> {
     let now = Timestamp::now();
     let namespace = regarding.namespace.clone().unwrap_or_default();
-    let name = format!("{}.{:x}", regarding.name.as_deref().unwrap_or_default(), now.as_nanosecond());
+    let mut name = regarding.name.clone().unwrap_or_default();
+    // Of a very long name, what fits; no part of a name may end in a hyphen or be empty.
+    name.truncate(LONGEST_EVENT_PREFIX);
+    let name = format!("{}.{:x}", name.trim_end_matches(['.', '-']), now.as_nanosecond());
     let mut note = news.note.clone();
     if let Some((end, _)) = note.char_indices().find(|(at, character)| at + character.len_utf8() > LONGEST_NOTE) {
         note.truncate(end);

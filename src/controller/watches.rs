@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use backon::ExponentialBuilder;
+use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::DeserializeGuard;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, ExponentialBackoff, watcher};
+use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,8 +14,22 @@ use tokio::task::JoinSet;
 use crate::kubevirt::objects::{LauncherPod, VirtualMachine, VirtualMachineInstance};
 use crate::kubevirt::{Change, Kind};
 
-/// Starts the watches. A task ends only when nobody listens any more.
-pub fn watch_all(client: &Client, namespaces: Option<&str>, changes: &mpsc::Sender<Change>) -> JoinSet<()> {
+/// Why a watch ended for good.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The API server cannot read `--namespace-selector`.
+    #[error("--namespace-selector: {0}; write it as for `kubectl get -l`")]
+    Selector(String),
+    /// Nobody listens any more.
+    #[error("nobody listens to the watches any more")]
+    Deserted,
+    /// The stream ended, which it never should.
+    #[error("a watch has ended")]
+    Ended,
+}
+
+/// Starts the watches; each goes on until it cannot.
+pub fn watch_all(client: &Client, namespaces: Option<&str>, changes: &mpsc::Sender<Change>) -> JoinSet<WatchError> {
     let config = watcher::Config::default;
     let selected = namespaces.map_or_else(config, |selector| config().labels(selector));
     let mut tasks = JoinSet::new();
@@ -58,40 +71,72 @@ async fn forward<K: Resource>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
     into_change: impl Fn(K) -> Change,
     changes: mpsc::Sender<Change>,
-) {
-    let backoff = ExponentialBuilder::default()
+) -> WatchError {
+    let delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(5))
         .with_jitter()
         .without_max_times();
-    let mut events = std::pin::pin!(events.backoff(ExponentialBackoff::from(backoff)));
+    let mut delay = delays.build();
+    let mut events = std::pin::pin!(events);
     let mut last_error = String::new();
     while let Some(event) = events.next().await {
         let change = match event {
             Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => into_change(object),
             Ok(watcher::Event::Delete(object)) => Change::Gone(kind, Box::new(object.meta().clone())),
-            Ok(watcher::Event::Init) => Change::ListBegins(kind),
-            Ok(watcher::Event::InitDone) => Change::ListEnds(kind),
-            Err(error) => {
-                // Once for each new reason; the stream tries again by itself.
-                let error = with_sources(&error);
-                if error != last_error {
-                    tracing::warn!(kind = ?kind, error, "{}", hint(&error));
-                    last_error = error;
+            // A list is asked for, which says nothing of the answer: no reason to begin the delays anew.
+            Ok(watcher::Event::Init) => {
+                if changes.send(Change::ListBegins(kind)).await.is_err() {
+                    return WatchError::Deserted;
                 }
                 continue;
             }
+            Ok(watcher::Event::InitDone) => Change::ListEnds(kind),
+            Err(error) => {
+                if kind == Kind::Namespace && status_code(&error) == Some(400) {
+                    return WatchError::Selector(describe(&error));
+                }
+                // Once for each new reason; the stream tries again when it is asked for more.
+                let text = describe(&error);
+                if text != last_error {
+                    tracing::warn!(kind = ?kind, error = text, "{}", hint(&error));
+                    last_error = text;
+                }
+                tokio::time::sleep(delay.next().unwrap_or(Duration::from_secs(5))).await;
+                continue;
+            }
         };
+        delay = delays.build();
         last_error.clear();
         if changes.send(change).await.is_err() {
-            return;
+            return WatchError::Deserted;
         }
+    }
+    WatchError::Ended
+}
+
+/// The API server's own refusal, where there is one inside.
+fn refusal(error: &watcher::Error) -> Option<&kube::core::Status> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
     }
 }
 
-fn with_sources(error: &dyn std::error::Error) -> String {
+fn status_code(error: &watcher::Error) -> Option<u16> {
+    refusal(error).map(|status| status.code)
+}
+
+/// The API server's message, or the chain of causes, each said once.
+fn describe(error: &watcher::Error) -> String {
+    if let Some(status) = refusal(error) {
+        return status.message.clone();
+    }
     let mut text = error.to_string();
-    let mut source = error.source();
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
@@ -103,12 +148,10 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 }
 
 /// What an operator should look at.
-fn hint(error: &str) -> &'static str {
-    if error.contains("404") {
-        "the API server does not know this kind of object: is KubeVirt installed? trying again"
-    } else if error.contains("403") {
-        "the API server refuses the watch: are the RBAC rules of this service applied? trying again"
-    } else {
-        "the watch failed; trying again"
+fn hint(error: &watcher::Error) -> &'static str {
+    match status_code(error) {
+        Some(404) => "the API server does not know this kind of object: is KubeVirt installed? trying again",
+        Some(401 | 403) => "the API server refuses the watch: are the RBAC rules of this service applied? trying again",
+        _ => "the watch failed; trying again",
     }
 }

@@ -33,12 +33,17 @@ const CHANGES_PER_TURN: usize = 1_000;
 /// A VM whose transaction the server refused alone is tried again after this, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// A connection that breaks so often with a transaction in flight may break because of what is in it:
+/// from then on it is taken apart, as one that the server refused.
+const UNKNOWN_BEFORE_PARTS: usize = 3;
 
 /// Why the writer ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
     /// Another process of this instance took office.
-    #[error("another ovn-kubevirt of this instance has taken over the northbound database; this one ends")]
+    #[error(
+        "another ovn-kubevirt of this instance has taken over the northbound database, or its key in NB_Global:external_ids was wiped; this one ends"
+    )]
     Fenced,
     /// The tasks that it listens to are gone.
     #[error("the watches have ended")]
@@ -76,6 +81,8 @@ pub struct Writer {
     retries: HashMap<VmKey, Retry>,
     /// The first sync of both sides has been followed by a look at every VM.
     swept: bool,
+    /// Transactions whose outcome is unknown, since the last that had one.
+    unknown_in_a_row: usize,
 }
 
 struct Retry {
@@ -88,6 +95,8 @@ struct Batch {
     vms: Vec<Planned>,
     /// For each operation, the place of its VM in `vms`.
     owners: Vec<usize>,
+    /// It is a part of one that did not go through.
+    part: bool,
 }
 
 struct Planned {
@@ -115,6 +124,7 @@ impl Writer {
             waiting: Waiting::default(),
             retries: HashMap::new(),
             swept: false,
+            unknown_in_a_row: 0,
         }
     }
 
@@ -134,13 +144,13 @@ impl Writer {
                     in_flight = None;
                     self.finish(outcome, batch)?;
                 }
-                () = northbound.changed.notified() => self.take_northbound_changes(),
+                () = northbound.changed.notified() => self.take_northbound_changes()?,
                 change = self.changes.recv() => match change {
                     Some(change) => self.take_changes(change),
                     None => return Err(WriterError::Deserted),
                 },
                 linked = self.link.changed() => match linked {
-                    Ok(()) => self.take_link(),
+                    Ok(()) => self.take_link()?,
                     Err(_) => return Err(WriterError::Deserted),
                 },
                 () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
@@ -184,8 +194,16 @@ impl Writer {
         }
     }
 
-    fn take_northbound_changes(&mut self) {
-        let changes = self.northbound.write().take_changes();
+    fn take_northbound_changes(&mut self) -> Result<(), WriterError> {
+        let changes = {
+            let mut view = self.northbound.write();
+            if let Some(office) = self.office()
+                && view.global_external_id(&office.epoch.key) != Some(&office.epoch.value)
+            {
+                return Err(WriterError::Fenced);
+            }
+            view.take_changes()
+        };
         for vm in changes.vms {
             self.dirty(vm);
         }
@@ -193,12 +211,14 @@ impl Writer {
             let woken: Vec<VmKey> = self.waiting.on(&wake).cloned().collect();
             woken.into_iter().for_each(|vm| self.dirty(vm));
         }
+        Ok(())
     }
 
-    fn take_link(&mut self) {
+    fn take_link(&mut self) -> Result<(), WriterError> {
         self.link.borrow_and_update();
-        self.take_northbound_changes();
+        self.take_northbound_changes()?;
         self.sweep();
+        Ok(())
     }
 
     /// Once both sides are in sync, every VM that either of them knows is looked at.
@@ -245,7 +265,7 @@ impl Writer {
         let view = shared.read();
         let settings = self.settings.clone();
         let mut planner = Planner::new(&view, &settings);
-        let mut batch = Batch { vms: Vec::new(), owners: Vec::new() };
+        let mut batch = Batch { vms: Vec::new(), owners: Vec::new(), part: most.is_some() };
         let mut operations = Vec::new();
         let mut ports = 0;
         for _ in 0..most.unwrap_or(VMS_PER_TURN) {
@@ -278,7 +298,7 @@ impl Writer {
             batch.vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             return None;
         }
-        let transaction = Transaction { fence: Some(office.fence.clone()), operations };
+        let transaction = Transaction { fence: Some(office.epoch.fence.clone()), operations };
         Some(Box::pin(async move { (office.connection.transact(&transaction).await, batch) }))
     }
 
@@ -310,7 +330,10 @@ impl Writer {
     }
 
     fn finish(&mut self, outcome: Outcome, batch: Batch) -> Result<(), WriterError> {
-        let Batch { mut vms, owners } = batch;
+        if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_)) {
+            self.unknown_in_a_row = 0;
+        }
+        let Batch { mut vms, owners, part } = batch;
         match outcome {
             Outcome::Committed { results: _, missed } => {
                 let ports: usize = vms.iter().map(|planned| planned.changes.len()).sum();
@@ -342,7 +365,14 @@ impl Writer {
                     reason,
                     "the outcome of a transaction is unknown; looking again after the next sync"
                 );
-                vms.into_iter().for_each(|planned| self.dirty(planned.vm));
+                self.unknown_in_a_row += 1;
+                let keys = vms.into_iter().map(|planned| planned.vm);
+                if !part && self.unknown_in_a_row < UNKNOWN_BEFORE_PARTS {
+                    keys.for_each(|vm| self.dirty(vm));
+                } else if let Some(vm) = self.queue.refused(keys.collect(), None) {
+                    // The database, not the network, may be what ends the connection: over this VM.
+                    self.refused(vm, &format!("the connection broke when its port was written: {reason}"));
+                }
             }
             Outcome::Rejected(rejection) => {
                 let culprit = rejection.operation.and_then(|operation| owners.get(operation));
@@ -363,15 +393,9 @@ impl Writer {
         self.retries.insert(vm.clone(), Retry { at: Instant::now() + delay, delay });
         let Some(objects) = self.cluster.vm(&vm) else { return };
         let Some(subject) = Subject::of(&vm, objects) else { return };
-        let port = PortReport {
-            network: String::new(),
-            port: None,
-            switch: None,
-            addresses: None,
-            next: None,
-            problems: vec![Problem::Rejected(rejection.to_owned())],
-        };
-        self.tell(Report::Ports { subject, ports: vec![port] });
+        let mut ports = Planner::new(&self.northbound.read(), &self.settings).present(&vm);
+        ports.push(PortReport::of_vm(Problem::Rejected(rejection.to_owned())));
+        self.tell(Report::Ports { subject, ports });
     }
 }
 
@@ -388,14 +412,7 @@ fn unreadable(objects: &VmObjects) -> Option<PortReport> {
     let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().err());
     let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().err());
     let error = of_vm.or(of_run)?;
-    Some(PortReport {
-        network: String::new(),
-        port: None,
-        switch: None,
-        addresses: None,
-        next: None,
-        problems: vec![Problem::Unreadable(error.clone())],
-    })
+    Some(PortReport::of_vm(Problem::Unreadable(error.clone())))
 }
 
 /// One line a decision.

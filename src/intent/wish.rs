@@ -28,6 +28,9 @@ pub struct Wish {
 /// A wish that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWish {
+    /// `networks[].name`
+    #[error("the network name {0:?} cannot be used: write letters, digits, - and _, up to 63")]
+    NetworkName(String),
     /// `ip_address`
     #[error(
         "the annotation {key} is \"{value}\": write one IPv4 address, one IPv6 address, or both with a comma between"
@@ -87,6 +90,10 @@ pub(super) fn unserved(template: &Template, network: &str) -> Vec<String> {
 impl Wish {
     /// Reads the wishes for a network.
     pub(super) fn of(template: &Template, network: &str) -> Result<Self, InvalidWish> {
+        let good = |character: char| character.is_ascii_alphanumeric() || character == '-' || character == '_';
+        if network.is_empty() || network.len() > 63 || !network.chars().all(good) {
+            return Err(InvalidWish::NetworkName(network.to_owned()));
+        }
         let (ipv4, ipv6) = ip_addresses(template, network)?;
         Ok(Self { ipv4, ipv6, mac: mac_address(template, network)? })
     }

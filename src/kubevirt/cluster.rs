@@ -261,14 +261,20 @@ impl Cluster {
             live: !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             created: pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
         };
-        self.launcher_of.insert((name.namespace, name.name.clone()), key.clone());
+        let identity = (name.namespace.clone(), name.name.clone());
+        let mut dirty = BTreeSet::from([key.clone()]);
+        if self.launcher_of.get(&identity).is_some_and(|owner| *owner != key) {
+            // Its owner is another now.
+            dirty.extend(self.remove(Kind::Launcher, &identity));
+        }
+        self.launcher_of.insert(identity, key.clone());
         let launchers = &mut self.vms.entry(key.clone()).or_default().launchers;
         if launchers.get(&name.name) == Some(&launcher) {
             // Pods change often in ways that do not concern us.
             return BTreeSet::new();
         }
         launchers.insert(name.name, launcher);
-        BTreeSet::from([key])
+        dirty
     }
 
     fn put_namespace(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {

@@ -61,7 +61,8 @@ pub(super) struct SwitchIndex {
 pub(super) struct Index {
     pub(super) instance: String,
     pub(super) switches_by_name: HashMap<String, BTreeSet<Uuid>>,
-    pub(super) switch_of_port: HashMap<Uuid, Uuid>,
+    /// The switches that refer to a port: one, unless somebody made a mistake. The first one counts.
+    switches_of_port: HashMap<Uuid, Vec<Uuid>>,
     pub(super) ports_by_name: HashMap<String, Uuid>,
     pub(super) ours: HashMap<VmKey, Vec<(String, Uuid)>>,
     pub(super) on_switch: HashMap<Uuid, SwitchIndex>,
@@ -74,6 +75,11 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// The switch that a port is on.
+    pub(super) fn switch_of(&self, port: &Uuid) -> Option<Uuid> {
+        self.switches_of_port.get(port)?.first().copied()
+    }
+
     /// Empty indexes; rows marked with this instance are ours.
     pub(super) fn new(instance: String) -> Self {
         Self { instance, ..Self::default() }
@@ -81,7 +87,7 @@ impl Index {
 
     /// Enters what a port holds, when both its row and its switch are known.
     fn attach(&mut self, port: Uuid, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) {
-        let Some(&switch) = self.switch_of_port.get(&port) else { return };
+        let Some(switch) = self.switch_of(&port) else { return };
         let claims = self.claims_of(row, router_ports);
         let on_switch = self.on_switch.entry(switch).or_default();
         for ip in &claims.ips {
@@ -156,7 +162,7 @@ impl Index {
 
     /// The switch that a port is on changed what it says of its addresses.
     fn wake_switch(&mut self, port: Uuid) {
-        let switch = self.switch_of_port.get(&port).and_then(|switch| self.on_switch.get(switch));
+        let switch = self.switch_of(&port).and_then(|switch| self.on_switch.get(&switch));
         self.changes.wakes.extend(switch.map(|switch| Wake::Switch(switch.name.clone())));
     }
 
@@ -204,18 +210,32 @@ pub(super) struct SwitchWatcher<'a> {
 
 impl SwitchWatcher<'_> {
     fn enter(&mut self, switch: Uuid, port: Uuid) {
+        let switches = self.index.switches_of_port.entry(port).or_default();
+        switches.push(switch);
         // A port that moves may come here before its old switch lets it go in the same update.
-        self.index.detach(port);
-        self.index.switch_of_port.insert(port, switch);
-        if let Some(row) = self.ports.get(&port) {
-            self.index.attach(port, row, self.router_ports);
+        if switches.len() == 1 {
+            self.attach(port);
         }
     }
 
     fn leave(&mut self, switch: Uuid, port: Uuid) {
-        if self.index.switch_of_port.get(&port) == Some(&switch) {
+        let Some(switches) = self.index.switches_of_port.get_mut(&port) else { return };
+        let Some(at) = switches.iter().position(|present| *present == switch) else { return };
+        switches.remove(at);
+        if switches.is_empty() {
+            self.index.switches_of_port.remove(&port);
+        }
+        if at == 0 {
             self.index.detach(port);
-            self.index.switch_of_port.remove(&port);
+            self.attach(port);
+        }
+    }
+
+    fn attach(&mut self, port: Uuid) {
+        if let Some(row) = self.ports.get(&port) {
+            self.index.attach(port, row, self.router_ports);
+            // It may have come to another switch, or to none.
+            self.index.changes.vms.extend(Owner::of(&row.external_ids, &self.index.instance).map(|owner| owner.vm));
         }
     }
 

@@ -69,7 +69,7 @@ impl Northbound {
     /// A port by its UUID.
     pub fn port(&self, uuid: &Uuid) -> Option<PortRef<'_>> {
         let row = self.ports.get(uuid)?;
-        Some(PortRef { uuid: *uuid, switch: self.index.switch_of_port.get(uuid).copied(), row })
+        Some(PortRef { uuid: *uuid, switch: self.index.switch_of(uuid), row })
     }
 
     /// A port by its name.
@@ -79,11 +79,7 @@ impl Northbound {
 
     /// All ports, in no order.
     pub fn ports(&self) -> impl Iterator<Item = PortRef<'_>> {
-        self.ports.iter().map(|(uuid, row)| PortRef {
-            uuid: *uuid,
-            switch: self.index.switch_of_port.get(uuid).copied(),
-            row,
-        })
+        self.ports.iter().map(|(uuid, row)| PortRef { uuid: *uuid, switch: self.index.switch_of(uuid), row })
     }
 
     /// Our rows of a VM, with the network each is for.

@@ -4,7 +4,9 @@
 //! [`Connection::closed`] says why. A connection is never mended: a new one is made.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -28,6 +30,9 @@ pub enum ConnectionError {
     /// The server closed it.
     #[error("the server closed the connection")]
     Closed,
+    /// Nothing came for so long, not even the answer to a probe.
+    #[error("the server has been silent for {0:?}")]
+    Silent(Duration),
     /// The socket failed.
     #[error("the connection failed: {0}")]
     Io(Arc<std::io::Error>),
@@ -93,12 +98,16 @@ impl Connection {
     pub fn start<R: Replica>(
         input: impl AsyncRead + Send + Unpin + 'static,
         output: impl AsyncWrite + Send + Unpin + 'static,
+        probe_interval: Duration,
         shared: Arc<Shared<R>>,
     ) -> Self {
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (ended_sender, ended) = watch::channel(None);
         let calls = Arc::new(Mutex::new(Calls::default()));
-        let reader = Reader { shared, calls: Arc::clone(&calls), outgoing: outgoing.clone() };
+        let heard = Arc::new(AtomicU64::new(0));
+        let reader =
+            Reader { shared, calls: Arc::clone(&calls), outgoing: outgoing.clone(), heard: Arc::clone(&heard) };
+        let probe = probe(probe_interval, heard, Arc::clone(&calls), outgoing.clone());
         let writer = tokio::spawn(write(output, queue));
         let writer_abort = writer.abort_handle();
         let reader_calls = Arc::clone(&calls);
@@ -106,6 +115,7 @@ impl Connection {
             let error = tokio::select! {
                 error = reader.run(input) => error,
                 written = writer => written.unwrap_or(ConnectionError::Closed),
+                silent = probe => silent,
             };
             // Dropping the senders tells each waiting caller that its reply will not come.
             let mut calls = lock(&reader_calls);
@@ -219,6 +229,40 @@ fn lock(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Asks a silent server whether it is there (RFC 7047 section 4.1.11), and ends when it stays silent.
+/// Any byte counts as an answer: a large reply may be on its way.
+async fn probe(
+    interval: Duration,
+    heard: Arc<AtomicU64>,
+    calls: Arc<Mutex<Calls>>,
+    outgoing: mpsc::UnboundedSender<Bytes>,
+) -> ConnectionError {
+    loop {
+        let before = heard.load(Ordering::Relaxed);
+        tokio::time::sleep(interval).await;
+        if heard.load(Ordering::Relaxed) != before {
+            continue;
+        }
+        // The reply is waited for by nobody: that something comes is all that counts.
+        let (sender, _) = oneshot::channel();
+        let id = {
+            let mut calls = lock(&calls);
+            let id = calls.next_id;
+            calls.next_id += 1;
+            calls.waiting.insert(id, Waiting::Reply(sender));
+            id
+        };
+        let Ok(echo) = request(id, "echo", &["ovn-kubevirt"]) else { continue };
+        if outgoing.send(echo).is_err() {
+            return ConnectionError::Closed;
+        }
+        tokio::time::sleep(interval).await;
+        if heard.load(Ordering::Relaxed) == before {
+            return ConnectionError::Silent(interval * 2);
+        }
+    }
+}
+
 /// Writes what is queued until the queue's senders are gone or the socket fails.
 async fn write(mut output: impl AsyncWrite + Unpin, mut queue: mpsc::UnboundedReceiver<Bytes>) -> ConnectionError {
     while let Some(bytes) = queue.recv().await {
@@ -233,6 +277,8 @@ struct Reader<R> {
     shared: Arc<Shared<R>>,
     calls: Arc<Mutex<Calls>>,
     outgoing: mpsc::UnboundedSender<Bytes>,
+    /// Counts reads.
+    heard: Arc<AtomicU64>,
 }
 
 impl<R: Replica> Reader<R> {
@@ -253,7 +299,7 @@ impl<R: Replica> Reader<R> {
             splitter.buffer().reserve(READ_SIZE);
             match input.read_buf(splitter.buffer()).await {
                 Ok(0) => return ConnectionError::Closed,
-                Ok(_) => {}
+                Ok(_) => drop(self.heard.fetch_add(1, Ordering::Relaxed)),
                 Err(error) => return error.into(),
             }
         }

@@ -14,6 +14,8 @@ use super::tls::{TlsError, TlsFiles, plain};
 
 /// How long a TCP or TLS connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server may take for the two short answers of the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A database: where it listens, and how to speak TLS with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Target {
     pub remotes: Remotes,
     /// Needed for `ssl:` remotes.
     pub tls: Option<TlsFiles>,
+    /// A server that is silent for so long is asked whether it is there, and left when it stays so.
+    pub probe_interval: Duration,
 }
 
 /// Why no session came about. All but [`SessionError::Schema`] may pass with time.
@@ -46,18 +50,29 @@ pub enum SessionError {
 /// Connects to the first remote that answers, and checks its schema against the replica's tables.
 /// Nothing is monitored yet.
 pub async fn connect<R: Replica>(target: &Target, shared: &Arc<Shared<R>>) -> Result<Connection, SessionError> {
-    let Target { remotes, tls } = target;
+    let Target { remotes, tls, probe_interval } = target;
+    let mut unfit = None;
     let mut reason = "no remote is given".to_owned();
     for remote in &remotes.0 {
-        match open(remote, tls.as_ref(), shared).await {
-            Ok(connection) => {
-                handshake::<R>(&connection).await?;
-                return Ok(connection);
+        let connection = match open(remote, tls.as_ref(), *probe_interval, shared).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                reason = format!("{remote}: {error}");
+                continue;
             }
-            Err(error) => reason = format!("{remote}: {error}"),
+        };
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake::<R>(&connection)).await {
+            Ok(Ok(())) => return Ok(connection),
+            Ok(Err(SessionError::Schema(error))) => unfit = Some(error),
+            Ok(Err(error)) => reason = format!("{remote}: {error}"),
+            Err(_) => reason = format!("{remote}: connected, but no OVSDB answer in {HANDSHAKE_TIMEOUT:?}"),
         }
     }
-    Err(SessionError::Unreachable { remotes: remotes.clone(), reason })
+    // A database that answered and does not fit is the better news.
+    match unfit {
+        Some(error) => Err(error.into()),
+        None => Err(SessionError::Unreachable { remotes: remotes.clone(), reason }),
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,17 +88,18 @@ enum OpenError {
 async fn open<R: Replica>(
     remote: &Remote,
     tls: Option<&TlsFiles>,
+    probe_interval: Duration,
     shared: &Arc<Shared<R>>,
 ) -> Result<Connection, OpenError> {
     let shared = Arc::clone(shared);
     match remote {
         Remote::Unix(path) => {
             let (input, output) = UnixStream::connect(path).await?.into_split();
-            Ok(Connection::start(input, output, shared))
+            Ok(Connection::start(input, output, probe_interval, shared))
         }
         Remote::Tcp { host, port } => {
             let (input, output) = in_time(dial(host, *port)).await?.into_split();
-            Ok(Connection::start(input, output, shared))
+            Ok(Connection::start(input, output, probe_interval, shared))
         }
         Remote::Ssl { host, port } => {
             let connector = tls.ok_or(TlsError::NoFiles)?.connector()?;
@@ -91,7 +107,7 @@ async fn open<R: Replica>(
                 .map_err(|error| OpenError::Handshake(format!("\"{host}\" is no host name: {error}")))?;
             let stream = in_time(async { connector.connect(name, dial(host, *port).await?).await }).await;
             let (input, output) = tokio::io::split(stream.map_err(handshake_error)?);
-            Ok(Connection::start(input, output, shared))
+            Ok(Connection::start(input, output, probe_interval, shared))
         }
     }
 }

@@ -39,7 +39,10 @@ impl Refusal {
     fn note(self, report: &mut PortReport, plan: &mut VmPlan) {
         match self {
             Self::Problem(problem, waits) => {
-                report.problems.push(problem);
+                // What holds now and what comes next may fail alike.
+                if !report.problems.contains(&problem) {
+                    report.problems.push(problem);
+                }
                 plan.waits.extend(waits);
             }
             Self::Again => plan.again = true,
@@ -101,22 +104,57 @@ impl<'a> Planner<'a> {
     /// Plans a VM's ports.
     pub fn plan(&mut self, intent: &Intent) -> VmPlan {
         let mut plan = VmPlan::default();
+        let mut taken = Vec::new();
         for nic in &intent.nics {
-            let port = self.view.ports_of(&intent.vm).find(|(network, _)| *network == nic.network);
-            self.nic(intent, nic, port.map(|(_, port)| port), &mut plan);
+            let port = self.port_of(intent, nic);
+            taken.extend(port.map(|port| port.uuid));
+            self.nic(intent, nic, port, &mut plan);
         }
-        for (network, port) in self.view.ports_of(&intent.vm) {
-            if intent.nics.iter().any(|nic| nic.network == network) {
-                continue;
-            }
+        for (network, port) in self.view.ports_of(&intent.vm).filter(|(_, port)| !taken.contains(&port.uuid)) {
             match &intent.untouched {
                 Some(untouched) if !untouched.contains(network) => plan.changes.extend(removal(port)),
                 // Where a guest may run, and whose the port is, holds for ports that stay, too.
-                _ => plan.changes.extend(self.kept(intent, port)),
+                _ => {
+                    plan.changes.extend(self.kept(intent, port));
+                    plan.reports.push(self.report_of(network, port));
+                }
             }
         }
         plan.changes.retain(|change| !change.is_empty());
         plan
+    }
+
+    /// A VM's ports as they are.
+    pub fn present(&self, vm: &VmKey) -> Vec<PortReport> {
+        self.view.ports_of(vm).map(|(network, port)| self.report_of(network, port)).collect()
+    }
+
+    fn report_of(&self, network: &str, port: PortRef<'_>) -> PortReport {
+        let next = port.row.external_ids.get(keys::NEXT_ADDRESSES);
+        PortReport {
+            network: network.to_owned(),
+            port: Some(port.row.name.clone()),
+            switch: port.switch.and_then(|switch| self.switch_name(switch)),
+            addresses: lease(port.row),
+            next: next.and_then(|next| next.parse().ok()),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The NIC's row: the one marked with its network. Of several (somebody copied one), the one that
+    /// we made; a network that was renamed keeps its row.
+    fn port_of(&self, intent: &Intent, nic: &Nic) -> Option<PortRef<'a>> {
+        let rows = || self.view.ports_of(&intent.vm);
+        let made_by_us = |port: &PortRef<'_>| port.uuid == port_uuid(self.view.instance(), &port.row.name);
+        let marked = rows().filter(|(network, _)| *network == nic.network).map(|(_, port)| port);
+        let renamed = || {
+            let claimed = |network: &str| {
+                intent.nics.iter().any(|nic| nic.network == network)
+                    || intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
+            };
+            rows().find(|(network, _)| !claimed(network)).map(|(_, port)| port)
+        };
+        marked.max_by_key(made_by_us).or_else(renamed)
     }
 
     /// A port that stays as it is but for where it is bound and whom it belongs to.
@@ -132,8 +170,9 @@ impl<'a> Planner<'a> {
     fn nic(&mut self, intent: &Intent, nic: &Nic, port: Option<PortRef<'_>>, plan: &mut VmPlan) {
         let present = port.and_then(|port| port.switch);
         let present = present.and_then(|uuid| Some(Switch { uuid, name: self.switch_name(uuid)? }));
-        if present.is_none() && nic.switch.is_none() {
-            // Nobody named a switch for it: the NIC is not ours.
+        // A NIC that nobody named a switch for is not ours; a row that is on no switch (any more) is
+        // about to be collected, and a second one beside it would double its addresses.
+        if present.is_none() && (nic.switch.is_none() || port.is_some()) {
             return;
         }
         let mut report = PortReport {
@@ -178,10 +217,19 @@ impl<'a> Planner<'a> {
         stays.into_iter().for_each(|refusal| refusal.note(report, plan));
         let stands_there = before.as_ref().is_some_and(|before| before.switch == switch.uuid);
         let lease = report.addresses.filter(|_| stands_there);
-        let addresses = match (lease, &nic.now) {
-            (Some(lease), _) if nic.held_by_old_launcher => lease,
-            (_, Ok(wish)) => self.settle(&switch, wish, lease, own)?,
-            (_, Err(invalid)) => return Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
+        let settled = match (lease, &nic.now) {
+            (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
+            (_, Ok(wish)) => self.settle(&switch, wish, lease, own),
+            (_, Err(invalid)) => Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
+        };
+        let addresses = match (settled, lease) {
+            (Ok(addresses), _) => addresses,
+            // What holds goes on holding, and what is wished for the next start is seen to all the same.
+            (Err(refusal), Some(lease)) => {
+                refusal.note(report, plan);
+                lease
+            }
+            (Err(refusal), None) => return Err(refusal),
         };
         let name = match &before {
             Some(before) => before.row.name.clone(),

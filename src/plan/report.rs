@@ -124,6 +124,14 @@ impl Problem {
     }
 }
 
+impl PortReport {
+    /// A problem of the VM as a whole.
+    pub fn of_vm(problem: Problem) -> Self {
+        let network = String::new();
+        Self { network, port: None, switch: None, addresses: None, next: None, problems: vec![problem] }
+    }
+}
+
 /// One NIC's port, as it is after the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortReport {
