@@ -15,6 +15,7 @@ use futures::StreamExt;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::runtime::watcher::{self, watcher};
+use ovn_kubevirt::intent::PORTS_ANNOTATION;
 use ovn_kubevirt::kubevirt::objects::VirtualMachine;
 use ovn_kubevirt::ovn::{LogicalSwitchPort, Northbound as Replica, port_uuid};
 use ovn_kubevirt::ovsdb::{self, Map, Outcome, Shared, Transaction};
@@ -57,12 +58,15 @@ async fn main() {
         let name = format!("vm-{index}");
         let object = serde_json::from_value(support::objects::vm(&name, &VmOptions::default())).expect("a VM");
         vms.create(&PostParams::default(), &object).await.expect("the VM is created");
-        let seen = tokio::time::timeout(PATIENCE, first_seen(&mut events, &name)).await.expect("the watch sees the VM");
+        let seen =
+            tokio::time::timeout(PATIENCE, seen(&mut events, &name, false)).await.expect("the watch sees the VM");
         let port = format!("{name}.{}", namespace.name);
         let there = tokio::time::timeout(PATIENCE, first_there(&shared, &port)).await.expect("the port is there");
         // The service's watch may be ahead of ours by what two streams of one server differ.
         let waited = there.saturating_duration_since(seen);
 
+        // Idle is when the service has told the VM's owner, too: its Event and its annotation are written.
+        tokio::time::timeout(PATIENCE, self::seen(&mut events, &name, true)).await.expect("the VM tells its port");
         let transaction = bare_transaction(raw_switch, index);
         let begun = Instant::now();
         let outcome = connection.transact(&transaction).await;
@@ -103,8 +107,15 @@ fn bare_transaction(switch: uuid::Uuid, index: usize) -> Transaction {
     Transaction { fence: None, operations: change.operations() }
 }
 
-/// The names of VMs as their watch events come, with the time.
-async fn applied(vms: Api<DynamicObject>) -> mpsc::UnboundedReceiver<(String, Instant)> {
+/// A VM's watch event.
+struct Seen {
+    name: String,
+    told: bool,
+    at: Instant,
+}
+
+/// VMs as their watch events come.
+async fn applied(vms: Api<DynamicObject>) -> mpsc::UnboundedReceiver<Seen> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let (listed, ready) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
@@ -113,7 +124,9 @@ async fn applied(vms: Api<DynamicObject>) -> mpsc::UnboundedReceiver<(String, In
         while let Some(event) = events.next().await {
             match event {
                 Ok(watcher::Event::Apply(vm)) => {
-                    let _ = sender.send((vm.metadata.name.unwrap_or_default(), Instant::now()));
+                    let at = Instant::now();
+                    let told = vm.metadata.annotations.is_some_and(|present| present.contains_key(PORTS_ANNOTATION));
+                    let _ = sender.send(Seen { name: vm.metadata.name.unwrap_or_default(), told, at });
                 }
                 Ok(watcher::Event::InitDone) => {
                     let _ = listed.take().map(|listed| listed.send(()));
@@ -127,11 +140,12 @@ async fn applied(vms: Api<DynamicObject>) -> mpsc::UnboundedReceiver<(String, In
     receiver
 }
 
-async fn first_seen(events: &mut mpsc::UnboundedReceiver<(String, Instant)>, name: &str) -> Instant {
+/// When the VM's next event came; with `told`, the one that has its ports on it.
+async fn seen(events: &mut mpsc::UnboundedReceiver<Seen>, name: &str, told: bool) -> Instant {
     loop {
-        let (seen, at) = events.recv().await.expect("the watch goes on");
-        if seen == name {
-            return at;
+        let seen = events.recv().await.expect("the watch goes on");
+        if seen.name == name && seen.told == told {
+            return seen.at;
         }
     }
 }
