@@ -6,12 +6,12 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 # The API server of the tests: built once, unless TEST_KUBECONFIG names a cluster or KUBEBUILDER_ASSETS the programs.
 with_api = if [ -z "$$TEST_KUBECONFIG" ]; then KUBEBUILDER_ASSETS=$$(tests/kube/build.sh) && export KUBEBUILDER_ASSETS; fi &&
 
-.PHONY: help setup demo test bench audit fmt lint build clean
+.PHONY: help setup demo test test-compose bench audit fmt lint build image compose-images clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'Targets:'
-	@sed -nE 's/^([a-z]+):.*## (.*)/  \1 \2/p' $(MAKEFILE_LIST) | while read -r name what; do printf '  %-7s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1 \2/p' $(MAKEFILE_LIST) | while read -r name what; do printf '  %-14s %s\n' "$$name" "$$what"; done
 	@echo 'Variables:'
 	@echo '  KEEP=1              make demo leaves everything running, and says how to reach it'
 	@echo '  TEST_KUBECONFIG     a kubeconfig of a cluster that may be played with, instead of an API server of our own'
@@ -21,8 +21,12 @@ help:
 demo: setup ## the main job on a real OVN northbound and a real API server, shown step by step
 	@$(with_api) cargo build --locked --release && cargo run --locked --release --example demo --
 
-test: setup ## all tests: unit, property, integration, documentation
+test: setup ## all tests: unit, property, integration, documentation, and test-compose
 	@$(with_api) cargo test --locked
+	@tests/compose/run.sh
+
+test-compose: setup ## the containers of docker-compose.yml under test, where Docker and Compose are there
+	@tests/compose/run.sh
 
 bench: setup ## the measurements
 	@$(with_api) cargo bench --locked
@@ -46,6 +50,13 @@ lint: setup ## formatting, clippy and documentation, warnings being errors
 
 build: ## the release binary: target/release/ovn-kubevirt
 	cargo build --locked --release
+
+image: setup ## the container image, with nothing pulled: the binary of this machine, and libraries from Debian's packages
+	cargo build --locked --release
+	@deploy/image/build.sh $${CARGO_TARGET_DIR:-target}/release/ovn-kubevirt
+
+compose-images: image ## all images of docker-compose.yml, with nothing pulled (then: --env-file deploy/offline.env)
+	@deploy/image/compose-images.sh
 
 clean: ## remove what cargo has built (the API server stays in the cache)
 	cargo clean

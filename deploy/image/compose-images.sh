@@ -13,7 +13,7 @@ set -euo pipefail
 here=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 debian=ovn-kubevirt/debian:local
 work=$(mktemp -d)
-trap 'as_root rm -rf --one-file-system "$work"' EXIT
+trap 'rm -rf "$work" 2>/dev/null || as_root rm -rf --one-file-system "$work"' EXIT
 
 say() { printf 'compose-images: [%3d s] %s\n' "$SECONDS" "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -57,8 +57,7 @@ docker image inspect "$debian" >/dev/null 2>&1 || debian_image
 # Both at once: most of the time goes into packages.
 build ovn-kubevirt/lab:local "$here/lab" &
 lab=$!
-# setup-envtest's folder has no controller manager.
-[ -x "${KUBEBUILDER_ASSETS:-}/kube-controller-manager" ] || unset KUBEBUILDER_ASSETS
+unset KUBEBUILDER_ASSETS # setup-envtest's folder has no controller manager
 programs=$("$here/../../tests/kube/build.sh")
 mkdir "$work/kubernetes"
 cp "$here/kubernetes/Dockerfile" "$programs/kube-apiserver" "$programs/kube-controller-manager" "$work/kubernetes/"

@@ -81,6 +81,13 @@ impl Stack {
         self.script("compose.sh", arguments).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Compose, while other things go on.
+    pub(crate) async fn compose_meanwhile(&self, arguments: &[&str]) {
+        let mut command = tokio::process::Command::from(self.command("compose.sh", arguments));
+        let output = command.output().await.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        assert!(output.status.success(), "{command:?}: {output:?}");
+    }
+
     /// `tests/compose/guest.sh` on this project.
     #[track_caller]
     pub(crate) fn guest(&self, arguments: &[&str]) -> String {
@@ -146,9 +153,13 @@ impl Stack {
     }
 
     fn script(&self, script: &str, arguments: &[&str]) -> Result<String, String> {
+        output(self.command(script, arguments))
+    }
+
+    fn command(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(format!("{SCRIPTS}/{script}"));
         command.args(arguments).envs(environment(&self.project, self.api_port, self.dir.path()));
-        output(command)
+        command
     }
 
     fn compose_log(&self) -> String {
