@@ -29,13 +29,15 @@ const VOLUMES: [&str; 8] =
     ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
 
 /// The folders that are applied, in this order: an example alone, and with the sidecar.
-const OVERLAYS: [&str; 6] = [
+const OVERLAYS: [&str; 8] = [
     "standalone",
     "standalone-ssl",
     "example/deployment",
     "sidecar/deployment",
     "example/statefulset",
     "sidecar/statefulset",
+    "sidecar-ssl/deployment",
+    "sidecar-ssl/statefulset",
 ];
 const SIDECARS: [&str; 2] = ["deployment", "statefulset"];
 
@@ -365,5 +367,23 @@ async fn the_binary_runs_with_the_arguments_and_variables_of_the_manifests() {
             northbound.port(&name).ok_or_else(|| std::fs::read_to_string(&log).unwrap_or_default())
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn the_ssl_overlays_name_flags_that_there_are_and_files_that_are_mounted() {
+    let help = Service::command_line(&["run", "--help"]);
+    let help = String::from_utf8(help.stdout).expect("text");
+    for overlay in ["standalone-ssl", "sidecar-ssl/deployment", "sidecar-ssl/statefulset"] {
+        let container = our_container(applied(overlay));
+        let variables = variables(container);
+        assert!(variables["OVN_KUBEVIRT_NB"].split(',').all(|remote| remote.starts_with("ssl:")), "{overlay}");
+        for name in ["OVN_KUBEVIRT_CA_CERT", "OVN_KUBEVIRT_CERTIFICATE", "OVN_KUBEVIRT_PRIVATE_KEY"] {
+            assert!(help.contains(name), "{name} in\n{help}");
+            let file = &variables[name];
+            let mounts = list(&container["volumeMounts"]);
+            let mounted = mounts.iter().any(|mount| file.starts_with(mount["mountPath"].as_str().unwrap_or("-")));
+            assert!(mounted, "{overlay}: {file}");
+        }
     }
 }
