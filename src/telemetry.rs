@@ -10,8 +10,8 @@ const PANICKED: i32 = 101;
 /// Starts logging; JSON lines where `json` is set. From now on a panic anywhere is logged and ends the
 /// process: a task that died must not leave one behind that looks healthy.
 pub fn start(json: bool) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=error,kube_client=error"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=error,kube_client=off"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
         lines.json().init();
