@@ -433,6 +433,20 @@ mod tests {
     }
 
     #[test]
+    fn a_launcher_that_changes_its_owner_leaves_the_old_one() {
+        let mut cluster = Cluster::default();
+        cluster.apply(pod("p", "virt-launcher", "VirtualMachineInstance", json!({})));
+        let Change::Launcher(mut moved) = pod("p", "virt-launcher", "VirtualMachineInstance", json!({})) else {
+            return;
+        };
+        moved.metadata.owner_references.as_mut().expect("owners")[0].name = "other".into();
+        let dirty = cluster.apply(Change::Launcher(moved));
+        assert_eq!(dirty, ["other", "vm"].map(|name| VmKey::new("ns", name)).into());
+        assert!(cluster.vm(&VmKey::new("ns", "vm")).is_none());
+        assert_eq!(cluster.vm(&VmKey::new("ns", "other")).expect("the VM").launchers.len(), 1);
+    }
+
+    #[test]
     fn an_unreadable_vm_is_there_all_the_same() {
         let mut cluster = Cluster::default();
         let metadata = ObjectMeta { name: Some("vm".into()), namespace: Some("ns".into()), ..Default::default() };

@@ -111,6 +111,10 @@ impl<'a> Planner<'a> {
             self.nic(intent, nic, port, &mut plan);
         }
         for (network, port) in self.view.ports_of(&intent.vm).filter(|(_, port)| !taken.contains(&port.uuid)) {
+            if intent.nics.iter().any(|nic| nic.network == network) {
+                // Somebody copied our marks onto another row: it goes with the VM, and not before.
+                continue;
+            }
             match &intent.untouched {
                 Some(untouched) if !untouched.contains(network) => plan.changes.extend(removal(port)),
                 // Where a guest may run, and whose the port is, holds for ports that stay, too.

@@ -165,3 +165,38 @@ async fn an_epoch_that_somebody_wipes_ends_the_service_at_once() {
     let log = stage.service.log();
     assert!(log.lines().last().unwrap_or_default().contains("was wiped"), "{log}");
 }
+
+#[tokio::test]
+async fn a_row_that_somebody_copied_is_neither_taken_for_the_vms_nor_deleted() {
+    let stage = Stage::new("copied").await;
+    stage.player.create_vm("testvm", VmOptions::default()).await;
+    let port = stage.port("testvm").await;
+    stage.northbound.add_foreign_port("ovn-default", "zz-copy", &["0a:00:00:00:00:01 10.16.0.119"]);
+    let mut arguments = vec!["set".to_owned(), "Logical_Switch_Port".to_owned(), "zz-copy".to_owned()];
+    let marks = port.external_ids.iter().map(|(key, value)| format!("external_ids:{key}=\"{value}\""));
+    arguments.extend(marks);
+    stage.northbound.nbctl(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let copy = stage.northbound.port("zz-copy").expect("the copy");
+    stage.player.start("testvm", "n1").await;
+    let bound = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
+    assert_eq!((bound.uuid, bound.addresses), (port.uuid, port.addresses));
+    assert_eq!(stage.northbound.port("zz-copy"), Some(copy));
+}
+
+#[tokio::test]
+async fn every_vm_that_goes_while_nobody_looks_is_told_of() {
+    const VMS: usize = 40;
+    let stage = Stage::new("released").await;
+    let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:02}")).collect();
+    futures::future::join_all(names.iter().map(|name| stage.player.create_vm(name, VmOptions::default()))).await;
+    for name in &names {
+        stage.port(name).await;
+    }
+    stage.service.freeze();
+    futures::future::join_all(names.iter().map(|name| stage.player.delete_vm(name))).await;
+    stage.service.thaw();
+    for name in &names {
+        stage.port_gone(name).await;
+        stage.event(name, "PortReleased", &[name]).await;
+    }
+}
