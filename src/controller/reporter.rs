@@ -301,7 +301,9 @@ impl Reporter {
             && ports.is_empty()
         {
             // A second look at a VM that is gone: what the first one found is told still.
-            if !self.busy.contains(&vm) && !self.pending.contains_key(&vm) {
+            let asleep = self.failed.get(&vm).and_then(|failure| failure.report.as_ref());
+            let untold = matches!(asleep, Some(Report::Released { .. }));
+            if !untold && !self.busy.contains(&vm) && !self.pending.contains_key(&vm) {
                 self.told.remove(&vm);
                 self.failed.remove(&vm);
             }
