@@ -1,10 +1,23 @@
 //! Parses the command line and exits.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    ovn_kubevirt::cli::Cli::parse().execute().await
+/// Nothing is left to be done when a command has ended: whatever still runs is not waited for.
+const LEFTOVERS: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let cli = ovn_kubevirt::cli::Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("ovn-kubevirt: no threads to run on: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(cli.execute());
+    runtime.shutdown_timeout(LEFTOVERS);
+    code
 }

@@ -157,7 +157,7 @@ impl Writer {
                     self.retry_due();
                 }
                 // A turn of no-ops is over and more VMs wait.
-                () = std::future::ready(()), if more && self.can_plan() => {}
+                () = tokio::task::yield_now(), if more && self.can_plan() => {}
             }
         }
     }

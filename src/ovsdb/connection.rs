@@ -127,9 +127,9 @@ impl Connection {
         Self { database: R::DATABASE, outgoing, calls, ended, tasks: [reader.abort_handle(), writer_abort] }
     }
 
-    /// Whether it has ended.
+    /// Whether it has ended: said so by its tasks, or its tasks were dropped with their runtime.
     pub fn is_closed(&self) -> bool {
-        self.ended.borrow().is_some()
+        self.outgoing.is_closed() || self.ended.has_changed().is_err() || self.ended.borrow().is_some()
     }
 
     /// Waits for the end of the connection and says why it ended.
