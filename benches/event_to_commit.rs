@@ -43,11 +43,10 @@ async fn main() {
     let namespace = cluster.namespace("bench").await;
     let service = Service::start(&northbound, cluster, &namespace, &[]).await;
 
-    let target =
-        ovsdb::Target { remotes: northbound.remote().parse().expect("a remote"), tls: None, probe_interval: PATIENCE };
+    let remotes = northbound.remote().parse().expect("a remote");
+    let target = ovsdb::Target { remotes, tls: None, probe_interval: PATIENCE, leader_only: true };
     let shared = Arc::new(Shared::new(Replica::new("default")));
-    let connection = ovsdb::connect(&target, &shared).await.expect("a connection");
-    connection.monitor(<Replica as ovsdb::Replica>::TABLES).await.expect("a monitor");
+    let connection = ovsdb::Session::new(target, Arc::clone(&shared)).connect().await.expect("a connection");
     let vms: Api<DynamicObject> =
         Api::namespaced_with(namespace.client.clone(), &namespace.name, &ApiResource::erase::<VirtualMachine>(&()));
     let mut events = applied(vms.clone()).await;

@@ -29,6 +29,13 @@ pub struct NorthboundOptions {
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub nb_probe_interval: u32,
 
+    /// Of a RAFT cluster's members, write only through the leader. On a local socket alone, the service
+    /// then stands for the Lease while that member leads
+    #[arg(long, env = "OVN_KUBEVIRT_NB_LEADER_ONLY", value_name = "BOOLEAN", default_value_t = true,
+        action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = clap::builder::BoolishValueParser::new())]
+    pub nb_leader_only: bool,
+
     /// For ssl: remotes: the CA that the database's certificate must be of
     #[arg(long, env = "OVN_KUBEVIRT_CA_CERT", value_name = "FILE", requires_all = ["certificate", "private_key"])]
     pub ca_cert: Option<PathBuf>,
@@ -47,7 +54,12 @@ impl NorthboundOptions {
     pub fn target(&self) -> Target {
         let files = self.ca_cert.clone().zip(self.certificate.clone()).zip(self.private_key.clone());
         let tls = files.map(|((ca_cert, certificate), private_key)| TlsFiles { ca_cert, certificate, private_key });
-        Target { remotes: self.nb.clone(), tls, probe_interval: Duration::from_secs(self.nb_probe_interval.into()) }
+        Target {
+            remotes: self.nb.clone(),
+            tls,
+            probe_interval: Duration::from_secs(self.nb_probe_interval.into()),
+            leader_only: self.nb_leader_only,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::RunOptions;
-use crate::controller::{Link, Reporter, Status, Writer, WriterSettings, keep_linked, watch_all};
+use crate::controller::{Leadership, Link, LinkSettings, Linker, Reporter, Status, Writer, WriterSettings, watch_all};
 use crate::ovn::Northbound;
 use crate::ovsdb::Shared;
 
@@ -69,14 +69,19 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         reports: reports_sender,
         status: status.clone(),
     });
-    let (target, instance) = (options.northbound.target(), options.northbound.instance.clone());
+    let (_alone, leadership) = watch::channel(Leadership::Leader { transitions: 0 });
+    let linker = Linker::new(LinkSettings {
+        target: options.northbound.target(),
+        instance: options.northbound.instance.clone(),
+        northbound,
+        leadership,
+        candidacy: None,
+        link: link_sender,
+    });
     let selector = options.namespace_selector.clone();
     let reporter = Reporter::new(client.clone(), reports);
     let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let linked = keep_linked(target, instance, northbound, link_sender).await;
-        Ended("northbound link", linked.map_err(Into::into))
-    });
+    tasks.spawn(async move { Ended("northbound link", linker.run().await.map_err(Into::into)) });
     tasks.spawn(async move { Ended("writer", writer.run().await.map_err(Into::into)) });
     tasks.spawn(async move {
         let mut watches = watch_all(&client, selector.as_deref(), &changes_sender);

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use crate::config::NorthboundOptions;
 use crate::ovn::{Northbound, Owner, keys};
-use crate::ovsdb::{Replica, Shared, connect};
+use crate::ovsdb::{Session, Shared, Target};
 
 const HEADER: [&str; 6] = ["VM", "NETWORK", "PORT", "SWITCH", "ADDRESSES", "CHASSIS"];
 
 /// Reads the database once and prints the table.
 pub(super) async fn print(options: &NorthboundOptions) -> anyhow::Result<()> {
     let shared = Arc::new(Shared::new(Northbound::new(options.instance.clone())));
-    let connection = connect(&options.target(), &shared).await?;
-    connection.monitor(Northbound::TABLES).await?;
+    // To look, any member of a cluster will do.
+    let target = Target { leader_only: false, ..options.target() };
+    let _connection = Session::new(target, Arc::clone(&shared)).connect().await?;
     let rows = rows(&shared.read());
     if rows.is_empty() {
         eprintln!("No VM ports of instance \"{}\" in {}.", options.instance, options.nb);

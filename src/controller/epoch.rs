@@ -7,7 +7,7 @@
 
 use uuid::Uuid;
 
-use crate::ovn::{NbGlobal, keys};
+use crate::ovn::{NbGlobal, Northbound, keys};
 use crate::ovsdb::{
     Condition, Connection, Datum, Function, Map, Mutation, Mutator, Operation, Outcome, Row, Transaction, Until,
     WireUuid,
@@ -18,7 +18,7 @@ use crate::ovsdb::{
 pub enum EpochError {
     /// Somebody else took it since we did.
     #[error(
-        "{key} in NB_Global:external_ids is {found}, not ours: another ovn-kubevirt of instance \"{instance}\" serves this database; run one, or give each its --instance"
+        "{key} in NB_Global:external_ids is {found}, which is not what this process wrote: another ovn-kubevirt of instance \"{instance}\" has taken over, or somebody rewrote the column. Without a Lease, run one process, or give each its --instance"
     )]
     Deposed {
         /// The key.
@@ -52,7 +52,10 @@ pub struct Epoch {
 pub(super) struct Epochs {
     instance: String,
     key: String,
+    /// Greater than this is the next.
     highest: u64,
+    /// The term of the Lease that `ours` are of.
+    term: Option<u64>,
     /// The one that we have, and those whose outcome is unknown: one of them stands there as long as
     /// nobody else came.
     ours: Vec<String>,
@@ -69,17 +72,21 @@ impl Epochs {
     /// For an instance.
     pub(super) fn new(instance: &str) -> Self {
         let key = format!("{}{instance}", keys::EPOCH_PREFIX);
-        Self { instance: instance.to_owned(), key, highest: 0, ours: Vec::new() }
+        Self { instance: instance.to_owned(), key, highest: 0, term: None, ours: Vec::new() }
     }
 
-    /// Raises the epoch by compare-and-set and gives the fence of the new one. A process that had
-    /// office before and finds another's epoch is deposed.
-    pub(super) async fn raise(&mut self, connection: &Connection) -> Result<Epoch, EpochError> {
+    /// Raises the epoch by compare-and-set and gives the fence of the new one; it is greater than the
+    /// term of the Lease, than any that was seen, and than the one that stands. A process that had
+    /// office before in this term and finds another's epoch is deposed.
+    pub(super) async fn raise(&mut self, connection: &Connection, term: u64) -> Result<Epoch, EpochError> {
+        if self.term.replace(term) != Some(term) {
+            self.ours.clear();
+        }
+        self.highest = self.highest.max(term);
         loop {
             let (uuid, present) = self.read(connection).await?;
             if !self.ours.is_empty() && !present.as_ref().is_some_and(|present| self.ours.contains(present)) {
-                let found = present.map_or_else(|| "missing".to_owned(), |present| format!("\"{present}\""));
-                return Err(EpochError::Deposed { key: self.key.clone(), found, instance: self.instance.clone() });
+                return Err(self.deposed_by(present));
             }
             let taken = present.as_ref().and_then(|present| present.split('.').next()?.parse().ok()).unwrap_or(0);
             self.highest = self.highest.max(taken).saturating_add(1);
@@ -101,6 +108,16 @@ impl Epochs {
                 Outcome::Unknown(reason) => return Err(EpochError::Failed(reason)),
             }
         }
+    }
+
+    /// Why we are not in office, as the replica has it.
+    pub(super) fn deposed(&self, northbound: &Northbound) -> EpochError {
+        self.deposed_by(northbound.global_external_id(&self.key).map(ToOwned::to_owned))
+    }
+
+    fn deposed_by(&self, present: Option<String>) -> EpochError {
+        let found = present.map_or_else(|| "missing".to_owned(), |present| format!("\"{present}\""));
+        EpochError::Deposed { key: self.key.clone(), found, instance: self.instance.clone() }
     }
 
     async fn read(&self, connection: &Connection) -> Result<(Uuid, Option<String>), EpochError> {

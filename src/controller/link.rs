@@ -1,109 +1,264 @@
-//! The link to the northbound database: connected, in office, and in sync, or on the way there.
+//! The link to the northbound database: connected, in sync, and in office, or on the way there.
 //!
 //! ```text
-//!   Down --connect, check the schema--> raise the epoch --monitor--> Up --connection lost--> Down
-//!    ^                                        |
-//!    +------ backoff, at most a second -------+   deposed: the process ends
+//!            connect, sync               the Lease is ours, the server can be written:
+//!   Down ------------------> Following --------------- raise the epoch ---------------> Up
+//!    ^ ^                      |   ^                                                      |
+//!    | +-- connection lost ---+   +-- Lease lost, server no leader any more, fenced -----+
+//!    +------------------------------- connection lost ----------------------------------+
 //! ```
+//!
+//! Whoever is not in office keeps its replica in sync all the same, so that taking over costs one
+//! transaction. A lost connection is made anew with backoff, at most a second; a server that lost its
+//! leadership is left for the next at once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::epoch::{Epoch, EpochError, Epochs};
+use super::lease::{Candidacy, Leadership};
 use crate::ovn::Northbound;
-use crate::ovsdb::{Connection, ConnectionError, Replica, SessionError, Shared, Target, connect};
+use crate::ovsdb::{Connection, ConnectionError, Member, Session, Shared, Target, Unfit};
 
 /// A link that was up for so long may be tried again at once; one that breaks as soon as it is up is
 /// tried ever more slowly.
 const STEADY: Duration = Duration::from_secs(5);
+/// A database that is away for so long is left to whoever has it: we stand for the Lease no more.
+const GRACE: Duration = Duration::from_secs(3);
+/// After stepping down because somebody else wrote an epoch, others go first.
+const STEP_DOWN_PAUSE: Duration = Duration::from_secs(1);
 
-/// A connection in office. Its replica is in sync.
+/// The right to write: a connection and an epoch. Its replica is in sync.
 pub struct Office {
     /// To send transactions.
-    pub connection: Connection,
+    pub connection: Arc<Connection>,
     /// Whose fence is the first operation of each.
     pub epoch: Epoch,
+    lost: watch::Sender<bool>,
 }
 
-/// Whether there is an office.
-#[derive(Clone, Default)]
-pub enum Link {
-    /// There is none; why, in an operator's words.
-    #[default]
-    NotYet,
-    /// There was none at the last try.
-    Down(Arc<str>),
-    /// There is.
-    Up(Arc<Office>),
-}
+impl Office {
+    fn new(connection: Arc<Connection>, epoch: Epoch) -> Self {
+        Self { connection, epoch, lost: watch::Sender::new(false) }
+    }
 
-/// Why the link ended for good.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// Another process of this instance took office.
-    #[error(transparent)]
-    Epoch(#[from] EpochError),
-}
+    /// Says that the database has another epoch: nothing of ours can commit any more.
+    pub fn lose(&self) {
+        self.lost.send_replace(true);
+    }
 
-#[derive(Debug, thiserror::Error)]
-enum TryError {
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error(transparent)]
-    Epoch(#[from] EpochError),
-}
-
-/// Keeps the link up until somebody else takes office.
-pub async fn keep_linked(
-    target: Target,
-    instance: String,
-    shared: Arc<Shared<Northbound>>,
-    link: watch::Sender<Link>,
-) -> Result<(), LinkError> {
-    let mut epochs = Epochs::new(&instance);
-    let delays = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(Duration::from_secs(1))
-        .with_jitter()
-        .without_max_times();
-    let mut delay = delays.build();
-    let mut last_error = String::new();
-    loop {
-        let error = match establish(&target, &mut epochs, &shared).await {
-            Ok(office) => {
-                tracing::info!(remotes = %target.remotes, ports = shared.read().port_count(), "northbound database in sync");
-                last_error.clear();
-                let since = Instant::now();
-                let office = Arc::new(office);
-                link.send_replace(Link::Up(Arc::clone(&office)));
-                let ended = office.connection.closed().await.to_string();
-                if since.elapsed() >= STEADY {
-                    delay = delays.build();
-                }
-                ended
-            }
-            Err(TryError::Epoch(error @ EpochError::Deposed { .. })) => return Err(error.into()),
-            Err(error) => error.to_string(),
-        };
-        // Once for each new reason: a database that is away for an hour is no news every second.
-        if error != last_error {
-            tracing::warn!(remotes = %target.remotes, error, "northbound database is away; trying again");
-            last_error.clone_from(&error);
-        }
-        link.send_replace(Link::Down(error.into()));
-        tokio::time::sleep(delay.next().unwrap_or(Duration::from_secs(1))).await;
+    /// Whether something may be sent.
+    pub fn is_held(&self) -> bool {
+        !*self.lost.borrow() && !self.connection.is_closed()
     }
 }
 
-async fn establish(target: &Target, epochs: &mut Epochs, shared: &Arc<Shared<Northbound>>) -> Result<Office, TryError> {
-    let connection = connect(target, shared).await?;
-    let epoch = epochs.raise(&connection).await?;
-    connection.monitor(Northbound::TABLES).await?;
-    Ok(Office { connection, epoch })
+/// How it stands with the database.
+#[derive(Clone, Default)]
+pub enum Link {
+    /// It has not been reached yet.
+    #[default]
+    NotYet,
+    /// It could not be reached at the last try; why, in an operator's words.
+    Down(Arc<str>),
+    /// The replica is in sync, and somebody else writes.
+    Following,
+    /// The replica is in sync, and we write.
+    Up(Arc<Office>),
+}
+
+/// What the link works with.
+pub struct LinkSettings {
+    /// The database.
+    pub target: Target,
+    /// Whose epoch is raised.
+    pub instance: String,
+    /// The replica.
+    pub northbound: Arc<Shared<Northbound>>,
+    /// Who leads.
+    pub leadership: watch::Receiver<Leadership>,
+    /// Told whether the database can be written from here. `None` under `--no-lease`, where losing
+    /// office is the end.
+    pub candidacy: Option<watch::Sender<Candidacy>>,
+    /// Told how it stands.
+    pub link: watch::Sender<Link>,
+}
+
+/// The state of the task.
+pub struct Linker {
+    session: Session<Northbound>,
+    northbound: Arc<Shared<Northbound>>,
+    epochs: Epochs,
+    leadership: watch::Receiver<Leadership>,
+    candidacy: Option<watch::Sender<Candidacy>>,
+    link: watch::Sender<Link>,
+    delay: ExponentialBackoff,
+    last_error: String,
+}
+
+/// Why a connection is not served any longer.
+enum Ended {
+    Connection(ConnectionError),
+    Epoch(EpochError),
+}
+
+impl Linker {
+    /// A link that is not there yet.
+    pub fn new(settings: LinkSettings) -> Self {
+        let LinkSettings { target, instance, northbound, leadership, candidacy, link } = settings;
+        Self {
+            session: Session::new(target, Arc::clone(&northbound)),
+            northbound,
+            epochs: Epochs::new(&instance),
+            leadership,
+            candidacy,
+            link,
+            delay: delays(),
+            last_error: String::new(),
+        }
+    }
+
+    /// Keeps the link up. Ends only where there is no Lease and somebody else took office.
+    pub async fn run(mut self) -> Result<(), EpochError> {
+        let mut down_since = Instant::now();
+        loop {
+            let error = match self.connect(down_since + GRACE).await {
+                Ok(connection) => {
+                    let remotes = &self.session.target().remotes;
+                    tracing::info!(%remotes, ports = self.northbound.read().port_count(), "northbound database in sync");
+                    self.last_error.clear();
+                    let since = Instant::now();
+                    let ended = self.serve(Arc::new(connection)).await?;
+                    down_since = Instant::now();
+                    if since.elapsed() >= STEADY {
+                        self.delay = delays();
+                    }
+                    if let Ended::Connection(ConnectionError::Unfit(unfit @ (Unfit::NotLeader | Unfit::Disconnected))) =
+                        ended
+                    {
+                        tracing::info!(reason = %unfit, "looking for the cluster's leader");
+                        self.link.send_replace(Link::Down(unfit.to_string().into()));
+                        continue;
+                    }
+                    match ended {
+                        Ended::Connection(error) => error.to_string(),
+                        Ended::Epoch(error) => error.to_string(),
+                    }
+                }
+                Err(error) => error,
+            };
+            // Once for each new reason: a database that is away for an hour is no news every second.
+            if error != self.last_error {
+                let remotes = &self.session.target().remotes;
+                tracing::warn!(%remotes, error, "northbound database is away; trying again");
+                self.last_error.clone_from(&error);
+            }
+            self.link.send_replace(Link::Down(error.into()));
+            tokio::time::sleep(self.delay.next().unwrap_or(Duration::from_secs(1))).await;
+        }
+    }
+
+    /// Connects and syncs. When that takes too long, somebody else may lead meanwhile.
+    async fn connect(&mut self, until: Instant) -> Result<Connection, String> {
+        let connecting = self.session.connect();
+        tokio::pin!(connecting);
+        let connected = tokio::select! {
+            biased;
+            connected = &mut connecting => connected,
+            () = tokio::time::sleep_until(until) => {
+                stand(self.candidacy.as_ref(), false);
+                connecting.await
+            }
+        };
+        connected.map_err(|error| error.to_string())
+    }
+
+    /// Serves one connection: takes office, gives it up, takes it again, until the connection ends.
+    async fn serve(&mut self, connection: Arc<Connection>) -> Result<Ended, EpochError> {
+        let leader_only = self.session.target().leader_only;
+        let mut member = connection.member();
+        let mut office: Option<(u64, Arc<Office>)> = None;
+        loop {
+            let writable = !leader_only || member.borrow_and_update().is_none_or(|member: Member| member.leader);
+            stand(self.candidacy.as_ref(), writable);
+            let leadership = self.leadership.borrow_and_update().clone();
+            match leadership {
+                Leadership::Leader { transitions } if writable => {
+                    if office.as_ref().is_none_or(|(term, _)| *term != transitions) {
+                        match self.epochs.raise(&connection, transitions).await {
+                            Ok(epoch) => office = Some((transitions, self.take_office(&connection, epoch))),
+                            Err(error @ EpochError::Deposed { .. }) => {
+                                self.step_down(error).await?;
+                                continue;
+                            }
+                            Err(error) => return Ok(Ended::Epoch(error)),
+                        }
+                    }
+                }
+                Leadership::Leader { .. } | Leadership::Follower { .. } => {
+                    office = None;
+                    self.link.send_replace(Link::Following);
+                }
+            }
+            tokio::select! {
+                error = connection.closed() => return Ok(Ended::Connection(error)),
+                Ok(()) = self.leadership.changed() => {}
+                Ok(()) = member.changed() => {}
+                () = lost(office.as_ref()) => {
+                    office = None;
+                    let reason = self.epochs.deposed(&self.northbound.read());
+                    self.step_down(reason).await?;
+                }
+            }
+        }
+    }
+
+    fn take_office(&self, connection: &Arc<Connection>, epoch: Epoch) -> Arc<Office> {
+        tracing::info!(epoch = epoch.value, "in office: this process writes the northbound database");
+        let office = Arc::new(Office::new(Arc::clone(connection), epoch));
+        self.link.send_replace(Link::Up(Arc::clone(&office)));
+        office
+    }
+
+    /// Another process wrote an epoch. Retaking is through the Lease; without one, this is the end.
+    async fn step_down(&mut self, reason: EpochError) -> Result<(), EpochError> {
+        let Some(candidacy) = &self.candidacy else { return Err(reason) };
+        self.link.send_replace(Link::Following);
+        tracing::warn!(%reason, "stepping down, and standing for the Lease anew");
+        stand(Some(candidacy), false);
+        // Without a Lease's task the process is ending.
+        let _ = self.leadership.wait_for(|leadership| matches!(leadership, Leadership::Follower { .. })).await;
+        tokio::time::sleep(STEP_DOWN_PAUSE).await;
+        Ok(())
+    }
+}
+
+/// Says whether the database can be written from here.
+fn stand(candidacy: Option<&watch::Sender<Candidacy>>, stands: bool) {
+    if let Some(candidacy) = candidacy {
+        candidacy.send_if_modified(|candidacy| std::mem::replace(&mut candidacy.stands, stands) != stands);
+    }
+}
+
+/// Waits until the office is said to be lost.
+async fn lost(office: Option<&(u64, Arc<Office>)>) {
+    if let Some((_, office)) = office
+        && office.lost.subscribe().wait_for(|lost| *lost).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+fn delays() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(1))
+        .with_jitter()
+        .without_max_times()
+        .build()
 }

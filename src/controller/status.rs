@@ -51,8 +51,8 @@ impl Status {
         match &*self.link.borrow() {
             Link::NotYet => Err(Unready::Northbound),
             Link::Down(reason) => Err(Unready::NorthboundAway(reason.to_string())),
-            Link::Up(_) if !self.watches.load(Ordering::Acquire) => Err(Unready::Watches),
-            Link::Up(_) => Ok(()),
+            Link::Following | Link::Up(_) if !self.watches.load(Ordering::Acquire) => Err(Unready::Watches),
+            Link::Following | Link::Up(_) => Ok(()),
         }
     }
 }

@@ -40,11 +40,6 @@ const UNKNOWN_BEFORE_PARTS: usize = 3;
 /// Why the writer ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
-    /// Another process of this instance took office.
-    #[error(
-        "another ovn-kubevirt of this instance has taken over the northbound database, or its key in NB_Global:external_ids was wiped; this one ends"
-    )]
-    Fenced,
     /// The tasks that it listens to are gone.
     #[error("the watches have ended")]
     Deserted,
@@ -92,6 +87,8 @@ struct Retry {
 
 /// A transaction that has been sent, with what to do when its outcome is known.
 struct Batch {
+    /// By whose epoch it is fenced.
+    office: Arc<Office>,
     vms: Vec<Planned>,
     /// For each operation, the place of its VM in `vms`.
     owners: Vec<usize>,
@@ -128,7 +125,7 @@ impl Writer {
         }
     }
 
-    /// Runs until it is fenced or deserted.
+    /// Runs until it is deserted.
     pub async fn run(mut self) -> Result<(), WriterError> {
         let mut in_flight: Option<InFlight> = None;
         let northbound = Arc::clone(&self.northbound);
@@ -142,15 +139,15 @@ impl Writer {
                 biased;
                 (outcome, batch) = outcome(&mut in_flight), if in_flight.is_some() => {
                     in_flight = None;
-                    self.finish(outcome, batch)?;
+                    self.finish(outcome, batch);
                 }
-                () = northbound.changed.notified() => self.take_northbound_changes()?,
+                () = northbound.changed.notified() => self.take_northbound_changes(),
                 change = self.changes.recv() => match change {
                     Some(change) => self.take_changes(change),
                     None => return Err(WriterError::Deserted),
                 },
                 linked = self.link.changed() => match linked {
-                    Ok(()) => self.take_link()?,
+                    Ok(()) => self.take_link(),
                     Err(_) => return Err(WriterError::Deserted),
                 },
                 () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
@@ -164,8 +161,8 @@ impl Writer {
 
     fn office(&self) -> Option<Arc<Office>> {
         match &*self.link.borrow() {
-            Link::Up(office) if !office.connection.is_closed() => Some(Arc::clone(office)),
-            Link::Up(_) | Link::NotYet | Link::Down(_) => None,
+            Link::Up(office) if office.is_held() => Some(Arc::clone(office)),
+            Link::Up(_) | Link::Following | Link::NotYet | Link::Down(_) => None,
         }
     }
 
@@ -194,13 +191,13 @@ impl Writer {
         }
     }
 
-    fn take_northbound_changes(&mut self) -> Result<(), WriterError> {
+    fn take_northbound_changes(&mut self) {
         let changes = {
             let mut view = self.northbound.write();
             if let Some(office) = self.office()
                 && view.global_external_id(&office.epoch.key) != Some(&office.epoch.value)
             {
-                return Err(WriterError::Fenced);
+                office.lose();
             }
             view.take_changes()
         };
@@ -211,14 +208,15 @@ impl Writer {
             let woken: Vec<VmKey> = self.waiting.on(&wake).cloned().collect();
             woken.into_iter().for_each(|vm| self.dirty(vm));
         }
-        Ok(())
     }
 
-    fn take_link(&mut self) -> Result<(), WriterError> {
-        self.link.borrow_and_update();
-        self.take_northbound_changes()?;
+    fn take_link(&mut self) {
+        if matches!(&*self.link.borrow_and_update(), Link::Following) {
+            // Somebody else wrote meanwhile: in office again, every VM is looked at.
+            self.swept = false;
+        }
+        self.take_northbound_changes();
         self.sweep();
-        Ok(())
     }
 
     /// Once both sides are in sync, every VM that either of them knows is looked at.
@@ -265,7 +263,8 @@ impl Writer {
         let view = shared.read();
         let settings = self.settings.clone();
         let mut planner = Planner::new(&view, &settings);
-        let mut batch = Batch { vms: Vec::new(), owners: Vec::new(), part: most.is_some() };
+        let mut batch =
+            Batch { office: Arc::clone(&office), vms: Vec::new(), owners: Vec::new(), part: most.is_some() };
         let mut operations = Vec::new();
         let mut ports = 0;
         for _ in 0..most.unwrap_or(VMS_PER_TURN) {
@@ -329,11 +328,11 @@ impl Writer {
         let _ = self.reports.send(report);
     }
 
-    fn finish(&mut self, outcome: Outcome, batch: Batch) -> Result<(), WriterError> {
+    fn finish(&mut self, outcome: Outcome, batch: Batch) {
         if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_)) {
             self.unknown_in_a_row = 0;
         }
-        let Batch { mut vms, owners, part } = batch;
+        let Batch { office, mut vms, owners, part } = batch;
         match outcome {
             Outcome::Committed { results: _, missed } => {
                 let ports: usize = vms.iter().map(|planned| planned.changes.len()).sum();
@@ -356,7 +355,10 @@ impl Writer {
                     }
                 }
             }
-            Outcome::Fenced => return Err(WriterError::Fenced),
+            Outcome::Fenced => {
+                office.lose();
+                vms.into_iter().for_each(|planned| self.dirty(planned.vm));
+            }
             Outcome::NotSent => vms.into_iter().for_each(|planned| self.dirty(planned.vm)),
             Outcome::Unknown(reason) => {
                 // The link raises the epoch and syncs anew before anything is planned again.
@@ -383,7 +385,6 @@ impl Writer {
                 }
             }
         }
-        Ok(())
     }
 
     /// A VM's own transaction was refused: its owner is told, and it is tried again later.

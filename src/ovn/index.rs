@@ -14,7 +14,7 @@ use super::addresses::scan;
 use super::names::{Owner, VmKey, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort};
 use crate::ipam::Pool;
-use crate::ovsdb::{Map, Row, Table, Watcher};
+use crate::ovsdb::{Map, Table, Unwatched, Watcher};
 
 /// Something in the northbound database that an unserved VM waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -188,16 +188,6 @@ impl Index {
             self.changes.vms.insert(vm);
         }
     }
-}
-
-/// A table over which there is no index.
-pub(super) struct Unwatched;
-
-impl<R: Row> Watcher<R> for Unwatched {
-    fn added(&mut self, _: Uuid, _: &R) {}
-    fn changing(&mut self, _: Uuid, _: &R, _: &R) {}
-    fn changed(&mut self, _: Uuid, _: &R) {}
-    fn removed(&mut self, _: Uuid, _: &R) {}
 }
 
 pub(super) struct SwitchWatcher<'a> {

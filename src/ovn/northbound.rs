@@ -11,11 +11,11 @@ use macaddr::MacAddr6;
 use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
-use super::index::{Changes, Index, PortWatcher, RouterPortWatcher, SwitchWatcher, Unwatched};
+use super::index::{Changes, Index, PortWatcher, RouterPortWatcher, SwitchWatcher};
 use super::names::{VmKey, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
 use crate::ipam::{Pool, Subnet, SubnetError};
-use crate::ovsdb::{Replica, Row, Table, TableSpec};
+use crate::ovsdb::{Replica, Row, Table, TableSpec, Unwatched};
 
 /// A port row with the switch it is on.
 #[derive(Debug, Clone, Copy)]

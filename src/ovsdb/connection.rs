@@ -1,28 +1,28 @@
-//! One connection: a reader task and a writer task, and the calls that wait for replies.
+//! One connection: a reader, a writer and a probe task, and the calls that wait for replies.
 //!
-//! The two end together; then every call that waits learns that its outcome is unknown, and
+//! The three end together; then every call that waits learns that its outcome is unknown, and
 //! [`Connection::closed`] says why. A connection is never mended: a new one is made.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use uuid::Uuid;
 
-use super::codec::{CodecError, Splitter};
-use super::message::{Incoming, echo_reply, request};
+use super::codec::CodecError;
+use super::member::{Member, Server, Unfit};
+use super::message::request;
 use super::operation::{Outcome, Rejection, RejectionKind, Transaction};
-use super::replica::{Replica, Shared, apply_dump, apply_update};
+use super::probe::{Heard, probe};
+use super::reader::Reader;
+use super::replica::{FeedError, Feeder, Replica, Shared};
 use super::row::TableSpec;
-
-/// How much is read from the socket at once.
-const READ_SIZE: usize = 256 * 1024;
 
 /// Why a connection ended, or a call on it failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,6 +45,12 @@ pub enum ConnectionError {
     /// The database's schema was converted under us.
     #[error("the database was converted to another schema")]
     Converted,
+    /// The server is no longer one to be used.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// Another connection was made to take its place.
+    #[error("the connection was replaced by a newer one")]
+    Replaced,
     /// The server answered a call with an error.
     #[error("the server refused \"{method}\": {error}")]
     Refused {
@@ -61,19 +67,65 @@ impl From<std::io::Error> for ConnectionError {
     }
 }
 
+impl From<FeedError> for ConnectionError {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Replaced => Self::Replaced,
+            FeedError::Malformed(error) => Self::Malformed(error.to_string()),
+        }
+    }
+}
+
+/// What a connection is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// A server that is silent for so long is asked whether it is there, and left when it stays so.
+    pub probe_interval: Duration,
+    /// The connection ends when the server does not lead its cluster any more.
+    pub leader_only: bool,
+}
+
 /// Who waits for a reply, and what the reader does with it.
-enum Waiting {
+pub(super) enum Waiting {
     /// The caller decodes it.
     Reply(oneshot::Sender<Result<Box<RawValue>, String>>),
     /// The reader applies it to the replica, before it reads on.
     Dump(oneshot::Sender<Result<(), String>>),
+    /// The reader takes from it what the server says of itself.
+    Server(oneshot::Sender<Result<(), String>>),
+    /// Nobody: that something comes is all that counts.
+    Nobody,
 }
 
+/// The calls that wait for their replies.
 #[derive(Default)]
-struct Calls {
+pub(super) struct Calls {
     next_id: u64,
     waiting: HashMap<u64, Waiting>,
     closed: bool,
+}
+
+impl Calls {
+    /// The number of a call, under which its reply comes. `None` when none will come any more.
+    pub(super) fn add(&mut self, waiting: Waiting) -> Option<u64> {
+        if self.closed {
+            return None;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.waiting.insert(id, waiting);
+        Some(id)
+    }
+
+    /// Who waits for the reply of that number.
+    pub(super) fn take(&mut self, id: u64) -> Option<Waiting> {
+        self.waiting.remove(&id)
+    }
+
+    /// Whether the first sync is under way: the server may be busy with it, and silent, for long.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.waiting.values().any(|waiting| matches!(waiting, Waiting::Dump(_)))
+    }
 }
 
 /// A live connection to one server and one database.
@@ -82,7 +134,10 @@ pub struct Connection {
     outgoing: mpsc::UnboundedSender<Bytes>,
     calls: Arc<Mutex<Calls>>,
     ended: watch::Receiver<Option<ConnectionError>>,
-    tasks: [AbortHandle; 2],
+    member: watch::Receiver<Option<Member>>,
+    /// What the replica had when the connection was made.
+    last_transaction: Uuid,
+    tasks: [AbortHandle; 3],
 }
 
 impl Drop for Connection {
@@ -94,29 +149,43 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Starts the two tasks on a stream.
+    /// Starts the tasks on a stream. From now on this connection alone writes the replica.
     pub fn start<R: Replica>(
         input: impl AsyncRead + Send + Unpin + 'static,
         output: impl AsyncWrite + Send + Unpin + 'static,
-        probe_interval: Duration,
+        terms: Terms,
         shared: Arc<Shared<R>>,
     ) -> Self {
         let (outgoing, queue) = mpsc::unbounded_channel();
         let (ended_sender, ended) = watch::channel(None);
+        let (member_sender, member) = watch::channel(None);
         let calls = Arc::new(Mutex::new(Calls::default()));
-        let heard = Arc::new(AtomicU64::new(0));
-        let reader =
-            Reader { shared, calls: Arc::clone(&calls), outgoing: outgoing.clone(), heard: Arc::clone(&heard) };
-        let probe = probe(probe_interval, heard, Arc::clone(&calls), outgoing.clone());
-        let writer = tokio::spawn(write(output, queue));
-        let writer_abort = writer.abort_handle();
+        let heard = Arc::new(Heard::default());
+        let feeder = Feeder::take(shared);
+        let last_transaction = feeder.last_transaction();
+        // Tasks of their own: while the reader is at work on 50 MB, the server is answered and asked.
+        let mut probe =
+            tokio::spawn(probe(terms.probe_interval, Arc::clone(&heard), Arc::clone(&calls), outgoing.clone()));
+        let mut writer = tokio::spawn(write(output, queue));
+        let aborts = [probe.abort_handle(), writer.abort_handle()];
+        let reader = Reader {
+            feeder,
+            server: Server::default(),
+            member: member_sender,
+            leader_only: terms.leader_only,
+            calls: Arc::clone(&calls),
+            outgoing: outgoing.clone(),
+            heard,
+        };
         let reader_calls = Arc::clone(&calls);
         let reader = tokio::spawn(async move {
             let error = tokio::select! {
                 error = reader.run(input) => error,
-                written = writer => written.unwrap_or(ConnectionError::Closed),
-                silent = probe => silent,
+                written = &mut writer => written.unwrap_or(ConnectionError::Closed),
+                silent = &mut probe => silent.unwrap_or(ConnectionError::Closed),
             };
+            probe.abort();
+            writer.abort();
             // Dropping the senders tells each waiting caller that its reply will not come.
             let mut calls = lock(&reader_calls);
             calls.closed = true;
@@ -124,7 +193,14 @@ impl Connection {
             drop(calls);
             ended_sender.send_replace(Some(error));
         });
-        Self { database: R::DATABASE, outgoing, calls, ended, tasks: [reader.abort_handle(), writer_abort] }
+        let [probe, writer] = aborts;
+        let tasks = [reader.abort_handle(), writer, probe];
+        Self { database: R::DATABASE, outgoing, calls, ended, member, last_transaction, tasks }
+    }
+
+    /// What the server says of itself, as it changes. `None` where it has said nothing.
+    pub fn member(&self) -> watch::Receiver<Option<Member>> {
+        self.member.clone()
     }
 
     /// Whether it has ended: said so by its tasks, or its tasks were dropped with their runtime.
@@ -141,21 +217,15 @@ impl Connection {
         }
     }
 
-    /// Queues a request; `None` when the connection is gone already.
+    /// Queues a request; `false` when the connection is gone already.
     fn send(&self, method: &str, params: &impl Serialize, waiting: Waiting) -> Result<bool, serde_json::Error> {
         let mut calls = lock(&self.calls);
-        if calls.closed {
-            return Ok(false);
+        let Some(id) = calls.add(waiting) else { return Ok(false) };
+        let sent = request(id, method, params).map(|bytes| self.outgoing.send(bytes).is_ok());
+        if !matches!(sent, Ok(true)) {
+            calls.take(id);
         }
-        let id = calls.next_id;
-        let bytes = request(id, method, params)?;
-        calls.next_id += 1;
-        calls.waiting.insert(id, waiting);
-        if self.outgoing.send(bytes).is_err() {
-            calls.waiting.remove(&id);
-            return Ok(false);
-        }
-        Ok(true)
+        sent
     }
 
     /// Calls a method and decodes its result.
@@ -176,10 +246,26 @@ impl Connection {
         }
     }
 
-    /// Monitors the replica's tables; returns once the first dump is in the replica.
+    /// Monitors the replica's tables; returns once the replica is in sync. Where the server still knows
+    /// the replica's last transaction, it sends only what came after.
     pub async fn monitor(&self, tables: &[TableSpec]) -> Result<(), ConnectionError> {
+        self.monitor_since(self.database, tables, self.last_transaction, Waiting::Dump).await
+    }
+
+    /// Has the server tell of itself, now and whenever it changes. A server that is not fit ends the
+    /// connection.
+    pub(super) async fn monitor_server(&self) -> Result<(), ConnectionError> {
+        self.monitor_since(Server::DATABASE, Server::TABLES, Uuid::nil(), Waiting::Server).await
+    }
+
+    async fn monitor_since(
+        &self,
+        database: &str,
+        tables: &[TableSpec],
+        since: Uuid,
+        waiting: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Waiting,
+    ) -> Result<(), ConnectionError> {
         const METHOD: &str = "monitor_cond_since";
-        const NO_TRANSACTION: &str = "00000000-0000-0000-0000-000000000000";
         #[derive(Serialize)]
         struct MonitorRequest {
             columns: Vec<&'static str>,
@@ -192,8 +278,8 @@ impl Connection {
             })
             .collect();
         let (sender, receiver) = oneshot::channel();
-        let params = (self.database, self.database, requests, NO_TRANSACTION);
-        let sent = self.send(METHOD, &params, Waiting::Dump(sender));
+        // The database's name is the monitor's id, too: by it the reader tells updates apart.
+        let sent = self.send(METHOD, &(database, database, requests, since), waiting(sender));
         if !sent.map_err(|error| ConnectionError::Malformed(error.to_string()))? {
             return Err(self.closed().await);
         }
@@ -225,42 +311,8 @@ impl Connection {
     }
 }
 
-fn lock(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
+pub(super) fn lock(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Asks a silent server whether it is there (RFC 7047 section 4.1.11), and ends when it stays silent.
-/// Any byte counts as an answer: a large reply may be on its way.
-async fn probe(
-    interval: Duration,
-    heard: Arc<AtomicU64>,
-    calls: Arc<Mutex<Calls>>,
-    outgoing: mpsc::UnboundedSender<Bytes>,
-) -> ConnectionError {
-    loop {
-        let before = heard.load(Ordering::Relaxed);
-        tokio::time::sleep(interval).await;
-        if heard.load(Ordering::Relaxed) != before {
-            continue;
-        }
-        // The reply is waited for by nobody: that something comes is all that counts.
-        let (sender, _) = oneshot::channel();
-        let id = {
-            let mut calls = lock(&calls);
-            let id = calls.next_id;
-            calls.next_id += 1;
-            calls.waiting.insert(id, Waiting::Reply(sender));
-            id
-        };
-        let Ok(echo) = request(id, "echo", &["ovn-kubevirt"]) else { continue };
-        if outgoing.send(echo).is_err() {
-            return ConnectionError::Closed;
-        }
-        tokio::time::sleep(interval).await;
-        if heard.load(Ordering::Relaxed) == before {
-            return ConnectionError::Silent(interval * 2);
-        }
-    }
 }
 
 /// Writes what is queued until the queue's senders are gone or the socket fails.
@@ -271,96 +323,4 @@ async fn write(mut output: impl AsyncWrite + Unpin, mut queue: mpsc::UnboundedRe
         }
     }
     ConnectionError::Closed
-}
-
-struct Reader<R> {
-    shared: Arc<Shared<R>>,
-    calls: Arc<Mutex<Calls>>,
-    outgoing: mpsc::UnboundedSender<Bytes>,
-    /// Counts reads.
-    heard: Arc<AtomicU64>,
-}
-
-impl<R: Replica> Reader<R> {
-    async fn run(self, mut input: impl AsyncRead + Unpin) -> ConnectionError {
-        let mut splitter = Splitter::default();
-        loop {
-            loop {
-                match splitter.next_message() {
-                    Ok(Some(message)) => {
-                        if let Err(error) = self.handle(&message) {
-                            return error;
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(error) => return error.into(),
-                }
-            }
-            splitter.buffer().reserve(READ_SIZE);
-            match input.read_buf(splitter.buffer()).await {
-                Ok(0) => return ConnectionError::Closed,
-                Ok(_) => drop(self.heard.fetch_add(1, Ordering::Relaxed)),
-                Err(error) => return error.into(),
-            }
-        }
-    }
-
-    fn handle(&self, message: &[u8]) -> Result<(), ConnectionError> {
-        let incoming: Incoming<'_> = serde_json::from_slice(message).map_err(malformed)?;
-        match incoming.method.as_deref() {
-            Some("echo") => {
-                if let Some(id) = incoming.id {
-                    let reply = echo_reply(id, incoming.params).map_err(malformed)?;
-                    // The writer's end ends the reader too: nothing to do about a failure here.
-                    let _ = self.outgoing.send(reply);
-                }
-                Ok(())
-            }
-            Some("update3") => {
-                let params = incoming.params.map_or("", RawValue::get);
-                apply_update(&mut *self.shared.write(), params).map_err(malformed)?;
-                self.shared.changed.notify_one();
-                Ok(())
-            }
-            // The schema is being converted: what we monitored is no more, so begin anew.
-            Some("monitor_canceled") => Err(ConnectionError::Converted),
-            // A notification that we did not ask for concerns us no further (RFC 7047 section 4).
-            Some(_) => Ok(()),
-            None => self.reply(&incoming),
-        }
-    }
-
-    fn reply(&self, incoming: &Incoming<'_>) -> Result<(), ConnectionError> {
-        let id = incoming.id.and_then(|id| id.get().parse::<u64>().ok());
-        let Some(waiting) = id.and_then(|id| lock(&self.calls).waiting.remove(&id)) else {
-            return Err(ConnectionError::Malformed("a reply to no request of ours".to_owned()));
-        };
-        let result = match (incoming.error, incoming.result) {
-            (Some(error), _) => Err(error.get().to_owned()),
-            (None, Some(result)) => Ok(result),
-            (None, None) => Ok(RawValue::NULL),
-        };
-        match waiting {
-            Waiting::Reply(sender) => {
-                // A caller that left does not want its reply.
-                let _ = sender.send(result.map(ToOwned::to_owned));
-            }
-            Waiting::Dump(sender) => {
-                let applied = match result {
-                    Ok(result) => {
-                        apply_dump(&mut *self.shared.write(), result.get()).map_err(malformed)?;
-                        self.shared.changed.notify_one();
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                };
-                let _ = sender.send(applied);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn malformed(error: serde_json::Error) -> ConnectionError {
-    ConnectionError::Malformed(error.to_string())
 }

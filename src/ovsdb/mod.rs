@@ -18,8 +18,11 @@
 mod codec;
 mod column;
 mod connection;
+mod member;
 mod message;
 mod operation;
+mod probe;
+mod reader;
 mod remote;
 mod replica;
 mod row;
@@ -29,14 +32,15 @@ mod tls;
 
 pub use codec::{CodecError, Splitter};
 pub use column::{Atomic, Column, Kind, Map, Set, WireUuid};
-pub use connection::{Connection, ConnectionError};
+pub use connection::{Connection, ConnectionError, Terms};
+pub use member::{Member, Model, Unfit};
 pub use operation::{
     Atom, ColumnValue, Condition, Datum, Function, Mutation, Mutator, Operation, OperationResult, Outcome, Rejection,
     RejectionKind, Transaction, Until,
 };
 pub use remote::{Remote, RemoteError, Remotes};
 pub use replica::{Replica, Shared};
-pub use row::{ColumnMask, ColumnSeed, ColumnSpec, Row, Table, TableSpec, Watcher};
+pub use row::{ColumnMask, ColumnSeed, ColumnSpec, Row, Table, TableSpec, Unwatched, Watcher};
 pub use schema::{Schema, SchemaError};
-pub use session::{SessionError, Target, connect};
+pub use session::{Session, SessionError, Target};
 pub use tls::{TlsError, TlsFiles};

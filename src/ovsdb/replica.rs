@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::row::TableSpec;
 
@@ -28,14 +31,24 @@ pub trait Replica: Send + Sync + 'static {
 #[derive(Debug, Default)]
 pub struct Shared<R> {
     replica: RwLock<R>,
+    progress: Mutex<Progress>,
     /// Told after every change.
     pub changed: Notify,
+}
+
+/// Who writes the replica, and how far it is.
+#[derive(Debug, Default)]
+struct Progress {
+    feeder: u64,
+    /// The last transaction that the replica has; nil where the server keeps no history, and while
+    /// the replica is not whole.
+    last_transaction: Uuid,
 }
 
 impl<R> Shared<R> {
     /// Shares a replica.
     pub fn new(replica: R) -> Self {
-        Self { replica: RwLock::new(replica), changed: Notify::new() }
+        Self { replica: RwLock::new(replica), progress: Mutex::default(), changed: Notify::new() }
     }
 
     /// Reads it.
@@ -47,6 +60,64 @@ impl<R> Shared<R> {
     /// Writes it: the reader task, and who collects the changes it noted.
     pub fn write(&self) -> RwLockWriteGuard<'_, R> {
         self.replica.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to write a replica. It passes to each new connection, so that a reader of the one before
+/// that has not noticed its end yet can do no harm.
+#[derive(Debug)]
+pub(super) struct Feeder<R> {
+    shared: Arc<Shared<R>>,
+    number: u64,
+}
+
+/// Why an update was not applied.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FeedError {
+    #[error("a newer connection feeds the replica")]
+    Replaced,
+    #[error(transparent)]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl<R: Replica> Feeder<R> {
+    /// Takes the right from whoever has it.
+    pub(super) fn take(shared: Arc<Shared<R>>) -> Self {
+        let number = {
+            let mut progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            progress.feeder += 1;
+            progress.feeder
+        };
+        Self { shared, number }
+    }
+
+    /// What to name to a server, so that it sends only what came after.
+    pub(super) fn last_transaction(&self) -> Uuid {
+        self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner).last_transaction
+    }
+
+    /// Applies the last element of an `update3`: `<table-updates2>`.
+    pub(super) fn update(&self, transaction: Uuid, updates: &RawValue) -> Result<(), FeedError> {
+        self.feed(|replica| apply_update(replica, updates).map(|()| transaction))
+    }
+
+    /// Applies the result of `monitor_cond_since`.
+    pub(super) fn first(&self, result: &RawValue) -> Result<(), FeedError> {
+        self.feed(|replica| apply_since(replica, result))
+    }
+
+    fn feed(&self, apply: impl FnOnce(&mut R) -> Result<Uuid, serde_json::Error>) -> Result<(), FeedError> {
+        let mut progress = self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if progress.feeder != self.number {
+            return Err(FeedError::Replaced);
+        }
+        // An update that fails half-way leaves a replica that only a full dump mends.
+        progress.last_transaction = Uuid::nil();
+        let last_transaction = apply(&mut *self.shared.write())?;
+        progress.last_transaction = last_transaction;
+        drop(progress);
+        self.shared.changed.notify_one();
+        Ok(())
     }
 }
 
@@ -96,46 +167,44 @@ impl<'de, R: Replica> Visitor<'de> for Rows<'_, R> {
 }
 
 /// The `params` of `update3`: `[monitor id, last transaction id, table-updates2]`.
-struct Update3<'a, R>(&'a mut R);
+#[derive(Debug, Deserialize)]
+pub(super) struct Update<'a>(
+    #[serde(borrow)] pub(super) Cow<'a, str>,
+    pub(super) Uuid,
+    #[serde(borrow)] pub(super) &'a RawValue,
+);
 
-impl<'de, R: Replica> Visitor<'de> for Update3<'_, R> {
-    type Value = ();
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the parameters of update3")
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        seq.next_element::<IgnoredAny>()?;
-        seq.next_element::<IgnoredAny>()?;
-        seq.next_element_seed(TableUpdates(self.0))?.ok_or_else(|| A::Error::invalid_length(2, &"three parameters"))
-    }
+/// Applies the updates of an `update3`.
+pub(super) fn apply_update<R: Replica>(replica: &mut R, updates: &RawValue) -> Result<(), serde_json::Error> {
+    TableUpdates(replica).deserialize(&mut serde_json::Deserializer::from_str(updates.get()))
 }
 
-/// The result of `monitor_cond_since`: `[found, last transaction id, table-updates2]`. Unless the
-/// server found our last transaction (we name none), the updates are a full dump.
-struct Dump<'a, R>(&'a mut R);
+/// The result of `monitor_cond_since`: `[found, last transaction id, table-updates2]`. Where the server
+/// knew the transaction that we named (found), the updates are what came after it; else they are a
+/// full dump. Decoded in one pass: it may be 50 MB.
+struct Since<'a, R>(&'a mut R);
 
-impl<'de, R: Replica> Visitor<'de> for Dump<'_, R> {
-    type Value = ();
+impl<'de, R: Replica> Visitor<'de> for Since<'_, R> {
+    type Value = Uuid;
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("the result of monitor_cond_since")
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        seq.next_element::<IgnoredAny>()?;
-        seq.next_element::<IgnoredAny>()?;
-        self.0.begin_dump();
-        seq.next_element_seed(TableUpdates(&mut *self.0))?
-            .ok_or_else(|| A::Error::invalid_length(2, &"three elements"))?;
-        self.0.end_dump();
-        Ok(())
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Uuid, A::Error> {
+        let short = |length| A::Error::invalid_length(length, &"three elements");
+        let found: bool = seq.next_element()?.ok_or_else(|| short(0))?;
+        let last_transaction = seq.next_element()?.ok_or_else(|| short(1))?;
+        if !found {
+            self.0.begin_dump();
+        }
+        seq.next_element_seed(TableUpdates(&mut *self.0))?.ok_or_else(|| short(2))?;
+        if !found {
+            self.0.end_dump();
+        }
+        Ok(last_transaction)
     }
 }
 
-/// Applies an `update3`.
-pub(super) fn apply_update<R: Replica>(replica: &mut R, params: &str) -> Result<(), serde_json::Error> {
-    serde_json::Deserializer::from_str(params).deserialize_seq(Update3(replica))
-}
-
-/// Applies the first reply of a monitor.
-pub(super) fn apply_dump<R: Replica>(replica: &mut R, result: &str) -> Result<(), serde_json::Error> {
-    serde_json::Deserializer::from_str(result).deserialize_seq(Dump(replica))
+/// Applies the first reply of a monitor, and gives the transaction that it is as of.
+pub(super) fn apply_since<R: Replica>(replica: &mut R, result: &RawValue) -> Result<Uuid, serde_json::Error> {
+    serde_json::Deserializer::from_str(result.get()).deserialize_seq(Since(replica))
 }

@@ -50,14 +50,14 @@ pub trait Row: Default + PartialEq {
 macro_rules! ovsdb_row {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident = $table:literal {
+        $vis:vis struct $name:ident = $table:literal {
             $( $(#[$field_meta:meta])* $field:ident : $type:ty = $column:literal, )*
         }
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
-        pub struct $name {
-            $( $(#[$field_meta])* pub $field: $type, )*
+        $vis struct $name {
+            $( $(#[$field_meta])* $vis $field: $type, )*
         }
 
         impl $crate::ovsdb::Row for $name {
@@ -130,6 +130,17 @@ pub trait Watcher<R: Row> {
     fn changed(&mut self, uuid: Uuid, row: &R);
     /// A row went.
     fn removed(&mut self, uuid: Uuid, row: &R);
+}
+
+/// Watches a table over which there is no index.
+#[derive(Debug, Default)]
+pub struct Unwatched;
+
+impl<R: Row> Watcher<R> for Unwatched {
+    fn added(&mut self, _: Uuid, _: &R) {}
+    fn changing(&mut self, _: Uuid, _: &R, _: &R) {}
+    fn changed(&mut self, _: Uuid, _: &R) {}
+    fn removed(&mut self, _: Uuid, _: &R) {}
 }
 
 /// The rows of one table.
