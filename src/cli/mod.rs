@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{NorthboundOptions, RunOptions};
+use crate::config::RunOptions;
 
 /// Fixed addresses for KubeVirt VMs on OVN.
 #[derive(Debug, Parser)]
@@ -26,7 +26,7 @@ enum Command {
     /// Watch VMs and keep their logical switch ports
     Run(Box<RunOptions>),
     /// List the ports of VMs, straight from the northbound database
-    Ports(NorthboundOptions),
+    Ports(Box<ports::PortsOptions>),
     /// Ask the running service whether it is ready; exits with 1 and the reason when it is not
     Status(status::StatusOptions),
     /// Print the version

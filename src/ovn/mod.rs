@@ -1,4 +1,4 @@
-//! OVN's databases as types: rows, names, addresses, and the northbound replica with its indexes.
+//! OVN's databases as types: rows, names, addresses, and the replicas with their indexes.
 //!
 //! Pure: what is decided from these rows is decided elsewhere, and nothing here is sent.
 
@@ -7,10 +7,12 @@ mod index;
 mod names;
 mod northbound;
 mod rows;
+mod southbound;
 
 pub(crate) use addresses::mac_text;
 pub use addresses::{AddressError, Addresses};
 pub use index::{Changes, Wake};
 pub use names::{Owner, VmKey, keys, port_uuid};
 pub use northbound::{Northbound, PortRef};
-pub use rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
+pub use rows::{Chassis, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal, PortBinding};
+pub use southbound::{Bound, Southbound};

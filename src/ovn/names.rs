@@ -28,6 +28,8 @@ pub mod keys {
     pub const REQUESTED_CHASSIS: &str = "requested-chassis";
     /// `options`: what opens an additional chassis (ovn-nb(5)).
     pub const ACTIVATION_STRATEGY: &str = "activation-strategy";
+    /// `Port_Binding:options`: the additional chassis that have seen the guest, comma-separated.
+    pub const ADDITIONAL_CHASSIS_ACTIVATED: &str = "additional-chassis-activated";
     /// `options` of a `router` port: its peer.
     pub const ROUTER_PORT: &str = "router-port";
     /// `options` of a `virtual` port: its address.

@@ -1,4 +1,4 @@
-//! The tables of the northbound database that we read, with the columns that we use (ovn-nb(5)).
+//! The tables that we read, with the columns that we use (ovn-nb(5), ovn-sb(5)).
 
 use std::collections::HashSet;
 
@@ -70,5 +70,31 @@ mod tests {
             serde_json::from_str(include_str!("../../ovsdb-schemas/ovn-nb.ovsschema")).expect("a schema");
         assert_eq!(schema.name, Northbound::DATABASE);
         assert_eq!(schema.check(Northbound::TABLES), Ok(()));
+    }
+}
+
+ovsdb_row! {
+    /// A hypervisor or gateway, of the southbound database (ovn-sb(5)).
+    pub struct Chassis = "Chassis" {
+        /// Unique.
+        name: String = "name",
+        /// As the machine calls itself.
+        hostname: String = "hostname",
+    }
+}
+
+ovsdb_row! {
+    /// Where a logical port is bound, of the southbound database (ovn-sb(5)).
+    pub struct PortBinding = "Port_Binding" {
+        /// The name of the logical switch port; unique.
+        logical_port: String = "logical_port",
+        /// Where it is.
+        chassis: Option<Uuid> = "chassis",
+        /// Where it is prepared, too.
+        additional_chassis: HashSet<Uuid> = "additional_chassis",
+        /// `additional-chassis-activated`, ...
+        options: Map = "options",
+        /// Whether the chassis has set up its flows.
+        up: Option<bool> = "up",
     }
 }

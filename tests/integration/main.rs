@@ -13,6 +13,7 @@ mod errors;
 mod hostile;
 mod manifests;
 mod shutdown;
+mod southbound;
 mod stage;
 mod story;
 mod tls;

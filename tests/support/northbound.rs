@@ -294,8 +294,10 @@ impl Northbound {
     /// A chassis as ovn-controller registers one.
     #[track_caller]
     pub fn add_chassis(&self, name: &str, hostname: &str) {
+        // Type and address of a tunnel's end are unique.
+        let ip = format!("127.0.0.{}", self.southbound().rows("Chassis").len() + 1);
         let encap = json!({
-            "chassis_name": name, "type": "geneve", "ip": "127.0.0.1", "options": ["map", [["csum", "true"]]],
+            "chassis_name": name, "type": "geneve", "ip": ip, "options": ["map", [["csum", "true"]]],
         });
         self.southbound().transact(json!([
             {"op": "insert", "table": "Encap", "uuid-name": "encap", "row": encap},
