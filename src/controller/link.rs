@@ -129,7 +129,8 @@ impl Linker {
             let error = match self.connect(down_since + GRACE).await {
                 Ok(connection) => {
                     let remotes = &self.session.target().remotes;
-                    tracing::info!(%remotes, ports = self.northbound.read().port_count(), "northbound database in sync");
+                    let (ports, resumed) = (self.northbound.read().port_count(), self.session.resumed());
+                    tracing::info!(%remotes, ports, resumed, "northbound database in sync");
                     self.last_error.clear();
                     let since = Instant::now();
                     let ended = self.serve(Arc::new(connection)).await?;

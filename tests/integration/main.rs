@@ -12,6 +12,7 @@ mod database;
 mod errors;
 mod hostile;
 mod manifests;
+mod raft;
 mod shutdown;
 mod southbound;
 mod stage;
