@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::intent::Settings;
+use crate::intent::{Settings, Strategy};
 use crate::ovsdb::{Remotes, Target, TlsFiles};
 
 /// Where `run` listens unless it is told otherwise, and where `status` asks.
@@ -91,15 +91,41 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     pub http: SocketAddr,
 
+    /// What opens a live migration's target: rarp, the guest's own announcement there; or none, where
+    /// the datapath loses RARP: traffic is doubled while a VM moves
+    #[arg(long, env = "OVN_KUBEVIRT_ACTIVATION_STRATEGY", value_name = "STRATEGY", default_value = "rarp", value_parser = strategy)]
+    pub activation_strategy: Strategy,
+
+    /// The southbound database, written as --nb: nodes are then found among its chassis by name or
+    /// hostname, and a migration minds where northd has a port
+    #[arg(long, env = "OVN_KUBEVIRT_SB", value_name = "REMOTES")]
+    pub sb: Option<Remotes>,
+
     /// The first two bytes of MACs that are made from addresses
     #[arg(long, env = "OVN_KUBEVIRT_MAC_PREFIX", value_name = "XX:XX", default_value = "0a:58", value_parser = mac_prefix)]
     pub mac_prefix: MacPrefix,
 }
 
+/// `--activation-strategy`. The others that OVN knows would open the target too early.
+fn strategy(text: &str) -> Result<Strategy, String> {
+    match text {
+        "rarp" => Ok(Strategy::Rarp),
+        "none" => Ok(Strategy::None),
+        "garp" | "na" => Err(format!(
+            "CNIs announce the pod's address when they set it up, long before the guest is there, and {text} would open the port by that: write rarp"
+        )),
+        _ => Err("write rarp, or none for datapaths where RARP is lost".to_owned()),
+    }
+}
+
 impl RunOptions {
     /// What holds for all VMs.
     pub fn settings(&self) -> Settings {
-        Settings { default_switch: self.default_switch.clone(), mac_prefix: self.mac_prefix.0 }
+        Settings {
+            default_switch: self.default_switch.clone(),
+            mac_prefix: self.mac_prefix.0,
+            strategy: self.activation_strategy,
+        }
     }
 }
 

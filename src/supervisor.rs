@@ -12,9 +12,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::RunOptions;
-use crate::controller::{Leadership, Link, LinkSettings, Linker, Reporter, Status, Writer, WriterSettings, watch_all};
-use crate::ovn::Northbound;
-use crate::ovsdb::Shared;
+use crate::controller::{
+    Leadership, Link, LinkSettings, Linker, Reporter, SouthboundFeed, Status, Writer, WriterSettings,
+    follow_southbound, watch_all,
+};
+use crate::ovn::{Northbound, Southbound};
+use crate::ovsdb::{Shared, Target};
 
 /// Changes that the watches may be ahead of the writer; beyond it they wait, and so does the server.
 const CHANGES_AHEAD: usize = 4_096;
@@ -61,10 +64,23 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         "starting"
     );
     tracing::info!(address = %listener.local_addr()?, "http server listening");
+    let mut tasks = JoinSet::new();
+    let feed = options.sb.clone().map(|remotes| {
+        let replica = Arc::new(Shared::new(Southbound::default()));
+        let (in_sync_sender, in_sync) = watch::channel(None);
+        let target = Target { remotes, ..options.northbound.target() };
+        let following = follow_southbound(target, Arc::clone(&replica), in_sync_sender);
+        tasks.spawn(async move {
+            following.await;
+            Ended("southbound link", Ok(()))
+        });
+        SouthboundFeed { replica, in_sync }
+    });
     let writer = Writer::new(WriterSettings {
         settings: options.settings(),
         northbound: Arc::clone(&northbound),
         link,
+        southbound: feed,
         changes,
         reports: reports_sender,
         status: status.clone(),
@@ -80,7 +96,6 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
     });
     let selector = options.namespace_selector.clone();
     let reporter = Reporter::new(client.clone(), reports);
-    let mut tasks = JoinSet::new();
     tasks.spawn(async move { Ended("northbound link", linker.run().await.map_err(Into::into)) });
     tasks.spawn(async move { Ended("writer", writer.run().await.map_err(Into::into)) });
     tasks.spawn(async move {

@@ -255,7 +255,8 @@ async fn lost(office: Option<&(u64, Arc<Office>)>) {
     std::future::pending().await
 }
 
-fn delays() -> ExponentialBackoff {
+/// Between attempts: from 20 ms to a second.
+pub(super) fn delays() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))
         .with_max_delay(Duration::from_secs(1))

@@ -15,4 +15,4 @@ pub use index::{Changes, Wake};
 pub use names::{Owner, VmKey, keys, port_uuid};
 pub use northbound::{Northbound, PortRef};
 pub use rows::{Chassis, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal, PortBinding};
-pub use southbound::{Bound, Southbound};
+pub use southbound::{Bound, Southbound, SouthboundChanges};

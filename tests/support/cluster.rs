@@ -192,6 +192,16 @@ impl Namespace {
         patched.unwrap_or_else(|error| panic!("annotation {key} of namespace {}: {error}", self.name));
     }
 
+    /// A node of this test's own, whose annotation names its chassis. Gives back its name.
+    pub async fn annotated_node(&self, chassis: &str) -> String {
+        let name = format!("node-{}", self.name);
+        let node = json!({"metadata": {"name": name, "annotations": {"ovn-kubevirt.io/chassis": chassis}}});
+        let node: core::Node = serde_json::from_value(node).expect("a node");
+        let created = Api::all(self.client.clone()).create(&PostParams::default(), &node).await;
+        created.unwrap_or_else(|error| panic!("node {name}: {error}"));
+        name
+    }
+
     /// The Events about the object of that name, as `(type, reason, message)`, the one written last at the end.
     pub async fn events(&self, object: &str) -> Vec<(String, String, String)> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.name);
