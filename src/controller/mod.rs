@@ -14,6 +14,7 @@
 //! at; what it does then follows from the state of the watches and of the replica.
 
 mod epoch;
+mod lease;
 mod link;
 mod reporter;
 mod status;
@@ -22,6 +23,7 @@ mod watches;
 mod writer;
 
 pub use epoch::{Epoch, EpochError};
+pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
 pub use link::{Link, LinkError, Office, keep_linked};
 pub use reporter::{Report, Reporter, Subject};
 pub use status::{Status, Unready};
