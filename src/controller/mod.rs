@@ -24,7 +24,7 @@ mod watches;
 mod writer;
 
 pub use epoch::{Epoch, EpochError};
-pub use lease::{Candidacy, Leadership};
+pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
 pub use link::{Link, LinkSettings, Linker, Office};
 pub use reporter::{Report, Reporter, Subject};
 pub use southbound::follow_southbound;
