@@ -190,7 +190,8 @@ impl Linker {
             match leadership {
                 Leadership::Leader { transitions } if writable => {
                     if office.as_ref().is_none_or(|(term, _)| *term != transitions) {
-                        match self.epochs.raise(&connection, transitions).await {
+                        let seen = self.northbound.read().highest_epoch();
+                        match self.epochs.raise(&connection, transitions, seen).await {
                             Ok(epoch) => office = Some((transitions, self.take_office(&connection, epoch))),
                             Err(error @ EpochError::Deposed { .. }) => {
                                 self.step_down(error).await?;

@@ -11,7 +11,7 @@ use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::addresses::scan;
-use super::names::{Owner, VmKey, keys};
+use super::names::{Owner, VmKey, epoch_key, epoch_number, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
 use crate::ipam::Pool;
 use crate::ovsdb::{Map, Table, Unwatched, Watcher};
@@ -79,6 +79,8 @@ pub(super) struct Index {
     peers: HashMap<String, BTreeSet<Uuid>>,
     pub(super) changes: Changes,
     sb_cfg_before: i64,
+    /// The greatest number of an epoch of this instance that was ever seen.
+    pub(super) highest_epoch: u64,
 }
 
 impl Index {
@@ -200,14 +202,23 @@ impl Index {
 /// Watches the one row of `NB_Global`.
 pub(super) struct GlobalWatcher<'a>(pub(super) &'a mut Index);
 
+impl GlobalWatcher<'_> {
+    fn note_epoch(&mut self, row: &NbGlobal) {
+        let epoch = row.external_ids.get(&epoch_key(&self.0.instance)).and_then(epoch_number);
+        self.0.highest_epoch = self.0.highest_epoch.max(epoch.unwrap_or_default());
+    }
+}
+
 impl Watcher<NbGlobal> for GlobalWatcher<'_> {
-    fn added(&mut self, _: Uuid, _: &NbGlobal) {
+    fn added(&mut self, _: Uuid, row: &NbGlobal) {
+        self.note_epoch(row);
         self.0.changes.wakes.insert(Wake::Processed);
     }
     fn changing(&mut self, _: Uuid, row: &NbGlobal, _: &NbGlobal) {
         self.0.sb_cfg_before = row.sb_cfg;
     }
     fn changed(&mut self, _: Uuid, row: &NbGlobal) {
+        self.note_epoch(row);
         if row.sb_cfg != self.0.sb_cfg_before {
             self.0.changes.wakes.insert(Wake::Processed);
         }

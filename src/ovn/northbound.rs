@@ -126,6 +126,11 @@ impl Northbound {
         self.global.iter().next().and_then(|(_, row)| row.external_ids.get(key))
     }
 
+    /// The greatest number of an epoch of this instance that was ever seen, also where it is gone.
+    pub fn highest_epoch(&self) -> u64 {
+        self.index.highest_epoch
+    }
+
     /// The one row of `NB_Global`.
     pub fn global(&self) -> Option<Uuid> {
         self.global.iter().next().map(|(uuid, _)| *uuid)
