@@ -13,6 +13,7 @@ mod errors;
 mod fleet;
 mod hostile;
 mod manifests;
+mod migration;
 mod raft;
 mod shutdown;
 mod southbound;
