@@ -7,6 +7,7 @@
 mod support;
 
 mod addresses;
+mod client;
 mod commands;
 mod database;
 mod errors;
