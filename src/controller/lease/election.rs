@@ -508,9 +508,6 @@ impl Election {
     }
 
     fn start(&mut self, now: Moment, task: Task) -> Request {
-        if matches!(self.under_way, Some(UnderWay { task: Task::Write(_), .. })) {
-            self.in_doubt = true;
-        }
         let (transitions, request) = match task {
             Task::Read => (0, Request::Read),
             Task::Write(purpose) => {
