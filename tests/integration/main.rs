@@ -11,6 +11,7 @@ mod commands;
 mod database;
 mod errors;
 mod hostile;
+mod lease;
 mod manifests;
 mod shutdown;
 mod stage;
