@@ -13,6 +13,7 @@ mod database;
 mod errors;
 mod fleet;
 mod hostile;
+mod lease;
 mod manifests;
 mod migration;
 mod raft;

@@ -29,6 +29,8 @@ pub(crate) type Moment = Duration;
 
 /// Kubernetes has no greater number for it.
 const MOST_TRANSITIONS: u64 = i32::MAX as u64;
+/// That of the usual lease: a hand-over is no slower for a longer one.
+const LONGEST_HANDOVER_JITTER: Duration = Duration::from_millis(100);
 
 /// How long a Lease lasts, in the proportions of client-go (15 s, 10 s, 2 s).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +64,9 @@ impl LeaseTiming {
         self.renew_deadline() / 2
     }
 
-    /// Followers that see a released Lease do not all come at once, but nobody waits for it either.
+    /// Followers that see a released Lease do not all come at once, but nobody waits long for it either.
     fn handover_jitter(self) -> Duration {
-        self.retry_period() / 20
+        (self.retry_period() / 20).min(LONGEST_HANDOVER_JITTER)
     }
 
     /// The same where it has run out.
@@ -508,9 +510,6 @@ impl Election {
     }
 
     fn start(&mut self, now: Moment, task: Task) -> Request {
-        if matches!(self.under_way, Some(UnderWay { task: Task::Write(_), .. })) {
-            self.in_doubt = true;
-        }
         let (transitions, request) = match task {
             Task::Read => (0, Request::Read),
             Task::Write(purpose) => {

@@ -135,6 +135,39 @@ fn the_deadline_counts_from_when_the_last_request_that_succeeded_was_sent() {
 }
 
 #[test]
+fn the_first_deadline_counts_from_when_the_acquisition_was_sent() {
+    let mut election = election();
+    election.next(at(0), STANDS);
+    election.read(at(1), Some(lease(10, None, 3)));
+    let (_, draft) = write(election.next(at(1_000), STANDS));
+    election.written(at(5_000), stored(draft, 11));
+    write(election.next(at(5_000), STANDS));
+    assert_eq!(election.next(at(5_000), STANDS).wake, Some(at(11_000)));
+    election.next(at(11_000), STANDS);
+    assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+    // So slow an answer begins no term at all.
+    election.written(at(11_001), lease(12, None, 4));
+    let (_, draft) = write(election.next(at(12_000), STANDS));
+    election.written(at(22_000), stored(draft, 13));
+    election.next(at(22_000), STANDS);
+    assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+}
+
+#[test]
+fn an_acquisition_whose_end_the_watch_told_of_before_its_answer_begins_no_term() {
+    for (later, leads) in [(lease(13, Some("other"), 9), false), (lease(13, Some("me"), 4), true)] {
+        let mut election = election();
+        election.next(at(0), STANDS);
+        election.read(at(1), Some(lease(10, None, 3)));
+        let (_, draft) = write(election.next(at(1_000), STANDS));
+        election.watched(at(1_200), Some(later));
+        election.written(at(1_300), stored(draft, 11));
+        election.next(at(1_300), STANDS);
+        assert_eq!(matches!(election.leadership(), Leadership::Leader { .. }), leads);
+    }
+}
+
+#[test]
 fn a_conflict_with_our_own_lost_answer_costs_no_term_and_one_with_another_does() {
     for (found, term) in [(lease(12, Some("me"), 4), Some(4)), (lease(12, Some("other"), 5), None)] {
         let mut election = leader(at(0));
@@ -237,6 +270,19 @@ fn who_stands_no_more_gives_the_lease_back_at_once() {
         assert!(election.is_released());
         assert_eq!(election.next(at(60_000), candidacy).request, None);
     }
+}
+
+#[test]
+fn a_release_that_somebodys_label_stood_in_the_way_of_is_tried_again() {
+    let mut election = leader(at(0));
+    let (_, draft) = write(election.next(at(500), STOPPING));
+    assert_eq!(draft.version(), Some(11));
+    election.failed(at(501), Failure::Conflict, at(100));
+    assert!(!election.is_released());
+    assert_eq!(election.next(at(601), STOPPING).request, Some(Request::Read));
+    election.read(at(602), Some(lease(12, Some("me"), 4)));
+    let (purpose, draft) = write(election.next(at(602), STOPPING));
+    assert_eq!((purpose, draft.version()), (Purpose::Release, Some(12)));
 }
 
 #[test]
