@@ -10,6 +10,7 @@ mod addresses;
 mod client;
 mod commands;
 mod database;
+mod datapath;
 mod errors;
 mod fleet;
 mod hostile;

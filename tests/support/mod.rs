@@ -16,6 +16,7 @@
 pub mod cluster;
 pub mod deploy;
 pub mod eventually;
+pub mod fabric;
 pub mod gate;
 pub mod netns;
 pub mod northbound;
@@ -27,6 +28,7 @@ pub mod service;
 
 pub use cluster::{Cluster, Namespace};
 pub use eventually::{eventually, holds_for, never};
+pub use fabric::{Fabric, Guest, Probed};
 pub use gate::Gate;
 pub use northbound::{Northbound, Port};
 pub use objects::{Binding, Nic, VmOptions};

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What the names of all our namespaces begin with; then come the process's id, a number, and the host's.
 const PREFIX: &str = "okv";
 
+/// Room for a tunnel's header around 1,500 bytes.
+const MTU: &str = "1600";
+
 /// Namespaces that reach each other, and nothing else.
 #[derive(Debug)]
 pub struct Hosts {
@@ -16,27 +19,37 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Makes `count` hosts, 1 to `count`.
+    /// Makes `count` hosts, 1 to `count`, with their addresses.
     ///
     /// # Panics
     /// Where namespaces cannot be made, saying what is needed.
     pub fn new(count: usize) -> Self {
+        let this = Self::without_addresses(count);
+        for host in 1..=count {
+            let address = format!("{}/24", Self::address(host));
+            ip(&["-n", &this.namespace(host), "address", "add", &address, "dev", "eth0"]);
+        }
+        this
+    }
+
+    /// The same, each with a wire and nothing on it.
+    pub fn without_addresses(count: usize) -> Self {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         sweep();
         let name = format!("{PREFIX}-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let this = Self { name, count };
         let bridge = this.namespace(0);
         ip(&["netns", "add", &bridge]);
-        ip(&["-n", &bridge, "link", "add", "br0", "type", "bridge"]);
+        ip(&["-n", &bridge, "link", "add", "br0", "mtu", MTU, "type", "bridge"]);
         ip(&["-n", &bridge, "link", "set", "br0", "up"]);
         for host in 1..=count {
             let namespace = this.namespace(host);
             let port = format!("p{host}");
             ip(&["netns", "add", &namespace]);
             ip(&["-n", &namespace, "link", "set", "lo", "up"]);
-            ip(&["-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace]);
+            let wire = ["link", "add", &port, "mtu", MTU, "type", "veth", "peer", "name", "eth0", "mtu", MTU];
+            ip(&[&["-n", &bridge], &wire[..], &["netns", &namespace]].concat());
             ip(&["-n", &bridge, "link", "set", &port, "master", "br0", "up"]);
-            ip(&["-n", &namespace, "address", "add", &format!("{}/24", Self::address(host)), "dev", "eth0"]);
             ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
         }
         this
@@ -71,8 +84,9 @@ impl Drop for Hosts {
     }
 }
 
+/// Runs `ip` of iproute2.
 #[track_caller]
-fn ip(arguments: &[&str]) {
+pub fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().expect("ip: apt install iproute2");
     assert!(
         output.status.success(),
