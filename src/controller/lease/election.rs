@@ -330,12 +330,11 @@ impl Election {
             Some(lease) if self.is_old(&lease) => false,
             Some(lease) => self.take(now, lease),
             None => {
+                // It may be of before the last write: a request tells.
                 match &mut self.term {
-                    // It may be of before our own write: the renewal tells.
                     Some(term) => term.due = now,
                     None if matches!(self.known, Known::Absent(_)) => {}
-                    // Here too: the one that is made then is refused.
-                    None => self.known = Known::Absent(now),
+                    None => self.known = Known::Nothing,
                 }
                 false
             }

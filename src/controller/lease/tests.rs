@@ -200,6 +200,13 @@ fn what_the_watch_tells_late_is_not_taken_for_news() {
     election.watched(at(400), None);
     assert_eq!(election.leadership(), Leadership::Leader { transitions: 4 });
     assert_eq!(write(election.next(at(400), STANDS)).0, Purpose::Renew);
+    // A follower looks.
+    let mut election = self::election();
+    election.next(at(0), STANDS);
+    election.read(at(1), Some(lease(10, Some("other"), 3)));
+    election.watched(at(300), None);
+    assert_eq!(election.next(at(300), STANDS).request, Some(Request::Read));
+    assert!(follows(&election, "other"));
 }
 
 #[test]
