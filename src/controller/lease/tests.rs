@@ -200,6 +200,13 @@ fn what_the_watch_tells_late_is_not_taken_for_news() {
     election.watched(at(400), None);
     assert_eq!(election.leadership(), Leadership::Leader { transitions: 4 });
     assert_eq!(write(election.next(at(400), STANDS)).0, Purpose::Renew);
+    // A follower looks.
+    let mut election = self::election();
+    election.next(at(0), STANDS);
+    election.read(at(1), Some(lease(10, Some("other"), 3)));
+    election.watched(at(300), None);
+    assert_eq!(election.next(at(300), STANDS).request, Some(Request::Read));
+    assert!(follows(&election, "other"));
 }
 
 #[test]
@@ -322,17 +329,32 @@ fn a_follower_waits_for_the_holders_duration_since_the_last_change_on_its_own_cl
     // Seen again, and with a label: not renewed.
     theirs.metadata.resource_version = Some("11".to_owned());
     election.watched(at(20_000), Some(theirs.clone()));
-    let step = election.next(at(30_004), STANDS);
-    let expiry = step.wake.expect("a time");
-    assert!(step.request.is_none() && expiry >= at(30_005) && expiry <= at(31_005), "{expiry:?}");
+    let expiry = expiry(&mut election, &theirs, at(20_000));
+    assert!((at(30_005)..=at(31_005)).contains(&expiry), "{expiry:?}");
     // Renewed.
     theirs.metadata.resource_version = Some("12".to_owned());
     theirs.spec.renew_time = Some("1970-01-01T00:00:00.000000Z".to_owned());
-    election.watched(at(30_004), Some(theirs));
-    assert_eq!(election.next(at(60_003), STANDS).request, None);
-    let (purpose, draft) = write(election.next(at(61_004), STANDS));
+    election.watched(at(30_004), Some(theirs.clone()));
+    let expiry = self::expiry(&mut election, &theirs, at(30_004));
+    assert!((at(60_004)..=at(61_004)).contains(&expiry), "{expiry:?}");
+    let (purpose, draft) = write(election.next(expiry, STANDS));
     assert_eq!((purpose, draft.transitions(), draft.version()), (Purpose::Acquire, 4, Some(12)));
     assert_eq!(draft.duration(), Some(Duration::from_secs(15)));
+}
+
+/// When a follower that sees nothing new would take the Lease; it looks from time to time.
+fn expiry(election: &mut Election, lease: &Lease, mut now: Moment) -> Moment {
+    loop {
+        let mut wake = election.next(now, STANDS);
+        match wake.request.take() {
+            None => now = wake.wake.expect("a time"),
+            Some(Request::Read) => drop(election.read(now, Some(lease.clone()))),
+            Some(Request::Write(..)) => {
+                election.failed(now, Failure::Refused, Duration::ZERO);
+                return now;
+            }
+        }
+    }
 }
 
 #[test]
@@ -353,18 +375,22 @@ fn a_released_lease_is_taken_at_once_and_the_lost_race_is_only_a_look() {
 }
 
 #[test]
-fn without_a_watch_the_lease_is_read_every_retry_period() {
+fn a_follower_looks_for_itself_when_the_watch_is_broken_or_silent() {
     let mut election = election();
     election.next(at(0), STANDS);
     election.read(at(5), Some(lease(10, Some("other"), 3)));
+    // Two renewals should have been told.
+    assert_eq!(election.next(at(5), STANDS).wake, Some(at(5_005)));
+    assert_eq!(election.next(at(5_005), STANDS).request, Some(Request::Read));
+    election.read(at(5_006), Some(lease(11, Some("other"), 3)));
     election.watch_broke();
-    assert_eq!(election.next(at(5), STANDS).wake, Some(at(2_005)));
-    assert_eq!(election.next(at(2_005), STANDS).request, Some(Request::Read));
-    election.read(at(2_006), Some(lease(10, Some("other"), 3)));
-    assert_eq!(election.next(at(2_006), STANDS).wake, Some(at(4_006)));
+    assert_eq!(election.next(at(5_006), STANDS).wake, Some(at(7_006)));
+    assert_eq!(election.next(at(7_006), STANDS).request, Some(Request::Read));
+    election.read(at(7_007), Some(lease(11, Some("other"), 3)));
+    assert_eq!(election.next(at(7_007), STANDS).wake, Some(at(9_007)));
     // It tells something again.
-    election.watched(at(3_000), Some(lease(11, Some("other"), 3)));
-    assert!(election.next(at(3_000), STANDS).wake.expect("a time") >= at(18_000));
+    election.watched(at(8_000), Some(lease(12, Some("other"), 3)));
+    assert_eq!(election.next(at(8_000), STANDS).wake, Some(at(13_000)));
 }
 
 #[test]
@@ -393,9 +419,11 @@ fn garbage_in_a_lease_locks_nobody_out() {
         let mut election = election();
         election.next(at(0), STANDS);
         election.read(at(0), Some(found.clone()));
-        let (purpose, draft) = write(election.next(at(16_000), STANDS));
+        let expiry = expiry(&mut election, &found, at(0));
+        assert!(expiry <= at(16_000), "{found:?}: {expiry:?}");
+        let (purpose, draft) = write(election.next(expiry, STANDS));
         assert_eq!((purpose, draft.transitions()), (Purpose::Acquire, transitions), "{found:?}");
-        election.written(at(16_001), stored(draft, 11));
+        election.written(expiry, stored(draft, 11));
         assert_eq!(election.leadership(), Leadership::Leader { transitions }, "{found:?}");
     }
 }
