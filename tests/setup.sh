@@ -28,7 +28,8 @@ need ca-certificates /etc/ssl/certs/ca-certificates.crt
 need curl curl
 need openssl openssl
 need make make
-need util-linux flock setpriv setsid
+need util-linux flock setpriv setsid nsenter unshare
+need iproute2 ip ss
 need procps /bin/kill
 need gcc cc
 need libc6-dev /usr/include/stdlib.h
