@@ -10,6 +10,7 @@ mod addresses;
 mod commands;
 mod database;
 mod errors;
+mod fleet;
 mod hostile;
 mod manifests;
 mod raft;

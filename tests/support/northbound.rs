@@ -290,6 +290,25 @@ impl Northbound {
         self.server_alone().start_again().await;
     }
 
+    /// A copy of the database's file as it is now.
+    pub async fn backup(&self) -> std::path::PathBuf {
+        let server = self.server_alone();
+        let copy = self.dir().join("backup.db");
+        // Whole only while nobody writes: the server is not there for the moment of the copy.
+        server.stop().await;
+        std::fs::copy(server.file("db"), &copy).expect("the file is copied");
+        server.start_again().await;
+        copy
+    }
+
+    /// Puts a [`backup`](Self::backup) in place of the database.
+    pub async fn restore(&self, backup: &Path) {
+        let server = self.server_alone();
+        server.stop().await;
+        std::fs::copy(backup, server.file("db")).expect("the file is copied");
+        server.start_again().await;
+    }
+
     /// The southbound, where there is one.
     ///
     /// # Panics

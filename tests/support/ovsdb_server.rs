@@ -282,7 +282,8 @@ impl OvsdbServer {
         Err(format!("{}: closed without an answer", self.remote()))
     }
 
-    fn file(&self, extension: &str) -> PathBuf {
+    /// One of its files: `db`, `sock`, `log`.
+    pub fn file(&self, extension: &str) -> PathBuf {
         self.dir.join(format!("{}.{extension}", self.stem))
     }
 
