@@ -79,6 +79,7 @@ pub struct Writer {
     northbound: Arc<Shared<Northbound>>,
     link: watch::Receiver<Link>,
     southbound: Option<SouthboundFeed>,
+    southbound_in_sync: bool,
     changes: mpsc::Receiver<Change>,
     reports: mpsc::UnboundedSender<Report>,
     status: Status,
@@ -130,6 +131,7 @@ impl Writer {
             northbound,
             link,
             southbound,
+            southbound_in_sync: false,
             changes,
             reports,
             status,
@@ -218,7 +220,13 @@ impl Writer {
 
     fn take_southbound_changes(&mut self) {
         let Some(feed) = &self.southbound else { return };
+        let in_sync = *feed.in_sync.borrow() == Some(true);
+        let came = in_sync && !self.southbound_in_sync;
+        self.southbound_in_sync = in_sync;
         let SouthboundChanges { ports, chassis } = feed.replica.write().take_changes();
+        if came {
+            self.wake(&Wake::Southbound);
+        }
         let bindings = ports.into_iter().map(Wake::Binding);
         for wake in bindings.chain((!chassis.is_empty()).then_some(Wake::Chassis)) {
             self.wake(&wake);

@@ -35,6 +35,8 @@ pub enum Wake {
     Binding(String),
     /// A chassis comes, goes or changes its name.
     Chassis,
+    /// The southbound comes into sync.
+    Southbound,
 }
 
 /// What has changed since it was last taken.

@@ -197,6 +197,11 @@ impl Replica for Northbound {
 /// Rows put in place without a server, for the tests of the pure core.
 #[cfg(test)]
 impl Northbound {
+    pub(crate) fn put_global(&mut self, row: NbGlobal) {
+        let Self { global, index, .. } = self;
+        global.put(Uuid::nil(), row, &mut GlobalWatcher(index));
+    }
+
     pub(crate) fn put_switch(&mut self, uuid: Uuid, row: LogicalSwitch) {
         let Self { switches, ports, router_ports, index, .. } = self;
         switches.put(uuid, row, &mut SwitchWatcher { index, ports, router_ports, before: None });

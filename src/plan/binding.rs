@@ -152,7 +152,7 @@ impl Fabric<'_> {
             Seen::Never(_) => return Chassis::Named(node.to_owned()),
             Seen::Before(southbound) | Seen::Now(southbound) => southbound,
             Seen::NotYet => {
-                hindrance.waits.push(Wake::Chassis);
+                hindrance.waits.push(Wake::Southbound);
                 return Chassis::NotYet;
             }
         };
@@ -196,7 +196,8 @@ impl Fabric<'_> {
     fn wait(&self, port: &Bound<'_>, hindrance: &mut Hindrance) {
         hindrance.waits.push(match self.southbound {
             Seen::Never(_) => Wake::Processed,
-            Seen::NotYet | Seen::Before(_) | Seen::Now(_) => Wake::Binding(port.name.to_owned()),
+            Seen::NotYet | Seen::Before(_) => Wake::Southbound,
+            Seen::Now(_) => Wake::Binding(port.name.to_owned()),
         });
     }
 }

@@ -7,12 +7,14 @@
 mod support;
 
 mod addresses;
+mod client;
 mod commands;
 mod database;
 mod errors;
 mod fleet;
 mod hostile;
 mod manifests;
+mod migration;
 mod raft;
 mod shutdown;
 mod southbound;
