@@ -12,14 +12,16 @@ use crate::support::{Cluster, Namespace, Northbound, Player, Port, Service, VmOp
 /// Short, so that a test sees one run out.
 const LEASE_SECONDS: u64 = 2;
 
-struct Fleet {
-    northbound: Northbound,
-    namespace: Namespace,
-    player: Player,
+/// A database, a namespace, and the Lease that the services of one test share.
+pub(crate) struct Fleet {
+    pub(crate) northbound: Northbound,
+    pub(crate) namespace: Namespace,
+    pub(crate) player: Player,
 }
 
 impl Fleet {
-    async fn new(name: &str, northbound: Northbound) -> Self {
+    /// A fleet of none, on a database with the usual switch.
+    pub(crate) async fn new(name: &str, northbound: Northbound) -> Self {
         northbound.add_switch("ovn-default", &SUBNET);
         let namespace = Cluster::shared().namespace(name).await;
         namespace.allow_leases().await;
@@ -28,18 +30,20 @@ impl Fleet {
     }
 
     /// A member of the fleet: the usual service, with the fleet's Lease.
-    fn setup(&self) -> Setup {
+    pub(crate) fn setup(&self) -> Setup {
         Service::setup(&self.northbound, Cluster::shared(), &self.namespace)
             .lease(&format!("{}/fleet", self.namespace.name))
             .args(&["--lease-duration", &LEASE_SECONDS.to_string()])
     }
 
-    async fn make(&self, vm: &str) {
+    /// Makes a VM, and waits for its port.
+    pub(crate) async fn make(&self, vm: &str) {
         self.player.create_vm(vm, VmOptions::default()).await;
         self.made(vm).await;
     }
 
-    async fn made(&self, vm: &str) {
+    /// Waits for a VM's port.
+    pub(crate) async fn made(&self, vm: &str) {
         let name = self.name(vm);
         eventually(&format!("the port {name} is there"), || async {
             self.northbound.port(&name).map(drop).ok_or_else(|| self.northbound.dump())
@@ -47,12 +51,13 @@ impl Fleet {
         .await;
     }
 
-    fn name(&self, vm: &str) -> String {
+    /// The port of a VM in the fleet's namespace.
+    pub(crate) fn name(&self, vm: &str) -> String {
         format!("{vm}.{}", self.namespace.name)
     }
 
     /// The ports by name: each on one switch, with an address that no other has.
-    fn ports(&self) -> BTreeMap<String, Port> {
+    pub(crate) fn ports(&self) -> BTreeMap<String, Port> {
         let ports = self.northbound.ports();
         let mut holders = BTreeMap::new();
         for port in &ports {

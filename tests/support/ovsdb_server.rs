@@ -99,14 +99,23 @@ impl OvsdbServer {
         self.is_running() && !self.frozen.load(Ordering::Relaxed)
     }
 
-    /// Where its clients connect.
-    pub fn socket(&self) -> PathBuf {
-        self.file("sock")
+    /// How many bytes its clients on the unix socket have sent that it has not read: a frozen one reads nothing.
+    #[track_caller]
+    pub fn unread(&self) -> u64 {
+        let socket = self.file("sock").display().to_string();
+        let sockets = Command::new("ss").args(["-xH", "src", &socket]).output().expect("ss: apt install iproute2");
+        let sockets = String::from_utf8_lossy(&sockets.stdout).into_owned();
+        // Netid, State, Recv-Q, ...; the socket that listens has connections in its queue, and no bytes.
+        let established = sockets.lines().filter(|line| line.contains("ESTAB"));
+        established.filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum()
     }
 
-    /// The file that it serves.
-    pub fn database_file(&self) -> PathBuf {
-        self.file("db")
+    /// How many transactions it has read and not answered.
+    #[track_caller]
+    pub fn unanswered(&self) -> u64 {
+        let report = self.appctl(&["memory/show"]);
+        let triggers = report.split_whitespace().find_map(|item| item.strip_prefix("triggers:"));
+        triggers.and_then(|triggers| triggers.parse().ok()).unwrap_or(0)
     }
 
     /// The remote on the unix socket.

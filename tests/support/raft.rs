@@ -94,7 +94,7 @@ impl Northbound {
     /// All transactions of the cluster in their order, as a member has them in its file.
     #[track_caller]
     pub fn committed(&self, member: usize) -> Vec<Committed> {
-        raft_log::committed(&self.servers[member].database_file())
+        raft_log::committed(&self.servers[member].file("db"))
     }
 
     /// Which member leads, once one does that the test can speak with.
@@ -154,7 +154,7 @@ impl Northbound {
     /// which the leader is not heard and the third member waits longer.
     pub async fn move_leader_to(&self, member: usize) {
         eventually(&format!("member {member} leads"), async || {
-            let leader = self.leader();
+            let leader = self.leader_now(|_| true)?;
             if leader == member {
                 return Ok(());
             }

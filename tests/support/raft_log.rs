@@ -52,3 +52,75 @@ fn next_record(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let record = serde_json::from_slice(record).unwrap_or_else(|error| panic!("{error}: {header:?}"));
     Some((record, rest))
 }
+
+/// What became of the logical switch ports of one name.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// How often such a row was inserted.
+    pub made: usize,
+    /// How often the addresses of one were changed.
+    pub readdressed: usize,
+    /// How often one was deleted.
+    pub released: usize,
+}
+
+/// The logs of a test's whole cluster, read for what must never happen.
+#[derive(Debug, Default)]
+pub struct History {
+    /// By the name of the port.
+    pub lives: BTreeMap<String, Life>,
+    /// The values under the epoch's key, as they came.
+    pub epochs: Vec<String>,
+    /// Transactions that wrote ports while there was no epoch.
+    pub without_epoch: Vec<Committed>,
+    /// Ports that are there, by UUID.
+    present: BTreeMap<String, String>,
+    epoch: Option<String>,
+}
+
+impl History {
+    /// Reads the transactions, of which the first is the cluster's own first, for an instance of the service.
+    pub fn of(committed: &[Committed], instance: &str) -> Self {
+        let key = format!("ovn-kubevirt.io/epoch.{instance}");
+        let mut this = Self::default();
+        for transaction in committed {
+            let rows = |table: &str| transaction.get(table).and_then(Value::as_object).into_iter().flatten();
+            // Before the ports: who takes office and writes at once has an epoch.
+            rows("NB_Global").for_each(|(_, row)| this.see_global(row, &key));
+            rows("Logical_Switch_Port").for_each(|(uuid, row)| this.see_port(uuid, row));
+            if this.epoch.is_none() && rows("Logical_Switch_Port").next().is_some() {
+                this.without_epoch.push(transaction.clone());
+            }
+        }
+        this
+    }
+
+    /// A map's difference has the keys that came, with their values, those that went, with theirs, and those whose
+    /// value is another now, with the new one.
+    fn see_global(&mut self, row: &Value, key: &str) {
+        let pairs = row["external_ids"][1].as_array().into_iter().flatten();
+        for value in pairs.filter(|pair| pair[0] == key).filter_map(|pair| pair[1].as_str()) {
+            if self.epoch.as_deref() == Some(value) {
+                self.epoch = None;
+            } else {
+                self.epoch = Some(value.to_owned());
+                self.epochs.push(value.to_owned());
+            }
+        }
+    }
+
+    fn see_port(&mut self, uuid: &str, row: &Value) {
+        if let Some(name) = self.present.get(uuid) {
+            let life = self.lives.entry(name.clone()).or_default();
+            if row.is_null() {
+                life.released += 1;
+                self.present.remove(uuid);
+            } else if row.get("addresses").is_some() {
+                life.readdressed += 1;
+            }
+        } else if let Some(name) = row["name"].as_str() {
+            self.lives.entry(name.to_owned()).or_default().made += 1;
+            self.present.insert(uuid.to_owned(), name.to_owned());
+        }
+    }
+}
