@@ -28,7 +28,8 @@ need ca-certificates /etc/ssl/certs/ca-certificates.crt
 need curl curl
 need openssl openssl
 need make make
-need util-linux flock setpriv setsid
+need util-linux flock setpriv setsid nsenter unshare
+need iproute2 ip ss
 need procps /bin/kill sysctl
 need gcc cc
 need libc6-dev /usr/include/stdlib.h
@@ -37,7 +38,6 @@ need openvswitch-switch ovs-vsctl /usr/share/openvswitch/vswitch.ovsschema
 need ovn-common ovn-nbctl ovn-sbctl
 need ovn-central ovn-northd /usr/share/ovn/ovn-nb.ovsschema /usr/share/ovn/ovn-sb.ovsschema
 need ovn-host ovn-controller
-need iproute2 ip
 need iputils-ping ping
 need python3-minimal python3
 need kubernetes-client kubectl

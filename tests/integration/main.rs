@@ -19,6 +19,7 @@ mod manifests;
 mod migration;
 mod raft;
 mod shutdown;
+mod sidecars;
 mod southbound;
 mod stage;
 mod story;

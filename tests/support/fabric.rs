@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 
 use super::eventually::eventually;
-use super::netns::{Hosts, ip};
+use super::netns::{Host, Hosts};
 use super::northbound::Northbound;
 use super::ovsdb_server::run_tool;
-use super::process::{Daemon, mortal, spawn};
+use super::process::{Daemon, spawn};
 
 /// Room for a geneve header around a guest's 1,500 bytes.
 const UNDERLAY_MTU: &str = "1600";
@@ -95,10 +95,9 @@ impl Fabric {
         let bridge =
             ["add-br", "br-phy", "--", "set", "Bridge", "br-phy", "datapath_type=netdev", "fail_mode=standalone"];
         self.vsctl(host, &[&bridge[..], &[&mac, "--", "add-port", "br-phy", "eth0"]].concat());
-        let namespace = self.hosts.namespace(host);
-        let address = format!("{}/24", Hosts::address(host));
-        ip(&["-n", &namespace, "address", "add", &address, "dev", "br-phy"]);
-        ip(&["-n", &namespace, "link", "set", "br-phy", "mtu", UNDERLAY_MTU, "up"]);
+        let there = self.hosts.host(host);
+        there.ip(&["address", "add", &format!("{}/24", Hosts::address(host)), "dev", "br-phy"]);
+        there.ip(&["link", "set", "br-phy", "mtu", UNDERLAY_MTU, "up"]);
         self.daemon(host, "ovn-controller", &[&database]);
     }
 
@@ -118,9 +117,8 @@ impl Fabric {
     /// A daemon of a chassis, in its namespace, with all its files in its folder.
     fn daemon(&mut self, host: usize, program: &str, arguments: &[&str]) {
         let dir = self.folder(host);
-        let mut command = mortal("ip");
-        command.args(["netns", "exec", &self.hosts.namespace(host), program]).args(arguments);
-        command.args(["-vconsole:off", "-vsyslog:off", "-vfile:info"]);
+        let mut command = self.hosts.host(host).mortal(program);
+        command.args(arguments).args(["-vconsole:off", "-vsyslog:off", "-vfile:info"]);
         command.arg(format!("--log-file={}", dir.join(format!("{program}.log")).display()));
         // ovn-controller has no such option: it goes by its pid file.
         if program != "ovn-controller" {
@@ -133,8 +131,7 @@ impl Fabric {
 
     /// A command inside a chassis' namespace.
     fn inside(&self, host: usize, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.hosts.namespace(host), program]);
+        let mut command = self.hosts.host(host).mortal(program);
         environment(&mut command, &self.folder(host));
         command
     }
@@ -151,32 +148,28 @@ impl Fabric {
     /// A guest on a chassis: its port there, and itself in a namespace of its own. It sleeps until it is woken.
     pub fn plug(&self, host: usize, port: &str, mac: &str, address: &str) -> Guest {
         static PLUGGED: AtomicUsize = AtomicUsize::new(0);
-        let number = PLUGGED.fetch_add(1, Ordering::Relaxed);
-        let namespace = format!("{}-g{number}", self.hosts.namespace(host));
-        let interface = format!("g{number}");
-        let there = self.hosts.namespace(host);
-        ip(&["netns", "add", &namespace]);
+        let interface = format!("g{}", PLUGGED.fetch_add(1, Ordering::Relaxed));
+        let (chassis, guest) = (self.hosts.host(host), Host::new());
         let sysctl = |settings: &[&str]| {
-            run_tool(Command::new("ip").args(["netns", "exec", &namespace, "sysctl", "-qw"]).args(settings));
+            run_tool(guest.mortal("sysctl").arg("-qw").args(settings));
         };
         // Nothing but what the test wants is to be on the wire.
         sysctl(&["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]);
         sysctl(&["net.ipv4.icmp_echo_ignore_all=1", "net.ipv4.conf.all.arp_ignore=8"]);
-        ip(&["-n", &namespace, "link", "set", "lo", "up"]);
-        ip(&["-n", &there, "link", "add", &interface, "type", "veth", "peer", "name", "eth0", "netns", &namespace]);
-        ip(&["-n", &namespace, "link", "set", "eth0", "address", mac, "up"]);
-        ip(&["-n", &namespace, "address", "add", &format!("{address}/16"), "dev", "eth0"]);
-        ip(&["-n", &there, "link", "set", &interface, "up"]);
+        chassis.wire(&interface, &guest, "1500");
+        guest.ip(&["link", "set", "eth0", "address", mac, "up"]);
+        guest.ip(&["address", "add", &format!("{address}/16"), "dev", "eth0"]);
+        chassis.ip(&["link", "set", &interface, "up"]);
         let id = format!("external_ids:iface-id={port}");
         self.vsctl(host, &["add-port", "br-int", &interface, "--", "set", "Interface", &interface, &id]);
-        let mut command = mortal("ip");
-        command.args(["netns", "exec", &namespace, "python3", &format!("{SCRIPTS}/guest.py"), mac, RARPS]);
-        Guest { script: Script::start(command), namespace, interface, host }
+        let mut command = guest.mortal("python3");
+        command.args([&format!("{SCRIPTS}/guest.py"), mac, RARPS]);
+        Guest { script: Script::start(command), host: guest, interface, chassis: host }
     }
 
     /// Takes a guest's port away, and then the guest.
     pub fn unplug(&self, guest: Guest) {
-        self.vsctl(guest.host, &["--if-exists", "del-port", "br-int", &guest.interface]);
+        self.vsctl(guest.chassis, &["--if-exists", "del-port", "br-int", &guest.interface]);
         drop(guest);
     }
 }
@@ -184,10 +177,11 @@ impl Fabric {
 /// A guest's namespace, and who acts for it there.
 #[derive(Debug)]
 pub struct Guest {
+    // It ends before its namespace goes.
     script: Script,
-    namespace: String,
+    host: Host,
     interface: String,
-    host: usize,
+    chassis: usize,
 }
 
 impl Guest {
@@ -203,24 +197,17 @@ impl Guest {
 
     /// Whether an address answers it.
     pub fn pings(&self, address: &str) -> bool {
-        let ping = ["netns", "exec", &self.namespace, "ping", "-q", "-c", "1", "-W", "0.2", address];
-        Command::new("ip").args(ping).output().is_ok_and(|output| output.status.success())
+        let ping = ["-q", "-c", "1", "-W", "0.2", address];
+        self.host.mortal("ping").args(ping).output().is_ok_and(|output| output.status.success())
     }
 
     /// Begins to ping an address every 5 ms.
     pub fn probe(&self, address: &str) -> Probe {
-        let mut command = mortal("ip");
-        command.args(["netns", "exec", &self.namespace, "python3", &format!("{SCRIPTS}/probe.py"), address, "5"]);
+        let mut command = self.host.mortal("python3");
+        command.args([&format!("{SCRIPTS}/probe.py"), address, "5"]);
         let mut script = Script::start(command);
         script.answer();
         Probe { script }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.script.end();
-        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).output();
     }
 }
 

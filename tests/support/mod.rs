@@ -24,6 +24,7 @@ pub mod objects;
 pub mod ovsdb_server;
 pub mod player;
 pub mod process;
+pub mod raft_log;
 pub mod service;
 
 pub use cluster::{Cluster, Namespace};
