@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod deploy;
 pub mod eventually;
 pub mod gate;
+pub mod netns;
 pub mod northbound;
 pub mod objects;
 pub mod ovsdb_server;
