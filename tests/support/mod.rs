@@ -18,6 +18,7 @@ pub mod deploy;
 pub mod eventually;
 pub mod fabric;
 pub mod gate;
+pub mod lab;
 pub mod netns;
 pub mod northbound;
 pub mod objects;
