@@ -19,6 +19,7 @@ mod election;
 mod object;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
