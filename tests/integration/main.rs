@@ -8,6 +8,7 @@ mod support;
 
 mod addresses;
 mod commands;
+mod cut;
 mod database;
 mod errors;
 mod hostile;

@@ -14,9 +14,11 @@
 //! process ends with the test process, however that ends ([`process`]).
 
 pub mod cluster;
+pub mod cutter;
 pub mod deploy;
 pub mod eventually;
 pub mod gate;
+pub mod history;
 pub mod northbound;
 pub mod objects;
 pub mod ovsdb_server;
