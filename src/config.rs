@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::intent::Settings;
+use crate::controller::{LeaseOptions, LeaseTiming};
+use crate::intent::{Settings, Strategy};
 use crate::ovsdb::{Remotes, Target, TlsFiles};
 
 /// Where `run` listens unless it is told otherwise, and where `status` asks.
@@ -83,6 +84,18 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_NAMESPACE_SELECTOR", value_name = "SELECTOR")]
     pub namespace_selector: Option<String>,
 
+    /// The Lease that decides which of several processes writes; without it that is
+    /// ovn-kubevirt-<instance> in the own namespace
+    #[arg(long, env = "OVN_KUBEVIRT_LEASE", value_name = "NAMESPACE/NAME", value_parser = lease_name,
+        conflicts_with = "no_lease")]
+    pub lease: Option<LeaseName>,
+
+    /// Seconds after which another takes over from a process that died; one that cannot renew the Lease steps
+    /// down after two thirds of it
+    #[arg(long, env = "OVN_KUBEVIRT_LEASE_DURATION", value_name = "SECONDS", default_value_t = 15,
+        value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub lease_duration: u32,
+
     /// Run alone, without a Kubernetes Lease: two such processes on one database depose each other
     #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", value_parser = clap::builder::BoolishValueParser::new())]
     pub no_lease: bool,
@@ -91,16 +104,78 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     pub http: SocketAddr,
 
+    /// What opens a live migration's target: rarp, the guest's own announcement there; or none, where
+    /// the datapath loses RARP: traffic is doubled while a VM moves
+    #[arg(long, env = "OVN_KUBEVIRT_ACTIVATION_STRATEGY", value_name = "STRATEGY", default_value = "rarp", value_parser = strategy)]
+    pub activation_strategy: Strategy,
+
+    /// The southbound database, written as --nb: nodes are then found among its chassis by name or
+    /// hostname, and a migration minds where northd has a port
+    #[arg(long, env = "OVN_KUBEVIRT_SB", value_name = "REMOTES")]
+    pub sb: Option<Remotes>,
+
     /// The first two bytes of MACs that are made from addresses
     #[arg(long, env = "OVN_KUBEVIRT_MAC_PREFIX", value_name = "XX:XX", default_value = "0a:58", value_parser = mac_prefix)]
     pub mac_prefix: MacPrefix,
 }
 
+/// `--activation-strategy`. The others that OVN knows would open the target too early.
+fn strategy(text: &str) -> Result<Strategy, String> {
+    match text {
+        "rarp" => Ok(Strategy::Rarp),
+        "none" => Ok(Strategy::None),
+        "garp" | "na" => Err(format!(
+            "CNIs announce the pod's address when they set it up, long before the guest is there, and {text} would open the port by that: write rarp"
+        )),
+        _ => Err("write rarp, or none for datapaths where RARP is lost".to_owned()),
+    }
+}
+
 impl RunOptions {
     /// What holds for all VMs.
     pub fn settings(&self) -> Settings {
-        Settings { default_switch: self.default_switch.clone(), mac_prefix: self.mac_prefix.0 }
+        Settings {
+            default_switch: self.default_switch.clone(),
+            mac_prefix: self.mac_prefix.0,
+            strategy: self.activation_strategy,
+        }
     }
+
+    /// The Lease to stand for, in `own_namespace` unless another is named; `None` to run alone.
+    pub fn lease(&self, own_namespace: &str) -> Option<LeaseOptions> {
+        if self.no_lease {
+            return None;
+        }
+        let LeaseName { namespace, name } = self.lease.clone().unwrap_or_else(|| LeaseName {
+            namespace: own_namespace.to_owned(),
+            name: format!("ovn-kubevirt-{}", self.northbound.instance),
+        });
+        Some(LeaseOptions::new(namespace, name, LeaseTiming::of_seconds(self.lease_duration)))
+    }
+}
+
+/// Where a Lease is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+fn lease_name(text: &str) -> Result<LeaseName, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if is_label(namespace) && name.len() <= 253 && name.split('.').all(is_label) => {
+            Ok(LeaseName { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => Err("write <namespace>/<name>, as in ovn/ovn-kubevirt-default".to_owned()),
+    }
+}
+
+/// A part of a Kubernetes name (RFC 1123).
+fn is_label(text: &str) -> bool {
+    let good = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    !text.is_empty() && text.len() <= 63 && text.chars().all(good) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Two bytes of a unicast MAC.
@@ -122,16 +197,58 @@ fn mac_prefix(text: &str) -> Result<MacPrefix, String> {
 
 /// The instance is part of a key in `external_ids` and of a Lease's name.
 fn instance(text: &str) -> Result<String, String> {
-    let good = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
-    if text.is_empty() || text.len() > 40 || !text.chars().all(good) {
-        return Err("write up to 40 lower-case letters, digits and hyphens".to_owned());
+    if text.len() > 40 || !is_label(text) {
+        return Err("write up to 40 lower-case letters, digits and hyphens between them".to_owned());
     }
     Ok(text.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Run {
+        #[command(flatten)]
+        options: RunOptions,
+    }
+
+    fn run(arguments: &[&str]) -> Result<RunOptions, String> {
+        let arguments = [&["run"], arguments].concat();
+        Run::try_parse_from(arguments).map(|run| run.options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_lease_is_of_the_instance_and_in_the_own_namespace_unless_named() {
+        let named = |arguments: &[&str]| {
+            let lease = run(arguments).expect("options").lease("ovn").expect("a Lease");
+            (lease.namespace, lease.name, lease.timing.lease().as_secs())
+        };
+        let text = |namespace: &str, name: &str, seconds| (namespace.to_owned(), name.to_owned(), seconds);
+        assert_eq!(named(&[]), text("ovn", "ovn-kubevirt-default", 15));
+        assert_eq!(named(&["--instance", "blue"]), text("ovn", "ovn-kubevirt-blue", 15));
+        assert_eq!(named(&["--lease", "kube-system/a.b", "--lease-duration", "3"]), text("kube-system", "a.b", 3));
+        assert!(run(&["--no-lease"]).expect("options").lease("ovn").is_none());
+    }
+
+    #[test]
+    fn a_lease_that_cannot_be_is_refused() {
+        for bad in ["", "name", "/name", "ns/", "ns/a/b", "Ns/a", "ns/-a", "ns/a..b", "n.s/a"] {
+            let error = run(&["--lease", bad]).expect_err(bad);
+            assert!(error.contains("<namespace>/<name>"), "{error}");
+        }
+        for bad in ["0", "601", "-1"] {
+            run(&[&format!("--lease-duration={bad}")]).expect_err(bad);
+        }
+        let error = run(&["--lease", "ns/a", "--no-lease"]).expect_err("both");
+        assert!(error.contains("--no-lease") && error.contains("--lease"), "{error}");
+        // Either could not be part of a Lease's name.
+        for bad in ["blue-", "-blue", "Blue", ""] {
+            run(&["--instance", bad]).expect_err(bad);
+        }
+    }
 
     #[test]
     fn a_mac_prefix_is_two_bytes_of_a_unicast_mac() {

@@ -12,30 +12,32 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::RunOptions;
-use crate::controller::{Leadership, Link, LinkSettings, Linker, Reporter, Status, Writer, WriterSettings, watch_all};
-use crate::ovn::Northbound;
-use crate::ovsdb::Shared;
+use crate::controller::{
+    Candidacy, Leadership, LeaseError, Link, LinkSettings, Linker, Reporter, SouthboundFeed, Status, Writer,
+    WriterSettings, follow_southbound, keep_lease, watch_all,
+};
+use crate::ovn::{Northbound, Southbound};
+use crate::ovsdb::{Shared, Target};
 
 /// Changes that the watches may be ahead of the writer; beyond it they wait, and so does the server.
 const CHANGES_AHEAD: usize = 4_096;
+/// The Lease is given back within this, or left to run out: the process is to end within a second.
+const HAND_OVER_WITHIN: Duration = Duration::from_millis(700);
 /// The API server must answer within this, or the request is tried again.
 const KUBERNETES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the service until it is told to stop (`Ok`) or cannot go on.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
-    if !options.no_lease {
-        anyhow::bail!("give --no-lease: leadership by a Kubernetes Lease is not built yet, so run one process");
-    }
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
     let listener = TcpListener::bind(options.http).await.with_context(|| {
         format!("cannot listen on {} for /readyz: choose another address with --http", options.http)
     })?;
     let client = client(&options).await?;
-    let mut tasks = start(&options, client, listener)?;
+    let (candidacy, mut tasks) = start(&options, client, listener)?;
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("told to stop by SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("told to stop by SIGINT"),
+        _ = terminate.recv() => hand_over(&candidacy, &mut tasks, "SIGTERM").await,
+        _ = interrupt.recv() => hand_over(&candidacy, &mut tasks, "SIGINT").await,
         Some(ended) = tasks.join_next() => match ended {
             Ok(Ended(task, Ok(()))) => anyhow::bail!("the task \"{task}\" has ended"),
             Ok(Ended(task, Err(error))) => return Err(error.context(format!("the task \"{task}\" has ended"))),
@@ -47,7 +49,27 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
 
 struct Ended(&'static str, anyhow::Result<()>);
 
-fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow::Result<JoinSet<Ended>> {
+const LEASE_TASK: &str = "lease";
+
+/// Gives the Lease back, so that another process need not wait until it runs out.
+async fn hand_over(candidacy: &watch::Sender<Candidacy>, tasks: &mut JoinSet<Ended>, signal: &str) {
+    tracing::info!("told to stop by {signal}");
+    candidacy.send_modify(|candidacy| candidacy.stopping = true);
+    let released = async {
+        while let Some(ended) = tasks.join_next().await {
+            if matches!(ended, Ok(Ended(LEASE_TASK, _))) {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(HAND_OVER_WITHIN, released).await.is_err() {
+        tracing::warn!("the Lease could not be given back in time: others wait until it runs out");
+    }
+}
+
+type Started = (watch::Sender<Candidacy>, JoinSet<Ended>);
+
+fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow::Result<Started> {
     let northbound = Arc::new(Shared::new(Northbound::new(options.northbound.instance.clone())));
     let (link_sender, link) = watch::channel(Link::default());
     let (changes_sender, changes) = mpsc::channel(CHANGES_AHEAD);
@@ -61,26 +83,53 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         "starting"
     );
     tracing::info!(address = %listener.local_addr()?, "http server listening");
+    let mut tasks = JoinSet::new();
+    let feed = options.sb.clone().map(|remotes| {
+        let replica = Arc::new(Shared::new(Southbound::default()));
+        let (in_sync_sender, in_sync) = watch::channel(None);
+        let target = Target { remotes, ..options.northbound.target() };
+        let following = follow_southbound(target, Arc::clone(&replica), in_sync_sender);
+        tasks.spawn(async move {
+            following.await;
+            Ended("southbound link", Ok(()))
+        });
+        SouthboundFeed { replica, in_sync }
+    });
     let writer = Writer::new(WriterSettings {
         settings: options.settings(),
         northbound: Arc::clone(&northbound),
         link,
+        southbound: feed,
         changes,
         reports: reports_sender,
         status: status.clone(),
     });
-    let (_alone, leadership) = watch::channel(Leadership::Leader { transitions: 0 });
+    let (candidacy_sender, candidacy) = watch::channel(Candidacy::default());
+    let lease = options.lease(client.default_namespace());
+    let alone = lease.is_none();
+    let (leadership_sender, leadership) = watch::channel(match alone {
+        true => Leadership::Leader { transitions: 0 },
+        false => Leadership::Follower { leader: None },
+    });
+    let lease_client = client.clone();
+    tasks.spawn(async move {
+        let ended = match lease {
+            Some(lease) => keep_lease(lease_client, lease, candidacy, leadership_sender).await,
+            // Alone, one leads as long as one runs.
+            None => stopping(candidacy, leadership_sender).await,
+        };
+        Ended(LEASE_TASK, ended.map_err(Into::into))
+    });
     let linker = Linker::new(LinkSettings {
         target: options.northbound.target(),
         instance: options.northbound.instance.clone(),
         northbound,
         leadership,
-        candidacy: None,
+        candidacy: (!alone).then(|| candidacy_sender.clone()),
         link: link_sender,
     });
     let selector = options.namespace_selector.clone();
     let reporter = Reporter::new(client.clone(), reports);
-    let mut tasks = JoinSet::new();
     tasks.spawn(async move { Ended("northbound link", linker.run().await.map_err(Into::into)) });
     tasks.spawn(async move { Ended("writer", writer.run().await.map_err(Into::into)) });
     tasks.spawn(async move {
@@ -97,7 +146,17 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         Ended("reporter", Ok(()))
     });
     tasks.spawn(async move { Ended("http server", crate::api::serve(listener, status).await.map_err(Into::into)) });
-    Ok(tasks)
+    Ok((candidacy_sender, tasks))
+}
+
+/// Ends when the process is to.
+async fn stopping(
+    mut candidacy: watch::Receiver<Candidacy>,
+    leadership: watch::Sender<Leadership>,
+) -> Result<(), LeaseError> {
+    let stopping = candidacy.wait_for(|candidacy| candidacy.stopping).await;
+    drop(leadership);
+    stopping.map(drop).map_err(|_| LeaseError::Deserted)
 }
 
 async fn client(options: &RunOptions) -> anyhow::Result<Client> {

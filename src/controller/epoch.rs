@@ -7,7 +7,7 @@
 
 use uuid::Uuid;
 
-use crate::ovn::{NbGlobal, Northbound, keys};
+use crate::ovn::{NbGlobal, Northbound, epoch_key, epoch_number};
 use crate::ovsdb::{
     Condition, Connection, Datum, Function, Map, Mutation, Mutator, Operation, Outcome, Row, Transaction, Until,
     WireUuid,
@@ -71,24 +71,24 @@ struct Global {
 impl Epochs {
     /// For an instance.
     pub(super) fn new(instance: &str) -> Self {
-        let key = format!("{}{instance}", keys::EPOCH_PREFIX);
+        let key = epoch_key(instance);
         Self { instance: instance.to_owned(), key, highest: 0, term: None, ours: Vec::new() }
     }
 
     /// Raises the epoch by compare-and-set and gives the fence of the new one; it is greater than the
-    /// term of the Lease, than any that was seen, and than the one that stands. A process that had
+    /// term of the Lease, than any that was `seen`, and than the one that stands. A process that had
     /// office before in this term and finds another's epoch is deposed.
-    pub(super) async fn raise(&mut self, connection: &Connection, term: u64) -> Result<Epoch, EpochError> {
+    pub(super) async fn raise(&mut self, connection: &Connection, term: u64, seen: u64) -> Result<Epoch, EpochError> {
         if self.term.replace(term) != Some(term) {
             self.ours.clear();
         }
-        self.highest = self.highest.max(term);
+        self.highest = self.highest.max(term).max(seen);
         loop {
             let (uuid, present) = self.read(connection).await?;
             if !self.ours.is_empty() && !present.as_ref().is_some_and(|present| self.ours.contains(present)) {
                 return Err(self.deposed_by(present));
             }
-            let taken = present.as_ref().and_then(|present| present.split('.').next()?.parse().ok()).unwrap_or(0);
+            let taken = present.as_deref().and_then(epoch_number).unwrap_or(0);
             self.highest = self.highest.max(taken).saturating_add(1);
             let epoch = format!("{}.{}", self.highest, Uuid::new_v4().simple());
             self.ours.push(epoch.clone());

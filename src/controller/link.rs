@@ -129,7 +129,8 @@ impl Linker {
             let error = match self.connect(down_since + GRACE).await {
                 Ok(connection) => {
                     let remotes = &self.session.target().remotes;
-                    tracing::info!(%remotes, ports = self.northbound.read().port_count(), "northbound database in sync");
+                    let (ports, resumed) = (self.northbound.read().port_count(), self.session.resumed());
+                    tracing::info!(%remotes, ports, resumed, "northbound database in sync");
                     self.last_error.clear();
                     let since = Instant::now();
                     let ended = self.serve(Arc::new(connection)).await?;
@@ -189,7 +190,8 @@ impl Linker {
             match leadership {
                 Leadership::Leader { transitions } if writable => {
                     if office.as_ref().is_none_or(|(term, _)| *term != transitions) {
-                        match self.epochs.raise(&connection, transitions).await {
+                        let seen = self.northbound.read().highest_epoch();
+                        match self.epochs.raise(&connection, transitions, seen).await {
                             Ok(epoch) => office = Some((transitions, self.take_office(&connection, epoch))),
                             Err(error @ EpochError::Deposed { .. }) => {
                                 self.step_down(error).await?;
@@ -254,7 +256,8 @@ async fn lost(office: Option<&(u64, Arc<Office>)>) {
     std::future::pending().await
 }
 
-fn delays() -> ExponentialBackoff {
+/// Between attempts: from 20 ms to a second.
+pub(super) fn delays() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))
         .with_max_delay(Duration::from_secs(1))

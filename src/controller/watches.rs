@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::core::DeserializeGuard;
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::kubevirt::objects::{LauncherPod, VirtualMachine, VirtualMachineInstance};
+use crate::kubevirt::objects::{LauncherPod, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration};
 use crate::kubevirt::{Change, Kind};
 
 /// Why a watch ended for good.
@@ -55,6 +55,19 @@ pub fn watch_all(client: &Client, namespaces: Option<&str>, changes: &mpsc::Send
         Kind::Launcher,
         watcher(Api::<LauncherPod>::all(client.clone()), config().labels("kubevirt.io=virt-launcher")),
         |pod| Change::Launcher(Box::new(pod)),
+        changes.clone(),
+    ));
+    tasks.spawn(forward(
+        Kind::Migration,
+        watcher(Api::<VirtualMachineInstanceMigration>::all(client.clone()), config()),
+        |migration| Change::Migration(Box::new(migration)),
+        changes.clone(),
+    ));
+    tasks.spawn(forward(
+        Kind::Node,
+        // Of nodes, whose status changes all the time, only the metadata is asked for.
+        watcher(Api::<PartialObjectMeta<Node>>::all(client.clone()), config()),
+        |node| Change::Node(Box::new(node.metadata)),
         changes.clone(),
     ));
     tasks.spawn(forward(

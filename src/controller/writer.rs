@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::link::{Link, Office};
 use super::reporter::{Report, Subject};
@@ -20,9 +21,9 @@ use super::status::Status;
 use super::waiting::Waiting;
 use crate::intent::{Intent, Settings};
 use crate::kubevirt::{Change, Cluster, VmObjects};
-use crate::ovn::{Northbound, VmKey};
-use crate::ovsdb::{Outcome, Shared, Transaction};
-use crate::plan::{Planner, PortChange, PortReport, Problem, Queue, VmPlan};
+use crate::ovn::{NbGlobal, Northbound, Southbound, SouthboundChanges, VmKey, Wake};
+use crate::ovsdb::{Datum, Mutation, Mutator, Operation, Outcome, Row, Shared, Transaction};
+use crate::plan::{Fabric, Planner, PortChange, PortReport, Problem, Queue, Seen, Settling, VmPlan};
 
 /// Ports a transaction. Larger ones are slower a port, as measured (1,000: 20k/s, 100: 26k/s).
 const PORTS_PER_TRANSACTION: usize = 100;
@@ -53,6 +54,8 @@ pub struct WriterSettings {
     pub northbound: Arc<Shared<Northbound>>,
     /// Whether it can be written.
     pub link: watch::Receiver<Link>,
+    /// The southbound, where it is read.
+    pub southbound: Option<SouthboundFeed>,
     /// What the watches report.
     pub changes: mpsc::Receiver<Change>,
     /// Where outcomes are told.
@@ -61,15 +64,27 @@ pub struct WriterSettings {
     pub status: Status,
 }
 
+/// The southbound's replica, and how current it is.
+#[derive(Clone)]
+pub struct SouthboundFeed {
+    /// The replica.
+    pub replica: Arc<Shared<Southbound>>,
+    /// Whether it is in sync; `None` before the first time.
+    pub in_sync: watch::Receiver<Option<bool>>,
+}
+
 /// The state of the task.
 pub struct Writer {
     settings: Settings,
     northbound: Arc<Shared<Northbound>>,
     link: watch::Receiver<Link>,
+    southbound: Option<SouthboundFeed>,
+    southbound_in_sync: bool,
     changes: mpsc::Receiver<Change>,
     reports: mpsc::UnboundedSender<Report>,
     status: Status,
     cluster: Cluster,
+    settling: Settling,
     queue: Queue<VmKey>,
     waiting: Waiting,
     /// VMs whose transaction was refused, and when they are tried again.
@@ -94,6 +109,8 @@ struct Batch {
     owners: Vec<usize>,
     /// It is a part of one that did not go through.
     part: bool,
+    /// It raises `nb_cfg`, so that northd's progress can be seen.
+    sync: bool,
 }
 
 struct Planned {
@@ -108,15 +125,18 @@ type InFlight = Pin<Box<dyn Future<Output = (Outcome, Batch)> + Send>>;
 impl Writer {
     /// A writer that knows nothing yet.
     pub fn new(settings: WriterSettings) -> Self {
-        let WriterSettings { settings, northbound, link, changes, reports, status } = settings;
+        let WriterSettings { settings, northbound, link, southbound, changes, reports, status } = settings;
         Self {
             settings,
             northbound,
             link,
+            southbound,
+            southbound_in_sync: false,
             changes,
             reports,
             status,
             cluster: Cluster::default(),
+            settling: Settling::default(),
             queue: Queue::default(),
             waiting: Waiting::default(),
             retries: HashMap::new(),
@@ -129,6 +149,7 @@ impl Writer {
     pub async fn run(mut self) -> Result<(), WriterError> {
         let mut in_flight: Option<InFlight> = None;
         let northbound = Arc::clone(&self.northbound);
+        let mut southbound = self.southbound.clone();
         loop {
             if in_flight.is_none() {
                 in_flight = self.next_transaction();
@@ -142,6 +163,7 @@ impl Writer {
                     self.finish(outcome, batch);
                 }
                 () = northbound.changed.notified() => self.take_northbound_changes(),
+                () = southbound_moved(&mut southbound) => self.take_southbound_changes(),
                 change = self.changes.recv() => match change {
                     Some(change) => self.take_changes(change),
                     None => return Err(WriterError::Deserted),
@@ -175,19 +197,55 @@ impl Writer {
         let mut change = Some(first);
         for _ in 0..CHANGES_PER_TURN {
             let Some(present) = change else { break };
-            for vm in self.cluster.apply(present) {
-                self.dirty(vm);
-            }
+            self.take_change(present);
             change = self.changes.try_recv().ok();
         }
-        if let Some(last) = change {
-            for vm in self.cluster.apply(last) {
-                self.dirty(vm);
-            }
-        }
+        change.into_iter().for_each(|last| self.take_change(last));
         if self.cluster.is_synced() {
             self.status.watches_synced();
             self.sweep();
+        }
+    }
+
+    fn take_change(&mut self, change: Change) {
+        for vm in self.cluster.apply(change) {
+            // What a live migration waits for, its guest waits for: it goes before all others.
+            if self.cluster.vm(&vm).is_some_and(VmObjects::is_migrating) {
+                self.queue.push_first(vm);
+            } else {
+                self.dirty(vm);
+            }
+        }
+    }
+
+    fn take_southbound_changes(&mut self) {
+        let Some(feed) = &self.southbound else { return };
+        let in_sync = *feed.in_sync.borrow() == Some(true);
+        let came = in_sync && !self.southbound_in_sync;
+        self.southbound_in_sync = in_sync;
+        let SouthboundChanges { ports, chassis } = feed.replica.write().take_changes();
+        if came {
+            self.wake(&Wake::Southbound);
+        }
+        let bindings = ports.into_iter().map(Wake::Binding);
+        for wake in bindings.chain((!chassis.is_empty()).then_some(Wake::Chassis)) {
+            self.wake(&wake);
+        }
+        if !chassis.is_empty() {
+            let short = |node: &str| node.split('.').next().unwrap_or_default().to_owned();
+            let affected = self.cluster.vms_on(|node| chassis.contains(node) || chassis.contains(&short(node)));
+            affected.into_iter().for_each(|vm| self.dirty(vm));
+        }
+    }
+
+    fn wake(&mut self, wake: &Wake) {
+        let woken: Vec<VmKey> = self.waiting.on(wake).cloned().collect();
+        for vm in woken {
+            if matches!(wake, Wake::Binding(_) | Wake::Processed) {
+                self.queue.push_first(vm);
+            } else {
+                self.dirty(vm);
+            }
         }
     }
 
@@ -199,14 +257,14 @@ impl Writer {
             {
                 office.lose();
             }
+            self.settling.processed(view.sb_cfg());
             view.take_changes()
         };
         for vm in changes.vms {
             self.dirty(vm);
         }
         for wake in changes.wakes {
-            let woken: Vec<VmKey> = self.waiting.on(&wake).cloned().collect();
-            woken.into_iter().for_each(|vm| self.dirty(vm));
+            self.wake(&wake);
         }
     }
 
@@ -214,6 +272,7 @@ impl Writer {
         if matches!(&*self.link.borrow_and_update(), Link::Following) {
             // Somebody else wrote meanwhile: in office again, every VM is looked at.
             self.swept = false;
+            self.settling.forget();
         }
         self.take_northbound_changes();
         self.sweep();
@@ -262,9 +321,23 @@ impl Writer {
         let shared = Arc::clone(&self.northbound);
         let view = shared.read();
         let settings = self.settings.clone();
-        let mut planner = Planner::new(&view, &settings);
-        let mut batch =
-            Batch { office: Arc::clone(&office), vms: Vec::new(), owners: Vec::new(), part: most.is_some() };
+        let southbound = self.southbound.clone();
+        let southbound = southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
+        let seen = match &southbound {
+            None => Seen::Never(&self.settling),
+            Some((None, _)) => Seen::NotYet,
+            Some((Some(false), replica)) => Seen::Before(replica),
+            Some((Some(true), replica)) => Seen::Now(replica),
+        };
+        let fabric = Fabric { cluster: &self.cluster, southbound: seen, strategy: settings.strategy };
+        let mut planner = Planner::new(&view, &settings, fabric);
+        let mut batch = Batch {
+            office: Arc::clone(&office),
+            vms: Vec::new(),
+            owners: Vec::new(),
+            part: most.is_some(),
+            sync: false,
+        };
         let mut operations = Vec::new();
         let mut ports = 0;
         for _ in 0..most.unwrap_or(VMS_PER_TURN) {
@@ -272,7 +345,8 @@ impl Writer {
                 break;
             }
             let Some(vm) = self.queue.pop() else { break };
-            let VmPlan { changes, reports, waits, again } = self.plan(&mut planner, &vm);
+            let VmPlan { changes, reports, waits, again, sync } = self.plan(&mut planner, &vm);
+            batch.sync |= sync && self.southbound.is_none();
             self.waiting.set(&vm, waits);
             ports += changes.len();
             let report = self.report(&vm, reports, &changes);
@@ -291,6 +365,10 @@ impl Writer {
             }
             batch.vms.push(Planned { vm, again, changes, report });
         }
+        if batch.sync {
+            operations.extend(view.global().map(raise_nb_cfg));
+        }
+        drop(planner);
         drop(view);
         if operations.is_empty() {
             // They clashed with somebody who in the end wrote nothing: settled by the next look.
@@ -332,13 +410,17 @@ impl Writer {
         if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_)) {
             self.unknown_in_a_row = 0;
         }
-        let Batch { office, mut vms, owners, part } = batch;
+        let Batch { office, mut vms, owners, part, sync } = batch;
         match outcome {
             Outcome::Committed { results: _, missed } => {
                 let ports: usize = vms.iter().map(|planned| planned.changes.len()).sum();
                 tracing::debug!(ports, operations = owners.len(), "transaction committed");
                 for planned in &mut vms {
                     self.retries.remove(&planned.vm);
+                }
+                if sync {
+                    let collapsed = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.collapses());
+                    self.settling.committed(self.northbound.read().nb_cfg(), collapsed.map(|change| change.uuid));
                 }
                 for index in missed {
                     // The row had gone before we came: plan again from what there is now.
@@ -368,6 +450,7 @@ impl Writer {
                     "the outcome of a transaction is unknown; looking again after the next sync"
                 );
                 self.unknown_in_a_row += 1;
+                self.settling.forget();
                 let keys = vms.into_iter().map(|planned| planned.vm);
                 if !part && self.unknown_in_a_row < UNKNOWN_BEFORE_PARTS {
                     keys.for_each(|vm| self.dirty(vm));
@@ -394,9 +477,24 @@ impl Writer {
         self.retries.insert(vm.clone(), Retry { at: Instant::now() + delay, delay });
         let Some(objects) = self.cluster.vm(&vm) else { return };
         let Some(subject) = Subject::of(&vm, objects) else { return };
-        let mut ports = Planner::new(&self.northbound.read(), &self.settings).present(&vm);
+        let mut ports = crate::plan::present(&self.northbound.read(), &vm);
         ports.push(PortReport::of_vm(Problem::Rejected(rejection.to_owned())));
         self.tell(Report::Ports { subject, ports });
+    }
+}
+
+/// `nb_cfg` one higher: northd writes it to `sb_cfg` once it has processed this transaction.
+fn raise_nb_cfg(global: Uuid) -> Operation {
+    let mutations = vec![Mutation { column: "nb_cfg", mutator: Mutator::Add, value: Datum::One(1_i64.into()) }];
+    Operation::Mutate { table: NbGlobal::TABLE.name, uuid: global, mutations }
+}
+
+/// Waits until the southbound's replica, or how current it is, has changed.
+async fn southbound_moved(feed: &mut Option<SouthboundFeed>) {
+    let Some(SouthboundFeed { replica, in_sync }) = feed else { return std::future::pending().await };
+    tokio::select! {
+        () = replica.changed.notified() => {}
+        Ok(()) = in_sync.changed() => {}
     }
 }
 

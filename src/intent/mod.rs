@@ -26,6 +26,28 @@ pub struct Settings {
     pub default_switch: Option<String>,
     /// The first two bytes of MACs that are made from addresses.
     pub mac_prefix: [u8; 2],
+    /// What opens the second chassis of a port that migrates.
+    pub strategy: Strategy,
+}
+
+/// What opens the second chassis of a port that migrates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// The guest's own RARP, which QEMU sends when it runs there.
+    #[default]
+    Rarp,
+    /// Nothing: it is open at once, and traffic is doubled meanwhile. For datapaths where RARP is lost.
+    None,
+}
+
+impl Strategy {
+    /// The value of `options:activation-strategy` (ovn-nb(5)).
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Rarp => Some("rarp"),
+            Self::None => None,
+        }
+    }
 }
 
 /// What a VM's ports should be.

@@ -1,16 +1,21 @@
 //! Where a VM's ports are bound: a function of what there is, never of the order it came in.
 
-use crate::kubevirt::{Launcher, VmObjects};
+use crate::kubevirt::{Launcher, Run, VmObjects};
 
-/// What `options:requested-chassis` should be.
+/// Where a VM's ports should be bound, by nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
-    /// As it is: launcher pods are there, but none that is live and scheduled.
+    /// As they are: launcher pods are there, but none that is live and scheduled.
     Keep,
-    /// Absent: no launcher pod at all.
+    /// Nowhere: no launcher pod at all.
     Unbound,
-    /// The node where the guest runs, or will.
-    On(String),
+    /// Where the guest runs, or will.
+    On {
+        /// The node.
+        home: String,
+        /// The node that a live migration goes to, where a launcher waits for the guest.
+        target: Option<String>,
+    },
 }
 
 impl Placement {
@@ -19,25 +24,43 @@ impl Placement {
         if objects.launchers.is_empty() {
             return Self::Unbound;
         }
-        home(objects).map_or(Self::Keep, |node| Self::On(node.to_owned()))
+        let Some(run) = &objects.run else { return Self::Keep };
+        match home(objects, run) {
+            Some(home) => Self::On { home: home.to_owned(), target: target(objects, run, home).map(ToOwned::to_owned) },
+            None => Self::Keep,
+        }
     }
 }
 
 /// The node of the migration's target once the guest is ready there; else where the VMI says that
 /// it runs; else where its newest launcher was scheduled.
-fn home(objects: &VmObjects) -> Option<&str> {
-    let run = objects.run.as_ref()?;
+fn home<'a>(objects: &'a VmObjects, run: &'a Run) -> Option<&'a str> {
     let target = run.domain_ready_on.as_ref().and_then(|pod| objects.launchers.get(pod));
     if let Some(node) = target.filter(|launcher| launcher.live).and_then(|launcher| launcher.node.as_deref()) {
         return Some(node);
     }
-    let live = || objects.launchers.iter().filter(|(_, launcher)| launcher.live);
+    let mut live = objects.launchers.values().filter(|launcher| launcher.live);
     if let Some(node) = run.node.as_deref()
-        && live().any(|(_, launcher)| launcher.node.as_deref() == Some(node))
+        && live.any(|launcher| launcher.node.as_deref() == Some(node))
     {
         return Some(node);
     }
-    let own = live().filter(|(_, launcher)| launcher.run_uid == run.uid && launcher.node.is_some());
-    let newest: Option<(_, &Launcher)> = own.max_by_key(|(name, launcher)| (launcher.created, *name));
-    newest.and_then(|(_, launcher)| launcher.node.as_deref())
+    newest(objects, run, |_| true)
+}
+
+/// The node of a launcher that a migration under way has made for the guest, elsewhere than at home.
+/// The label that says so stays after the end: it counts only while that migration has not ended.
+fn target<'a>(objects: &'a VmObjects, run: &Run, home: &str) -> Option<&'a str> {
+    let under_way = |uid: &String| objects.migrations.values().any(|found| found.uid == *uid && !found.finished);
+    newest(objects, run, |launcher| {
+        launcher.node.as_deref() != Some(home) && launcher.migration.as_ref().is_some_and(under_way)
+    })
+}
+
+/// The node of the newest of the run's live and scheduled launchers.
+fn newest<'a>(objects: &'a VmObjects, run: &Run, fits: impl Fn(&Launcher) -> bool) -> Option<&'a str> {
+    let own = objects.launchers.iter().filter(|(_, launcher)| {
+        launcher.live && launcher.run_uid == run.uid && launcher.node.is_some() && fits(launcher)
+    });
+    own.max_by_key(|(name, launcher)| (launcher.created, *name)).and_then(|(_, launcher)| launcher.node.as_deref())
 }

@@ -33,11 +33,12 @@ fn run(uid: &str, template: Template, node: Option<&str>) -> Option<Run> {
 }
 
 fn launcher(run_uid: &str, node: Option<&str>, live: bool, created: i64) -> Launcher {
-    Launcher { run_uid: run_uid.into(), node: node.map(Into::into), live, created }
+    Launcher { run_uid: run_uid.into(), node: node.map(Into::into), live, created, migration: None }
 }
 
 fn intent(objects: &VmObjects) -> Intent {
-    let settings = Settings { default_switch: Some("ovn-default".into()), mac_prefix: [0x0a, 0x58] };
+    let settings =
+        Settings { default_switch: Some("ovn-default".into()), mac_prefix: [0x0a, 0x58], strategy: Strategy::Rarp };
     Intent::of(&VmKey::new("ns", "vm"), objects, &Namespace::default(), &settings)
 }
 
@@ -82,7 +83,8 @@ fn the_networks_own_annotation_is_the_strongest() {
 #[test]
 fn the_namespaces_switch_goes_before_the_default() {
     let objects = VmObjects { vm: vm(template(&[], pod_network_spec(None))), ..Default::default() };
-    let settings = Settings { default_switch: Some("ovn-default".into()), mac_prefix: [0x0a, 0x58] };
+    let settings =
+        Settings { default_switch: Some("ovn-default".into()), mac_prefix: [0x0a, 0x58], strategy: Strategy::Rarp };
     let namespace = Namespace { switch: Some("team-a".into()) };
     let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &namespace, &settings).nics.remove(0);
     assert_eq!(nic.switch, Some(SwitchWish { name: "team-a".into(), explicit: false }));
@@ -142,13 +144,13 @@ fn an_unreadable_object_leaves_its_ports_alone() {
 fn placed(run: Option<Run>, launchers: &[(&str, Launcher)]) -> Placement {
     let launchers: BTreeMap<_, _> =
         launchers.iter().map(|(name, launcher)| ((*name).to_owned(), launcher.clone())).collect();
-    Placement::of(&VmObjects { vm: None, run, launchers })
+    Placement::of(&VmObjects { run, launchers, ..VmObjects::default() })
 }
 
 #[test]
 fn placement_follows_the_guest() {
     let any = || template(&[], pod_network_spec(None));
-    let on = |node: &str| Placement::On(node.to_owned());
+    let on = |node: &str| Placement::On { home: node.to_owned(), target: None };
     assert_eq!(placed(run("r", any(), None), &[]), Placement::Unbound);
     assert_eq!(placed(None, &[]), Placement::Unbound);
     let unscheduled = launcher("r", None, true, 1);

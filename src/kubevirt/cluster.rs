@@ -8,11 +8,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::objects::{InstanceSpec, LauncherPod, VirtualMachine, VirtualMachineInstance};
+use super::objects::{
+    InstanceSpec, LauncherPod, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration,
+};
 use crate::ovn::VmKey;
 
 /// The label and annotations that tell a launcher pod.
 const LAUNCHER_LABEL: (&str, &str) = ("kubevirt.io", "virt-launcher");
+/// On the target's launcher pod of a migration; it stays there after the end.
+const MIGRATION_LABEL: &str = "kubevirt.io/migrationJobUID";
+/// On a Node whose chassis has another name.
+const CHASSIS_ANNOTATION: &str = "ovn-kubevirt.io/chassis";
 /// Pods that only provision volumes carry it.
 const PROVISIONING: &str = "kubevirt.io/ephemeral-provisioning";
 
@@ -86,6 +92,17 @@ pub struct Launcher {
     pub live: bool,
     /// Seconds since the epoch, to tell the newest.
     pub created: i64,
+    /// The UID of the VMIM that it was made for as the target; it stays after the end.
+    pub migration: Option<String>,
+}
+
+/// A VirtualMachineInstanceMigration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    /// Its UID.
+    pub uid: String,
+    /// Succeeded or Failed.
+    pub finished: bool,
 }
 
 /// All there is of one VM. At least one part is there.
@@ -97,11 +114,19 @@ pub struct VmObjects {
     pub run: Option<Run>,
     /// Its launcher pods by name.
     pub launchers: BTreeMap<String, Launcher>,
+    /// The migrations of its VMI by name. They alone are no VM.
+    pub migrations: BTreeMap<String, Migration>,
 }
 
 impl VmObjects {
-    fn is_empty(&self) -> bool {
-        self.vm.is_none() && self.run.is_none() && self.launchers.is_empty()
+    /// Whether it is there: a VM, a VMI or a launcher pod.
+    fn exists(&self) -> bool {
+        self.vm.is_some() || self.run.is_some() || !self.launchers.is_empty()
+    }
+
+    /// Whether a live migration is under way.
+    pub fn is_migrating(&self) -> bool {
+        self.migrations.values().any(|migration| !migration.finished)
     }
 }
 
@@ -121,13 +146,17 @@ pub enum Kind {
     Run,
     /// Launcher pods.
     Launcher,
+    /// VirtualMachineInstanceMigrations.
+    Migration,
+    /// Nodes.
+    Node,
     /// Namespaces.
     Namespace,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Vm, Self::Run, Self::Launcher, Self::Namespace];
+    pub const ALL: [Self; 6] = [Self::Vm, Self::Run, Self::Launcher, Self::Migration, Self::Node, Self::Namespace];
 }
 
 /// One change that a watch reports.
@@ -143,6 +172,10 @@ pub enum Change {
     UnreadableRun(Box<ObjectMeta>, String),
     /// A launcher pod is there.
     Launcher(Box<LauncherPod>),
+    /// A migration is there.
+    Migration(Box<VirtualMachineInstanceMigration>),
+    /// A node is there.
+    Node(Box<ObjectMeta>),
     /// A namespace is there.
     Namespace(Box<ObjectMeta>),
     /// An object went.
@@ -160,6 +193,10 @@ pub struct Cluster {
     namespaces: HashMap<String, Namespace>,
     /// Which VM a launcher pod belongs to: a pod that goes need not say.
     launcher_of: HashMap<(String, String), VmKey>,
+    /// The same of a migration.
+    migration_of: HashMap<(String, String), VmKey>,
+    /// The chassis of nodes that say so themselves; `None` for those that do not.
+    nodes: HashMap<String, Option<String>>,
     /// While a list comes in: what it has not named yet.
     unconfirmed: HashMap<Kind, HashSet<(String, String)>>,
     listed: HashSet<Kind>,
@@ -173,12 +210,24 @@ impl Cluster {
 
     /// What there is of a VM; `None` when nothing is.
     pub fn vm(&self, key: &VmKey) -> Option<&VmObjects> {
-        self.vms.get(key)
+        self.vms.get(key).filter(|objects| objects.exists())
+    }
+
+    /// The chassis that a Node's annotation names.
+    pub fn chassis_of(&self, node: &str) -> Option<&str> {
+        self.nodes.get(node)?.as_deref()
+    }
+
+    /// VMs with a launcher pod on a node that `fits`.
+    pub fn vms_on(&self, fits: impl Fn(&str) -> bool) -> BTreeSet<VmKey> {
+        let there =
+            |objects: &VmObjects| objects.launchers.values().filter_map(|launcher| launcher.node.as_deref()).any(&fits);
+        self.vms.iter().filter(|(_, objects)| there(objects)).map(|(key, _)| key.clone()).collect()
     }
 
     /// All VMs of which something is there.
     pub fn vms(&self) -> impl Iterator<Item = &VmKey> {
-        self.vms.keys()
+        self.vms.iter().filter(|(_, objects)| objects.exists()).map(|(key, _)| key)
     }
 
     /// A namespace that we serve.
@@ -207,6 +256,8 @@ impl Cluster {
             // Where it runs is not known either: placement then goes by the launcher pods alone.
             Change::UnreadableRun(metadata, error) => self.put_run(&metadata, Err(error), None, None),
             Change::Launcher(pod) => self.put_launcher(&pod),
+            Change::Migration(migration) => self.put_migration(&migration),
+            Change::Node(metadata) => self.put_node(&metadata),
             Change::Namespace(metadata) => self.put_namespace(&metadata),
             Change::Gone(kind, metadata) => self.remove(kind, &identity(&metadata)),
             Change::ListBegins(kind) => {
@@ -260,6 +311,7 @@ impl Cluster {
             node: pod.spec.node_name.clone().filter(|node| !node.is_empty()),
             live: !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             created: pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            migration: pod.metadata.labels.as_ref().and_then(|labels| labels.get(MIGRATION_LABEL)).cloned(),
         };
         let identity = (name.namespace.clone(), name.name.clone());
         let mut dirty = BTreeSet::from([key.clone()]);
@@ -275,6 +327,36 @@ impl Cluster {
         }
         launchers.insert(name.name, launcher);
         dirty
+    }
+
+    fn put_migration(&mut self, object: &VirtualMachineInstanceMigration) -> BTreeSet<VmKey> {
+        let name = self.confirm(Kind::Migration, &object.metadata);
+        let key = VmKey::new(name.namespace.clone(), object.spec.vmi_name.clone());
+        let migration = Migration {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            finished: matches!(object.status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        };
+        let identity = (name.namespace.clone(), name.name.clone());
+        let mut dirty = BTreeSet::from([key.clone()]);
+        if self.migration_of.get(&identity).is_some_and(|owner| *owner != key) {
+            dirty.extend(self.remove(Kind::Migration, &identity));
+        }
+        self.migration_of.insert(identity, key.clone());
+        let migrations = &mut self.vms.entry(key).or_default().migrations;
+        if migrations.get(&name.name) == Some(&migration) {
+            return BTreeSet::new();
+        }
+        migrations.insert(name.name, migration);
+        dirty
+    }
+
+    fn put_node(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {
+        let name = self.confirm(Kind::Node, metadata).name;
+        let annotations = metadata.annotations.as_ref();
+        let chassis = annotations.and_then(|annotations| annotations.get(CHASSIS_ANNOTATION)).cloned();
+        let chassis = chassis.filter(|chassis| !chassis.is_empty());
+        let before = self.nodes.insert(name.clone(), chassis.clone()).flatten();
+        if before == chassis { BTreeSet::new() } else { self.vms_on(|node| node == name) }
     }
 
     fn put_namespace(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {
@@ -299,20 +381,24 @@ impl Cluster {
             self.namespaces.remove(name);
             return self.vms_in(name);
         }
+        if kind == Kind::Node {
+            let chassis = self.nodes.remove(name).flatten();
+            return chassis.map(|_| self.vms_on(|node| node == name)).unwrap_or_default();
+        }
         let key = match kind {
-            Kind::Launcher => match self.launcher_of.remove(identity) {
-                Some(key) => key,
-                None => return BTreeSet::new(),
-            },
-            _ => VmKey::new(namespace.clone(), name.clone()),
+            Kind::Launcher => self.launcher_of.remove(identity),
+            Kind::Migration => self.migration_of.remove(identity),
+            _ => Some(VmKey::new(namespace.clone(), name.clone())),
         };
+        let Some(key) = key else { return BTreeSet::new() };
         let Some(objects) = self.vms.get_mut(&key) else { return BTreeSet::new() };
         match kind {
             Kind::Vm => objects.vm = None,
             Kind::Run => objects.run = None,
-            Kind::Launcher | Kind::Namespace => drop(objects.launchers.remove(name)),
+            Kind::Migration => drop(objects.migrations.remove(name)),
+            Kind::Launcher | Kind::Node | Kind::Namespace => drop(objects.launchers.remove(name)),
         }
-        if objects.is_empty() {
+        if !objects.exists() && objects.migrations.is_empty() {
             self.vms.remove(&key);
         }
         BTreeSet::from([key])
@@ -335,6 +421,8 @@ impl Cluster {
             Kind::Vm => vms(|objects| objects.vm.is_some()),
             Kind::Run => vms(|objects| objects.run.is_some()),
             Kind::Launcher => self.launcher_of.keys().cloned().collect(),
+            Kind::Migration => self.migration_of.keys().cloned().collect(),
+            Kind::Node => self.nodes.keys().map(|name| (String::new(), name.clone())).collect(),
             Kind::Namespace => self.namespaces.keys().map(|name| (String::new(), name.clone())).collect(),
         }
     }
@@ -380,97 +468,4 @@ fn controller<'a>(metadata: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerRefer
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn pod(name: &str, label: &str, owner_kind: &str, annotations: serde_json::Value) -> Change {
-        Change::Launcher(Box::new(
-            serde_json::from_value(json!({
-                "metadata": {"name": name, "namespace": "ns", "labels": {"kubevirt.io": label},
-                    "annotations": annotations,
-                    "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": owner_kind, "name": "vm",
-                        "uid": "u1", "controller": true}]},
-                "spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}))
-            .expect("a pod"),
-        ))
-    }
-
-    fn vm(name: &str) -> Change {
-        Change::Vm(Box::new(
-            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns", "uid": "u"}})).expect("a VM"),
-        ))
-    }
-
-    #[test]
-    fn only_launchers_of_a_vmi_count() {
-        let mut cluster = Cluster::default();
-        assert!(cluster.apply(pod("a", "hotplug-disk", "VirtualMachineInstance", json!({}))).is_empty());
-        assert!(cluster.apply(pod("b", "virt-launcher", "Pod", json!({}))).is_empty());
-        assert!(
-            cluster.apply(pod("c", "virt-launcher", "VirtualMachineInstance", json!({PROVISIONING: ""}))).is_empty()
-        );
-        assert_eq!(cluster.vms().count(), 0);
-        let key = VmKey::new("ns", "vm");
-        let dirty = cluster.apply(pod("d", "virt-launcher", "VirtualMachineInstance", json!({})));
-        assert_eq!(dirty, BTreeSet::from([key.clone()]));
-        assert_eq!(cluster.vm(&key).expect("the VM").launchers["d"].node.as_deref(), Some("n1"));
-    }
-
-    #[test]
-    fn a_new_list_drops_what_it_does_not_name_and_nothing_before_its_end() {
-        let mut cluster = Cluster::default();
-        for name in ["a", "b"] {
-            cluster.apply(vm(name));
-        }
-        cluster.apply(Change::ListBegins(Kind::Vm));
-        cluster.apply(vm("b"));
-        assert_eq!(cluster.vms().count(), 2);
-        let gone = cluster.apply(Change::ListEnds(Kind::Vm));
-        assert_eq!(gone, BTreeSet::from([VmKey::new("ns", "a")]));
-        assert!(cluster.vm(&VmKey::new("ns", "a")).is_none());
-        assert!(cluster.vm(&VmKey::new("ns", "b")).is_some());
-    }
-
-    #[test]
-    fn a_launcher_that_changes_its_owner_leaves_the_old_one() {
-        let mut cluster = Cluster::default();
-        cluster.apply(pod("p", "virt-launcher", "VirtualMachineInstance", json!({})));
-        let Change::Launcher(mut moved) = pod("p", "virt-launcher", "VirtualMachineInstance", json!({})) else {
-            return;
-        };
-        moved.metadata.owner_references.as_mut().expect("owners")[0].name = "other".into();
-        let dirty = cluster.apply(Change::Launcher(moved));
-        assert_eq!(dirty, ["other", "vm"].map(|name| VmKey::new("ns", name)).into());
-        assert!(cluster.vm(&VmKey::new("ns", "vm")).is_none());
-        assert_eq!(cluster.vm(&VmKey::new("ns", "other")).expect("the VM").launchers.len(), 1);
-    }
-
-    #[test]
-    fn an_unreadable_vm_is_there_all_the_same() {
-        let mut cluster = Cluster::default();
-        let metadata = ObjectMeta { name: Some("vm".into()), namespace: Some("ns".into()), ..Default::default() };
-        cluster.apply(Change::UnreadableVm(Box::new(metadata), "no".into()));
-        let vm = cluster.vm(&VmKey::new("ns", "vm")).and_then(|objects| objects.vm.as_ref()).expect("the VM");
-        assert_eq!(vm.template.as_ref().err().map(String::as_str), Some("no"));
-    }
-
-    #[test]
-    fn the_real_controllers_objects_are_read() {
-        let run: VirtualMachineInstance = serde_json::from_value(json!({
-            "metadata": {"name": "vm", "namespace": "ns", "uid": "u1",
-                "annotations": {"ovn.kubernetes.io/ip_address": "10.16.0.15", "kubevirt.io/vm-generation": "1"}},
-            "spec": {"domain": {"devices": {"interfaces": [{"name": "default", "bridge": {}}]}},
-                "networks": [{"name": "default", "pod": {}}]},
-            "status": {"nodeName": "n1", "migrationState": {"targetPod": "p2",
-                "targetNodeDomainReadyTimestamp": "2026-11-23T05:22:01Z"}}}))
-        .expect("a VMI");
-        let mut cluster = Cluster::default();
-        cluster.apply(Change::Run(Box::new(run)));
-        let run = cluster.vm(&VmKey::new("ns", "vm")).and_then(|objects| objects.run.as_ref()).expect("the VMI");
-        assert_eq!((run.node.as_deref(), run.domain_ready_on.as_deref()), (Some("n1"), Some("p2")));
-        let template = run.template.as_ref().expect("readable");
-        assert_eq!(template.annotations.len(), 1);
-        assert!(template.spec.networks.as_ref().expect("networks")[0].pod.is_some());
-    }
-}
+mod tests;

@@ -8,4 +8,4 @@ mod cluster;
 pub mod objects;
 
 pub(crate) use cluster::version;
-pub use cluster::{Change, Cluster, Kind, Launcher, Namespace, Reported, Run, Template, Vm, VmObjects};
+pub use cluster::{Change, Cluster, Kind, Launcher, Migration, Namespace, Reported, Run, Template, Vm, VmObjects};

@@ -139,6 +139,36 @@ pub struct MigrationState {
     pub target_node_domain_ready_timestamp: Option<String>,
 }
 
+/// A VirtualMachineInstanceMigration (VMIM): one live migration.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub struct VirtualMachineInstanceMigration {
+    /// Its UID is on the target's launcher pod.
+    pub metadata: ObjectMeta,
+    /// What migrates.
+    #[serde(default)]
+    pub spec: MigrationSpec,
+    /// How far it is.
+    #[serde(default)]
+    pub status: MigrationStatus,
+}
+
+/// `VirtualMachineInstanceMigration.spec`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigrationSpec {
+    /// The VMI's name.
+    #[serde(default)]
+    pub vmi_name: String,
+}
+
+/// `VirtualMachineInstanceMigration.status`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub struct MigrationStatus {
+    /// `Pending` to `Running`, and at the end `Succeeded` or `Failed`.
+    #[serde(default)]
+    pub phase: Option<String>,
+}
+
 /// A launcher pod.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct LauncherPod {
@@ -199,5 +229,13 @@ resource!(
     "kubevirt.io/v1",
     "VirtualMachineInstance",
     "virtualmachineinstances"
+);
+resource!(
+    VirtualMachineInstanceMigration,
+    "kubevirt.io",
+    "v1",
+    "kubevirt.io/v1",
+    "VirtualMachineInstanceMigration",
+    "virtualmachineinstancemigrations"
 );
 resource!(LauncherPod, "", "v1", "v1", "Pod", "pods");

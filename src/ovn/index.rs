@@ -11,12 +11,12 @@ use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::addresses::scan;
-use super::names::{Owner, VmKey, keys};
-use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort};
+use super::names::{Owner, VmKey, epoch_key, epoch_number, keys};
+use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
 use crate::ipam::Pool;
 use crate::ovsdb::{Map, Table, Unwatched, Watcher};
 
-/// Something in the northbound database that an unserved VM waits for.
+/// Something in the databases that an unserved VM waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wake {
     /// A switch of that name appears, goes, or changes what it says of its addresses.
@@ -29,6 +29,14 @@ pub enum Wake {
     Room(Uuid),
     /// A port name gets free.
     Name(String),
+    /// northd has processed more of the northbound (`NB_Global:sb_cfg`).
+    Processed,
+    /// The southbound has the port elsewhere.
+    Binding(String),
+    /// A chassis comes, goes or changes its name.
+    Chassis,
+    /// The southbound comes into sync.
+    Southbound,
 }
 
 /// What has changed since it was last taken.
@@ -72,6 +80,9 @@ pub(super) struct Index {
     /// Switch ports by the name of the router port that they are connected to.
     peers: HashMap<String, BTreeSet<Uuid>>,
     pub(super) changes: Changes,
+    sb_cfg_before: i64,
+    /// The greatest number of an epoch of this instance that was ever seen.
+    pub(super) highest_epoch: u64,
 }
 
 impl Index {
@@ -188,6 +199,33 @@ impl Index {
             self.changes.vms.insert(vm);
         }
     }
+}
+
+/// Watches the one row of `NB_Global`.
+pub(super) struct GlobalWatcher<'a>(pub(super) &'a mut Index);
+
+impl GlobalWatcher<'_> {
+    fn note_epoch(&mut self, row: &NbGlobal) {
+        let epoch = row.external_ids.get(&epoch_key(&self.0.instance)).and_then(epoch_number);
+        self.0.highest_epoch = self.0.highest_epoch.max(epoch.unwrap_or_default());
+    }
+}
+
+impl Watcher<NbGlobal> for GlobalWatcher<'_> {
+    fn added(&mut self, _: Uuid, row: &NbGlobal) {
+        self.note_epoch(row);
+        self.0.changes.wakes.insert(Wake::Processed);
+    }
+    fn changing(&mut self, _: Uuid, row: &NbGlobal, _: &NbGlobal) {
+        self.0.sb_cfg_before = row.sb_cfg;
+    }
+    fn changed(&mut self, _: Uuid, row: &NbGlobal) {
+        self.note_epoch(row);
+        if row.sb_cfg != self.0.sb_cfg_before {
+            self.0.changes.wakes.insert(Wake::Processed);
+        }
+    }
+    fn removed(&mut self, _: Uuid, _: &NbGlobal) {}
 }
 
 pub(super) struct SwitchWatcher<'a> {

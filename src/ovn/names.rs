@@ -36,6 +36,16 @@ pub mod keys {
     pub const VIRTUAL_IP: &str = "virtual-ip";
 }
 
+/// Where an instance's epoch stands in `NB_Global:external_ids`.
+pub fn epoch_key(instance: &str) -> String {
+    format!("{}{instance}", keys::EPOCH_PREFIX)
+}
+
+/// The number of an epoch: `<n>.<random holder id>`.
+pub fn epoch_number(epoch: &str) -> Option<u64> {
+    epoch.split('.').next()?.parse().ok()
+}
+
 /// A VM by its namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VmKey {

@@ -11,11 +11,11 @@ use macaddr::MacAddr6;
 use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
-use super::index::{Changes, Index, PortWatcher, RouterPortWatcher, SwitchWatcher};
+use super::index::{Changes, GlobalWatcher, Index, PortWatcher, RouterPortWatcher, SwitchWatcher};
 use super::names::{VmKey, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
 use crate::ipam::{Pool, Subnet, SubnetError};
-use crate::ovsdb::{Replica, Row, Table, TableSpec, Unwatched};
+use crate::ovsdb::{Replica, Row, Table, TableSpec};
 
 /// A port row with the switch it is on.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +126,26 @@ impl Northbound {
         self.global.iter().next().and_then(|(_, row)| row.external_ids.get(key))
     }
 
+    /// The greatest number of an epoch of this instance that was ever seen, also where it is gone.
+    pub fn highest_epoch(&self) -> u64 {
+        self.index.highest_epoch
+    }
+
+    /// The one row of `NB_Global`.
+    pub fn global(&self) -> Option<Uuid> {
+        self.global.iter().next().map(|(uuid, _)| *uuid)
+    }
+
+    /// `NB_Global:nb_cfg`: raised by whoever wants to know when northd has come so far.
+    pub fn nb_cfg(&self) -> i64 {
+        self.global.iter().next().map_or(0, |(_, row)| row.nb_cfg)
+    }
+
+    /// `NB_Global:sb_cfg`: how far northd has come.
+    pub fn sb_cfg(&self) -> i64 {
+        self.global.iter().next().map_or(0, |(_, row)| row.sb_cfg)
+    }
+
     /// How many ports there are in all.
     pub fn port_count(&self) -> usize {
         self.ports.len()
@@ -151,7 +171,7 @@ impl Replica for Northbound {
 
     fn end_dump(&mut self) {
         let Self { global, switches, ports, router_ports, index } = self;
-        global.end_dump(&mut Unwatched);
+        global.end_dump(&mut GlobalWatcher(index));
         router_ports.end_dump(&mut RouterPortWatcher { index, ports });
         ports.end_dump(&mut PortWatcher { index, router_ports });
         switches.end_dump(&mut SwitchWatcher { index, ports, router_ports, before: None });
@@ -160,7 +180,7 @@ impl Replica for Northbound {
     fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, mut updates: A) -> Result<(), A::Error> {
         let Self { global, switches, ports, router_ports, index } = self;
         match table {
-            "NB_Global" => global.apply(updates, &mut Unwatched),
+            "NB_Global" => global.apply(updates, &mut GlobalWatcher(index)),
             "Logical_Switch" => {
                 switches.apply(updates, &mut SwitchWatcher { index, ports, router_ports, before: None })
             }
@@ -177,6 +197,11 @@ impl Replica for Northbound {
 /// Rows put in place without a server, for the tests of the pure core.
 #[cfg(test)]
 impl Northbound {
+    pub(crate) fn put_global(&mut self, row: NbGlobal) {
+        let Self { global, index, .. } = self;
+        global.put(Uuid::nil(), row, &mut GlobalWatcher(index));
+    }
+
     pub(crate) fn put_switch(&mut self, uuid: Uuid, row: LogicalSwitch) {
         let Self { switches, ports, router_ports, index, .. } = self;
         switches.put(uuid, row, &mut SwitchWatcher { index, ports, router_ports, before: None });

@@ -12,6 +12,10 @@ ovsdb_row! {
     pub struct NbGlobal = "NB_Global" {
         /// Where the epoch stands.
         external_ids: Map = "external_ids",
+        /// Raised by whoever wants to know how far northd is.
+        nb_cfg: i64 = "nb_cfg",
+        /// The `nb_cfg` that northd has processed into the southbound.
+        sb_cfg: i64 = "sb_cfg",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The southbound replica: which chassis there are, and where each port is bound. Read only.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use serde::de::{IgnoredAny, MapAccess};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::names::keys;
 use super::rows::{Chassis, PortBinding};
-use crate::ovsdb::{Replica, Row, Table, TableSpec, Unwatched, Watcher};
+use crate::ovsdb::{Replica, Row, Table, TableSpec, Watcher};
 
 /// The southbound database as far as we read it.
 #[derive(Debug, Default)]
@@ -17,6 +17,18 @@ pub struct Southbound {
     bindings: Table<PortBinding>,
     /// `Port_Binding.logical_port` is unique (an index in ovn-sb(5)).
     by_port: HashMap<String, Uuid>,
+    /// Chassis by name, by hostname and by the hostname's first label.
+    by_name: HashMap<String, BTreeSet<Uuid>>,
+    changes: SouthboundChanges,
+}
+
+/// What has changed since it was last taken.
+#[derive(Debug, Default)]
+pub struct SouthboundChanges {
+    /// Ports whose binding came, changed or went.
+    pub ports: HashSet<String>,
+    /// Names, and hostnames in full and short, of chassis that came, changed or went.
+    pub chassis: HashSet<String>,
 }
 
 /// Where a port is bound.
@@ -62,6 +74,32 @@ impl Southbound {
         self.chassis.len()
     }
 
+    /// The name of the chassis that a node is: by name, else by hostname, full or short. `None` where
+    /// none is, or more than one.
+    pub fn chassis_of_node(&self, node: &str) -> Option<&str> {
+        let named = |name: &str| self.by_name.get(name).into_iter().flatten().filter_map(|uuid| self.chassis.get(uuid));
+        if let Some(chassis) = named(node).find(|chassis| chassis.name == node) {
+            return Some(&chassis.name);
+        }
+        let alone = short(node);
+        // Of a node known by its full name, a chassis known by the short one; never one of another domain.
+        let shorter = named(alone).filter(|chassis| alone != node && chassis.hostname == alone);
+        let mut fitting = named(node).chain(shorter);
+        let chassis = fitting.next()?;
+        fitting.next().is_none().then_some(chassis.name.as_str())
+    }
+
+    /// Whether a port is prepared on a second chassis, or still marked as activated on one.
+    pub fn has_additional_chassis(&self, port: &str) -> bool {
+        let Some(binding) = self.by_port.get(port).and_then(|uuid| self.bindings.get(uuid)) else { return false };
+        !binding.additional_chassis.is_empty() || binding.options.get(keys::ADDITIONAL_CHASSIS_ACTIVATED).is_some()
+    }
+
+    /// Takes what has changed since the last call.
+    pub fn take_changes(&mut self) -> SouthboundChanges {
+        std::mem::take(&mut self.changes)
+    }
+
     /// Where a port is bound; `None` where northd has not seen the port yet.
     pub fn bound(&self, port: &str) -> Option<Bound> {
         let binding = self.bindings.get(self.by_port.get(port)?)?;
@@ -97,14 +135,16 @@ impl Replica for Southbound {
     }
 
     fn end_dump(&mut self) {
-        self.chassis.end_dump(&mut Unwatched);
-        self.bindings.end_dump(&mut BindingWatcher(&mut self.by_port));
+        let Self { chassis, bindings, by_port, by_name, changes } = self;
+        chassis.end_dump(&mut ChassisWatcher { by_name, changes });
+        bindings.end_dump(&mut BindingWatcher { by_port, changes });
     }
 
     fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, mut updates: A) -> Result<(), A::Error> {
+        let Self { chassis, bindings, by_port, by_name, changes } = self;
         match table {
-            "Chassis" => self.chassis.apply(updates, &mut Unwatched),
-            "Port_Binding" => self.bindings.apply(updates, &mut BindingWatcher(&mut self.by_port)),
+            "Chassis" => chassis.apply(updates, &mut ChassisWatcher { by_name, changes }),
+            "Port_Binding" => bindings.apply(updates, &mut BindingWatcher { by_port, changes }),
             _ => {
                 while updates.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 Ok(())
@@ -114,11 +154,15 @@ impl Replica for Southbound {
 }
 
 /// Keeps `by_port` true.
-struct BindingWatcher<'a>(&'a mut HashMap<String, Uuid>);
+struct BindingWatcher<'a> {
+    by_port: &'a mut HashMap<String, Uuid>,
+    changes: &'a mut SouthboundChanges,
+}
 
 impl Watcher<PortBinding> for BindingWatcher<'_> {
     fn added(&mut self, uuid: Uuid, row: &PortBinding) {
-        self.0.insert(row.logical_port.clone(), uuid);
+        self.by_port.insert(row.logical_port.clone(), uuid);
+        self.changes.ports.insert(row.logical_port.clone());
     }
     fn changing(&mut self, uuid: Uuid, row: &PortBinding, _: &PortBinding) {
         self.removed(uuid, row);
@@ -128,9 +172,70 @@ impl Watcher<PortBinding> for BindingWatcher<'_> {
     }
     fn removed(&mut self, uuid: Uuid, row: &PortBinding) {
         // A row of the same name may have come first, in the same transaction.
-        if self.0.get(&row.logical_port) == Some(&uuid) {
-            self.0.remove(&row.logical_port);
+        if self.by_port.get(&row.logical_port) == Some(&uuid) {
+            self.by_port.remove(&row.logical_port);
         }
+        self.changes.ports.insert(row.logical_port.clone());
+    }
+}
+
+/// Keeps `by_name` true.
+struct ChassisWatcher<'a> {
+    by_name: &'a mut HashMap<String, BTreeSet<Uuid>>,
+    changes: &'a mut SouthboundChanges,
+}
+
+/// What a chassis is called.
+fn names(row: &Chassis) -> BTreeSet<&str> {
+    [row.name.as_str(), row.hostname.as_str(), short(&row.hostname)]
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The first label of a host name.
+fn short(hostname: &str) -> &str {
+    hostname.split('.').next().unwrap_or(hostname)
+}
+
+impl Watcher<Chassis> for ChassisWatcher<'_> {
+    fn added(&mut self, uuid: Uuid, row: &Chassis) {
+        for name in names(row) {
+            self.by_name.entry(name.to_owned()).or_default().insert(uuid);
+            self.changes.chassis.insert(name.to_owned());
+        }
+    }
+    fn changing(&mut self, uuid: Uuid, row: &Chassis, _: &Chassis) {
+        self.removed(uuid, row);
+    }
+    fn changed(&mut self, uuid: Uuid, row: &Chassis) {
+        self.added(uuid, row);
+    }
+    fn removed(&mut self, uuid: Uuid, row: &Chassis) {
+        for name in names(row) {
+            if let Some(chassis) = self.by_name.get_mut(name) {
+                chassis.remove(&uuid);
+                if chassis.is_empty() {
+                    self.by_name.remove(name);
+                }
+            }
+            self.changes.chassis.insert(name.to_owned());
+        }
+    }
+}
+
+/// Rows put in place without a server, for the tests of the pure core.
+#[cfg(test)]
+impl Southbound {
+    pub(crate) fn put_chassis(&mut self, number: u128, row: Chassis) {
+        let Self { chassis, by_name, changes, .. } = self;
+        chassis.put(Uuid::from_u128(number), row, &mut ChassisWatcher { by_name, changes });
+    }
+
+    pub(crate) fn put_binding(&mut self, row: PortBinding) {
+        let Self { bindings, by_port, changes, .. } = self;
+        let uuid = Uuid::new_v5(&Uuid::NAMESPACE_OID, row.logical_port.as_bytes());
+        bindings.put(uuid, row, &mut BindingWatcher { by_port, changes });
     }
 }
 
@@ -143,10 +248,9 @@ mod tests {
         let mut southbound = Southbound::default();
         for number in 1..=2 {
             let chassis = Chassis { name: format!("hv{number}"), hostname: String::new() };
-            southbound.chassis.put(Uuid::from_u128(number), chassis, &mut Unwatched);
+            southbound.put_chassis(number, chassis);
         }
-        let binding = PortBinding { logical_port: "a.b".to_owned(), ..binding };
-        southbound.bindings.put(Uuid::from_u128(9), binding, &mut BindingWatcher(&mut southbound.by_port));
+        southbound.put_binding(PortBinding { logical_port: "a.b".to_owned(), ..binding });
         southbound
     }
 
@@ -167,6 +271,36 @@ mod tests {
         assert_eq!(state(PortBinding { options, ..moving }), "moving hv1 -> hv2 (activated)");
         // A chassis that is gone from the database is no place (the reference is weak).
         assert_eq!(state(PortBinding { chassis: Some(hv(7)), ..PortBinding::default() }), "not bound");
+    }
+
+    #[test]
+    fn a_node_is_the_chassis_of_its_name_else_of_its_hostname_in_full_or_short() {
+        let mut southbound = Southbound::default();
+        let mut add = |number, name: &str, hostname: &str| {
+            southbound.put_chassis(number, Chassis { name: name.to_owned(), hostname: hostname.to_owned() });
+        };
+        add(1, "n1", "elsewhere.example");
+        add(2, "5b0c", "n2.example");
+        add(3, "77aa", "n3");
+        add(4, "one", "twice.a");
+        add(5, "two", "twice.b");
+        for (node, chassis) in [
+            ("n1", Some("n1")),
+            ("n2", Some("5b0c")),
+            ("n2.example", Some("5b0c")),
+            ("n3", Some("77aa")),
+            ("n3.example", Some("77aa")),
+            ("elsewhere", Some("n1")),
+            ("twice.a", Some("one")),
+            // Two have this short name, and a domain that differs is another host.
+            ("twice", None),
+            ("n2.other", None),
+            ("n4", None),
+        ] {
+            assert_eq!(southbound.chassis_of_node(node), chassis, "{node}");
+        }
+        let changed = southbound.take_changes().chassis;
+        assert!(["n1", "elsewhere", "n2.example", "n2", "5b0c"].iter().all(|name| changed.contains(*name)));
     }
 
     #[test]

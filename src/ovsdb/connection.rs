@@ -90,9 +90,9 @@ pub(super) enum Waiting {
     /// The caller decodes it.
     Reply(oneshot::Sender<Result<Box<RawValue>, String>>),
     /// The reader applies it to the replica, before it reads on.
-    Dump(oneshot::Sender<Result<(), String>>),
+    Dump(oneshot::Sender<Result<bool, String>>),
     /// The reader takes from it what the server says of itself.
-    Server(oneshot::Sender<Result<(), String>>),
+    Server(oneshot::Sender<Result<bool, String>>),
     /// Nobody: that something comes is all that counts.
     Nobody,
 }
@@ -247,15 +247,16 @@ impl Connection {
     }
 
     /// Monitors the replica's tables; returns once the replica is in sync. Where the server still knows
-    /// the replica's last transaction, it sends only what came after.
-    pub async fn monitor(&self, tables: &[TableSpec]) -> Result<(), ConnectionError> {
+    /// the replica's last transaction, it sends only what came after, and this is `true`.
+    pub async fn monitor(&self, tables: &[TableSpec]) -> Result<bool, ConnectionError> {
         self.monitor_since(self.database, tables, self.last_transaction, Waiting::Dump).await
     }
 
     /// Has the server tell of itself, now and whenever it changes. A server that is not fit ends the
     /// connection.
     pub(super) async fn monitor_server(&self) -> Result<(), ConnectionError> {
-        self.monitor_since(Server::DATABASE, Server::TABLES, Uuid::nil(), Waiting::Server).await
+        self.monitor_since(Server::DATABASE, Server::TABLES, Uuid::nil(), Waiting::Server).await?;
+        Ok(())
     }
 
     async fn monitor_since(
@@ -263,8 +264,8 @@ impl Connection {
         database: &str,
         tables: &[TableSpec],
         since: Uuid,
-        waiting: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Waiting,
-    ) -> Result<(), ConnectionError> {
+        waiting: impl FnOnce(oneshot::Sender<Result<bool, String>>) -> Waiting,
+    ) -> Result<bool, ConnectionError> {
         const METHOD: &str = "monitor_cond_since";
         #[derive(Serialize)]
         struct MonitorRequest {
@@ -284,7 +285,7 @@ impl Connection {
             return Err(self.closed().await);
         }
         match receiver.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(resumed)) => Ok(resumed),
             Ok(Err(error)) => Err(ConnectionError::Refused { method: METHOD, error }),
             Err(_) => Err(self.closed().await),
         }

@@ -15,11 +15,19 @@ pub enum Atom {
     Text(String),
     /// A reference to a row.
     Uuid(Uuid),
+    /// An integer.
+    Integer(i64),
 }
 
 impl From<&str> for Atom {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
+    }
+}
+
+impl From<i64> for Atom {
+    fn from(integer: i64) -> Self {
+        Self::Integer(integer)
     }
 }
 
@@ -34,6 +42,7 @@ impl Serialize for Atom {
         match self {
             Self::Text(text) => serializer.serialize_str(text),
             Self::Uuid(uuid) => ("uuid", uuid).serialize(serializer),
+            Self::Integer(integer) => serializer.serialize_i64(*integer),
         }
     }
 }
@@ -117,9 +126,11 @@ pub enum Mutator {
     Insert,
     /// Takes elements away; for a map a set of keys.
     Delete,
+    /// Adds to an integer.
+    Add,
 }
 
-/// One change of one set or map column.
+/// One change of one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mutation {
     /// The column.
@@ -135,6 +146,7 @@ impl Serialize for Mutation {
         let mutator = match self.mutator {
             Mutator::Insert => "insert",
             Mutator::Delete => "delete",
+            Mutator::Add => "+=",
         };
         (self.column, mutator, &self.value).serialize(serializer)
     }

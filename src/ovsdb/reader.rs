@@ -119,7 +119,7 @@ impl<R: Replica> Reader<R> {
                 Ok(result) => {
                     apply_since(&mut self.server, result).map_err(malformed)?;
                     self.judge()?;
-                    drop(sender.send(Ok(())));
+                    drop(sender.send(Ok(false)));
                 }
                 Err(error) => drop(sender.send(Err(error))),
             },

@@ -101,9 +101,15 @@ impl<R: Replica> Feeder<R> {
         self.feed(|replica| apply_update(replica, updates).map(|()| transaction))
     }
 
-    /// Applies the result of `monitor_cond_since`.
-    pub(super) fn first(&self, result: &RawValue) -> Result<(), FeedError> {
-        self.feed(|replica| apply_since(replica, result))
+    /// Applies the result of `monitor_cond_since`, and tells whether it was less than a full dump.
+    pub(super) fn first(&self, result: &RawValue) -> Result<bool, FeedError> {
+        let mut found = false;
+        self.feed(|replica| {
+            let since = apply_since(replica, result)?;
+            found = since.found;
+            Ok(since.last_transaction)
+        })?;
+        Ok(found)
     }
 
     fn feed(&self, apply: impl FnOnce(&mut R) -> Result<Uuid, serde_json::Error>) -> Result<(), FeedError> {
@@ -185,11 +191,11 @@ pub(super) fn apply_update<R: Replica>(replica: &mut R, updates: &RawValue) -> R
 struct Since<'a, R>(&'a mut R);
 
 impl<'de, R: Replica> Visitor<'de> for Since<'_, R> {
-    type Value = Uuid;
+    type Value = SyncedTo;
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("the result of monitor_cond_since")
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Uuid, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<SyncedTo, A::Error> {
         let short = |length| A::Error::invalid_length(length, &"three elements");
         let found: bool = seq.next_element()?.ok_or_else(|| short(0))?;
         let last_transaction = seq.next_element()?.ok_or_else(|| short(1))?;
@@ -200,11 +206,19 @@ impl<'de, R: Replica> Visitor<'de> for Since<'_, R> {
         if !found {
             self.0.end_dump();
         }
-        Ok(last_transaction)
+        Ok(SyncedTo { found, last_transaction })
     }
 }
 
-/// Applies the first reply of a monitor, and gives the transaction that it is as of.
-pub(super) fn apply_since<R: Replica>(replica: &mut R, result: &RawValue) -> Result<Uuid, serde_json::Error> {
+/// What the first reply of a monitor brought the replica to.
+pub(super) struct SyncedTo {
+    /// The server knew the transaction that we named.
+    pub(super) found: bool,
+    /// The last one that the replica has now.
+    pub(super) last_transaction: Uuid,
+}
+
+/// Applies the first reply of a monitor.
+pub(super) fn apply_since<R: Replica>(replica: &mut R, result: &RawValue) -> Result<SyncedTo, serde_json::Error> {
     serde_json::Deserializer::from_str(result.get()).deserialize_seq(Since(replica))
 }

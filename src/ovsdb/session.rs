@@ -79,6 +79,7 @@ pub struct Session<R> {
     seen: (Option<Uuid>, i64),
     /// What the member of the last connection says of itself.
     member: Option<watch::Receiver<Option<Member>>>,
+    resumed: bool,
 }
 
 /// Where one server may be: a remote, and one of the addresses that its name has.
@@ -90,12 +91,17 @@ struct Place {
 impl<R: Replica> Session<R> {
     /// A session that has not been connected yet.
     pub fn new(target: Target, shared: Arc<Shared<R>>) -> Self {
-        Self { target, shared, next: 0, patience: FIRST_PATIENCE, seen: (None, 0), member: None }
+        Self { target, shared, next: 0, patience: FIRST_PATIENCE, seen: (None, 0), member: None, resumed: false }
     }
 
     /// Where it connects to.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Whether the last connection's server sent only what the replica lacked.
+    pub fn resumed(&self) -> bool {
+        self.resumed
     }
 
     /// Connects to the first server that will do. The replica is in sync when this returns.
@@ -111,7 +117,8 @@ impl<R: Replica> Session<R> {
         for offset in 0..places.len() {
             let index = (self.next + offset) % places.len();
             match self.try_place(&places[index], patience).await {
-                Ok(connection) => {
+                Ok((connection, resumed)) => {
+                    self.resumed = resumed;
                     self.next = index + 1;
                     self.patience = FIRST_PATIENCE;
                     let member = connection.member();
@@ -135,7 +142,7 @@ impl<R: Replica> Session<R> {
         }
     }
 
-    async fn try_place(&self, place: &Place, patience: Duration) -> Result<Connection, PlaceError> {
+    async fn try_place(&self, place: &Place, patience: Duration) -> Result<(Connection, bool), PlaceError> {
         let opening = open(place, self.target.tls.as_ref(), self.target.terms(), &self.shared);
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {patience:?}"));
         let connection = tokio::time::timeout(patience, opening).await.map_err(|_| PlaceError::Io(late()))??;
@@ -143,8 +150,8 @@ impl<R: Replica> Session<R> {
             .await
             .map_err(|_| PlaceError::NoAnswer(patience))??;
         // A first sync takes as long as it takes: the probe watches over it.
-        connection.monitor(R::TABLES).await?;
-        Ok(connection)
+        let resumed = connection.monitor(R::TABLES).await?;
+        Ok((connection, resumed))
     }
 
     async fn handshake(&self, connection: &Connection) -> Result<(), PlaceError> {

@@ -31,6 +31,14 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
+    /// Marks a key dirty, to be looked at before all others.
+    pub fn push_first(&mut self, key: K) {
+        if !self.present.insert(key.clone()) {
+            self.waiting.retain(|waiting| *waiting != key);
+        }
+        self.waiting.push_front(key);
+    }
+
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.parts.is_empty()

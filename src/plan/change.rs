@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::ovn::{LogicalSwitch, LogicalSwitchPort};
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort, keys};
 use crate::ovsdb::{Datum, Map, Mutation, Mutator, Operation, Row};
 
 /// A port row on a switch.
@@ -32,6 +32,15 @@ impl PortChange {
     /// Whether anything changes.
     pub fn is_empty(&self) -> bool {
         self.before == self.after
+    }
+
+    /// Whether a port that was open on two chassis is bound to one, or to none.
+    pub fn collapses(&self) -> bool {
+        let two = |placed: &Option<Placed>| {
+            let requested = placed.as_ref().and_then(|placed| placed.row.options.get(keys::REQUESTED_CHASSIS));
+            requested.is_some_and(|requested| requested.contains(','))
+        };
+        two(&self.before) && self.after.is_some() && !two(&self.after)
     }
 
     /// The operations. Maps are written by key: what others put there stays, also when they put it

@@ -5,13 +5,15 @@
 //! the same state gives the same changes, and after they are applied it gives none.
 
 mod batch;
+mod binding;
 mod change;
 mod planner;
 mod report;
 
 pub use batch::Queue;
+pub use binding::{Fabric, Seen, Settling};
 pub use change::{Placed, PortChange};
-pub use planner::{Planner, VmPlan};
+pub use planner::{Planner, VmPlan, present};
 pub use report::{PortReport, Problem};
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
+use super::binding::{Bound, Fabric, Hindrance};
 use super::change::{Placed, PortChange};
 use super::report::{PortReport, Problem};
-use crate::intent::{Intent, Nic, Placement, Settings, Wish};
+use crate::intent::{Intent, Nic, Settings, Wish};
 use crate::ipam::{Pool, RangeSet, Subnet};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, PortRef, VmKey, Wake, keys, port_uuid};
 use crate::ovsdb::{Map, Set};
@@ -24,6 +25,8 @@ pub struct VmPlan {
     pub waits: Vec<Wake>,
     /// It clashed with another VM of the same transaction: to be planned again after it.
     pub again: bool,
+    /// `NB_Global:nb_cfg` is to be raised with its changes, or alone: northd's progress matters.
+    pub sync: bool,
 }
 
 /// Why a NIC gets nothing, or nothing new.
@@ -54,6 +57,20 @@ impl Refusal {
     }
 }
 
+impl Hindrance {
+    /// Tells the owner, and sees to it that the VM is looked at again.
+    fn note(self, report: &mut PortReport, plan: &mut VmPlan) {
+        let Self { problems, waits, sync } = self;
+        problems.into_iter().for_each(|problem| {
+            if !report.problems.contains(&problem) {
+                report.problems.push(problem);
+            }
+        });
+        plan.waits.extend(waits);
+        plan.sync |= sync;
+    }
+}
+
 /// What this transaction gives away on one switch, unknown to the replica yet.
 #[derive(Default)]
 struct Given {
@@ -78,6 +95,7 @@ impl RangeSetOfBoth {
 pub struct Planner<'a> {
     view: &'a Northbound,
     settings: &'a Settings,
+    fabric: Fabric<'a>,
     given: HashMap<Uuid, Given>,
     names: HashSet<String>,
 }
@@ -91,8 +109,8 @@ struct Switch {
 
 impl<'a> Planner<'a> {
     /// A planner for one transaction.
-    pub fn new(view: &'a Northbound, settings: &'a Settings) -> Self {
-        Self { view, settings, given: HashMap::new(), names: HashSet::new() }
+    pub fn new(view: &'a Northbound, settings: &'a Settings, fabric: Fabric<'a>) -> Self {
+        Self { view, settings, fabric, given: HashMap::new(), names: HashSet::new() }
     }
 
     /// Nothing of the VM is left in Kubernetes: its ports go.
@@ -119,30 +137,16 @@ impl<'a> Planner<'a> {
                 Some(untouched) if !untouched.contains(network) => plan.changes.extend(removal(port)),
                 // Where a guest may run, and whose the port is, holds for ports that stay, too.
                 _ => {
-                    plan.changes.extend(self.kept(intent, port));
-                    plan.reports.push(self.report_of(network, port));
+                    let mut report = report_of(self.view, network, port);
+                    let change = self.kept(intent, port, &mut report, &mut plan);
+                    plan.changes.extend(change);
+                    plan.reports.push(report);
                 }
             }
         }
         plan.changes.retain(|change| !change.is_empty());
+        plan.sync |= plan.changes.iter().any(PortChange::collapses);
         plan
-    }
-
-    /// A VM's ports as they are.
-    pub fn present(&self, vm: &VmKey) -> Vec<PortReport> {
-        self.view.ports_of(vm).map(|(network, port)| self.report_of(network, port)).collect()
-    }
-
-    fn report_of(&self, network: &str, port: PortRef<'_>) -> PortReport {
-        let next = port.row.external_ids.get(keys::NEXT_ADDRESSES);
-        PortReport {
-            network: network.to_owned(),
-            port: Some(port.row.name.clone()),
-            switch: port.switch.and_then(|switch| self.switch_name(switch)),
-            addresses: lease(port.row),
-            next: next.and_then(|next| next.parse().ok()),
-            problems: Vec::new(),
-        }
     }
 
     /// The NIC's row: the one marked with its network. Of several (somebody copied one), the one that
@@ -162,10 +166,17 @@ impl<'a> Planner<'a> {
     }
 
     /// A port that stays as it is but for where it is bound and whom it belongs to.
-    fn kept(&self, intent: &Intent, port: PortRef<'_>) -> Option<PortChange> {
+    fn kept(
+        &self,
+        intent: &Intent,
+        port: PortRef<'_>,
+        report: &mut PortReport,
+        plan: &mut VmPlan,
+    ) -> Option<PortChange> {
         let switch = port.switch?;
         let mut row = port.row.clone();
-        bind(&mut row.options, &intent.placement);
+        let bound = Bound { uuid: port.uuid, name: &port.row.name, present: Some(&port.row.options) };
+        self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
         self.mark(&mut row.external_ids, intent, None);
         let before = Some(Placed { switch, row: port.row.clone() });
         Some(PortChange { uuid: port.uuid, before, after: Some(Placed { switch, row }) })
@@ -195,7 +206,8 @@ impl<'a> Planner<'a> {
             Err(refusal) => {
                 refusal.note(&mut report, plan);
                 // A VM that holds a lease keeps it, whatever became of its wish.
-                plan.changes.extend(port.and_then(|port| self.kept(intent, port)));
+                let change = port.and_then(|port| self.kept(intent, port, &mut report, plan));
+                plan.changes.extend(change);
             }
         }
         plan.reports.push(report);
@@ -256,7 +268,9 @@ impl<'a> Planner<'a> {
         let text = addresses.to_string();
         row.addresses = Set::from_iter([text.clone()]);
         row.port_security = Set::from_iter([text]);
-        bind(&mut row.options, &intent.placement);
+        let present = before.as_ref().map(|before| &before.row.options);
+        let bound = Bound { uuid, name: &row.name, present };
+        self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
         self.mark(&mut row.external_ids, intent, Some(&nic.network));
         match next {
             Some(next) => drop(row.external_ids.insert(keys::NEXT_ADDRESSES, next.to_string())),
@@ -485,6 +499,23 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// A VM's ports as they are.
+pub fn present(view: &Northbound, vm: &VmKey) -> Vec<PortReport> {
+    view.ports_of(vm).map(|(network, port)| report_of(view, network, port)).collect()
+}
+
+fn report_of(view: &Northbound, network: &str, port: PortRef<'_>) -> PortReport {
+    let next = port.row.external_ids.get(keys::NEXT_ADDRESSES);
+    PortReport {
+        network: network.to_owned(),
+        port: Some(port.row.name.clone()),
+        switch: port.switch.and_then(|switch| view.switch(&switch)).map(|switch| switch.name.clone()),
+        addresses: lease(port.row),
+        next: next.and_then(|next| next.parse().ok()),
+        problems: Vec::new(),
+    }
+}
+
 /// What a row of ours holds: its `port_security`, from which `addresses` are healed where somebody
 /// overwrote them; else the first of its `addresses` that is a NIC's.
 fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
@@ -494,14 +525,4 @@ fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
 fn removal(port: PortRef<'_>) -> Option<PortChange> {
     let before = Placed { switch: port.switch?, row: port.row.clone() };
     Some(PortChange { uuid: port.uuid, before: Some(before), after: None })
-}
-
-/// Writes our keys of `options`; what others put there stays.
-fn bind(options: &mut Map, placement: &Placement) {
-    options.remove(keys::ACTIVATION_STRATEGY);
-    match placement {
-        Placement::Keep => {}
-        Placement::Unbound => drop(options.remove(keys::REQUESTED_CHASSIS)),
-        Placement::On(chassis) => drop(options.insert(keys::REQUESTED_CHASSIS, chassis.as_str())),
-    }
 }

@@ -101,6 +101,11 @@ pub enum Problem {
         /// Where it should go.
         wished: String,
     },
+    /// A node that is no chassis.
+    #[error(
+        "the node {0} is no chassis in the southbound database, so the port is not bound there: is ovn-controller running on it? Where its chassis has another name, annotate the Node with ovn-kubevirt.io/chassis"
+    )]
+    ChassisNotFound(String),
     /// The server refused our write.
     #[error("the northbound database refused the port: {0}")]
     Rejected(String),
@@ -119,6 +124,7 @@ impl Problem {
             Self::AddressHeld { .. } | Self::MacHeld { .. } => "AddressConflict",
             Self::NameTaken { .. } => "PortNameConflict",
             Self::SwitchDeferred { .. } => "SwitchChangePending",
+            Self::ChassisNotFound(_) => "ChassisNotFound",
             Self::Rejected(_) => "CommitFailed",
         }
     }

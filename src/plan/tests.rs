@@ -3,6 +3,7 @@
 mod changes;
 mod examples;
 mod histories;
+mod migrations;
 mod rules;
 mod server;
 mod trouble;

@@ -13,6 +13,7 @@ use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{self as core, Event, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -190,6 +191,36 @@ impl Namespace {
         let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
         let patched = namespaces.patch(&self.name, &PatchParams::default(), &patch).await;
         patched.unwrap_or_else(|error| panic!("annotation {key} of namespace {}: {error}", self.name));
+    }
+
+    /// Lets the service stand for Leases in this namespace, as the manifests do in its own.
+    pub async fn allow_leases(&self) {
+        let verbs = ["get", "create", "update", "list", "watch"];
+        let role = json!({
+            "metadata": {"name": "leases"},
+            "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": verbs}],
+        });
+        let binding = json!({
+            "metadata": {"name": "leases"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "leases"},
+            "subjects": [{"kind": "ServiceAccount", "name": deploy::ACCOUNT, "namespace": deploy::ACCOUNT}],
+        });
+        let role: Role = serde_json::from_value(role).expect("a role");
+        let binding: RoleBinding = serde_json::from_value(binding).expect("a binding");
+        let parameters = PostParams::default();
+        let client = || self.client.clone();
+        Api::namespaced(client(), &self.name).create(&parameters, &role).await.expect("a role");
+        Api::namespaced(client(), &self.name).create(&parameters, &binding).await.expect("a binding");
+    }
+
+    /// A node of this test's own, whose annotation names its chassis. Gives back its name.
+    pub async fn annotated_node(&self, chassis: &str) -> String {
+        let name = format!("node-{}", self.name);
+        let node = json!({"metadata": {"name": name, "annotations": {"ovn-kubevirt.io/chassis": chassis}}});
+        let node: core::Node = serde_json::from_value(node).expect("a node");
+        let created = Api::all(self.client.clone()).create(&PostParams::default(), &node).await;
+        created.unwrap_or_else(|error| panic!("node {name}: {error}"));
+        name
     }
 
     /// The Events about the object of that name, as `(type, reason, message)`, the one written last at the end.

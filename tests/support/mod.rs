@@ -19,6 +19,7 @@ pub mod deploy;
 pub mod eventually;
 pub mod gate;
 pub mod history;
+pub mod netns;
 pub mod northbound;
 pub mod objects;
 pub mod ovsdb_server;

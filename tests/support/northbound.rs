@@ -12,8 +12,12 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::eventually::eventually;
+use super::netns::Hosts;
 use super::ovsdb_server::OvsdbServer;
 use super::process::{Daemon, mortal};
+
+#[path = "raft.rs"]
+mod raft;
 
 /// The key of `NB_Global.external_ids` under which a leader keeps its epoch: every start bumps it, so it is no change.
 const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
@@ -24,8 +28,14 @@ pub struct Northbound {
     // The daemons come before the directory: they end first.
     northd: Mutex<Option<Daemon>>,
     southbound: Option<OvsdbServer>,
-    server: OvsdbServer,
+    /// One, or the members of a cluster.
+    servers: Vec<OvsdbServer>,
+    hosts: Option<Hosts>,
     dir: TempDir,
+}
+
+fn directory() -> TempDir {
+    tempfile::Builder::new().prefix("ovn-kubevirt-nb-").tempdir().expect("a directory for the northbound")
 }
 
 /// A whole row of `Logical_Switch_Port`, and the names of the switches that refer to it.
@@ -81,11 +91,26 @@ pub struct RouterPort {
 impl Northbound {
     /// An empty northbound on a unix socket, with the one row in `NB_Global` that `ovn-nbctl init` makes.
     pub async fn start() -> Self {
-        let dir =
-            tempfile::Builder::new().prefix("ovn-kubevirt-nb-").tempdir().expect("a directory for the northbound");
+        let dir = directory();
         let server = OvsdbServer::create(dir.path(), "nb", "OVN_Northbound").await;
-        server.transact(json!([{"op": "insert", "table": "NB_Global", "row": {}}]));
-        Self { northd: Mutex::new(None), southbound: None, server, dir }
+        Self::with_servers(dir, vec![server], None)
+    }
+
+    fn with_servers(dir: TempDir, servers: Vec<OvsdbServer>, hosts: Option<Hosts>) -> Self {
+        let this = Self { northd: Mutex::new(None), southbound: None, servers, hosts, dir };
+        this.transact(json!([{"op": "insert", "table": "NB_Global", "row": {}}]));
+        this
+    }
+
+    /// The first server: what is said of "the" server is meant for one alone.
+    fn server_alone(&self) -> &OvsdbServer {
+        &self.servers[0]
+    }
+
+    /// The server to speak with: the cluster's leader.
+    #[track_caller]
+    fn server(&self) -> &OvsdbServer {
+        &self.servers[self.leader()]
     }
 
     /// Adds a southbound and an `ovn-northd` between the two, and waits until northd has done its first round.
@@ -97,14 +122,14 @@ impl Northbound {
         self
     }
 
-    /// The remote on the unix socket: `unix:...`.
+    /// The remote on the unix socket, `unix:...`; those of all members of a cluster, comma-separated.
     pub fn remote(&self) -> String {
-        self.server.remote()
+        self.servers.iter().map(OvsdbServer::remote).collect::<Vec<_>>().join(",")
     }
 
     /// The remote on TCP, opened at the first call: `tcp:127.0.0.1:...`. The port stays the same over restarts.
     pub async fn tcp_remote(&self) -> String {
-        self.server.tcp_remote().await
+        self.server_alone().tcp_remote().await
     }
 
     /// A TCP remote on which the server probes its clients: it sends an `echo` after that many seconds of
@@ -117,7 +142,7 @@ impl Northbound {
             {"op": "mutate", "table": "NB_Global", "where": [],
              "mutations": [["connections", "insert", ["uuid", connection]]]},
         ]));
-        self.server.tcp_remote_by("db:OVN_Northbound,NB_Global,connections").await
+        self.server_alone().tcp_remote_by("db:OVN_Northbound,NB_Global,connections").await
     }
 
     /// The directory of this northbound's files and of the logs of what runs on it.
@@ -128,24 +153,24 @@ impl Northbound {
     /// `ovn-nbctl` on this database.
     #[track_caller]
     pub fn nbctl(&self, arguments: &[&str]) -> String {
-        self.server.ctl("ovn-nbctl", arguments)
+        self.server().ctl("ovn-nbctl", arguments)
     }
 
     /// One transaction; see [`OvsdbServer::transact`].
     #[track_caller]
     pub fn transact(&self, operations: Value) -> Vec<Value> {
-        self.server.transact(operations)
+        self.server().transact(operations)
     }
 
     /// One transaction whose error is looked for.
     pub fn try_transact(&self, operations: Value) -> Result<Vec<Value>, String> {
-        self.server.try_transact(operations)
+        self.server().try_transact(operations)
     }
 
     /// All rows of `table`, as the wire shows them, sorted by `_uuid`.
     #[track_caller]
     pub fn rows(&self, table: &str) -> Vec<Value> {
-        self.server.rows(table)
+        self.server().rows(table)
     }
 
     /// All logical switch ports, sorted by name, as of one moment.
@@ -178,7 +203,7 @@ impl Northbound {
     /// service bumps.
     #[track_caller]
     pub fn dump(&self) -> String {
-        let tables = self.server.tables();
+        let tables = self.server().tables();
         let selects = tables.iter().map(|table| json!({"op": "select", "table": table, "where": []})).collect();
         let results = self.transact(Value::Array(selects));
         let mut lines = Vec::new();
@@ -247,27 +272,46 @@ impl Northbound {
 
     /// SIGKILL to the northbound's server.
     pub fn kill9(&self) {
-        self.server.kill9();
+        self.server_alone().kill9();
     }
 
     /// SIGTERM to the northbound's server, and waits for its end.
     pub async fn stop(&self) -> ExitStatus {
-        self.server.stop().await
+        self.server_alone().stop().await
     }
 
     /// SIGSTOP to the northbound's server: it hangs with its connections open.
     pub fn freeze(&self) {
-        self.server.freeze();
+        self.server_alone().freeze();
     }
 
     /// SIGCONT to the northbound's server.
     pub fn thaw(&self) {
-        self.server.thaw();
+        self.server_alone().thaw();
     }
 
     /// Serves the same file on the same socket (and TCP port) again.
     pub async fn start_again(&self) {
-        self.server.start_again().await;
+        self.server_alone().start_again().await;
+    }
+
+    /// A copy of the database's file as it is now.
+    pub async fn backup(&self) -> std::path::PathBuf {
+        let server = self.server_alone();
+        let copy = self.dir().join("backup.db");
+        // Whole only while nobody writes: the server is not there for the moment of the copy.
+        server.stop().await;
+        std::fs::copy(server.file("db"), &copy).expect("the file is copied");
+        server.start_again().await;
+        copy
+    }
+
+    /// Puts a [`backup`](Self::backup) in place of the database.
+    pub async fn restore(&self, backup: &Path) {
+        let server = self.server_alone();
+        server.stop().await;
+        std::fs::copy(backup, server.file("db")).expect("the file is copied");
+        server.start_again().await;
     }
 
     /// The southbound, where there is one.

@@ -21,29 +21,68 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// One database, its server (while it runs), and where to reach it.
 #[derive(Debug)]
 pub struct OvsdbServer {
-    /// `nb` or `sb`: the stem of every file name.
-    stem: &'static str,
+    /// `nb`, `sb`, or `nb1` for the first member of a cluster: the stem of every file name.
+    stem: String,
     /// The database's own name: `OVN_Northbound`, `OVN_Southbound`.
     database: &'static str,
     dir: PathBuf,
     /// The TCP port, chosen by the kernel at the first start and kept over restarts.
     tcp_port: OnceLock<u16>,
+    /// The network namespace that it runs in.
+    namespace: Option<String>,
     server: Mutex<Option<Arc<Daemon>>>,
 }
 
 impl OvsdbServer {
     /// Creates the database from the schema in `/usr/share/ovn` and serves it on `<dir>/<stem>.sock`.
-    pub async fn create(dir: &Path, stem: &'static str, database: &'static str) -> Self {
-        let schema = PathBuf::from(format!("/usr/share/ovn/ovn-{stem}.ovsschema"));
-        assert!(
-            schema.exists(),
-            "{} is missing: apt install ovn-central openvswitch-switch, or make test",
-            schema.display()
-        );
-        let this = Self { stem, database, dir: dir.to_owned(), tcp_port: OnceLock::new(), server: Mutex::new(None) };
-        run_tool(Command::new("ovsdb-tool").arg("create").arg(this.file("db")).arg(&schema));
+    pub async fn create(dir: &Path, stem: &str, database: &'static str) -> Self {
+        let this = Self::new(dir, stem, database, None);
+        run_tool(Command::new("ovsdb-tool").arg("create").arg(this.file("db")).arg(schema(database)));
         this.start_again().await;
         this
+    }
+
+    /// Creates a member of a RAFT cluster: the first where `others` is empty, else one that joins these. RAFT speaks at
+    /// `address`, as in `unix:...` or `tcp:host:port`.
+    pub async fn create_member(dir: &Path, stem: &str, database: &'static str, seat: Seat, others: &[String]) -> Self {
+        let Seat { address, namespace } = seat;
+        let this = Self::new(dir, stem, database, namespace);
+        let mut tool = Command::new("ovsdb-tool");
+        if others.is_empty() {
+            tool.arg("--election-timer=500").arg("create-cluster").arg(this.file("db")).arg(schema(database));
+            tool.arg(&address);
+        } else {
+            tool.arg("join-cluster").arg(this.file("db")).arg(database).arg(&address).args(others);
+        }
+        run_tool(&mut tool);
+        this.start_again().await;
+        this
+    }
+
+    fn new(dir: &Path, stem: &str, database: &'static str, namespace: Option<String>) -> Self {
+        let (stem, dir) = (stem.to_owned(), dir.to_owned());
+        Self { stem, database, dir, tcp_port: OnceLock::new(), namespace, server: Mutex::new(None) }
+    }
+
+    /// The row of `_Server.Database` that tells how the server has its database.
+    pub fn membership(&self) -> Result<Value, String> {
+        let select = json!({"op": "select", "table": "Database", "where": [["name", "==", self.database]]});
+        let mut results = self.call("transact", json!(["_Server", select]))?;
+        match results[0]["rows"][0].take() {
+            Value::Null => Err(format!("{} is not served", self.database)),
+            row => Ok(row),
+        }
+    }
+
+    /// Runs a command of `ovs-appctl` on the server.
+    #[track_caller]
+    pub fn appctl(&self, arguments: &[&str]) -> String {
+        run_tool(Command::new("ovs-appctl").arg("-t").arg(self.file("ctl")).args(arguments))
+    }
+
+    /// Whether the process runs (a frozen one does).
+    pub fn is_running(&self) -> bool {
+        self.slot().as_ref().is_some_and(|server| server.is_running())
     }
 
     /// The remote on the unix socket.
@@ -59,9 +98,7 @@ impl OvsdbServer {
     /// The TCP remote that this `--remote` of ovsdb-server opens, on a port that the kernel picks.
     pub async fn tcp_remote_by(&self, remote: &str) -> String {
         if self.tcp_port.get().is_none() {
-            run_tool(
-                Command::new("ovs-appctl").arg("-t").arg(self.file("ctl")).args(["ovsdb-server/add-remote", remote]),
-            );
+            self.appctl(&["ovsdb-server/add-remote", remote]);
             // The log is where the server says which port it got.
             let port = eventually("ovsdb-server logs its TCP port", async || {
                 let log = self.log();
@@ -101,9 +138,15 @@ impl OvsdbServer {
 
     /// Serves the same file on the same remotes, after [`kill9`](Self::kill9) or [`stop`](Self::stop).
     pub async fn start_again(&self) {
-        let running = self.slot().as_ref().is_some_and(|server| server.is_running());
-        assert!(!running, "{} is being served already", self.database);
-        let mut command = mortal("ovsdb-server");
+        assert!(!self.is_running(), "{} is being served already", self.database);
+        let mut command = match &self.namespace {
+            Some(namespace) => {
+                let mut command = mortal("ip");
+                command.args(["netns", "exec", namespace, "ovsdb-server"]);
+                command
+            }
+            None => mortal("ovsdb-server"),
+        };
         command
             .args(["-vconsole:off", "-vsyslog:off", "-vfile:info"])
             .arg(format!("--remote=p{}", self.remote()))
@@ -212,7 +255,8 @@ impl OvsdbServer {
         Err(format!("{}: closed without an answer", self.remote()))
     }
 
-    fn file(&self, extension: &str) -> PathBuf {
+    /// One of its files: `db`, `sock`, `log`.
+    pub fn file(&self, extension: &str) -> PathBuf {
         self.dir.join(format!("{}.{extension}", self.stem))
     }
 
@@ -223,6 +267,27 @@ impl OvsdbServer {
     fn daemon(&self) -> Arc<Daemon> {
         self.slot().clone().unwrap_or_else(|| panic!("{} was never started", self.database))
     }
+}
+
+/// Where a member of a cluster sits.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    /// Where the others reach it.
+    pub address: String,
+    /// The network namespace that it runs in; none is the test's own.
+    pub namespace: Option<String>,
+}
+
+/// The schema that OVN's package brings.
+fn schema(database: &str) -> PathBuf {
+    let stem = if database == "OVN_Southbound" { "sb" } else { "nb" };
+    let schema = PathBuf::from(format!("/usr/share/ovn/ovn-{stem}.ovsschema"));
+    assert!(
+        schema.exists(),
+        "{} is missing: apt install ovn-central openvswitch-switch, or make test",
+        schema.display()
+    );
+    schema
 }
 
 /// Runs a tool to its end and gives back its standard output.

@@ -90,6 +90,7 @@ impl Tables {
                         match mutator {
                             Mutator::Insert => switch.ports.insert(*port),
                             Mutator::Delete => switch.ports.remove(port),
+                            Mutator::Add => panic!("{operation:?}"),
                         };
                     }
                 }
@@ -194,6 +195,7 @@ fn mutate_port(port: &mut LogicalSwitchPort, Mutation { column, mutator, value }
         other => panic!("the plan mutates no column {other}"),
     };
     match mutator {
+        Mutator::Add => panic!("{column} is no integer"),
         Mutator::Delete => texts_of(value).iter().for_each(|key| drop(map.remove(key))),
         Mutator::Insert => {
             for (key, value) in pairs_of(value) {

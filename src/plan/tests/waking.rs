@@ -6,7 +6,7 @@ use super::histories::{CONFIGS, config};
 use super::server::Tables;
 use super::world::{World, uuid};
 use crate::ovn::{LogicalSwitch, VmKey, keys};
-use crate::plan::{Planner, VmPlan};
+use crate::plan::VmPlan;
 
 /// Something that somebody else may do to the northbound database.
 type Edit<'a> = Box<dyn Fn(&mut Tables) + 'a>;
@@ -71,7 +71,7 @@ pub(super) fn whoever_waits_is_woken(world: &World, order: usize) {
         let edits = edits(world, vm);
         for (number, edit) in edits.iter().enumerate().skip(order % 16).step_by(16) {
             let (northbound, wakes, vms) = world.woken_by(edit, order);
-            let after = gist(&Planner::new(&northbound, &world.settings).plan(&intent));
+            let after = gist(&world.planner_of(&northbound).plan(&intent));
             let woken = vms.contains(vm) || waits.iter().any(|wait| wakes.contains(wait));
             let helps = after.0 > before.0 || after.1.len() < before.1.len();
             assert!(

@@ -8,16 +8,16 @@ use uuid::Uuid;
 
 use super::rules;
 use super::server::Tables;
-use crate::intent::{Intent, Settings};
+use crate::intent::{Intent, Settings, Strategy};
 use crate::kubevirt::{Change, Cluster, Kind};
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Owner, VmKey, Wake};
 use crate::ovsdb::Map;
-use crate::plan::{Planner, PortReport, Problem, Queue, VmPlan};
+use crate::plan::{Fabric, Planner, PortReport, Problem, Queue, Seen, Settling, VmPlan};
 
 pub(super) const INSTANCE: &str = "default";
 
 pub(super) fn settings() -> Settings {
-    Settings { default_switch: Some("blue".into()), mac_prefix: [0x0a, 0x58] }
+    Settings { default_switch: Some("blue".into()), mac_prefix: [0x0a, 0x58], strategy: Strategy::Rarp }
 }
 
 /// A UUID that says where it comes from.
@@ -110,6 +110,7 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) tables: Tables,
     pub(super) northbound: Northbound,
+    pub(super) settling: Settling,
     pub(super) present: BTreeMap<VmKey, Present>,
     pub(super) dirty: Queue<VmKey>,
     pub(super) waits: BTreeMap<VmKey, Vec<Wake>>,
@@ -127,6 +128,7 @@ impl World {
             cluster: Cluster::default(),
             tables: Tables::default(),
             northbound: Northbound::new(INSTANCE),
+            settling: Settling::default(),
             present: BTreeMap::new(),
             dirty: Queue::default(),
             waits: BTreeMap::new(),
@@ -298,9 +300,20 @@ impl World {
         }
     }
 
+    fn planner(&self) -> Planner<'_> {
+        self.planner_of(&self.northbound)
+    }
+
+    /// A planner for another state of the replica.
+    pub(super) fn planner_of<'a>(&'a self, northbound: &'a Northbound) -> Planner<'a> {
+        let southbound = Seen::Never(&self.settling);
+        let fabric = Fabric { cluster: &self.cluster, southbound, strategy: self.settings.strategy };
+        Planner::new(northbound, &self.settings, fabric)
+    }
+
     /// A VM's plan by itself.
     pub(super) fn look_at(&self, vm: &VmKey) -> VmPlan {
-        self.plan(&mut Planner::new(&self.northbound, &self.settings), vm)
+        self.plan(&mut self.planner(), vm)
     }
 
     /// Plans what is dirty in transactions of some VMs each, until nothing is.
@@ -317,9 +330,10 @@ impl World {
     /// One transaction.
     pub(super) fn transact(&mut self, vms: usize) {
         let batch: Vec<VmKey> = std::iter::from_fn(|| self.dirty.pop()).take(vms.max(1)).collect();
-        let mut planner = Planner::new(&self.northbound, &self.settings);
+        let mut planner = self.planner();
         let mut changes = Vec::new();
         let mut again = BTreeSet::new();
+        let mut told = Vec::new();
         for vm in &batch {
             let plan = self.plan(&mut planner, vm);
             rules::a_change_is_lawful(self, vm, &plan.changes);
@@ -328,9 +342,13 @@ impl World {
             } else {
                 rules::what_is_told_holds_without_the_others(&plan, &self.look_at(vm));
             }
-            self.waits.insert(vm.clone(), plan.waits);
-            self.reports.insert(vm.clone(), plan.reports);
             changes.extend(plan.changes);
+            told.push((vm.clone(), plan.waits, plan.reports));
+        }
+        drop(planner);
+        for (vm, waits, reports) in told {
+            self.waits.insert(vm.clone(), waits);
+            self.reports.insert(vm, reports);
         }
         rules::nothing_is_given_that_another_has(&self.tables, &changes);
         let operations: Vec<_> = changes.iter().flat_map(|change| change.operations()).collect();
@@ -350,7 +368,7 @@ impl World {
     /// At rest: a look at every VM finds nothing to do, and nobody was told
     /// of a problem that is none any more.
     pub(super) fn a_sweep_finds_nothing(&self) {
-        let mut planner = Planner::new(&self.northbound, &self.settings);
+        let mut planner = self.planner();
         let content = |reports: &[PortReport]| reports.iter().all(|report| report.problems.is_empty());
         for vm in self.vms() {
             let plan = self.plan(&mut planner, &vm);

@@ -240,7 +240,8 @@ impl Player {
         }
     }
 
-    async fn vmim_phase(&self, migration: &Migration, phase: &str) {
+    /// The VMIM enters a phase.
+    pub async fn vmim_phase(&self, migration: &Migration, phase: &str) {
         self.modify(&self.vmims, Part::Status, &migration.name, |vmim| enter_phase(&mut vmim["status"], phase)).await;
     }
 

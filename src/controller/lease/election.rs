@@ -1,0 +1,541 @@
+//! What a candidate does about a Lease: a function of what it saw of it, of the time that passed on its
+//! own clock, and of whether it stands. No request is made here and no clock is read: `next` says what
+//! to ask of the API server, and the caller tells what came of it.
+//!
+//! ```text
+//!            free, released, or ours without a term: at once
+//!            another's: its duration after its last change
+//!  Follower ------------------------------------------------> acquire --written--> Leader
+//!     ^                                                                              |  renewed every retry period
+//!     +------ not renewed for the renew deadline; another's; deleted; no longer wanted +
+//!             (then, where it still names us, it is released)
+//! ```
+//!
+//! Why two never lead at one time: a leader counts the renew deadline from the moment its last
+//! successful request was sent, and a follower counts the longer lease duration from the moment it saw
+//! the effect, which is later. Every write is conditional on the version that was seen, so a candidate
+//! whose view is old is refused. Only spans of one's own clock are compared: clocks may differ, and may
+//! run at rates that differ by less than a third.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use super::object::{Lease, LeaseSpec};
+
+/// Time on the own monotonic clock, since any fixed moment.
+pub(crate) type Moment = Duration;
+
+/// Kubernetes has no greater number for it.
+const MOST_TRANSITIONS: u64 = i32::MAX as u64;
+
+/// How long a Lease lasts, in the proportions of client-go (15 s, 10 s, 2 s).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTiming {
+    lease: Duration,
+}
+
+impl LeaseTiming {
+    /// With a lease of so many seconds: at least one, and at most ten minutes.
+    pub fn of_seconds(seconds: u32) -> Self {
+        Self { lease: Duration::from_secs(seconds.into()).clamp(Duration::from_secs(1), super::object::LONGEST_LEASE) }
+    }
+
+    /// How long others leave the Lease alone after its last change.
+    pub fn lease(self) -> Duration {
+        self.lease
+    }
+
+    /// A leader that could not renew it for so long steps down.
+    pub fn renew_deadline(self) -> Duration {
+        self.lease * 2 / 3
+    }
+
+    /// A leader renews it as often.
+    pub fn retry_period(self) -> Duration {
+        self.lease * 2 / 15
+    }
+
+    /// An answer that takes longer is not waited for: as in client-go, there is time for another try.
+    pub fn request_timeout(self) -> Duration {
+        self.renew_deadline() / 2
+    }
+
+    /// Followers that see a released Lease do not all come at once, but nobody waits for it either.
+    fn handover_jitter(self) -> Duration {
+        self.retry_period() / 20
+    }
+
+    /// The same where it has run out.
+    fn expiry_jitter(self) -> Duration {
+        self.retry_period() / 2
+    }
+}
+
+impl Default for LeaseTiming {
+    fn default() -> Self {
+        Self::of_seconds(15)
+    }
+}
+
+/// Whether the Lease is wanted. Set by the link (stands) and by the supervisor (stopping).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Candidacy {
+    /// It could do the work.
+    pub stands: bool,
+    /// It is about to end.
+    pub stopping: bool,
+}
+
+impl Candidacy {
+    fn wants(self) -> bool {
+        self.stands && !self.stopping
+    }
+}
+
+/// Who leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leadership {
+    /// Another, or nobody.
+    Follower {
+        /// The identity in the Lease, unless it is our own.
+        leader: Option<String>,
+    },
+    /// We do.
+    Leader {
+        /// The Lease's `leaseTransitions`: greater with each term of anyone.
+        transitions: u64,
+    },
+}
+
+/// Why a term ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Not wanted any more.
+    Withdrawn,
+    /// About to end.
+    Stopping,
+    /// Not renewed within the deadline.
+    Deadline(Duration),
+    /// Another holds the Lease.
+    Taken(String),
+    /// Somebody emptied or rewrote the Lease.
+    Altered,
+    /// Somebody deleted the Lease.
+    Deleted,
+}
+
+impl Loss {
+    /// Whether the term ended because we wished it.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Withdrawn | Self::Stopping)
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Withdrawn => formatter.write_str("this process does not stand any more"),
+            Self::Stopping => formatter.write_str("this process is stopping"),
+            Self::Deadline(deadline) => write!(formatter, "the Lease could not be renewed for {deadline:?}"),
+            Self::Taken(holder) => write!(formatter, "{holder} holds the Lease"),
+            Self::Altered => formatter.write_str("somebody has rewritten the Lease"),
+            Self::Deleted => formatter.write_str("somebody has deleted the Lease"),
+        }
+    }
+}
+
+/// What is to be asked of the API server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Request {
+    /// The Lease as it is.
+    Read,
+    /// Put this there: in the place of the version that it carries, or as a new object where it carries none.
+    /// Its times are the caller's to fill in.
+    Write(Purpose, Box<Lease>),
+}
+
+/// What a write is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To begin a term.
+    Acquire,
+    /// To go on.
+    Renew,
+    /// So that others need not wait.
+    Release,
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The Lease is not, or no longer, as it was seen.
+    Conflict,
+    /// Refused: nothing was written.
+    Refused,
+    /// It may have been carried out, or may still be.
+    Unknown,
+}
+
+/// What to do, and when to ask again.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// To be sent now, instead of the one under way, if there is one: that one's answer is not waited for.
+    pub(crate) request: Option<Request>,
+    /// `next` is to be asked then, if nothing happens before.
+    pub(crate) wake: Option<Moment>,
+}
+
+/// The term that we lead.
+#[derive(Debug)]
+struct Term {
+    transitions: u64,
+    /// When the last request that succeeded was sent.
+    renewed: Moment,
+    /// When it is to be renewed.
+    due: Moment,
+}
+
+/// The Lease as it was seen last.
+#[derive(Debug)]
+struct Seen {
+    lease: Lease,
+    /// When its spec was first seen to be as it is.
+    at: Moment,
+}
+
+/// What is believed to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// To be read.
+    Nothing,
+    /// There was none, then.
+    Absent(Moment),
+    /// What was seen.
+    Seen,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Read,
+    Write(Purpose),
+}
+
+/// A request that has been sent.
+#[derive(Debug)]
+struct UnderWay {
+    task: Task,
+    sent: Moment,
+    /// For a write: the term that it names.
+    transitions: u64,
+}
+
+/// A candidate.
+#[derive(Debug)]
+pub(crate) struct Election {
+    identity: String,
+    timing: LeaseTiming,
+    known: Known,
+    seen: Option<Seen>,
+    term: Option<Term>,
+    /// Why the last term ended.
+    loss: Option<Loss>,
+    /// The greatest `leaseTransitions` there ever was: a Lease that is made anew goes on from there.
+    highest: u64,
+    under_way: Option<UnderWay>,
+    /// A write may have been carried out that was not answered.
+    in_doubt: bool,
+    /// After a failure: no request before.
+    not_before: Moment,
+    /// Whether changes are told by a watch; without one the Lease is read every retry period.
+    watching: bool,
+    last_look: Moment,
+    draws: u32,
+}
+
+impl Election {
+    /// A follower that knows nothing yet.
+    pub(crate) fn new(identity: String, timing: LeaseTiming) -> Self {
+        Self {
+            identity,
+            timing,
+            known: Known::Nothing,
+            seen: None,
+            term: None,
+            loss: None,
+            highest: 0,
+            under_way: None,
+            in_doubt: false,
+            not_before: Moment::ZERO,
+            watching: true,
+            last_look: Moment::ZERO,
+            draws: 0,
+        }
+    }
+
+    /// Who leads, as of the last call of `next`.
+    pub(crate) fn leadership(&self) -> Leadership {
+        match &self.term {
+            Some(term) => Leadership::Leader { transitions: term.transitions },
+            None => Leadership::Follower { leader: self.leader().map(ToOwned::to_owned) },
+        }
+    }
+
+    /// Why the last term ended.
+    pub(crate) fn loss(&self) -> Option<&Loss> {
+        self.loss.as_ref()
+    }
+
+    /// Whether nothing of ours is left in the Lease, as far as is known.
+    pub(crate) fn is_released(&self) -> bool {
+        let waits = match self.under_way {
+            Some(UnderWay { task: Task::Write(_), .. }) => true,
+            Some(UnderWay { task: Task::Read, .. }) => self.in_doubt,
+            None => false,
+        };
+        self.term.is_none() && !waits && self.task(Candidacy::default()).is_none()
+    }
+
+    /// Ends a term that is over, and says what to do.
+    pub(crate) fn next(&mut self, now: Moment, candidacy: Candidacy) -> Step {
+        self.end_term(now, candidacy);
+        let deadline = self.term.as_ref().map(|term| term.renewed + self.timing.renew_deadline());
+        let Some((due, task)) = self.task(candidacy) else { return Step { request: None, wake: deadline } };
+        let due = due.max(self.not_before);
+        match &self.under_way {
+            // A release does not wait for the answer to a renewal: whichever comes second is refused.
+            Some(UnderWay { task: Task::Write(Purpose::Renew) | Task::Read, .. })
+                if task == Task::Write(Purpose::Release) => {}
+            Some(_) => return Step { request: None, wake: deadline },
+            None => {}
+        }
+        if due > now {
+            return Step { request: None, wake: Some(deadline.map_or(due, |deadline| deadline.min(due))) };
+        }
+        Step { request: Some(self.start(now, task)), wake: deadline }
+    }
+
+    /// A watch tells what is there now, or was there a little earlier. True: all is well, somebody leads.
+    pub(crate) fn watched(&mut self, now: Moment, lease: Option<Lease>) -> bool {
+        self.watching = true;
+        match lease {
+            Some(lease) if self.is_old(&lease) => false,
+            Some(lease) => self.take(now, lease),
+            None => {
+                match &mut self.term {
+                    // It may be of before our own write: the renewal tells.
+                    Some(term) => term.due = now,
+                    None if matches!(self.known, Known::Absent(_)) => {}
+                    // Here too: the one that is made then is refused.
+                    None => self.known = Known::Absent(now),
+                }
+                false
+            }
+        }
+    }
+
+    /// The watch is broken; it is up again when it tells something.
+    pub(crate) fn watch_broke(&mut self) {
+        self.watching = false;
+    }
+
+    /// The answer to a read. True: all is well, somebody leads.
+    pub(crate) fn read(&mut self, now: Moment, lease: Option<Lease>) -> bool {
+        self.under_way = None;
+        self.in_doubt = false;
+        self.last_look = now;
+        if let Some(lease) = lease {
+            return self.take(now, lease);
+        }
+        if self.term.is_some() {
+            self.lose(Loss::Deleted);
+        }
+        if !matches!(self.known, Known::Absent(_)) {
+            self.known = Known::Absent(now);
+        }
+        false
+    }
+
+    /// The answer to a write that was carried out: the Lease as it is then.
+    pub(crate) fn written(&mut self, now: Moment, lease: Lease) {
+        let Some(UnderWay { task, sent, transitions }) = self.under_way.take() else { return };
+        self.in_doubt = false;
+        self.not_before = now;
+        if !self.is_old(&lease) {
+            self.take(now, lease);
+        }
+        // The watch may have told of a later change already.
+        let stands = self.seen.as_ref().is_some_and(|seen| self.is_ours(&seen.lease, transitions));
+        if !stands || self.known != Known::Seen {
+            return;
+        }
+        let due = sent + self.timing.retry_period();
+        match (&mut self.term, task) {
+            (None, Task::Write(Purpose::Acquire)) => self.term = Some(Term { transitions, renewed: sent, due }),
+            (Some(term), Task::Write(Purpose::Renew)) => (term.renewed, term.due) = (sent, due),
+            // Its term has ended meanwhile.
+            _ => {}
+        }
+    }
+
+    /// A request was not carried out, or nobody knows; nothing is to be asked for so long.
+    pub(crate) fn failed(&mut self, now: Moment, failure: Failure, pause: Duration) {
+        let Some(UnderWay { task, .. }) = self.under_way.take() else { return };
+        self.not_before = now + pause;
+        match (task, failure) {
+            // Somebody else's write, or one of ours that was not answered: a look tells which.
+            (_, Failure::Conflict) => (self.known, self.in_doubt) = (Known::Nothing, true),
+            (Task::Write(_), Failure::Unknown) => self.in_doubt = true,
+            (Task::Read, Failure::Unknown) | (_, Failure::Refused) => {}
+        }
+    }
+
+    fn leader(&self) -> Option<&str> {
+        let seen = self.seen.as_ref().filter(|_| !matches!(self.known, Known::Absent(_)))?;
+        seen.lease.holder().filter(|holder| *holder != self.identity)
+    }
+
+    fn is_ours(&self, lease: &Lease, transitions: u64) -> bool {
+        lease.holder() == Some(&self.identity) && lease.transitions() == transitions
+    }
+
+    fn is_old(&self, lease: &Lease) -> bool {
+        let known = self.seen.as_ref().and_then(|seen| seen.lease.version());
+        lease.version().zip(known).is_some_and(|(version, known)| version <= known)
+    }
+
+    /// Takes in the newest that was seen. True: another holds it.
+    fn take(&mut self, now: Moment, lease: Lease) -> bool {
+        self.highest = self.highest.max(lease.transitions());
+        let changed = self.known_spec() != Some(&lease.spec);
+        if let Some(term) = &self.term {
+            let transitions = term.transitions;
+            if self.is_ours(&lease, transitions) {
+                if changed && let Some(term) = &mut self.term {
+                    // Not as we wrote it: others might go by it. Or it is the effect of what is under way.
+                    term.due = now;
+                }
+            } else {
+                let holder = lease.holder().filter(|holder| *holder != self.identity);
+                self.lose(holder.map_or(Loss::Altered, |holder| Loss::Taken(holder.to_owned())));
+            }
+        }
+        let at = match &self.seen {
+            Some(seen) if !changed => seen.at,
+            _ => {
+                self.draws = self.draws.wrapping_add(1);
+                now
+            }
+        };
+        let held = lease.holder().is_some_and(|holder| holder != self.identity);
+        let well = held && now < at + self.duration(&lease);
+        self.seen = Some(Seen { lease, at });
+        self.known = Known::Seen;
+        if well {
+            self.not_before = now;
+        }
+        well
+    }
+
+    /// The spec that is believed to be there: one that was gone in between counts as changed.
+    fn known_spec(&self) -> Option<&LeaseSpec> {
+        let seen = self.seen.as_ref().filter(|_| !matches!(self.known, Known::Absent(_)))?;
+        Some(&seen.lease.spec)
+    }
+
+    fn lose(&mut self, loss: Loss) {
+        self.term = None;
+        self.loss = Some(loss);
+    }
+
+    fn end_term(&mut self, now: Moment, candidacy: Candidacy) {
+        let Some(term) = &self.term else { return };
+        let deadline = self.timing.renew_deadline();
+        if candidacy.stopping {
+            self.lose(Loss::Stopping);
+        } else if !candidacy.stands {
+            self.lose(Loss::Withdrawn);
+        } else if now >= term.renewed + deadline {
+            self.lose(Loss::Deadline(deadline));
+        }
+    }
+
+    /// What comes next, and when, were there no failure to wait after.
+    fn task(&self, candidacy: Candidacy) -> Option<(Moment, Task)> {
+        let now = Moment::ZERO;
+        let seen = self.seen.as_ref().filter(|_| self.known == Known::Seen);
+        if !candidacy.wants() {
+            return match seen {
+                Some(seen) if seen.lease.holder() == Some(&self.identity) => Some((now, Task::Write(Purpose::Release))),
+                _ if self.in_doubt => Some((now, Task::Read)),
+                _ => None,
+            };
+        }
+        let Some(seen) = seen else {
+            return Some(match self.known {
+                Known::Absent(since) => {
+                    (since + self.jitter(self.timing.handover_jitter()), Task::Write(Purpose::Acquire))
+                }
+                Known::Nothing | Known::Seen => (now, Task::Read),
+            });
+        };
+        if let Some(term) = &self.term {
+            return Some((term.due, Task::Write(Purpose::Renew)));
+        }
+        let acquire = Task::Write(Purpose::Acquire);
+        match seen.lease.holder() {
+            None => Some((seen.at + self.jitter(self.timing.handover_jitter()), acquire)),
+            // Nobody else leads under our name.
+            Some(holder) if holder == self.identity => Some((now, acquire)),
+            Some(_) => {
+                let expiry = seen.at + self.duration(&seen.lease) + self.jitter(self.timing.expiry_jitter());
+                let look = seen.at.max(self.last_look) + self.timing.retry_period();
+                Some(if self.watching || expiry <= look { (expiry, acquire) } else { (look, Task::Read) })
+            }
+        }
+    }
+
+    fn duration(&self, lease: &Lease) -> Duration {
+        lease.duration().unwrap_or(self.timing.lease())
+    }
+
+    /// A part of `most` that differs between candidates and from one change to the next.
+    fn jitter(&self, most: Duration) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        (&self.identity, self.draws).hash(&mut hasher);
+        most.mul_f64((hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64)
+    }
+
+    fn start(&mut self, now: Moment, task: Task) -> Request {
+        if matches!(self.under_way, Some(UnderWay { task: Task::Write(_), .. })) {
+            self.in_doubt = true;
+        }
+        let (transitions, request) = match task {
+            Task::Read => (0, Request::Read),
+            Task::Write(purpose) => {
+                let lease = self.draft(purpose);
+                (lease.transitions(), Request::Write(purpose, Box::new(lease)))
+            }
+        };
+        self.under_way = Some(UnderWay { task, sent: now, transitions });
+        request
+    }
+
+    /// What is to be written, but for the times.
+    fn draft(&self, purpose: Purpose) -> Lease {
+        let seen = self.seen.as_ref().filter(|_| self.known == Known::Seen);
+        let mut lease = seen.map(|seen| seen.lease.clone()).unwrap_or_default();
+        let transitions = match purpose {
+            // Where it can grow no more, the epoch in the database still does.
+            Purpose::Acquire => self.highest.saturating_add(1).min(MOST_TRANSITIONS),
+            Purpose::Renew | Purpose::Release => lease.transitions(),
+        };
+        let released = purpose == Purpose::Release;
+        let seconds = if released { 1 } else { self.timing.lease().as_secs() };
+        lease.spec.holder_identity = (!released).then(|| self.identity.clone());
+        lease.spec.lease_duration_seconds = i64::try_from(seconds).ok();
+        lease.spec.lease_transitions = i64::try_from(transitions).ok();
+        lease
+    }
+}

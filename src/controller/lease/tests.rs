@@ -1,0 +1,374 @@
+//! One candidate step by step; several on one Lease are in [`fleet`].
+
+use std::time::Duration;
+
+use super::election::{Candidacy, Election, Failure, Leadership, LeaseTiming, Loss, Moment, Purpose, Request, Step};
+use super::object::{Lease, LeaseSpec};
+
+mod fleet;
+
+const STANDS: Candidacy = Candidacy { stands: true, stopping: false };
+/// Kubernetes has no greater number of transitions.
+const MOST: u64 = i32::MAX as u64;
+const WITHDRAWN: Candidacy = Candidacy { stands: false, stopping: false };
+const STOPPING: Candidacy = Candidacy { stands: true, stopping: true };
+/// A release is answered at most so much later.
+const SOON: Duration = Duration::from_millis(200);
+
+fn at(milliseconds: u64) -> Moment {
+    Moment::from_millis(milliseconds)
+}
+
+fn election() -> Election {
+    Election::new("me".to_owned(), LeaseTiming::default())
+}
+
+fn lease(version: u64, holder: Option<&str>, transitions: i64) -> Lease {
+    let spec = LeaseSpec {
+        holder_identity: holder.map(ToOwned::to_owned),
+        lease_duration_seconds: Some(15),
+        acquire_time: None,
+        renew_time: Some(format!("the write of {version}")),
+        lease_transitions: Some(transitions),
+    };
+    let mut lease = Lease { spec, ..Lease::default() };
+    lease.metadata.resource_version = Some(version.to_string());
+    lease
+}
+
+/// The Lease that a step writes.
+fn write(step: Step) -> (Purpose, Lease) {
+    match step.request {
+        Some(Request::Write(purpose, lease)) => (purpose, *lease),
+        other => panic!("no write: {other:?}, {:?}", step.wake),
+    }
+}
+
+/// What the API server makes of a write.
+fn stored(mut lease: Lease, version: u64) -> Lease {
+    lease.metadata.resource_version = Some(version.to_string());
+    lease.spec.renew_time = Some(format!("the write of {version}"));
+    lease
+}
+
+/// Leads term 4 since the moment `sent`, when the version 11 was written.
+fn leader(sent: Moment) -> Election {
+    let mut election = election();
+    assert_eq!(election.next(sent, STANDS).request, Some(Request::Read));
+    election.read(sent, Some(lease(10, None, 3)));
+    let (purpose, draft) = write(election.next(sent + SOON, STANDS));
+    assert_eq!((purpose, draft.transitions(), draft.version()), (Purpose::Acquire, 4, Some(10)));
+    election.written(sent + SOON, stored(draft, 11));
+    election.next(sent + SOON, STANDS);
+    assert_eq!(election.leadership(), Leadership::Leader { transitions: 4 });
+    election
+}
+
+fn follows(election: &Election, leader: &str) -> bool {
+    election.leadership() == Leadership::Follower { leader: Some(leader.to_owned()) }
+}
+
+#[test]
+fn where_there_is_no_lease_one_is_made() {
+    let mut election = election();
+    assert_eq!(election.next(at(0), STANDS).request, Some(Request::Read));
+    election.read(at(1), None);
+    let (purpose, draft) = write(election.next(at(1) + SOON, STANDS));
+    let spec = LeaseSpec {
+        holder_identity: Some("me".to_owned()),
+        lease_duration_seconds: Some(15),
+        lease_transitions: Some(1),
+        ..LeaseSpec::default()
+    };
+    assert_eq!((purpose, draft.clone()), (Purpose::Acquire, Lease { spec, ..Lease::default() }));
+    election.written(at(300), stored(draft, 7));
+    assert_eq!(election.leadership(), Leadership::Leader { transitions: 1 });
+}
+
+#[test]
+fn who_does_not_stand_asks_for_nothing() {
+    let mut election = election();
+    for candidacy in [WITHDRAWN, STOPPING] {
+        let step = election.next(at(0), candidacy);
+        assert_eq!((step.request, step.wake), (None, None));
+        assert!(election.is_released());
+    }
+    election.watched(at(1), Some(lease(5, Some("other"), 2)));
+    assert_eq!(election.next(at(60_000), WITHDRAWN).request, None);
+    assert!(follows(&election, "other"));
+}
+
+#[test]
+fn a_leader_renews_every_retry_period_and_keeps_the_rest_of_the_object() {
+    let mut election = leader(at(0));
+    let mut labelled = lease(12, Some("me"), 4);
+    labelled.metadata.labels = Some([("team".to_owned(), "net".to_owned())].into());
+    labelled.spec.renew_time = Some("the write of 11".to_owned());
+    election.watched(at(1_000), Some(labelled.clone()));
+    let wake = election.next(at(1_000), STANDS);
+    assert_eq!((wake.request, wake.wake), (None, Some(at(2_200))), "the acquisition was sent at 200");
+    let (purpose, draft) = write(election.next(at(2_200), STANDS));
+    assert_eq!(purpose, Purpose::Renew);
+    assert_eq!(draft, labelled);
+}
+
+#[test]
+fn the_deadline_counts_from_when_the_last_request_that_succeeded_was_sent() {
+    let mut election = leader(at(0));
+    let (_, draft) = write(election.next(at(2_200), STANDS));
+    election.written(at(5_000), stored(draft, 12));
+    let (_, _) = write(election.next(at(5_000), STANDS));
+    election.failed(at(10_000), Failure::Unknown, at(2_000));
+    assert_eq!(election.next(at(10_000), STANDS).wake, Some(at(12_000)));
+    write(election.next(at(12_000), STANDS));
+    let step = election.next(at(12_199), STANDS);
+    assert_eq!((step.request, step.wake), (None, Some(at(12_200))));
+    assert_eq!(election.leadership(), Leadership::Leader { transitions: 4 });
+    election.next(at(12_200), STANDS);
+    assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+    assert_eq!(election.loss(), Some(&Loss::Deadline(Duration::from_secs(10))));
+    // The answer comes after all: a new term begins, and waits for nobody.
+    election.written(at(12_300), lease(13, Some("me"), 4));
+    assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+    let (purpose, draft) = write(election.next(at(12_300), STANDS));
+    assert_eq!((purpose, draft.transitions(), draft.version()), (Purpose::Acquire, 5, Some(13)));
+}
+
+#[test]
+fn a_conflict_with_our_own_lost_answer_costs_no_term_and_one_with_another_does() {
+    for (found, term) in [(lease(12, Some("me"), 4), Some(4)), (lease(12, Some("other"), 5), None)] {
+        let mut election = leader(at(0));
+        write(election.next(at(2_200), STANDS));
+        election.failed(at(2_201), Failure::Conflict, at(100));
+        assert_eq!(election.next(at(2_301), STANDS).request, Some(Request::Read));
+        election.read(at(2_302), Some(found.clone()));
+        let step = election.next(at(2_302), STANDS);
+        match term {
+            Some(transitions) => {
+                assert_eq!(election.leadership(), Leadership::Leader { transitions });
+                assert_eq!(write(step), (Purpose::Renew, found));
+            }
+            None => {
+                assert!(follows(&election, "other"));
+                assert_eq!(election.loss(), Some(&Loss::Taken("other".to_owned())));
+                assert_eq!(step.request, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_watch_tells_late_is_not_taken_for_news() {
+    let mut election = leader(at(0));
+    election.watched(at(300), Some(lease(9, Some("other"), 3)));
+    election.watched(at(300), Some(lease(10, None, 3)));
+    assert_eq!(election.leadership(), Leadership::Leader { transitions: 4 });
+    // An absence has no version: the next renewal, at once, tells.
+    election.watched(at(400), None);
+    assert_eq!(election.leadership(), Leadership::Leader { transitions: 4 });
+    assert_eq!(write(election.next(at(400), STANDS)).0, Purpose::Renew);
+}
+
+#[test]
+fn a_foreign_holder_that_the_watch_tells_of_ends_the_term_at_once() {
+    let mut election = leader(at(0));
+    election.watched(at(300), Some(lease(12, Some("other"), 5)));
+    assert!(follows(&election, "other"));
+    // Also in the middle of a renewal.
+    let mut election = leader(at(0));
+    write(election.next(at(2_200), STANDS));
+    election.watched(at(2_300), Some(lease(12, Some("other"), 5)));
+    assert!(follows(&election, "other"));
+    election.failed(at(2_400), Failure::Conflict, at(100));
+    assert!(follows(&election, "other"));
+}
+
+#[test]
+fn a_lease_that_was_deleted_is_made_again_as_a_new_term() {
+    let mut election = leader(at(0));
+    election.watched(at(300), None);
+    write(election.next(at(300), STANDS));
+    election.failed(at(301), Failure::Conflict, at(100));
+    assert_eq!(election.next(at(401), STANDS).request, Some(Request::Read));
+    election.read(at(402), None);
+    assert_eq!(election.loss(), Some(&Loss::Deleted));
+    assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+    let (purpose, draft) = write(election.next(at(402) + SOON, STANDS));
+    assert_eq!((purpose, draft.transitions(), draft.version()), (Purpose::Acquire, 5, None));
+}
+
+#[test]
+fn a_leader_puts_right_what_somebody_changed_in_its_lease() {
+    let mut election = leader(at(0));
+    let mut changed = lease(12, Some("me"), 4);
+    changed.spec.lease_duration_seconds = Some(1);
+    election.watched(at(300), Some(changed));
+    let (purpose, draft) = write(election.next(at(300), STANDS));
+    assert_eq!((purpose, draft.duration()), (Purpose::Renew, Some(Duration::from_secs(15))));
+    // Who changed the term, or took the holder out, made it another one.
+    for altered in [lease(12, Some("me"), 9), lease(12, None, 9)] {
+        let mut election = leader(at(0));
+        election.watched(at(300), Some(altered));
+        assert_eq!(election.loss(), Some(&Loss::Altered));
+        let (purpose, draft) = write(election.next(at(300) + SOON, STANDS));
+        assert_eq!((purpose, draft.transitions()), (Purpose::Acquire, 10));
+    }
+}
+
+#[test]
+fn who_stands_no_more_gives_the_lease_back_at_once() {
+    for (candidacy, loss) in [(WITHDRAWN, Loss::Withdrawn), (STOPPING, Loss::Stopping)] {
+        let mut election = leader(at(0));
+        // Even while a renewal is under way, which may or may not come first.
+        write(election.next(at(2_200), STANDS));
+        let (purpose, draft) = write(election.next(at(2_250), candidacy));
+        assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+        assert_eq!(election.loss(), Some(&loss));
+        assert_eq!((purpose, draft.version()), (Purpose::Release, Some(11)));
+        assert_eq!((draft.holder(), draft.duration(), draft.transitions()), (None, Some(Duration::from_secs(1)), 4));
+        assert!(!election.is_released());
+        election.failed(at(2_260), Failure::Conflict, at(100));
+        assert!(!election.is_released());
+        assert_eq!(election.next(at(2_360), candidacy).request, Some(Request::Read));
+        election.read(at(2_361), Some(lease(12, Some("me"), 4)));
+        let (purpose, draft) = write(election.next(at(2_361), candidacy));
+        assert_eq!((purpose, draft.version()), (Purpose::Release, Some(12)));
+        election.written(at(2_370), stored(draft, 13));
+        assert!(election.is_released());
+        assert_eq!(election.next(at(60_000), candidacy).request, None);
+    }
+}
+
+#[test]
+fn an_acquisition_that_comes_through_too_late_is_given_back() {
+    let mut election = election();
+    election.next(at(0), STANDS);
+    election.read(at(1), Some(lease(10, None, 3)));
+    let (_, draft) = write(election.next(at(1) + SOON, STANDS));
+    // Its answer is waited for: it may have been carried out.
+    assert_eq!(election.next(at(300), STOPPING).request, None);
+    assert!(!election.is_released());
+    election.written(at(400), stored(draft, 11));
+    let step = election.next(at(400), STOPPING);
+    assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+    assert_eq!(write(step).0, Purpose::Release);
+    // Not answered: a look tells.
+    let mut election = self::election();
+    election.next(at(0), STANDS);
+    election.read(at(1), Some(lease(10, None, 3)));
+    write(election.next(at(1) + SOON, STANDS));
+    election.failed(at(5_000), Failure::Unknown, at(100));
+    assert!(!election.is_released());
+    assert_eq!(election.next(at(5_100), STOPPING).request, Some(Request::Read));
+    election.read(at(5_200), Some(lease(11, Some("me"), 4)));
+    assert_eq!(write(election.next(at(5_200), STOPPING)).0, Purpose::Release);
+}
+
+#[test]
+fn a_follower_waits_for_the_holders_duration_since_the_last_change_on_its_own_clock() {
+    let mut election = election();
+    election.next(at(0), STANDS);
+    let mut theirs = lease(10, Some("other"), 3);
+    theirs.spec.lease_duration_seconds = Some(30);
+    theirs.spec.renew_time = Some("9999-12-31T23:59:59.000000Z".to_owned());
+    election.read(at(5), Some(theirs.clone()));
+    assert!(follows(&election, "other"));
+    // Seen again, and with a label: not renewed.
+    theirs.metadata.resource_version = Some("11".to_owned());
+    election.watched(at(20_000), Some(theirs.clone()));
+    let step = election.next(at(30_004), STANDS);
+    let expiry = step.wake.expect("a time");
+    assert!(step.request.is_none() && expiry >= at(30_005) && expiry <= at(31_005), "{expiry:?}");
+    // Renewed.
+    theirs.metadata.resource_version = Some("12".to_owned());
+    theirs.spec.renew_time = Some("1970-01-01T00:00:00.000000Z".to_owned());
+    election.watched(at(30_004), Some(theirs));
+    assert_eq!(election.next(at(60_003), STANDS).request, None);
+    let (purpose, draft) = write(election.next(at(61_004), STANDS));
+    assert_eq!((purpose, draft.transitions(), draft.version()), (Purpose::Acquire, 4, Some(12)));
+    assert_eq!(draft.duration(), Some(Duration::from_secs(15)));
+}
+
+#[test]
+fn a_released_lease_is_taken_at_once_and_the_lost_race_is_only_a_look() {
+    let mut election = election();
+    election.next(at(0), STANDS);
+    election.read(at(5), Some(lease(10, Some("other"), 3)));
+    election.watched(at(1_000), Some(lease(11, None, 3)));
+    assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+    let wake = election.next(at(1_000), STANDS).wake.expect("a time");
+    assert!(wake <= at(1_100), "{wake:?}");
+    assert_eq!(write(election.next(wake, STANDS)).0, Purpose::Acquire);
+    election.failed(at(1_200), Failure::Conflict, at(100));
+    assert_eq!(election.next(at(1_300), STANDS).request, Some(Request::Read));
+    election.read(at(1_301), Some(lease(12, Some("third"), 4)));
+    assert_eq!(election.next(at(1_301), STANDS).request, None);
+    assert!(follows(&election, "third"));
+}
+
+#[test]
+fn without_a_watch_the_lease_is_read_every_retry_period() {
+    let mut election = election();
+    election.next(at(0), STANDS);
+    election.read(at(5), Some(lease(10, Some("other"), 3)));
+    election.watch_broke();
+    assert_eq!(election.next(at(5), STANDS).wake, Some(at(2_005)));
+    assert_eq!(election.next(at(2_005), STANDS).request, Some(Request::Read));
+    election.read(at(2_006), Some(lease(10, Some("other"), 3)));
+    assert_eq!(election.next(at(2_006), STANDS).wake, Some(at(4_006)));
+    // It tells something again.
+    election.watched(at(3_000), Some(lease(11, Some("other"), 3)));
+    assert!(election.next(at(3_000), STANDS).wake.expect("a time") >= at(18_000));
+}
+
+#[test]
+fn garbage_in_a_lease_locks_nobody_out() {
+    let named = |change: fn(&mut LeaseSpec)| {
+        let mut garbage = lease(10, Some("other"), 3);
+        change(&mut garbage.spec);
+        garbage
+    };
+    let garbage = [
+        (named(|spec| *spec = LeaseSpec::default()), 1),
+        (named(|spec| spec.holder_identity = Some(String::new())), 4),
+        (named(|spec| spec.lease_duration_seconds = None), 4),
+        (named(|spec| spec.lease_duration_seconds = Some(-5)), 4),
+        (named(|spec| spec.lease_duration_seconds = Some(0)), 4),
+        (named(|spec| spec.lease_duration_seconds = Some(i32::MAX.into())), 4),
+        (named(|spec| spec.lease_duration_seconds = Some(i64::MAX)), 4),
+        (named(|spec| spec.lease_transitions = Some(-7)), 1),
+        (named(|spec| spec.lease_transitions = Some(i64::MIN)), 1),
+        (named(|spec| spec.lease_transitions = Some(i32::MAX.into())), MOST),
+        (named(|spec| spec.lease_transitions = Some(i64::MAX)), MOST),
+        (named(|spec| spec.renew_time = Some("9999-12-31T23:59:59.000000Z".to_owned())), 4),
+        (named(|spec| spec.renew_time = None), 4),
+    ];
+    for (found, transitions) in garbage {
+        let mut election = election();
+        election.next(at(0), STANDS);
+        election.read(at(0), Some(found.clone()));
+        let (purpose, draft) = write(election.next(at(16_000), STANDS));
+        assert_eq!((purpose, draft.transitions()), (Purpose::Acquire, transitions), "{found:?}");
+        election.written(at(16_001), stored(draft, 11));
+        assert_eq!(election.leadership(), Leadership::Leader { transitions }, "{found:?}");
+    }
+}
+
+#[test]
+fn a_date_that_no_type_of_ours_could_hold_is_read() {
+    let text = r#"{"metadata":{"name":"x","resourceVersion":"7"},
+        "spec":{"holderIdentity":"a","renewTime":"9999-12-31T23:59:59.000000Z","strategy":"OldestEmulationVersion"}}"#;
+    let lease: Lease = serde_json::from_str(text).expect("a Lease");
+    assert_eq!((lease.holder(), lease.version()), (Some("a"), Some(7)));
+    let without: Lease = serde_json::from_str(r#"{"metadata":{"name":"x"}}"#).expect("a Lease");
+    assert_eq!(without.holder(), None);
+}
+
+#[test]
+fn the_proportions_are_those_of_client_go() {
+    let timing = LeaseTiming::default();
+    let spans = [timing.lease(), timing.renew_deadline(), timing.retry_period(), timing.request_timeout()];
+    assert_eq!(spans, [15, 10, 2, 5].map(Duration::from_secs));
+    assert_eq!(LeaseTiming::of_seconds(0).lease(), Duration::from_secs(1));
+    assert_eq!(LeaseTiming::of_seconds(u32::MAX).lease(), Duration::from_secs(600));
+}

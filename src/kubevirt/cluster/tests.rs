@@ -1,0 +1,90 @@
+use super::*;
+use serde_json::json;
+
+fn pod(name: &str, label: &str, owner_kind: &str, annotations: serde_json::Value) -> Change {
+    Change::Launcher(Box::new(
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "ns", "labels": {"kubevirt.io": label},
+                "annotations": annotations,
+                "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": owner_kind, "name": "vm",
+                    "uid": "u1", "controller": true}]},
+            "spec": {"nodeName": "n1"}, "status": {"phase": "Running"}}))
+        .expect("a pod"),
+    ))
+}
+
+fn vm(name: &str) -> Change {
+    Change::Vm(Box::new(
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns", "uid": "u"}})).expect("a VM"),
+    ))
+}
+
+#[test]
+fn only_launchers_of_a_vmi_count() {
+    let mut cluster = Cluster::default();
+    assert!(cluster.apply(pod("a", "hotplug-disk", "VirtualMachineInstance", json!({}))).is_empty());
+    assert!(cluster.apply(pod("b", "virt-launcher", "Pod", json!({}))).is_empty());
+    assert!(cluster.apply(pod("c", "virt-launcher", "VirtualMachineInstance", json!({PROVISIONING: ""}))).is_empty());
+    assert_eq!(cluster.vms().count(), 0);
+    let key = VmKey::new("ns", "vm");
+    let dirty = cluster.apply(pod("d", "virt-launcher", "VirtualMachineInstance", json!({})));
+    assert_eq!(dirty, BTreeSet::from([key.clone()]));
+    assert_eq!(cluster.vm(&key).expect("the VM").launchers["d"].node.as_deref(), Some("n1"));
+}
+
+#[test]
+fn a_new_list_drops_what_it_does_not_name_and_nothing_before_its_end() {
+    let mut cluster = Cluster::default();
+    for name in ["a", "b"] {
+        cluster.apply(vm(name));
+    }
+    cluster.apply(Change::ListBegins(Kind::Vm));
+    cluster.apply(vm("b"));
+    assert_eq!(cluster.vms().count(), 2);
+    let gone = cluster.apply(Change::ListEnds(Kind::Vm));
+    assert_eq!(gone, BTreeSet::from([VmKey::new("ns", "a")]));
+    assert!(cluster.vm(&VmKey::new("ns", "a")).is_none());
+    assert!(cluster.vm(&VmKey::new("ns", "b")).is_some());
+}
+
+#[test]
+fn a_launcher_that_changes_its_owner_leaves_the_old_one() {
+    let mut cluster = Cluster::default();
+    cluster.apply(pod("p", "virt-launcher", "VirtualMachineInstance", json!({})));
+    let Change::Launcher(mut moved) = pod("p", "virt-launcher", "VirtualMachineInstance", json!({})) else {
+        return;
+    };
+    moved.metadata.owner_references.as_mut().expect("owners")[0].name = "other".into();
+    let dirty = cluster.apply(Change::Launcher(moved));
+    assert_eq!(dirty, ["other", "vm"].map(|name| VmKey::new("ns", name)).into());
+    assert!(cluster.vm(&VmKey::new("ns", "vm")).is_none());
+    assert_eq!(cluster.vm(&VmKey::new("ns", "other")).expect("the VM").launchers.len(), 1);
+}
+
+#[test]
+fn an_unreadable_vm_is_there_all_the_same() {
+    let mut cluster = Cluster::default();
+    let metadata = ObjectMeta { name: Some("vm".into()), namespace: Some("ns".into()), ..Default::default() };
+    cluster.apply(Change::UnreadableVm(Box::new(metadata), "no".into()));
+    let vm = cluster.vm(&VmKey::new("ns", "vm")).and_then(|objects| objects.vm.as_ref()).expect("the VM");
+    assert_eq!(vm.template.as_ref().err().map(String::as_str), Some("no"));
+}
+
+#[test]
+fn the_real_controllers_objects_are_read() {
+    let run: VirtualMachineInstance = serde_json::from_value(json!({
+        "metadata": {"name": "vm", "namespace": "ns", "uid": "u1",
+            "annotations": {"ovn.kubernetes.io/ip_address": "10.16.0.15", "kubevirt.io/vm-generation": "1"}},
+        "spec": {"domain": {"devices": {"interfaces": [{"name": "default", "bridge": {}}]}},
+            "networks": [{"name": "default", "pod": {}}]},
+        "status": {"nodeName": "n1", "migrationState": {"targetPod": "p2",
+            "targetNodeDomainReadyTimestamp": "2026-11-23T05:22:01Z"}}}))
+    .expect("a VMI");
+    let mut cluster = Cluster::default();
+    cluster.apply(Change::Run(Box::new(run)));
+    let run = cluster.vm(&VmKey::new("ns", "vm")).and_then(|objects| objects.run.as_ref()).expect("the VMI");
+    assert_eq!((run.node.as_deref(), run.domain_ready_on.as_deref()), (Some("n1"), Some("p2")));
+    let template = run.template.as_ref().expect("readable");
+    assert_eq!(template.annotations.len(), 1);
+    assert!(template.spec.networks.as_ref().expect("networks")[0].pod.is_some());
+}

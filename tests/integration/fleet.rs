@@ -1,0 +1,252 @@
+//! Several services on one database: one writes, the others are ready to.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::stage::SUBNET;
+use crate::support::service::Setup;
+use crate::support::{Cluster, Namespace, Northbound, Player, Port, Service, VmOptions, eventually, holds_for};
+
+/// Short, so that a test sees one run out.
+const LEASE_SECONDS: u64 = 2;
+
+struct Fleet {
+    northbound: Northbound,
+    namespace: Namespace,
+    player: Player,
+}
+
+impl Fleet {
+    async fn new(name: &str, northbound: Northbound) -> Self {
+        northbound.add_switch("ovn-default", &SUBNET);
+        let namespace = Cluster::shared().namespace(name).await;
+        namespace.allow_leases().await;
+        let player = Player::within(&namespace);
+        Self { northbound, namespace, player }
+    }
+
+    /// A member of the fleet: the usual service, with the fleet's Lease.
+    fn setup(&self) -> Setup {
+        Service::setup(&self.northbound, Cluster::shared(), &self.namespace)
+            .lease(&format!("{}/fleet", self.namespace.name))
+            .args(&["--lease-duration", &LEASE_SECONDS.to_string()])
+    }
+
+    async fn make(&self, vm: &str) {
+        self.player.create_vm(vm, VmOptions::default()).await;
+        self.made(vm).await;
+    }
+
+    async fn made(&self, vm: &str) {
+        let name = self.name(vm);
+        eventually(&format!("the port {name} is there"), || async {
+            self.northbound.port(&name).map(drop).ok_or_else(|| self.northbound.dump())
+        })
+        .await;
+    }
+
+    fn name(&self, vm: &str) -> String {
+        format!("{vm}.{}", self.namespace.name)
+    }
+
+    /// The ports by name: each on one switch, with an address that no other has.
+    fn ports(&self) -> BTreeMap<String, Port> {
+        let ports = self.northbound.ports();
+        let mut holders = BTreeMap::new();
+        for port in &ports {
+            assert_eq!(port.switches, ["ovn-default"], "{port:#?}");
+            for address in &port.addresses {
+                assert_eq!(holders.insert(address.clone(), port.name.clone()), None, "{address}");
+            }
+        }
+        ports.into_iter().map(|port| (port.name.clone(), port)).collect()
+    }
+}
+
+/// Which of the services said last that it is in office.
+async fn in_office(services: &[Service]) -> usize {
+    eventually("one of the services is in office", || async {
+        let leads = |service: &Service| {
+            let log = service.log();
+            let last = log.lines().rfind(|line| line.contains("in office") || line.contains("leads no longer"));
+            service.is_running() && last.is_some_and(|line| line.contains("in office"))
+        };
+        services.iter().position(leads).ok_or("none is")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_ends_cleanly_hands_over_at_once_and_who_is_killed_within_two_periods() {
+    let fleet = Fleet::new("handover", Northbound::start().await).await;
+    let services = [fleet.setup().start().await, fleet.setup().start().await, fleet.setup().start().await];
+    let first = in_office(&services).await;
+    fleet.make("first").await;
+    let begun = Instant::now();
+    assert_eq!(services[first].stop().await.code(), Some(0));
+    fleet.make("second").await;
+    assert!(begun.elapsed() < Duration::from_secs(LEASE_SECONDS), "{:?}", begun.elapsed());
+    let second = in_office(&services).await;
+    assert_ne!(second, first);
+    services[second].kill9();
+    let begun = Instant::now();
+    fleet.make("third").await;
+    assert!(begun.elapsed() < Duration::from_secs(2 * LEASE_SECONDS), "{:?}", begun.elapsed());
+    let ports = fleet.ports();
+    let addresses: Vec<_> = ports.values().flat_map(|port| &port.addresses).collect();
+    assert_eq!(
+        addresses,
+        ["0a:58:0a:10:00:02 10.16.0.2", "0a:58:0a:10:00:03 10.16.0.3", "0a:58:0a:10:00:04 10.16.0.4"]
+    );
+}
+
+#[tokio::test]
+async fn a_leader_that_sleeps_through_its_term_writes_nothing_after_it() {
+    let fleet = Fleet::new("sleeper", Northbound::start().await).await;
+    let services = [fleet.setup().start().await, fleet.setup().start().await];
+    let old = in_office(&services).await;
+    fleet.make("before").await;
+    services[old].freeze();
+    fleet.make("meanwhile").await;
+    let before = fleet.northbound.dump();
+    services[old].thaw();
+    holds_for("the sleeper changes nothing", Duration::from_millis(700), || async {
+        let now = fleet.northbound.dump();
+        if now == before { Ok(()) } else { Err(now) }
+    })
+    .await;
+    fleet.make("after").await;
+    assert_eq!(fleet.ports().len(), 3);
+    assert!(services.iter().all(Service::is_running));
+}
+
+#[tokio::test]
+async fn an_epoch_that_is_wiped_is_taken_anew_through_the_lease() {
+    let fleet = Fleet::new("retaken", Northbound::start().await).await;
+    let service = fleet.setup().start().await;
+    fleet.make("before").await;
+    fleet.northbound.nbctl(&["clear", "NB_Global", ".", "external_ids"]);
+    fleet.make("after").await;
+    assert!(service.is_running());
+    assert!(service.log().contains("standing for the Lease anew"), "{}", service.log());
+}
+
+#[tokio::test]
+async fn an_old_backup_that_is_restored_readmits_nobody_and_gets_its_ports_back() {
+    let fleet = Fleet::new("restored", Northbound::start().await).await;
+    let services = [fleet.setup().start().await, fleet.setup().start().await];
+    fleet.make("old").await;
+    let backup = fleet.northbound.backup().await;
+    fleet.make("new").await;
+    let before = fleet.ports();
+    let epoch = |northbound: &Northbound| northbound.rows("NB_Global")[0]["external_ids"].to_string();
+    let last = epoch(&fleet.northbound);
+    fleet.northbound.restore(&backup).await;
+    fleet.made("new").await;
+    assert_eq!(fleet.ports(), before);
+    // Greater than any before, though the backup has an older one.
+    let number = |epoch: &str| -> u64 {
+        let (_, value) = epoch.split_once("epoch.default\",\"").expect("an epoch");
+        value.split('.').next().and_then(|number| number.parse().ok()).expect("a number")
+    };
+    eventually("the epoch is greater than before", || async {
+        let now = epoch(&fleet.northbound);
+        if number(&now) > number(&last) { Ok(()) } else { Err(format!("{last} then {now}")) }
+    })
+    .await;
+    assert!(services.iter().all(Service::is_running));
+}
+
+#[tokio::test]
+async fn two_instances_share_a_database_and_leave_each_others_rows_alone() {
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &SUBNET);
+    let (blue, red) = (Cluster::shared().namespace("blue").await, Cluster::shared().namespace("red").await);
+    blue.allow_leases().await;
+    red.allow_leases().await;
+    let service = |namespace: &Namespace, instance: &str| {
+        let lease = format!("{}/{instance}", namespace.name);
+        Service::setup(&northbound, Cluster::shared(), namespace).lease(&lease).args(&["--instance", instance])
+    };
+    let (of_blue, of_red) = (service(&blue, "blue").start().await, service(&red, "red").start().await);
+    for index in 0..5 {
+        for namespace in [&blue, &red] {
+            Player::within(namespace).create_vm(&format!("vm-{index}"), VmOptions::default()).await;
+        }
+    }
+    let all = || northbound.ports();
+    eventually("ten ports", || async { if all().len() == 10 { Ok(()) } else { Err(format!("{:#?}", all())) } }).await;
+    let addresses: std::collections::BTreeSet<_> = all().into_iter().flat_map(|port| port.addresses).collect();
+    assert_eq!(addresses.len(), 10, "{addresses:?}");
+    let instance = |port: &Port| port.external_id("ovn-kubevirt.io/instance").map(ToOwned::to_owned);
+    let of = |name: &str| all().into_iter().filter(|port| instance(port).as_deref() == Some(name)).collect::<Vec<_>>();
+    assert_eq!((of("blue").len(), of("red").len()), (5, 5));
+    let reds = of("red");
+    of_blue.kill9();
+    let of_blue = service(&blue, "blue").start().await;
+    for index in 0..5 {
+        Player::within(&blue).delete_vm(&format!("vm-{index}")).await;
+    }
+    eventually("the blue ports are gone", || async {
+        if of("blue").is_empty() { Ok(()) } else { Err(format!("{:#?}", all())) }
+    })
+    .await;
+    assert_eq!(of("red"), reds);
+    assert!(of_blue.is_running() && of_red.is_running());
+}
+
+#[tokio::test]
+async fn three_sidecars_follow_the_raft_leadership_through_ten_moves() {
+    let fleet = Fleet::new("sidecars", Northbound::start_cluster().await).await;
+    let members: Vec<String> = fleet.northbound.members().iter().map(|member| member.remote()).collect();
+    let mut services = Vec::new();
+    for member in &members {
+        services.push(fleet.setup().nb(member).start().await);
+    }
+    let mut expected: BTreeMap<String, Option<Port>> = BTreeMap::new();
+    for round in 0..10 {
+        let leader = fleet.northbound.move_leader();
+        // Some come and some go while the leadership is on its way.
+        for index in 0..3 {
+            let vm = format!("vm-{round}-{index}");
+            fleet.player.create_vm(&vm, VmOptions::default()).await;
+            expected.insert(fleet.name(&vm), None);
+        }
+        if round > 0 {
+            let gone = format!("vm-{}-0", round - 1);
+            fleet.player.delete_vm(&gone).await;
+            expected.remove(&fleet.name(&gone));
+        }
+        eventually(
+            &format!("round {round}: the ports are those of the VMs, by the leader, member {leader}"),
+            || async {
+                let ports = fleet.ports();
+                if ports.keys().eq(expected.keys()) { Ok(()) } else { Err(format!("{:?}", ports.keys())) }
+            },
+        )
+        .await;
+        // None has changed since it was made.
+        for (name, port) in fleet.ports() {
+            let before = expected.insert(name, Some(port.clone())).flatten();
+            assert!(before.is_none_or(|before| before == port), "{port:#?}");
+        }
+    }
+    assert!(services.iter().all(Service::is_running));
+    let log = services.iter().map(Service::log).collect::<Vec<_>>().join("\n");
+    assert!(!log.contains("panicked") && log.matches("in office").count() >= 5, "{log}");
+    // Every member has the same.
+    let rows = |member: usize| {
+        let mut rows = fleet.northbound.members()[member].rows("Logical_Switch_Port");
+        // Each member counts versions by itself.
+        rows.iter_mut().filter_map(|row| row.as_object_mut()).for_each(|row| drop(row.remove("_version")));
+        json!(rows).to_string()
+    };
+    for member in 1..3 {
+        eventually("the members agree", || async {
+            if rows(member) == rows(0) { Ok(()) } else { Err(format!("{}\n{}", rows(0), rows(member))) }
+        })
+        .await;
+    }
+}

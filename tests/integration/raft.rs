@@ -1,0 +1,189 @@
+//! The northbound as a RAFT cluster: whatever happens to its members, each VM has one port, and the same one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::stage::{SUBNET, Stage};
+use crate::support::{Cluster, Northbound, Player, Port, Service, VmOptions, eventually, holds_for};
+
+/// Long enough for a write that should not come.
+const A_WHILE: Duration = Duration::from_millis(700);
+
+/// A stage on a cluster that is prepared already.
+async fn stage(name: &str, northbound: Northbound, extra: &[&str]) -> Stage {
+    northbound.add_switch("ovn-default", &SUBNET);
+    let cluster = Cluster::shared();
+    let namespace = cluster.namespace(name).await;
+    let player = Player::within(&namespace);
+    let service = Service::start(&northbound, cluster, &namespace, extra).await;
+    Stage { northbound, namespace, player, service }
+}
+
+/// Makes the VMs `<prefix>-0` and so on, and waits for their ports.
+async fn make(stage: &Stage, prefix: &str, count: usize) {
+    for index in 0..count {
+        stage.player.create_vm(&format!("{prefix}-{index}"), VmOptions::default()).await;
+    }
+    for index in 0..count {
+        stage.port(&format!("{prefix}-{index}")).await;
+    }
+}
+
+/// The ports by name: each on one switch, with an address that no other has.
+fn ports(stage: &Stage) -> BTreeMap<String, Port> {
+    let ports = stage.northbound.ports();
+    let mut holders = BTreeMap::new();
+    for port in &ports {
+        assert_eq!(port.switches, ["ovn-default"], "{port:#?}");
+        assert_eq!(port.addresses, port.port_security, "{port:#?}");
+        for address in &port.addresses {
+            let holder = holders.insert(address.clone(), port.name.clone());
+            assert_eq!(holder, None, "{address} is held by {} as well", port.name);
+        }
+    }
+    ports.into_iter().map(|port| (port.name.clone(), port)).collect()
+}
+
+/// Nothing of `before` has changed.
+#[track_caller]
+fn kept(before: &BTreeMap<String, Port>, after: &BTreeMap<String, Port>) {
+    for (name, port) in before {
+        assert_eq!(after.get(name), Some(port), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_service_follows_the_leader_and_resumes_where_it_was() {
+    let stage = stage("follows", Northbound::start_cluster().await, &[]).await;
+    let mut before = BTreeMap::new();
+    for round in 0..3 {
+        make(&stage, &format!("round{round}"), 3).await;
+        let now = ports(&stage);
+        assert_eq!(now.len(), 3 * (round + 1));
+        kept(&before, &now);
+        before = now;
+        stage.northbound.move_leader();
+    }
+    make(&stage, "last", 1).await;
+    let log = stage.service.log();
+    // The members know each other's transactions: none of them sends everything again.
+    let synced: Vec<&str> = log.lines().filter(|line| line.contains("northbound database in sync")).collect();
+    assert!(synced.len() >= 2 && synced[0].contains("resumed=false"), "{log}");
+    assert!(synced[1..].iter().all(|line| line.contains("resumed=true")), "{log}");
+    assert!(log.contains("looking for the cluster's leader"), "{log}");
+}
+
+#[tokio::test]
+async fn a_leader_that_is_killed_loses_nothing_and_doubles_nothing() {
+    let stage = stage("killed", Northbound::start_cluster().await, &[]).await;
+    make(&stage, "before", 3).await;
+    let before = ports(&stage);
+    let leader = stage.northbound.leader();
+    for index in 0..10 {
+        stage.player.create_vm(&format!("storm-{index}"), VmOptions::default()).await;
+        if index == 4 {
+            stage.northbound.members()[leader].kill9();
+        }
+    }
+    for index in 0..10 {
+        stage.port(&format!("storm-{index}")).await;
+    }
+    let after = ports(&stage);
+    assert_eq!(after.len(), 13);
+    kept(&before, &after);
+    stage.northbound.members()[leader].start_again().await;
+    eventually("the killed member has caught up", || async {
+        let rows = stage.northbound.members()[leader].rows("Logical_Switch_Port").len();
+        if rows == 13 { Ok(()) } else { Err(format!("{rows} rows")) }
+    })
+    .await;
+    make(&stage, "after", 1).await;
+    kept(&after, &ports(&stage));
+}
+
+#[tokio::test]
+async fn a_leader_that_sleeps_through_an_election_and_wakes_harms_nothing() {
+    let stage = stage("asleep", Northbound::start_cluster().await, &["--nb-probe-interval", "1"]).await;
+    make(&stage, "before", 3).await;
+    let old = stage.northbound.leader();
+    stage.northbound.members()[old].freeze();
+    // Sent to the sleeper, and not known to have been committed.
+    stage.player.create_vm("in-doubt", VmOptions::default()).await;
+    eventually("another leads", || async {
+        let northbound = &stage.northbound;
+        let leads = (0..3)
+            .filter(|member| *member != old)
+            .any(|member| northbound.members()[member].membership().is_ok_and(|row| row["leader"] == true));
+        if leads { Ok(()) } else { Err("none leads") }
+    })
+    .await;
+    // Only the members that are awake are asked.
+    let awake = || stage.northbound.leader_among(|member| member != old);
+    eventually("the port is made through the new leader", || async {
+        let rows = stage.northbound.members()[awake()].rows("Logical_Switch_Port");
+        if rows.len() == 4 { Ok(()) } else { Err(format!("{rows:#?}")) }
+    })
+    .await;
+    stage.northbound.members()[old].thaw();
+    make(&stage, "after", 2).await;
+    let after = ports(&stage);
+    assert_eq!(after.len(), 6);
+    holds_for("what the sleeper held back does not appear", A_WHILE, || async {
+        let now = ports(&stage);
+        if now == after { Ok(()) } else { Err(format!("{now:#?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_local_socket_is_written_only_while_its_member_leads() {
+    let northbound = Northbound::start_cluster().await;
+    northbound.add_switch("ovn-default", &SUBNET);
+    // A member hands over to the same other one each time: this one will have its turn again.
+    northbound.move_leader();
+    let other = northbound.move_leader();
+    northbound.move_leader();
+    let cluster = Cluster::shared();
+    let namespace = cluster.namespace("local").await;
+    let player = Player::within(&namespace);
+    let local = northbound.members()[other].remote();
+    let service = Service::setup(&northbound, cluster, &namespace).nb(&local).start().await;
+    let stage = Stage { northbound, namespace, player, service };
+    stage.player.create_vm("waits", VmOptions::default()).await;
+    holds_for("nothing is written through a follower", A_WHILE, || async {
+        let ports = stage.northbound.ports();
+        if ports.is_empty() { Ok(()) } else { Err(format!("{ports:#?}")) }
+    })
+    .await;
+    while stage.northbound.leader() != other {
+        stage.northbound.move_leader();
+    }
+    stage.port("waits").await;
+    assert!(!stage.service.log().contains("is away"), "{}", stage.service.log());
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_from_the_others_is_left() {
+    let stage = stage("cutoff", Northbound::start_cluster_on_hosts().await, &[]).await;
+    make(&stage, "before", 3).await;
+    let before = ports(&stage);
+    let old = stage.northbound.leader();
+    stage.northbound.cut_off(old);
+    stage.player.create_vm("meanwhile", VmOptions::default()).await;
+    eventually("the port is made through the majority", || async {
+        let leader = stage.northbound.leader_among(|member| member != old);
+        let rows = stage.northbound.members()[leader].rows("Logical_Switch_Port").len();
+        if rows == 4 { Ok(()) } else { Err(format!("{rows} rows\n{}", stage.service.log())) }
+    })
+    .await;
+    stage.northbound.reconnect(old);
+    eventually("the member has caught up", || async {
+        let rows = stage.northbound.members()[old].rows("Logical_Switch_Port").len();
+        if rows == 4 { Ok(()) } else { Err(format!("{rows} rows")) }
+    })
+    .await;
+    make(&stage, "after", 1).await;
+    let after = ports(&stage);
+    assert_eq!(after.len(), 5);
+    kept(&before, &after);
+}
