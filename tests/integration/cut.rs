@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use self::harness::{Case, Ran, Sample, Stage, block_on, in_parallel};
-use self::scenario::Start;
+use self::scenario::{Pace, Start};
 use crate::support::cutter::{Carried, Cut, Direction};
 
 /// What goes through a connection that is not cut, and what it leads to.
@@ -36,7 +36,7 @@ impl Streams {
         [Start::Fresh, Start::Successor].map(|start| {
             let Ran { mut carried, written, .. } = block_on(async {
                 let mut stage = Stage::new().await;
-                stage.run(&Case { start, cuts: Vec::new() }).await
+                stage.run(&Case { start, pace: Pace::Patient, cuts: Vec::new() }).await
             });
             assert_eq!(carried.len(), 1, "connections of a run without a cut");
             let Carried { to_server, to_client, .. } = carried.remove(0);
@@ -79,7 +79,7 @@ impl Streams {
 
     /// A case of this start.
     fn case(&self, cuts: impl Into<Vec<Cut>>) -> Case {
-        Case { start: self.start, cuts: cuts.into() }
+        Case { start: self.start, pace: Pace::Patient, cuts: cuts.into() }
     }
 }
 
@@ -96,6 +96,9 @@ fn ends(stream: &[u8]) -> Vec<u64> {
 
 /// The rows' histories are those of a run without cuts, difference by difference.
 fn check_history(references: &[Streams], case: &Case, ran: &Ran) {
+    if case.pace == Pace::Hasty {
+        return;
+    }
     let reference = references.iter().find(|reference| reference.start == case.start).expect("a reference");
     assert_eq!(ran.written.differences, reference.differences, "what was written to each row");
 }
@@ -118,6 +121,18 @@ fn whatever_byte_the_connection_is_cut_at_each_change_is_made_exactly_once() {
         assert!(ran.carried.len() <= 2, "{} connections", ran.carried.len());
         check_history(&references, case, &ran);
     });
+}
+
+#[test]
+fn what_changes_while_the_connection_is_away_is_done_at_most_once() {
+    let sample = Sample::from_environment();
+    let mut cases = Vec::new();
+    for streams in &Streams::all() {
+        let (between, inside) = streams.cuts();
+        let cuts = sample.of(20.0, between).into_iter().chain(sample.of(0.5, inside));
+        cases.extend(cuts.map(|cut| Case { pace: Pace::Hasty, ..streams.case([cut]) }));
+    }
+    in_parallel(&sample, &cases, async |stage, case| drop(stage.run(case).await));
 }
 
 #[test]
@@ -184,6 +199,9 @@ fn a_transaction_that_comes_late_commits_before_the_next_connections_epoch_or_ne
             cases.extend(places.map(|until| streams.case([Cut::Late { from, to, until }])));
         }
     }
+    // The same with changes that come meanwhile: by then the late one may be another than is wanted.
+    let hasty = sample.of(50.0, cases.clone()).into_iter().map(|case| Case { pace: Pace::Hasty, ..case });
+    cases.extend(hasty);
     in_parallel(&sample, &cases, async |stage, case| {
         let ran = stage.run(case).await;
         let Cut::Late { until, .. } = case.cuts[0] else { unreachable!("all of them are late") };

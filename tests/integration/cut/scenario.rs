@@ -139,17 +139,36 @@ pub(super) struct Step {
     pub(super) ports: Vec<Port>,
 }
 
+/// How the changes come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Each step when the one before has been done, whatever became of the connection.
+    Patient,
+    /// All at once from the cut on: what was not done yet may have become needless. VMs ask for the addresses that they
+    /// would have been given, since those depend on who came first.
+    Hasty,
+}
+
+impl Pace {
+    fn asks(self, address: &'static str) -> Vec<(&'static str, &'static str)> {
+        match self {
+            Self::Patient => Vec::new(),
+            Self::Hasty => vec![("ip_address", address)],
+        }
+    }
+}
+
 /// The whole scenario.
-pub(super) fn steps() -> Vec<Step> {
-    vec![lists(), creations(), moves(), reversals(), rebirths()]
+pub(super) fn steps(pace: Pace) -> Vec<Step> {
+    vec![lists(pace), creations(pace), moves(pace), reversals(), rebirths(pace)]
 }
 
 /// The watches list what there is: one VM has no port yet, one port no VM any more.
-fn lists() -> Step {
+fn lists(pace: Pace) -> Step {
     let mut changes: Vec<Change> = Kind::ALL.map(Change::ListBegins).into();
     changes.extend([Change::Namespace(Box::new(read(json!({"name": "ns"}))))]);
-    changes.extend([vm("steady", "steady-1", &[]), vm("early", "early-1", &[]), vm("runs", "runs-1", &[])]);
-    changes.extend([run("runs", "runs-1", "n1", None), launcher("runs", "runs-1", "n1")]);
+    changes.extend([vm("steady", "steady-1", &[]), vm("early", "early-1", &pace.asks("10.16.0.7"))]);
+    changes.extend([vm("runs", "runs-1", &[]), run("runs-1", "n1", None, &[]), launcher("runs-1", "n1")]);
     changes.extend(Kind::ALL.map(Change::ListEnds));
     // The address of the orphan is free only when the orphan has gone.
     let early = ours("early", "early-1", "0a:58:0a:10:00:07 10.16.0.7", "blue");
@@ -157,13 +176,13 @@ fn lists() -> Step {
 }
 
 /// Several VMs at once, one with an address of its own, one on another switch; and a migration begins.
-fn creations() -> Step {
+fn creations(pace: Pace) -> Step {
     let changes = vec![
-        launcher("runs", "runs-1", "n2"),
-        vm("a", "a-1", &[]),
-        vm("b", "b-1", &[]),
+        launcher("runs-1", "n2"),
+        vm("a", "a-1", &pace.asks("10.16.0.5")),
+        vm("b", "b-1", &pace.asks("10.16.0.8")),
         vm("c", "c-1", &[("ip_address", "10.16.0.20")]),
-        vm("d", "d-1", &[("logical_switch", "red")]),
+        vm("d", "d-1", &[vec![("logical_switch", "red")], pace.asks("10.17.0.2")].concat()),
     ];
     let ports = [
         ours("a", "a-1", "0a:58:0a:10:00:05 10.16.0.5", "blue"),
@@ -178,11 +197,11 @@ fn creations() -> Step {
 }
 
 /// The migration's guest runs on the target, another VM starts, and a stopped one gets another address.
-fn moves() -> Step {
+fn moves(pace: Pace) -> Step {
     let changes = vec![
-        run("runs", "runs-1", "n1", Some("launcher-runs-n2")),
-        run("a", "a-1", "n1", None),
-        launcher("a", "a-1", "n1"),
+        run("runs-1", "n1", Some("launcher-runs-n2"), &[]),
+        run("a-1", "n1", None, &pace.asks("10.16.0.5")),
+        launcher("a-1", "n1"),
         vm("c", "c-1", &[("ip_address", "10.16.0.21")]),
     ];
     let ports = [
@@ -205,8 +224,8 @@ fn reversals() -> Step {
         vm("c", "c-1", &[("ip_address", "10.16.0.20")]),
         vm("d", "d-1", &[("logical_switch", "blue"), ("ip_address", "10.16.0.30")]),
         gone(Kind::Launcher, "launcher-runs-n1"),
-        launcher("runs", "runs-1", "n3"),
-        run("runs", "runs-1", "n2", Some("launcher-runs-n3")),
+        launcher("runs-1", "n3"),
+        run("runs-1", "n2", Some("launcher-runs-n3"), &[]),
     ];
     let ports = [
         on(ours("a", "a-1", "0a:58:0a:10:00:05 10.16.0.5", "blue"), "n1"),
@@ -220,9 +239,9 @@ fn reversals() -> Step {
 }
 
 /// A VM of a name that has gone comes anew, and two go: what was late for the old one must not meet the new.
-fn rebirths() -> Step {
+fn rebirths(pace: Pace) -> Step {
     let changes = vec![
-        vm("b", "b-2", &[]),
+        vm("b", "b-2", &pace.asks("10.16.0.8")),
         gone(Kind::Launcher, "launcher-a-n1"),
         gone(Kind::Run, "a"),
         gone(Kind::Vm, "a"),
@@ -279,8 +298,10 @@ fn vm_object(name: &str, uid: &str, annotations: &[(&str, &str)]) -> Value {
     vm
 }
 
-fn vmi_object(vm: &str, uid: &str) -> Value {
-    let mut vmi = objects::vmi_of(&vm_object(vm, uid, &[]));
+/// The VMI of a VM, whose UID begins with its name.
+fn vmi_object(uid: &str, annotations: &[(&str, &str)]) -> Value {
+    let vm = uid.split('-').next().unwrap_or(uid);
+    let mut vmi = objects::vmi_of(&vm_object(vm, uid, annotations));
     objects::merge(&mut vmi["metadata"], &json!({"namespace": "ns", "uid": format!("run-of-{uid}")}));
     vmi
 }
@@ -290,8 +311,8 @@ fn vm(name: &str, uid: &str, annotations: &[(&str, &str)]) -> Change {
 }
 
 /// A VMI on a node; the guest is ready on a migration's target, where one is named.
-fn run(vm: &str, uid: &str, node: &str, ready_on: Option<&str>) -> Change {
-    let mut vmi = vmi_object(vm, uid);
+fn run(uid: &str, node: &str, ready_on: Option<&str>, annotations: &[(&str, &str)]) -> Change {
+    let mut vmi = vmi_object(uid, annotations);
     vmi["status"] = json!({"nodeName": node});
     if let Some(pod) = ready_on {
         vmi["status"]["migrationState"] =
@@ -300,9 +321,11 @@ fn run(vm: &str, uid: &str, node: &str, ready_on: Option<&str>) -> Change {
     Change::Run(read(vmi))
 }
 
-fn launcher(vm: &str, uid: &str, node: &str) -> Change {
-    let mut pod = objects::launcher_pod(&vmi_object(vm, uid));
-    pod["metadata"]["name"] = json!(format!("launcher-{vm}-{node}"));
+fn launcher(uid: &str, node: &str) -> Change {
+    let vmi = vmi_object(uid, &[]);
+    let mut pod = objects::launcher_pod(&vmi);
+    pod["metadata"]["name"] =
+        json!(format!("launcher-{}-{node}", vmi["metadata"]["name"].as_str().unwrap_or_default()));
     pod["spec"]["nodeName"] = json!(node);
     pod["status"] = json!({"phase": "Running"});
     Change::Launcher(read(pod))
