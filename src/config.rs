@@ -41,6 +41,11 @@ pub struct NorthboundOptions {
     #[arg(long, env = "OVN_KUBEVIRT_CA_CERT", value_name = "FILE", requires_all = ["certificate", "private_key"])]
     pub ca_cert: Option<PathBuf>,
 
+    /// For ssl: remotes: the database's certificate must be for the host that the remote names. Those
+    /// of ovs-pki are for none
+    #[arg(long, env = "OVN_KUBEVIRT_NB_VERIFY_HOSTNAME", value_parser = clap::builder::BoolishValueParser::new())]
+    pub nb_verify_hostname: bool,
+
     /// For ssl: remotes: the certificate to show
     #[arg(long, env = "OVN_KUBEVIRT_CERTIFICATE", value_name = "FILE", requires_all = ["ca_cert", "private_key"])]
     pub certificate: Option<PathBuf>,
@@ -54,7 +59,12 @@ impl NorthboundOptions {
     /// The database to connect to.
     pub fn target(&self) -> Target {
         let files = self.ca_cert.clone().zip(self.certificate.clone()).zip(self.private_key.clone());
-        let tls = files.map(|((ca_cert, certificate), private_key)| TlsFiles { ca_cert, certificate, private_key });
+        let tls = files.map(|((ca_cert, certificate), private_key)| TlsFiles {
+            ca_cert,
+            certificate,
+            private_key,
+            verify_hostname: self.nb_verify_hostname,
+        });
         Target {
             remotes: self.nb.clone(),
             tls,

@@ -23,6 +23,7 @@ use super::probe::{Heard, probe};
 use super::reader::Reader;
 use super::replica::{FeedError, Feeder, Replica, Shared};
 use super::row::TableSpec;
+use super::tls::plain;
 
 /// Why a connection ended, or a call on it failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum ConnectionError {
     /// The socket failed.
     #[error("the connection failed: {0}")]
     Io(Arc<std::io::Error>),
+    /// TLS ended it.
+    #[error("{0}")]
+    Tls(String),
     /// The stream is not one of JSON objects.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -63,7 +67,11 @@ pub enum ConnectionError {
 
 impl From<std::io::Error> for ConnectionError {
     fn from(error: std::io::Error) -> Self {
-        Self::Io(Arc::new(error))
+        // Since TLS 1.3 a server tells only after the handshake that it refuses our certificate.
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(inner) => Self::Tls(plain(inner)),
+            None => Self::Io(Arc::new(error)),
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! TLS as OVS does it: both sides show a certificate, and each checks the other's chain.
 //!
 //! ovs-pki's certificates carry no DNS name, so the chain alone is verified, against the CA that the
-//! operator names: who holds a certificate of that CA is trusted, as by OVN's own programs. The files
-//! are read anew for each connection.
+//! operator names: who holds a certificate of that CA is trusted, as by OVN's own programs. The name is
+//! verified as well where the operator says so.
+//!
+//! The files are read anew for each connection. A connection that stands is left standing when they
+//! change, as OVS does: what was verified when it was made is not less so.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +15,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
 use tokio_rustls::TlsConnector;
 
 /// The files of `--ca-cert`, `--certificate` and `--private-key`.
@@ -24,6 +29,8 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its key.
     pub private_key: PathBuf,
+    /// The server's certificate must be for the host that the remote names.
+    pub verify_hostname: bool,
 }
 
 /// Why TLS cannot be set up.
@@ -72,7 +79,10 @@ impl TlsFiles {
             .with_safe_default_protocol_versions()
             .map_err(|reason| self.pair_error(reason))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(ChainVerifier { chain, provider }))
+            .with_custom_certificate_verifier(match self.verify_hostname {
+                true => chain,
+                false => Arc::new(ChainVerifier { chain, provider }),
+            })
             .with_client_auth_cert(certificate, key)
             .map_err(|reason| self.pair_error(reason))?;
         Ok(TlsConnector::from(Arc::new(config)))
@@ -96,28 +106,60 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
     Ok(certificates)
 }
 
-/// What went wrong with a certificate, for an operator.
+/// What went wrong, for an operator.
 pub(super) fn plain(error: &rustls::Error) -> String {
-    let rustls::Error::InvalidCertificate(reason) = error else { return error.to_string() };
-    match reason {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the certificate has expired: renew it".to_owned()
+    match error {
+        rustls::Error::InvalidCertificate(reason) => plain_certificate(reason),
+        rustls::Error::AlertReceived(alert) => {
+            let what = match alert {
+                AlertDescription::CertificateExpired => "it has expired: renew the one in --certificate",
+                AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::DecryptError => {
+                    "it was not issued by a CA that the server trusts: give one of its CA in --certificate"
+                }
+                AlertDescription::CertificateRequired => "none was shown: give --certificate and --private-key",
+                AlertDescription::UnsupportedCertificate | AlertDescription::CertificateUnknown => {
+                    "it is of no use to it"
+                }
+                _ => return format!("the server ended the TLS session: {alert:?}"),
+            };
+            format!("the server refused our certificate ({alert:?}): {what}")
         }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the certificate is not valid yet: are the clocks right?".to_owned()
-        }
-        // A CA that was made anew under its old name gives a bad signature.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "the certificate was not issued by the CA in --ca-cert: give the CA of the database's certificate"
-                .to_owned()
-        }
-        CertificateError::BadEncoding | CertificateError::Other(_) => {
-            format!(
-                "the certificate cannot be used (X.509 version 1 certificates are refused; make it anew as version 3): {error}"
-            )
+        rustls::Error::InvalidMessage(_) => {
+            format!("the server does not speak TLS on this port ({error}): write tcp: if it should not")
         }
         _ => error.to_string(),
     }
+}
+
+fn plain_certificate(reason: &CertificateError) -> String {
+    match reason {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired: renew it".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet: are the clocks right?".to_owned()
+        }
+        // A CA that was made anew under its old name gives a bad signature.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the server's certificate was not issued by the CA in --ca-cert: give the CA of the database's certificate"
+                .to_owned()
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let presented = if presented.is_empty() { "no name at all".to_owned() } else { presented.join(", ") };
+            format!(
+                "the server's certificate is for {presented}, not for {}: name the host as its certificate does, or leave out --nb-verify-hostname",
+                expected.to_str()
+            )
+        }
+        CertificateError::Other(other) if is_version_1(other) => {
+            "the server's certificate is of X.509 version 1, which is refused: make it anew as version 3".to_owned()
+        }
+        _ => format!("the server's certificate cannot be used: {}", rustls::Error::from(reason.clone())),
+    }
+}
+
+fn is_version_1(error: &OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::UnsupportedCertVersion))
 }
 
 /// Verifies the chain, and no name.

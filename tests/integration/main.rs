@@ -7,6 +7,7 @@
 mod support;
 
 mod addresses;
+mod client;
 mod commands;
 mod cut;
 mod database;

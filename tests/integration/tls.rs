@@ -43,28 +43,22 @@ impl Pki {
 
     /// A certificate for a name that is no host's. Days below 0 make it expired.
     fn issue(&self, name: &str, days: i32) {
+        self.issue_with(name, days, Some("basicConstraints=CA:FALSE"));
+    }
+
+    /// A certificate with these extensions; without any it is of X.509 version 1.
+    fn issue_with(&self, name: &str, days: i32, extensions: Option<&str>) {
         let (key, request, certificate) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
         let subject = format!("/C=US/CN={name} id:1234");
         self.openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-subj", &subject, "-keyout", &key, "-out", &request]);
-        std::fs::write(self.dir.join("v3.ext"), "basicConstraints=CA:FALSE\n").expect("a file");
         let days = days.to_string();
-        self.openssl(&[
-            "x509",
-            "-req",
-            "-in",
-            &request,
-            "-CA",
-            "ca.crt",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-days",
-            &days,
-            "-extfile",
-            "v3.ext",
-            "-out",
-            &certificate,
-        ]);
+        let mut sign = vec!["x509", "-req", "-in", &request, "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"];
+        sign.extend(["-days", &days, "-out", &certificate]);
+        if let Some(extensions) = extensions {
+            std::fs::write(self.dir.join("v3.ext"), format!("{extensions}\n")).expect("a file");
+            sign.extend(["-extfile", "v3.ext"]);
+        }
+        self.openssl(&sign);
     }
 
     fn path(&self, file: &str) -> String {
@@ -74,12 +68,19 @@ impl Pki {
 
 /// Opens an `ssl:` remote on a database of its own, with a certificate of the PKI.
 async fn serve(dir: &Path, pki: &Pki, name: &str) -> (Daemon, String) {
-    let (database, log) = (dir.join(format!("{name}.db")), dir.join(format!("{name}.log")));
+    let database = dir.join(format!("{name}.db"));
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/ovsdb-schemas/ovn-nb.ovsschema");
     let created = Command::new("ovsdb-tool").arg("create").arg(&database).arg(schema).status();
     assert!(created.expect("ovsdb-tool").success());
+    serve_again(dir, pki, name, "ssl:127.0.0.1:0").await
+}
+
+/// Serves a database that is there, at this remote.
+async fn serve_again(dir: &Path, pki: &Pki, name: &str, remote: &str) -> (Daemon, String) {
+    let (database, log) = (dir.join(format!("{name}.db")), dir.join(format!("{name}.log")));
+    let port = remote.rsplit(':').next().unwrap_or_default();
     let mut server = mortal("ovsdb-server");
-    server.arg(&database).args(["--remote=pssl:0:127.0.0.1", "-vconsole:off"]);
+    server.arg(&database).arg(format!("--remote=pssl:{port}:127.0.0.1")).arg("-vconsole:off");
     server.arg(format!("--remote=punix:{}", dir.join(format!("{name}.sock")).display()));
     server.arg(format!("--log-file={}", log.display()));
     server.arg(format!("--unixctl={}", dir.join(format!("{name}.ctl")).display()));
@@ -87,6 +88,9 @@ async fn serve(dir: &Path, pki: &Pki, name: &str) -> (Daemon, String) {
     server.arg(format!("--certificate={}", pki.path(&format!("{name}.crt"))));
     server.arg(format!("--ca-cert={}", pki.path("ca.crt")));
     let daemon = Daemon::start("ovsdb-server", server);
+    if port != "0" {
+        return (daemon, remote.to_owned());
+    }
     let port = eventually("ovsdb-server says which port it got", || async {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         let port = text.lines().find_map(|line| line.split_once("listening on port ")).map(|(_, port)| port.to_owned());
@@ -131,13 +135,131 @@ async fn certificates_without_a_dns_name_are_verified_by_their_chain() {
     assert!(wrong.contains("was not issued by the CA in --ca-cert"), "{wrong}");
     let (_late, late) = serve(dir, &ours, "late").await;
     let expired = ports(&late, &flags(&ours, "client"));
-    assert!(expired.contains("the certificate has expired"), "{expired}");
+    assert!(expired.contains("the server's certificate has expired"), "{expired}");
     let none = ports(&remote, &[]);
     assert!(none.contains("--ca-cert, --certificate and --private-key"), "{none}");
     let mut missing = flags(&ours, "client");
     missing[5] = "/nowhere/key".to_owned();
     let missing = ports(&remote, &missing);
     assert!(missing.contains("/nowhere/key holds no usable private key"), "{missing}");
+}
+
+#[tokio::test]
+async fn host_names_are_verified_where_the_operator_says_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let pki = Pki::new(&dir.join("pki"));
+    pki.issue("client", 1);
+    pki.issue("nameless", 1);
+    pki.issue_with("named", 1, Some("subjectAltName=DNS:localhost"));
+    pki.issue_with("numbered", 1, Some("subjectAltName=IP:127.0.0.1"));
+    let mut flags = flags(&pki, "client").to_vec();
+    flags.push("--nb-verify-hostname".to_owned());
+    let (_named, named) = serve(dir, &pki, "named").await;
+    let by_name = named.replace("127.0.0.1", "localhost");
+    assert!(ports(&by_name, &flags).contains("No VM ports"), "{}", ports(&by_name, &flags));
+    let by_address = ports(&named, &flags);
+    assert!(by_address.contains("certificate is for ") && by_address.contains("localhost"), "{by_address}");
+    assert!(by_address.contains("not for 127.0.0.1") && by_address.contains("--nb-verify-hostname"), "{by_address}");
+    let (_numbered, numbered) = serve(dir, &pki, "numbered").await;
+    assert!(ports(&numbered, &flags).contains("No VM ports"), "{}", ports(&numbered, &flags));
+    let (_nameless, nameless) = serve(dir, &pki, "nameless").await;
+    assert!(ports(&nameless, &flags).contains("is for no name at all, not for 127.0.0.1"));
+    assert!(ports(&nameless, &flags[..6]).contains("No VM ports"));
+}
+
+#[tokio::test]
+async fn each_certificate_that_will_not_do_is_named_in_plain_words() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let (pki, other) = (Pki::new(&dir.join("pki")), Pki::new(&dir.join("other")));
+    for name in ["server", "client", "spare"] {
+        pki.issue(name, 1);
+    }
+    pki.issue("late", -1);
+    pki.issue_with("first", 1, None);
+    other.issue("client", 1);
+    let (_first, first) = serve(dir, &pki, "first").await;
+    let version_1 = ports(&first, &flags(&pki, "client"));
+    assert!(version_1.contains("of X.509 version 1, which is refused: make it anew as version 3"), "{version_1}");
+    let (_server, remote) = serve(dir, &pki, "server").await;
+    let expired = ports(&remote, &flags(&pki, "late"));
+    assert!(expired.contains("the server refused our certificate") && expired.contains("it has expired"), "{expired}");
+    // Our CA is right about the server, and the server's does not know us.
+    let mut mixed = flags(&other, "client");
+    mixed[1] = pki.path("ca.crt");
+    let stranger = ports(&remote, &mixed);
+    assert!(
+        stranger.contains("the server refused our certificate") && stranger.contains("not issued by a CA"),
+        "{stranger}"
+    );
+    let mut pair = flags(&pki, "client");
+    pair[5] = pki.path("spare.key");
+    let pair = ports(&remote, &pair);
+    assert!(pair.contains("client.crt cannot be used with the key") && pair.contains("spare.key"), "{pair}");
+    std::fs::write(dir.join("empty"), "").expect("a file");
+    let mut empty = flags(&pki, "client");
+    empty[1] = dir.join("empty").display().to_string();
+    let empty = ports(&remote, &empty);
+    assert!(empty.contains("empty holds no usable CA certificate"), "{empty}");
+    let northbound = Northbound::start().await;
+    let plain = northbound.tcp_remote().await.replace("tcp:", "ssl:");
+    let plain = ports(&plain, &flags(&pki, "client"));
+    assert!(plain.contains("no database answers") && plain.len() < 400, "{plain}");
+}
+
+#[tokio::test]
+async fn certificates_are_rotated_under_a_live_connection() {
+    let northbound = Northbound::start().await;
+    let dir = northbound.dir();
+    let (old, new) = (Pki::new(&dir.join("old")), Pki::new(&dir.join("new")));
+    // As Kubernetes mounts a Secret: a link to the folder of the day.
+    let today = Pki { dir: dir.join("today") };
+    let rotate = |pki: &Pki| {
+        let link = dir.join("link");
+        std::os::unix::fs::symlink(&pki.dir, &link).expect("a link");
+        std::fs::rename(&link, &today.dir).expect("the link is put in place");
+    };
+    for pki in [&old, &new] {
+        pki.issue("server", 1);
+        pki.issue("client", 1);
+    }
+    rotate(&old);
+    let (server, remote) = serve(dir, &today, "server").await;
+    let unix = format!("unix:{}", dir.join("server.sock").display());
+    let nbctl = |arguments: &[&str]| {
+        let output = Command::new("ovn-nbctl").arg(format!("--db={unix}")).args(arguments).output().expect("ovn-nbctl");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    nbctl(&["init"]);
+    nbctl(&["ls-add", "ovn-default"]);
+    nbctl(&["set", "Logical_Switch", "ovn-default", "other_config:subnet=10.16.0.0/16"]);
+    let namespace = Cluster::shared().namespace("rotated").await;
+    let player = Player::within(&namespace);
+    let flags = flags(&today, "client");
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let service = Service::setup(&northbound, Cluster::shared(), &namespace).nb(&remote).args(&flags).start().await;
+    let made = async |vm: &str| {
+        player.create_vm(vm, VmOptions::default()).await;
+        let name = format!("{vm}.{}", namespace.name);
+        eventually(&format!("the port {name} is there"), || async {
+            let shown = nbctl(&["show"]);
+            if shown.contains(&name) { Ok(()) } else { Err(format!("{shown}\n{}", service.log())) }
+        })
+        .await;
+    };
+    let synced = || service.log().matches("northbound database in sync").count();
+    made("before").await;
+    rotate(&new);
+    // Nothing says that the connection should end.
+    made("between").await;
+    assert_eq!(synced(), 1, "{}", service.log());
+    // The server comes back with the new ones, on the same port.
+    drop(server);
+    let (_server, _) = serve_again(dir, &today, "server", &remote).await;
+    made("after").await;
+    assert_eq!(synced(), 2, "{}", service.log());
 }
 
 #[tokio::test]
