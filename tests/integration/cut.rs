@@ -15,10 +15,11 @@ mod outcomes;
 mod scenario;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use self::harness::{Case, Ran, Sample, Stage, block_on, in_parallel};
+use self::harness::{Case, Ran, Sample, Servers, Stage, block_on, in_parallel};
 use self::scenario::{Pace, Start};
 use crate::support::cutter::{Carried, Cut, Direction};
 
@@ -33,15 +34,17 @@ struct Streams {
 impl Streams {
     /// One for each start.
     fn all() -> [Self; 2] {
-        [Start::Fresh, Start::Successor].map(|start| {
-            let Ran { mut carried, written, .. } = block_on(async {
-                let mut stage = Stage::new().await;
-                stage.run(&Case { start, pace: Pace::Patient, cuts: Vec::new() }).await
-            });
-            assert_eq!(carried.len(), 1, "connections of a run without a cut");
-            let Carried { to_server, to_client, .. } = carried.remove(0);
-            Self { start, to_server, to_client, differences: written.differences }
-        })
+        [Start::Fresh, Start::Successor].map(|start| Self::of(Servers::Standalone, start))
+    }
+
+    fn of(servers: Servers, start: Start) -> Self {
+        let Ran { mut carried, written, .. } = block_on(async {
+            let mut stage = Stage::new(servers).await;
+            stage.run(&Case { start, pace: Pace::Patient, cuts: Vec::new() }).await
+        });
+        assert_eq!(carried.len(), 1, "connections of a run without a cut");
+        let Carried { to_server, to_client, .. } = carried.remove(0);
+        Self { start, to_server, to_client, differences: written.differences }
     }
 
     fn stream(&self, direction: Direction) -> &[u8] {
@@ -115,7 +118,7 @@ fn whatever_byte_the_connection_is_cut_at_each_change_is_made_exactly_once() {
         let cuts = between.into_iter().chain(sample.of(1.0, inside));
         cases.extend(cuts.map(|cut| streams.case([cut])));
     }
-    in_parallel(&sample, &cases, async |stage, case| {
+    in_parallel(Servers::Standalone, &sample, &cases, async |stage, case| {
         let ran = stage.run(case).await;
         assert!(ran.carried[0].cut, "the cut was never reached");
         assert!(ran.carried.len() <= 2, "{} connections", ran.carried.len());
@@ -132,7 +135,7 @@ fn what_changes_while_the_connection_is_away_is_done_at_most_once() {
         let cuts = sample.of(20.0, between).into_iter().chain(sample.of(0.5, inside));
         cases.extend(cuts.map(|cut| Case { pace: Pace::Hasty, ..streams.case([cut]) }));
     }
-    in_parallel(&sample, &cases, async |stage, case| drop(stage.run(case).await));
+    in_parallel(Servers::Standalone, &sample, &cases, async |stage, case| drop(stage.run(case).await));
 }
 
 #[test]
@@ -150,11 +153,47 @@ fn a_connection_that_is_cut_while_it_mends_another_ones_cut_does_no_harm() {
             cases.push(streams.case([first, Cut::After(direction, at)]));
         }
     }
-    in_parallel(&sample, &cases, async |stage, case| {
+    in_parallel(Servers::Standalone, &sample, &cases, async |stage, case| {
         let ran = stage.run(case).await;
         assert!(ran.carried[0].cut, "the first cut was never reached");
         check_history(&references, case, &ran);
     });
+}
+
+/// The member tells of itself as well, and of its log's growth: what passes is not quite the same each time, and a cut
+/// near its end may come too late. A cluster's members are slower than a server alone.
+fn cut_a_cluster(servers: Servers, weight: f64) {
+    let sample = Sample::from_environment();
+    let reference = Streams::of(servers, Start::Successor);
+    let (between, inside) = reference.cuts();
+    let cuts = sample.of(20.0 * weight, between).into_iter().chain(sample.of(weight, inside));
+    // What one member is given late, another one's epoch fences off.
+    let late = reference.writes().into_iter().map(|(from, to)| Cut::Late { from, to, until: u64::MAX });
+    let cases: Vec<Case> = cuts.chain(late).map(|cut| reference.case([cut])).collect();
+    let (made, resumed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let references = [reference];
+    in_parallel(servers, &sample, &cases, async |stage, case| {
+        let ran = stage.run(case).await;
+        made.fetch_add(usize::from(ran.carried[0].cut), Ordering::Relaxed);
+        resumed.fetch_add(usize::from(ran.resumed), Ordering::Relaxed);
+        let answer = ran.late_answer.as_ref().map_or_else(String::new, |answer| answer["result"].to_string());
+        assert_eq!(answer.contains("timed out"), matches!(case.cuts[0], Cut::Late { .. }), "{answer}");
+        check_history(&references, case, &ran);
+    });
+    let (made, resumed, cases) = (made.into_inner(), resumed.into_inner(), cases.len());
+    assert!(made * 10 >= cases * 9, "{made} of {cases} cuts were made");
+    // A connection that was cut before its first sync has nothing to resume.
+    assert!(resumed * 10 >= cases, "{resumed} of {cases} connections were resumed");
+}
+
+#[test]
+fn on_a_cluster_the_client_resumes_behind_a_cut_and_each_change_is_made_exactly_once() {
+    cut_a_cluster(Servers::Member, 0.5);
+}
+
+#[test]
+fn behind_a_cut_another_member_of_the_cluster_is_used_and_each_change_is_made_exactly_once() {
+    cut_a_cluster(Servers::Cluster, 0.25);
 }
 
 #[test]
@@ -172,7 +211,7 @@ fn a_transaction_over_which_the_connection_breaks_again_and_again_is_taken_apart
             cases.push(streams.case([Cut::After(Direction::ToServer, from + halfway), again, again]));
         }
     }
-    in_parallel(&sample, &cases, async |stage, case| {
+    in_parallel(Servers::Standalone, &sample, &cases, async |stage, case| {
         let ran = stage.run(case).await;
         assert!(ran.carried.len() == 4 && ran.carried[..3].iter().all(|carried| carried.cut), "three cuts");
         check_history(&references, case, &ran);
@@ -202,7 +241,7 @@ fn a_transaction_that_comes_late_commits_before_the_next_connections_epoch_or_ne
     // The same with changes that come meanwhile: by then the late one may be another than is wanted.
     let hasty = sample.of(50.0, cases.clone()).into_iter().map(|case| Case { pace: Pace::Hasty, ..case });
     cases.extend(hasty);
-    in_parallel(&sample, &cases, async |stage, case| {
+    in_parallel(Servers::Standalone, &sample, &cases, async |stage, case| {
         let ran = stage.run(case).await;
         let Cut::Late { until, .. } = case.cuts[0] else { unreachable!("all of them are late") };
         let answer = ran.late_answer.as_ref().expect("an answer to what was late");

@@ -36,7 +36,7 @@ pub enum Cut {
     /// The bytes `from..to` towards the server stay in the network, and once the last of them was sent, the client's
     /// side breaks. They reach the server when the next connection is about to carry more than `until` bytes towards
     /// it, or when the test says so ([`Cutter::deliver`]), and nothing else goes there until the server has answered.
-    /// They are whole requests: half a one is never answered.
+    /// They are whole requests: half a one is dropped.
     Late {
         /// The first byte that is late.
         from: u64,
@@ -143,16 +143,16 @@ impl State {
     async fn deliver(&self) {
         let held = lock(&self.held).take();
         let Some(Held { mut server, bytes, .. }) = held else { return };
+        let Some(id) = messages(&bytes).last().map(|mut request| request["id"].take()) else { return };
         if server.write_all(&bytes).await.is_err() {
             return;
         }
+        let is_answer = |message: &Value| message.get("method").is_none() && message["id"] == id;
         let mut received = Vec::new();
-        loop {
-            if let Some(answer) = answer(&received, &bytes) {
+        // Without an answer the server has hung up.
+        while let Ok(1..) = server.read_buf(&mut received).await {
+            if let Some(answer) = messages(&received).find(is_answer) {
                 *lock(&self.late_answer) = Some(answer);
-                return;
-            }
-            if !matches!(server.read_buf(&mut received).await, Ok(1..)) {
                 return;
             }
         }
@@ -164,11 +164,9 @@ impl State {
     }
 }
 
-/// The answer to the last of the requests, if it is among what was received.
-fn answer(received: &[u8], requests: &[u8]) -> Option<Value> {
-    let messages = |bytes| serde_json::Deserializer::from_slice(bytes).into_iter::<Value>().map_while(Result::ok);
-    let id = messages(requests).last()?["id"].take();
-    messages(received).find(|message| message.get("method").is_none() && message["id"] == id)
+/// The whole messages at the beginning of a stream.
+fn messages(stream: &[u8]) -> impl Iterator<Item = Value> {
+    serde_json::Deserializer::from_slice(stream).into_iter().map_while(Result::ok)
 }
 
 async fn accept(listener: UnixListener, server: PathBuf, cuts: Vec<Cut>, state: Arc<State>) {
@@ -193,7 +191,7 @@ struct Wire {
 }
 
 impl Wire {
-    /// Whoever of the two has more to say than the other reads waits: a test's messages fit into the sockets' buffers.
+    /// A write that waits keeps the other direction waiting, too: a test's messages fit into the sockets' buffers.
     async fn run(mut self, mut client: UnixStream, mut server: UnixStream) {
         let (mut requests, mut replies) = (vec![0; 1 << 16], vec![0; 1 << 16]);
         let mut late = Vec::new();

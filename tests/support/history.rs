@@ -1,8 +1,8 @@
 //! What a database server has committed, read from its own log: the file that it serves.
 //!
-//! A standalone `ovsdb-server` appends each transaction to its file before it answers (ovsdb(5), "Standalone Database
-//! Format"), one record each and nothing merged, where a monitor is sent several at once when it is slow. What was
-//! inserted, deleted and inserted again shows here even if nobody was there to see.
+//! An `ovsdb-server` appends each transaction to its file before it answers (ovsdb(5), "Standalone Database Format" and
+//! "Clustered Database Format"), one record each and nothing merged, where a monitor is sent several at once when it is
+//! slow. What was inserted, deleted and inserted again shows here even if nobody was there to see.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -28,7 +28,7 @@ impl History {
         Self { file, from }
     }
 
-    /// What has been committed since, in its order.
+    /// What has been committed since, in its order: of a cluster, what its leader has in its log.
     ///
     /// # Panics
     /// When the file is no such log, or is a new one: the server compacts a log of more than 10 MB.
@@ -42,18 +42,19 @@ impl History {
         let mut rest = text.as_str();
         let mut committed = Vec::new();
         while let Some((header, body)) = rest.split_once('\n') {
-            let size = header.strip_prefix("OVSDB JSON ").and_then(|header| header.split(' ').next());
-            let size: usize = size.and_then(|size| size.parse().ok()).unwrap_or_else(|| panic!("no record: {header}"));
+            let mut words = header.split(' ');
+            let (format, size) = (words.nth(1), words.next().and_then(|size| size.parse().ok()));
+            let size: usize = size.unwrap_or_else(|| panic!("no record: {header}"));
             // Without its end it is being written, and not committed.
             let Some((record, after)) = body.split_at_checked(size) else { break };
             rest = after;
-            let record: Committed = serde_json::from_str(record).unwrap_or_else(|error| panic!("{error}: {record}"));
-            assert_eq!(
-                record.get("_is_diff"),
-                Some(&Value::Bool(true)),
-                "a server that logs whole columns: {record:?}"
-            );
-            committed.push(record);
+            let record: Value = serde_json::from_str(record).unwrap_or_else(|error| panic!("{error}: {record}"));
+            // A member of a cluster notes other things, too.
+            let transaction = if format == Some("CLUSTER") { record["data"][1].clone() } else { record };
+            let Value::Object(transaction) = transaction else { continue };
+            let diff = transaction.get("_is_diff");
+            assert_eq!(diff, Some(&Value::Bool(true)), "a server that logs whole columns: {transaction:?}");
+            committed.push(transaction);
         }
         committed
     }

@@ -40,16 +40,17 @@ pub(super) struct Service {
     looks: usize,
 }
 
-/// Starts it on a remote. All that the tests here know of how the service is put together is in this function.
-pub(super) fn start_service(remote: &str) -> Service {
+/// Starts it on these remotes; on any member of a cluster, leading or not. All that the tests here know of how the
+/// service is put together is in this function.
+pub(super) fn start_service(remotes: &str) -> Service {
     let northbound = Arc::new(Shared::new(ovn::Northbound::new("default")));
     let (link_sender, link) = watch::channel(Link::default());
     let (leadership_sender, leadership) = watch::channel(Leadership::Leader { transitions: 0 });
     let (changes, changes_receiver) = mpsc::channel(1_000);
     let (reports_sender, reports) = mpsc::unbounded_channel();
-    let remotes = remote.parse().expect("a remote");
+    let remotes = remotes.parse().expect("remotes");
     let linker = Linker::new(LinkSettings {
-        target: Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only: true },
+        target: Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only: false },
         instance: "default".to_owned(),
         northbound: Arc::clone(&northbound),
         leadership,
@@ -135,27 +136,64 @@ pub(super) struct Ran {
     pub(super) carried: Vec<Carried>,
     pub(super) written: Written,
     pub(super) late_answer: Option<Value>,
+    /// A connection to a member of a cluster began with what the client had not seen yet, and no more.
+    pub(super) resumed: bool,
 }
 
-/// A server, and the runs on it.
+/// What the database is served by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Servers {
+    /// One that stands alone: it tells everything anew on every connection.
+    Standalone,
+    /// The one member of a RAFT cluster: it knows what the client has seen, and tells what came after.
+    Member,
+    /// Three members: a connection after a cut one is to another of them.
+    Cluster,
+}
+
+/// Servers, and the runs on them.
 pub(super) struct Stage {
     pub(super) northbound: Northbound,
     runs: usize,
 }
 
 impl Stage {
-    pub(super) async fn new() -> Self {
-        Self { northbound: Northbound::start().await, runs: 0 }
+    pub(super) async fn new(servers: Servers) -> Self {
+        let northbound = match servers {
+            Servers::Standalone => Northbound::start().await,
+            Servers::Member => Northbound::start_cluster_of(1).await,
+            Servers::Cluster => Northbound::start_cluster().await,
+        };
+        Self { northbound, runs: 0 }
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.northbound.dir().join(name)
     }
 
-    /// A proxy to the server.
-    pub(super) fn cutter(&mut self, cuts: Vec<Cut>) -> Cutter {
+    /// A proxy to each server, from another one on at each run. The cuts are the first one's.
+    fn cutters(&mut self, cuts: &[Cut]) -> Vec<Cutter> {
         self.runs += 1;
-        Cutter::start(&self.file("nb.sock"), &self.file(&format!("cut-{}.sock", self.runs)), cuts)
+        let members = self.northbound.members();
+        let proxies = (0..members.len()).map(|place| {
+            let server = members[(self.runs + place) % members.len()].remote();
+            let socket = self.file(&format!("cut-{}-{place}.sock", self.runs));
+            let cuts = if place == 0 { cuts.to_vec() } else { Vec::new() };
+            Cutter::start(server.trim_start_matches("unix:").as_ref(), &socket, cuts)
+        });
+        proxies.collect()
+    }
+
+    /// A proxy to the first server.
+    pub(super) fn cutter(&mut self, cuts: &[Cut]) -> Cutter {
+        self.cutters(cuts).remove(0)
+    }
+
+    /// The log of the server that has everything.
+    fn history(&self) -> History {
+        let remote = self.northbound.members()[self.northbound.leader()].remote();
+        let socket = PathBuf::from(remote.trim_start_matches("unix:"));
+        History::from_now(socket.with_extension("db"))
     }
 
     /// Runs the scenario on connections that are cut, and gives back what went through them.
@@ -164,9 +202,11 @@ impl Stage {
     /// When anything but the scenario's effects, each of them once, is found in the database or in its log.
     pub(super) async fn run(&mut self, case: &Case) -> Ran {
         scenario::reset(&self.northbound, case.start);
-        let history = History::from_now(self.file("nb.db"));
-        let cutter = self.cutter(case.cuts.clone());
-        let mut service = start_service(&cutter.remote());
+        let history = self.history();
+        let cutters = self.cutters(&case.cuts);
+        let remotes: Vec<String> = cutters.iter().map(Cutter::remote).collect();
+        let mut service = start_service(&remotes.join(","));
+        let cutter = &cutters[0];
         let steps = scenario::steps(case.pace);
         let (count, last) = (steps.len(), steps.last().expect("a step").ports.clone());
         for (number, step) in steps.into_iter().enumerate() {
@@ -191,9 +231,15 @@ impl Stage {
         assert!(difference.is_empty(), "the database has changed after the last step:{difference}");
         let written = scenario::written(&history.committed());
         check_effects(case.pace, &written.effects);
-        check_epochs(&written.epochs, cutter.connections());
-        Ran { carried: cutter.carried(), written, late_answer: cutter.late_answer() }
+        check_epochs(&written.epochs, cutters.iter().map(Cutter::connections).sum());
+        let resumed = cutters.iter().flat_map(Cutter::carried).any(|carried| has_resumed(&carried));
+        Ran { carried: cutter.carried(), written, late_answer: cutter.late_answer(), resumed }
     }
+}
+
+/// Whether the answer to `monitor_cond_since` says that the server knew the transaction that was named (ovsdb-server(7)).
+fn has_resumed(carried: &Carried) -> bool {
+    carried.to_client.windows(15).any(|bytes| bytes == b"\"result\":[true,")
 }
 
 /// The rows that are not as they should be.
@@ -276,20 +322,21 @@ impl<T: std::fmt::Debug> Drop for Announced<'_, T> {
 }
 
 /// Runs all cases, several at a time, each on a server that no other case uses meanwhile.
-pub(super) fn in_parallel<T, F>(sample: &Sample, cases: &[T], run: F)
+pub(super) fn in_parallel<T, F>(servers: Servers, sample: &Sample, cases: &[T], run: F)
 where
     T: std::fmt::Debug + Sync,
     F: AsyncFn(&mut Stage, &T) + Sync,
 {
     let (began, next) = (Instant::now(), AtomicUsize::new(0));
     // A case waits most of its time: for a server, for a link to be tried again.
-    let workers = std::thread::available_parallelism().map_or(2, usize::from) * 2;
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let workers = if servers == Servers::Cluster { cores } else { cores * 2 };
     println!("{} cases, OVN_KUBEVIRT_CUT_STRIDE={} OVN_KUBEVIRT_CUT_SEED={}", cases.len(), sample.stride, sample.seed);
     let work = async || {
-        let mut stage = Stage::new().await;
+        let mut stage = Stage::new(servers).await;
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stage.runs >= CASES_A_SERVER {
-                stage = Stage::new().await;
+                stage = Stage::new(servers).await;
             }
             let _announced = Announced(case, sample, &next);
             run(&mut stage, case).await;
