@@ -249,13 +249,13 @@ async fn an_insert_that_is_repeated_is_refused_and_one_that_nothing_refers_to_is
     assert_eq!(northbound.ports().len(), 1);
 }
 
-/// A first sync of 30,000 ports, in a build that is slow on purpose, takes longer than either side's probe.
+/// A first sync of 70,000 ports, in a build that is slow on purpose, takes longer than either side's probe.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_sync_is_not_cut_off_by_the_probes_of_either_side() {
     let northbound = Northbound::start().await;
     northbound.add_switch("s0", &[]);
     let switch = northbound.rows("Logical_Switch")[0]["_uuid"].clone();
-    for batch in 0..30 {
+    for batch in 0..70 {
         let uuids: Vec<Uuid> = (0..1_000).map(|_| Uuid::new_v4()).collect();
         let mut operations: Vec<Value> = uuids
             .iter()
@@ -265,7 +265,7 @@ async fn a_first_sync_is_not_cut_off_by_the_probes_of_either_side() {
                     format!("port-{batch}-{index}"),
                     format!("0a:00:00:{batch:02x}:{:02x}:{:02x}", index / 256, index % 256),
                 );
-                let notes: Vec<[String; 2]> = (0..4).map(|note| [format!("note-{note}"), name.repeat(3)]).collect();
+                let notes: Vec<[String; 2]> = (0..16).map(|note| [format!("note-{note}"), name.repeat(3)]).collect();
                 json!({"op": "insert", "table": "Logical_Switch_Port", "uuid": uuid,
                        "row": {"name": name, "addresses": mac, "external_ids": ["map", notes]}})
             })
@@ -279,7 +279,7 @@ async fn a_first_sync_is_not_cut_off_by_the_probes_of_either_side() {
     let shared = shared();
     let mut session = Session::new(target(&remote, 1), Arc::clone(&shared));
     let connection = session.connect().await.expect("a connection");
-    assert_eq!(shared.read().port_count(), 30_000);
+    assert_eq!(shared.read().port_count(), 70_000);
     // And it goes on: the server's next probes are answered, and so are ours.
     tokio::time::timeout(Duration::from_secs(4), connection.closed()).await.expect_err("the connection stays");
 }

@@ -29,6 +29,8 @@ pub(crate) type Moment = Duration;
 
 /// Kubernetes has no greater number for it.
 const MOST_TRANSITIONS: u64 = i32::MAX as u64;
+/// That of the usual lease: a hand-over is no slower for a longer one.
+const LONGEST_HANDOVER_JITTER: Duration = Duration::from_millis(100);
 
 /// How long a Lease lasts, in the proportions of client-go (15 s, 10 s, 2 s).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +64,14 @@ impl LeaseTiming {
         self.renew_deadline() / 2
     }
 
-    /// Followers that see a released Lease do not all come at once, but nobody waits for it either.
+    /// Within it a leader renews twice, and a watch that works tells of it.
+    fn longest_silence(self) -> Duration {
+        self.renew_deadline() / 2
+    }
+
+    /// Followers that see a released Lease do not all come at once, but nobody waits long for it either.
     fn handover_jitter(self) -> Duration {
-        self.retry_period() / 20
+        (self.retry_period() / 20).min(LONGEST_HANDOVER_JITTER)
     }
 
     /// The same where it has run out.
@@ -248,7 +255,7 @@ pub(crate) struct Election {
     in_doubt: bool,
     /// After a failure: no request before.
     not_before: Moment,
-    /// Whether changes are told by a watch; without one the Lease is read every retry period.
+    /// Whether changes are told by a watch, as far as is known.
     watching: bool,
     last_look: Moment,
     draws: u32,
@@ -323,12 +330,11 @@ impl Election {
             Some(lease) if self.is_old(&lease) => false,
             Some(lease) => self.take(now, lease),
             None => {
+                // It may be of before the last write: a request tells.
                 match &mut self.term {
-                    // It may be of before our own write: the renewal tells.
                     Some(term) => term.due = now,
                     None if matches!(self.known, Known::Absent(_)) => {}
-                    // Here too: the one that is made then is refused.
-                    None => self.known = Known::Absent(now),
+                    None => self.known = Known::Nothing,
                 }
                 false
             }
@@ -490,14 +496,19 @@ impl Election {
             Some(holder) if holder == self.identity => Some((now, acquire)),
             Some(_) => {
                 let expiry = seen.at + self.duration(&seen.lease) + self.jitter(self.timing.expiry_jitter());
-                let look = seen.at.max(self.last_look) + self.timing.retry_period();
-                Some(if self.watching || expiry <= look { (expiry, acquire) } else { (look, Task::Read) })
+                let look = seen.at.max(self.last_look) + self.patience();
+                Some(if expiry <= look { (expiry, acquire) } else { (look, Task::Read) })
             }
         }
     }
 
     fn duration(&self, lease: &Lease) -> Duration {
         lease.duration().unwrap_or(self.timing.lease())
+    }
+
+    /// For how long a follower takes it that nothing has changed: a watch may be broken, and it may hang.
+    fn patience(&self) -> Duration {
+        if self.watching { self.timing.longest_silence() } else { self.timing.retry_period() }
     }
 
     /// A part of `most` that differs between candidates and from one change to the next.
@@ -508,9 +519,6 @@ impl Election {
     }
 
     fn start(&mut self, now: Moment, task: Task) -> Request {
-        if matches!(self.under_way, Some(UnderWay { task: Task::Write(_), .. })) {
-            self.in_doubt = true;
-        }
         let (transitions, request) = match task {
             Task::Read => (0, Request::Read),
             Task::Write(purpose) => {
