@@ -8,7 +8,9 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use super::raft_log::{Committed, next_record};
 
 /// A place in a server's log.
 #[derive(Debug, Clone)]
@@ -16,10 +18,6 @@ pub struct History {
     file: PathBuf,
     from: u64,
 }
-
-/// One committed transaction: tables, rows by UUID, and what changed in each. `null` is a deletion; the columns of a row
-/// that was there before are differences (sets hold what came or went, maps what changed, with the new value).
-pub type Committed = Map<String, Value>;
 
 impl History {
     /// From now on.
@@ -36,21 +34,14 @@ impl History {
         let mut file = File::open(&self.file).unwrap_or_else(|error| panic!("{}: {error}", self.file.display()));
         let length = file.metadata().expect("the length of an open file").len();
         assert!(length >= self.from, "{} was compacted: {length} bytes, {} before", self.file.display(), self.from);
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(self.from)).expect("a place in the log");
-        file.read_to_string(&mut text).expect("the log is text");
-        let mut rest = text.as_str();
-        let mut committed = Vec::new();
-        while let Some((header, body)) = rest.split_once('\n') {
-            let mut words = header.split(' ');
-            let (format, size) = (words.nth(1), words.next().and_then(|size| size.parse().ok()));
-            let size: usize = size.unwrap_or_else(|| panic!("no record: {header}"));
-            // Without its end it is being written, and not committed.
-            let Some((record, after)) = body.split_at_checked(size) else { break };
+        file.read_to_end(&mut bytes).expect("the log can be read");
+        let (mut rest, mut committed) = (bytes.as_slice(), Vec::new());
+        while let Some((record, after)) = next_record(rest) {
             rest = after;
-            let record: Value = serde_json::from_str(record).unwrap_or_else(|error| panic!("{error}: {record}"));
             // A member of a cluster notes other things, too.
-            let transaction = if format == Some("CLUSTER") { record["data"][1].clone() } else { record };
+            let transaction = if record.get("_date").is_some() { record } else { record["data"][1].clone() };
             let Value::Object(transaction) = transaction else { continue };
             let diff = transaction.get("_is_diff");
             assert_eq!(diff, Some(&Value::Bool(true)), "a server that logs whole columns: {transaction:?}");

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::history::Committed;
+use crate::support::raft_log::Committed;
 use crate::support::{Northbound, Port, VmOptions, objects};
 
 /// The key of our epoch in `NB_Global.external_ids`.
