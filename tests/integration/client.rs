@@ -114,7 +114,7 @@ fn equal(northbound: &Northbound, replica: &Replica) -> Result<(), String> {
             let LogicalSwitchPort { name, kind, addresses, port_security, options, external_ids, dynamic_addresses } =
                 port.row.clone();
             let pairs = |map: Map| map.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-            let texts = |set: Set<String>| set.iter().cloned().collect::<BTreeSet<_>>();
+            let texts = |set: Set| set.iter().map(ToOwned::to_owned).collect::<BTreeSet<String>>();
             let strings: (BTreeMap<_, _>, BTreeMap<_, _>) = (pairs(options), pairs(external_ids));
             (port.uuid.to_string(), name, kind, texts(addresses), texts(port_security), strings, dynamic_addresses)
         })
@@ -124,7 +124,11 @@ fn equal(northbound: &Northbound, replica: &Replica) -> Result<(), String> {
         .iter()
         .cloned()
         .map(|port| {
-            let strings = (port.options, port.external_ids);
+            // Of maps, what nobody reads is not kept.
+            let (mut options, mut external_ids) = (port.options, port.external_ids);
+            options.retain(|key, _| ["requested-chassis", "router-port"].contains(&key.as_str()));
+            external_ids.retain(|key, _| key == "vendor" || key.starts_with("ovn-kubevirt.io/"));
+            let strings = (options, external_ids);
             (port.uuid, port.name, port.r#type, port.addresses, port.port_security, strings, port.dynamic_addresses)
         })
         .collect();
