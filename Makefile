@@ -28,8 +28,8 @@ test: setup ## all tests: unit, property, integration, documentation, and test-c
 test-compose: setup ## the containers of docker-compose.yml under test, where Docker and Compose are there
 	@tests/compose/run.sh
 
-soak: setup ## the long runs that `make test` takes a sample of: connections cut at every byte, both ways
-	OVN_KUBEVIRT_CUT_STRIDE=1 cargo test --locked --test integration -- --nocapture cut::
+soak: setup ## the long runs that `make test` takes a sample of: cuts at every byte, long histories of several writers
+	@$(with_api) OVN_KUBEVIRT_CUT_STRIDE=1 OVN_KUBEVIRT_SOAK=20 cargo test --locked --test integration -- --nocapture cut:: client::the_replica
 
 bench: setup ## the measurements
 	@$(with_api) cargo bench --locked
