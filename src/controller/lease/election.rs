@@ -56,7 +56,8 @@ pub enum Leadership {
     },
     /// We do.
     Leader {
-        /// The Lease's `leaseTransitions`: greater with each term of anyone.
+        /// The Lease's `leaseTransitions`: greater with each term of anyone. One exception: after somebody deleted the
+        /// Lease, a process that had never seen it begins at 1.
         transitions: u64,
     },
 }
