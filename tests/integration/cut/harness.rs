@@ -25,7 +25,7 @@ use crate::support::history::History;
 use crate::support::{Northbound, Port, eventually};
 
 /// One byte of so many is cut at, unless `OVN_KUBEVIRT_CUT_STRIDE` says otherwise.
-const DEFAULT_STRIDE: u64 = 149;
+const DEFAULT_STRIDE: u64 = 199;
 /// Servers start anew after so many cases: they compact a log that has grown large.
 const CASES_A_SERVER: usize = 500;
 
