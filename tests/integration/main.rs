@@ -9,6 +9,7 @@ mod support;
 mod addresses;
 mod client;
 mod commands;
+mod cut;
 mod database;
 mod datapath;
 mod errors;

@@ -14,10 +14,13 @@
 //! process ends with the test process, however that ends ([`process`]).
 
 pub mod cluster;
+pub mod cutter;
 pub mod deploy;
 pub mod eventually;
 pub mod fabric;
 pub mod gate;
+pub mod history;
+pub mod lab;
 pub mod netns;
 pub mod northbound;
 pub mod objects;

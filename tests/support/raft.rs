@@ -19,10 +19,10 @@ const MEMBERS: usize = 3;
 const LEADER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Makes a cluster, and waits until all its members are in touch.
-async fn members(dir: &TempDir, seat: impl Fn(usize) -> Seat) -> Vec<OvsdbServer> {
+async fn members(dir: &TempDir, count: usize, seat: impl Fn(usize) -> Seat) -> Vec<OvsdbServer> {
     let mut servers: Vec<OvsdbServer> = Vec::new();
     let mut others = Vec::new();
-    for member in 1..=MEMBERS {
+    for member in 1..=count {
         let seat = seat(member);
         let address = seat.address.clone();
         let stem = format!("nb{member}");
@@ -42,12 +42,17 @@ async fn members(dir: &TempDir, seat: impl Fn(usize) -> Seat) -> Vec<OvsdbServer
 impl Northbound {
     /// The same on a RAFT cluster of three, each member with a unix socket of its own.
     pub async fn start_cluster() -> Self {
+        Self::start_cluster_of(MEMBERS).await
+    }
+
+    /// The same of so many members. One alone is a cluster, too: it keeps a history of its transactions.
+    pub async fn start_cluster_of(count: usize) -> Self {
         let dir = directory();
         let seat = |member: usize| {
             let address = format!("unix:{}", dir.path().join(format!("nb{member}.raft")).display());
             Seat { address, namespace: None }
         };
-        let servers = members(&dir, seat).await;
+        let servers = members(&dir, count, seat).await;
         Self::with_servers(dir, servers, None)
     }
 
@@ -60,7 +65,7 @@ impl Northbound {
             address: format!("tcp:{}:6643", Hosts::address(member)),
             namespace: Some(hosts.namespace(member)),
         };
-        let servers = members(&dir, seat).await;
+        let servers = members(&dir, MEMBERS, seat).await;
         Self::with_servers(dir, servers, Some(hosts))
     }
 

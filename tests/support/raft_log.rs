@@ -41,13 +41,14 @@ pub fn committed(file: &Path) -> Vec<Committed> {
     entries.into_values().flatten().collect()
 }
 
-/// A record, `OVSDB CLUSTER <length> <SHA-1>` and the JSON on the next line, and what follows it. The last one may
-/// still be being written.
-fn next_record(bytes: &[u8]) -> Option<(Value, &[u8])> {
+/// A record, `OVSDB CLUSTER <length> <SHA-1>` and the JSON on the next line, and what follows it; a standalone server
+/// writes `OVSDB JSON`. The last one may still be being written.
+pub(super) fn next_record(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let header = std::str::from_utf8(&bytes[..end]).expect("a record's header is text");
-    let length = header.strip_prefix("OVSDB CLUSTER ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-    let length: usize = length.unwrap_or_else(|| panic!("no record of a cluster's log: {header:?}"));
+    let rest = header.strip_prefix("OVSDB CLUSTER ").or_else(|| header.strip_prefix("OVSDB JSON "));
+    let length = rest.and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let length: usize = length.unwrap_or_else(|| panic!("no record of a server's log: {header:?}"));
     let (record, rest) = bytes[end + 1..].split_at_checked(length)?;
     let record = serde_json::from_slice(record).unwrap_or_else(|error| panic!("{error}: {header:?}"));
     Some((record, rest))

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::election::{Candidacy, Election, Failure, Leadership, LeaseTiming, Loss, Moment, Purpose, Request, Step};
+use super::election::{Candidacy, Election, Failure, Leadership, Loss, Moment, Purpose, Request, Step};
 use super::object::{Lease, LeaseSpec};
+use super::timing::LeaseTiming;
 
 mod fleet;
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::election::{Candidacy, Election, Failure, Leadership, LeaseTiming, Moment, Purpose, Request};
+use super::super::election::{Candidacy, Election, Failure, Leadership, Moment, Purpose, Request};
 use super::super::object::Lease;
+use super::super::timing::LeaseTiming;
 
 /// Microseconds of the time that no candidate knows.
 type Time = u64;
