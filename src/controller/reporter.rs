@@ -73,6 +73,11 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// Which VM it is.
+    pub fn vm(&self) -> &VmKey {
+        &self.vm
+    }
+
     /// `None` while only launcher pods are left: there is nobody to tell.
     pub fn of(vm: &VmKey, objects: &VmObjects) -> Option<Self> {
         match (&objects.vm, &objects.run) {

@@ -20,6 +20,7 @@ pub mod eventually;
 pub mod fabric;
 pub mod gate;
 pub mod history;
+pub mod in_process;
 pub mod lab;
 pub mod netns;
 pub mod northbound;

@@ -4,24 +4,20 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use ovn_kubevirt::controller::{
-    Leadership, Link, LinkSettings, Linker, Office, Report, Status, Writer, WriterSettings,
-};
-use ovn_kubevirt::intent::{Settings, Strategy};
+use ovn_kubevirt::controller::{Link, Office, Report};
 use ovn_kubevirt::kubevirt::Change;
 use ovn_kubevirt::ovn;
-use ovn_kubevirt::ovsdb::{Shared, Target};
+use ovn_kubevirt::ovsdb::Shared;
 use ovn_kubevirt::plan::Problem;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 use super::scenario::{self, Effects, Pace, Start, Written};
 use crate::support::cutter::{Carried, Cut, Cutter};
 use crate::support::eventually::deadline;
 use crate::support::history::History;
+use crate::support::in_process::{self, InProcess};
 use crate::support::{Northbound, Port, eventually};
 
 /// One byte of so many is cut at, unless `OVN_KUBEVIRT_CUT_STRIDE` says otherwise.
@@ -29,57 +25,23 @@ const DEFAULT_STRIDE: u64 = 199;
 /// Servers start anew after so many cases: they compact a log that has grown large.
 const CASES_A_SERVER: usize = 500;
 
-/// The service's writing path, without the watches before it and the reporter behind it.
+/// The service's writing path, and how often it was asked whether it is idle.
 pub(super) struct Service {
     pub(super) northbound: Arc<Shared<ovn::Northbound>>,
-    link: watch::Receiver<Link>,
-    changes: mpsc::Sender<Change>,
-    reports: mpsc::UnboundedReceiver<Report>,
-    tasks: JoinSet<String>,
-    _leadership: watch::Sender<Leadership>,
+    of: InProcess,
     looks: usize,
 }
 
-/// Starts it on these remotes; on any member of a cluster, leading or not. All that the tests here know of how the
-/// service is put together is in this function.
+/// Starts it on these remotes; on any member of a cluster, leading or not.
 pub(super) fn start_service(remotes: &str) -> Service {
-    let northbound = Arc::new(Shared::new(ovn::Northbound::new("default")));
-    let (link_sender, link) = watch::channel(Link::default());
-    let (leadership_sender, leadership) = watch::channel(Leadership::Leader { transitions: 0 });
-    let (changes, changes_receiver) = mpsc::channel(1_000);
-    let (reports_sender, reports) = mpsc::unbounded_channel();
-    let remotes = remotes.parse().expect("remotes");
-    let linker = Linker::new(LinkSettings {
-        target: Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only: false },
-        instance: "default".to_owned(),
-        northbound: Arc::clone(&northbound),
-        leadership,
-        candidacy: None,
-        link: link_sender,
-    });
-    let writer = Writer::new(WriterSettings {
-        settings: Settings {
-            default_switch: Some(scenario::DEFAULT_SWITCH.to_owned()),
-            mac_prefix: [0x0a, 0x58],
-            strategy: Strategy::default(),
-        },
-        northbound: Arc::clone(&northbound),
-        link: link.clone(),
-        southbound: None,
-        changes: changes_receiver,
-        reports: reports_sender,
-        status: Status::new(link.clone()),
-    });
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { format!("the link ended: {:?}", linker.run().await) });
-    tasks.spawn(async move { format!("the writer ended: {:?}", writer.run().await) });
-    Service { northbound, link, changes, reports, tasks, _leadership: leadership_sender, looks: 0 }
+    let of = in_process::start(remotes, false, scenario::DEFAULT_SWITCH, 1_000);
+    Service { northbound: Arc::clone(&of.northbound), of, looks: 0 }
 }
 
 impl Service {
     /// Hands changes over as the watches would, all before the writer looks at any.
     fn feed(&self, changes: Vec<Change>) {
-        changes.into_iter().for_each(|change| self.changes.try_send(change).expect("room for the changes"));
+        changes.into_iter().for_each(|change| self.of.changes.try_send(change).expect("room for the changes"));
     }
 
     /// Waits until the writer has nothing to do and nothing in flight: a VM that it can do nothing for is reported when
@@ -90,7 +52,7 @@ impl Service {
             let switch = scenario::hopeless_switch(self.looks);
             self.feed(vec![scenario::hopeless(self.looks)]);
             let reported = async {
-                while let Some(report) = self.reports.recv().await {
+                while let Some(report) = self.of.reports.recv().await {
                     let Report::Ports { ports, .. } = report else { continue };
                     let mut problems = ports.iter().flat_map(|port| &port.problems);
                     if problems.any(|problem| *problem == Problem::SwitchNotFound(switch.clone())) {
@@ -106,7 +68,7 @@ impl Service {
     /// Waits until it is in office by another epoch than this.
     pub(super) async fn office(&mut self, other_than: Option<&Office>) -> Arc<Office> {
         let before = other_than.map(|office| office.epoch.value.as_str());
-        let in_office = self.link.wait_for(|link| match link {
+        let in_office = self.of.link.wait_for(|link| match link {
             Link::Up(office) => before != Some(office.epoch.value.as_str()),
             Link::NotYet | Link::Down(_) | Link::Following => false,
         });
@@ -119,7 +81,7 @@ impl Service {
 
     /// What a task said that has ended; none should.
     fn ended(&mut self) -> Option<String> {
-        self.tasks.try_join_next().map(|ended| ended.unwrap_or_else(|error| error.to_string()))
+        self.of.tasks.try_join_next().map(|ended| ended.unwrap_or_else(|error| error.to_string()))
     }
 }
 

@@ -1,0 +1,63 @@
+//! The service's writing path inside the test: the link and the writer, without the watches before them and the
+//! reporter behind them. All that tests and benches know of how the service is put together is here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ovn_kubevirt::controller::{Leadership, Link, LinkSettings, Linker, Report, Status, Writer, WriterSettings};
+use ovn_kubevirt::intent::{Settings, Strategy};
+use ovn_kubevirt::kubevirt::Change;
+use ovn_kubevirt::ovn;
+use ovn_kubevirt::ovsdb::{Shared, Target};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// It, running.
+pub struct InProcess {
+    /// Its replica.
+    pub northbound: Arc<Shared<ovn::Northbound>>,
+    /// How it stands with the database.
+    pub link: watch::Receiver<Link>,
+    /// What the watches would tell.
+    pub changes: mpsc::Sender<Change>,
+    /// What the owners would be told.
+    pub reports: mpsc::UnboundedReceiver<Report>,
+    /// Each ends with words.
+    pub tasks: JoinSet<String>,
+    _leadership: watch::Sender<Leadership>,
+}
+
+/// Starts it on these remotes, alone, with so much room for changes.
+pub fn start(remotes: &str, leader_only: bool, default_switch: &str, room: usize) -> InProcess {
+    let northbound = Arc::new(Shared::new(ovn::Northbound::new("default")));
+    let (link_sender, link) = watch::channel(Link::default());
+    let (leadership_sender, leadership) = watch::channel(Leadership::Leader { transitions: 0 });
+    let (changes, changes_receiver) = mpsc::channel(room);
+    let (reports_sender, reports) = mpsc::unbounded_channel();
+    let remotes = remotes.parse().expect("remotes");
+    let linker = Linker::new(LinkSettings {
+        target: Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only },
+        instance: "default".to_owned(),
+        northbound: Arc::clone(&northbound),
+        leadership,
+        candidacy: None,
+        link: link_sender,
+    });
+    let writer = Writer::new(WriterSettings {
+        settings: Settings {
+            default_switch: Some(default_switch.to_owned()),
+            mac_prefix: [0x0a, 0x58],
+            strategy: Strategy::default(),
+        },
+        northbound: Arc::clone(&northbound),
+        link: link.clone(),
+        southbound: None,
+        changes: changes_receiver,
+        reports: reports_sender,
+        status: Status::new(link.clone()),
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { format!("the link ended: {:?}", linker.run().await) });
+    tasks.spawn(async move { format!("the writer ended: {:?}", writer.run().await) });
+    InProcess { northbound, link, changes, reports, tasks, _leadership: leadership_sender }
+}
