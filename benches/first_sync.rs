@@ -3,6 +3,7 @@
 //!
 //! All in one run and in turns, so that whatever else the machine does meets all of them.
 
+#[allow(dead_code, reason = "each bench uses a part of it")]
 mod common;
 
 use std::path::Path;

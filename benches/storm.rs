@@ -4,6 +4,7 @@
 //! The VMs are handed to the writer as the watches would, so that the API server's speed is no part of it. Each measured
 //! thing has a database of its own, and they take turns.
 
+#[allow(dead_code, reason = "each bench uses a part of it")]
 mod common;
 
 use std::sync::Arc;
