@@ -19,6 +19,11 @@ impl<K: Hash + Eq, H> Default for Holders<K, H> {
 }
 
 impl<K: Hash + Eq + Copy, H: Ord + Copy> Holders<K, H> {
+    /// Makes room for so many keys in all.
+    pub fn reserve(&mut self, keys: usize) {
+        self.one.reserve(keys.saturating_sub(self.one.len()));
+    }
+
     /// Adds a holder, once.
     pub fn insert(&mut self, key: K, holder: H) {
         if !self.several.is_empty()

@@ -22,6 +22,11 @@ impl<H> Default for Pool<H> {
 }
 
 impl<H: Ord + Copy> Pool<H> {
+    /// Makes room for so many addresses in all.
+    pub fn reserve(&mut self, addresses: usize) {
+        self.holders.reserve(addresses);
+    }
+
     /// Notes that a holder has an address.
     pub fn hold(&mut self, address: IpAddr, holder: H) {
         self.holders.insert(address, holder);

@@ -83,6 +83,8 @@ pub(super) struct Index {
     /// What each port of type `router` was entered with, so that it is taken out just so. What others hold, their row
     /// says alone.
     router_claims: FastMap<Uuid, Claims>,
+    /// Kept for its room: what the port at hand holds.
+    claims: Claims,
     pub(super) router_ports_by_name: HashMap<String, Uuid>,
     /// Switch ports by the name of the router port that they are connected to.
     peers: HashMap<String, BTreeSet<Uuid>>,
@@ -98,6 +100,13 @@ impl Index {
         self.switch_of_port.get(port).copied()
     }
 
+    /// Makes room for all ports that switches refer to, and says how many they are.
+    pub(super) fn reserve_ports(&mut self) -> usize {
+        let ports = self.switch_of_port.len();
+        self.ports_by_name.reserve(ports);
+        ports
+    }
+
     /// The ports that may have a name: whose name's hash it is.
     pub(super) fn ports_named(&self, name: &str) -> &[Uuid] {
         self.ports_by_name.get(self.name_hash.hash_one(name))
@@ -111,7 +120,8 @@ impl Index {
     /// Enters what a port holds, when both its row and its switch are known.
     fn attach(&mut self, port: Uuid, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) {
         let Some(switch) = self.switch_of(&port) else { return };
-        let claims = self.claims_of(row, router_ports);
+        let mut claims = std::mem::take(&mut self.claims);
+        self.claims_of(row, router_ports, &mut claims);
         let on_switch = self.on_switch.entry(switch).or_default();
         for ip in &claims.ips {
             on_switch.pool.hold(*ip, port);
@@ -121,16 +131,21 @@ impl Index {
         }
         if row.kind == "router" {
             on_switch.routers.insert(port);
-            self.router_claims.insert(port, claims);
+            self.router_claims.insert(port, claims.clone());
             self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
+        self.claims = claims;
     }
 
     /// Takes out what a port was entered with on a switch.
     fn detach(&mut self, port: Uuid, row: &LogicalSwitchPort, switch: Uuid) {
         let claims = match self.router_claims.remove(&port) {
             Some(claims) => claims,
-            None => self.claims_of(row, &Table::default()),
+            None => {
+                let mut claims = Claims::default();
+                self.claims_of(row, &Table::default(), &mut claims);
+                claims
+            }
         };
         let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
         for ip in claims.ips {
@@ -156,27 +171,29 @@ impl Index {
 
     /// Every address and MAC that a port holds: static ones, those that northd gave it, those of the
     /// router behind it, a `virtual` port's own, and those that are reserved for a VM's next start.
-    fn claims_of(&self, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) -> Claims {
-        let Claims { mut ips, mut macs } = Claims::default();
+    fn claims_of(&self, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>, claims: &mut Claims) {
+        let Claims { ips, macs } = claims;
+        ips.clear();
+        macs.clear();
         let reserved = row.external_ids.get(keys::NEXT_ADDRESSES);
         // What a row of ours is healed from, where somebody overwrote its addresses, is held, too.
         let ours = Owner::is_of(&row.external_ids, &self.instance);
         let secured = row.port_security.iter().filter(|_| ours);
         let texts = row.addresses.iter().chain(secured);
         for text in texts.chain(row.dynamic_addresses.as_deref()).chain(reserved) {
-            scan(text, &mut macs, &mut ips);
+            scan(text, macs, ips);
         }
         match row.kind.as_str() {
             "router" => {
                 let peer = row.options.get(keys::ROUTER_PORT).and_then(|name| self.router_ports_by_name.get(name));
                 if let Some(peer) = peer.and_then(|uuid| router_ports.get(uuid)) {
-                    scan(&peer.mac, &mut macs, &mut ips);
-                    peer.networks.iter().for_each(|network| scan(network, &mut macs, &mut ips));
+                    scan(&peer.mac, macs, ips);
+                    peer.networks.iter().for_each(|network| scan(network, macs, ips));
                 }
             }
             "virtual" => {
                 if let Some(address) = row.options.get(keys::VIRTUAL_IP) {
-                    scan(address, &mut macs, &mut ips);
+                    scan(address, macs, ips);
                 }
             }
             _ => {}
@@ -185,7 +202,6 @@ impl Index {
         ips.dedup();
         macs.sort_unstable();
         macs.dedup();
-        Claims { ips, macs }
     }
 
     fn add_ours(&mut self, uuid: Uuid, external_ids: &Map) {
@@ -305,7 +321,12 @@ impl SwitchWatcher<'_> {
 impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
     fn added(&mut self, uuid: Uuid, row: &LogicalSwitch) {
         self.index.switches_by_name.entry(row.name.clone()).or_default().insert(uuid);
-        self.index.on_switch.entry(uuid).or_default().name.clone_from(&row.name);
+        let on_switch = self.index.on_switch.entry(uuid).or_default();
+        on_switch.name.clone_from(&row.name);
+        // A first sync names the switches before their ports.
+        on_switch.pool.reserve(row.ports.len());
+        on_switch.macs.reserve(row.ports.len());
+        self.index.switch_of_port.reserve(row.ports.len());
         row.ports.iter().for_each(|port| self.enter(uuid, *port));
         self.settings_changed(&row.name, &row.ports);
     }

@@ -185,7 +185,10 @@ impl Replica for Northbound {
             "Logical_Switch" => {
                 switches.apply(updates, &mut SwitchWatcher { index, ports, router_ports, before: None })
             }
-            "Logical_Switch_Port" => ports.apply(updates, &mut PortWatcher { index, router_ports }),
+            "Logical_Switch_Port" => {
+                ports.reserve(index.reserve_ports());
+                ports.apply(updates, &mut PortWatcher { index, router_ports })
+            }
             "Logical_Router_Port" => router_ports.apply(updates, &mut RouterPortWatcher { index, ports }),
             _ => {
                 while updates.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}

@@ -4,6 +4,7 @@
 //! schema check, the decoder and the application of differences. No `serde_json::Value` is made on
 //! the way: at 100k rows that would more than double the CPU and triple the memory.
 
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -204,14 +205,22 @@ impl<R: Row> Table<R> {
 
     /// Puts a row in place, whether it was there or not. Equal rows are no change.
     pub fn put(&mut self, uuid: Uuid, row: R, watcher: &mut impl Watcher<R>) {
-        self.unconfirmed.remove(&uuid);
-        match self.rows.get(&uuid) {
-            Some(present) if *present == row => return,
-            Some(_) => self.remove(uuid, watcher),
-            None => {}
+        if !self.unconfirmed.is_empty() {
+            self.unconfirmed.remove(&uuid);
         }
-        watcher.added(uuid, &row);
-        self.rows.insert(uuid, row);
+        match self.rows.entry(uuid) {
+            Entry::Occupied(present) if *present.get() == row => {}
+            Entry::Occupied(mut present) => {
+                watcher.removed(uuid, &present.insert(row));
+                watcher.added(uuid, present.get());
+            }
+            Entry::Vacant(free) => watcher.added(uuid, free.insert(row)),
+        }
+    }
+
+    /// Makes room for this many rows in all.
+    pub fn reserve(&mut self, rows: usize) {
+        self.rows.reserve(rows.saturating_sub(self.rows.len()));
     }
 
     /// Takes a row away.

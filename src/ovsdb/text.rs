@@ -50,18 +50,22 @@ struct Items<'a>(&'a str);
 impl<'a> Iterator for Items<'a> {
     type Item = &'a str;
     fn next(&mut self) -> Option<&'a str> {
-        let (mut length, mut shift, mut head) = (0, 0, 0);
-        for byte in self.0.bytes() {
-            length |= usize::from(byte & !MORE) << shift;
-            shift += 6;
-            head += 1;
-            if byte & MORE == 0 {
-                let (item, rest) = self.0[head..].split_at(length);
-                self.0 = rest;
-                return Some(item);
+        let bytes = self.0.as_bytes();
+        let (mut length, mut head) = (usize::from(*bytes.first()?), 1);
+        if length >= usize::from(MORE) {
+            length = 0;
+            head = 0;
+            while let Some(byte) = bytes.get(head) {
+                length |= usize::from(byte & !MORE) << (6 * head);
+                head += 1;
+                if byte & MORE == 0 {
+                    break;
+                }
             }
         }
-        None
+        let (item, rest) = self.0[head..].split_at(length);
+        self.0 = rest;
+        Some(item)
     }
 }
 
@@ -163,8 +167,7 @@ impl Map {
                 None
             }
         };
-        let packed = pack(&pairs);
-        self.0 = packed;
+        self.0 = pack(&pairs);
         former
     }
 
@@ -178,8 +181,7 @@ impl Map {
     /// Keeps only the keys of which this is true.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         let pairs: Vec<(&str, &str)> = self.iter().filter(|(key, _)| keep(key)).collect();
-        let packed = pack(&pairs);
-        self.0 = packed;
+        self.0 = pack(&pairs);
     }
 
     /// Keys and values in the order of the keys.
@@ -232,38 +234,46 @@ impl Map {
                     Some(Word(tag)) if tag == "map" => {}
                     _ => return Err(A::Error::custom("a map begins with \"map\"")),
                 }
-                let pairs = seq.next_element_seed(Pairs(self.0))?;
-                let pairs = pairs.ok_or_else(|| A::Error::custom("nothing follows the tag \"map\""))?;
-                Ok(Map::sorted(pairs))
+                let map = seq.next_element_seed(Pairs(self.0))?;
+                map.ok_or_else(|| A::Error::custom("nothing follows the tag \"map\""))
             }
         }
         deserializer.deserialize_seq(MapVisitor(keep))
     }
 }
 
-/// The pairs of a map that are kept.
+/// Decodes the pairs of a map, and keeps some.
 struct Pairs(fn(&str) -> bool);
 
 impl<'de> serde::de::DeserializeSeed<'de> for Pairs {
-    type Value = Vec<(Word<'de>, Word<'de>)>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    type Value = Map;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Map, D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
 impl<'de> Visitor<'de> for Pairs {
-    type Value = Vec<(Word<'de>, Word<'de>)>;
+    type Value = Map;
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("pairs of strings")
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = seq.next_element::<(Word<'de>, Word<'de>)>()? {
-            if self.0(&pair.0.0) {
-                pairs.push(pair);
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Map, A::Error> {
+        let mut next = || {
+            while let Some((key, value)) = seq.next_element::<(Word<'de>, Word<'de>)>()? {
+                if self.0(&key.0) {
+                    return Ok(Some((key, value)));
+                }
             }
+            Ok::<_, A::Error>(None)
+        };
+        // Of most rows at most one pair is kept: no vector for that.
+        let Some(first) = next()? else { return Ok(Map::default()) };
+        let Some(second) = next()? else { return Ok(Map(pack(&[(&first.0.0, &first.1.0)]))) };
+        let mut pairs = vec![first, second];
+        while let Some(pair) = next()? {
+            pairs.push(pair);
         }
-        Ok(pairs)
+        Ok(Map::sorted(pairs))
     }
 }
 
@@ -283,8 +293,7 @@ impl Column for Map {
                 Err(at) => pairs.insert(at, (key, value)),
             }
         }
-        let packed = pack(&pairs);
-        self.0 = packed;
+        self.0 = pack(&pairs);
     }
 }
 
