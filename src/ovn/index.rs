@@ -109,7 +109,7 @@ impl Index {
         }
         if row.kind == "router" {
             on_switch.routers.insert(port);
-            self.wake_switch(port);
+            self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
         self.claims.insert(port, (switch, claims));
     }
@@ -132,8 +132,9 @@ impl Index {
             }
             self.changes.wakes.insert(Wake::Mac(switch, mac));
         }
+        // The switch that it leaves, which may not refer to it any more.
         if on_switch.routers.remove(&port) {
-            self.wake_switch(port);
+            self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
     }
 
@@ -169,12 +170,6 @@ impl Index {
         macs.sort_unstable();
         macs.dedup();
         Claims { ips, macs }
-    }
-
-    /// The switch that a port is on changed what it says of its addresses.
-    fn wake_switch(&mut self, port: Uuid) {
-        let switch = self.switch_of(&port).and_then(|switch| self.on_switch.get(&switch));
-        self.changes.wakes.extend(switch.map(|switch| Wake::Switch(switch.name.clone())));
     }
 
     fn add_ours(&mut self, uuid: Uuid, external_ids: &Map) {
@@ -309,6 +304,14 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
         if name != row.name || other_config != row.other_config {
             self.settings_changed(&row.name, &row.ports);
         }
+    }
+
+    /// Only what differs counts: a switch may hold many thousand ports that stay as they are.
+    fn replaced(&mut self, uuid: Uuid, row: &LogicalSwitch, by: &LogicalSwitch) {
+        self.before = Some((row.name.clone(), row.other_config.clone()));
+        by.ports.difference(&row.ports).for_each(|port| self.enter(uuid, *port));
+        row.ports.difference(&by.ports).for_each(|port| self.leave(uuid, *port));
+        self.changed(uuid, by);
     }
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalSwitch) {

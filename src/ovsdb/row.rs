@@ -130,6 +130,11 @@ pub trait Watcher<R: Row> {
     fn changed(&mut self, uuid: Uuid, row: &R);
     /// A row went.
     fn removed(&mut self, uuid: Uuid, row: &R);
+    /// A full dump has another row of the same UUID.
+    fn replaced(&mut self, uuid: Uuid, row: &R, by: &R) {
+        self.removed(uuid, row);
+        self.added(uuid, by);
+    }
 }
 
 /// Watches a table over which there is no index.
@@ -193,13 +198,17 @@ impl<R: Row> Table<R> {
     /// Puts a row in place, whether it was there or not. Equal rows are no change.
     pub fn put(&mut self, uuid: Uuid, row: R, watcher: &mut impl Watcher<R>) {
         self.unconfirmed.remove(&uuid);
-        match self.rows.get(&uuid) {
-            Some(present) if *present == row => return,
-            Some(_) => self.remove(uuid, watcher),
-            None => {}
+        match self.rows.get_mut(&uuid) {
+            Some(present) if *present == row => {}
+            Some(present) => {
+                watcher.replaced(uuid, present, &row);
+                *present = row;
+            }
+            None => {
+                watcher.added(uuid, &row);
+                self.rows.insert(uuid, row);
+            }
         }
-        watcher.added(uuid, &row);
-        self.rows.insert(uuid, row);
     }
 
     /// Takes a row away.
