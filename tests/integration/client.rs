@@ -16,6 +16,7 @@ use crate::support::{Northbound, Port, eventually};
 
 mod histories;
 mod image;
+mod load;
 mod writer;
 
 fn target(remotes: &str, probe_seconds: u64) -> Target {
