@@ -28,14 +28,18 @@ need ca-certificates /etc/ssl/certs/ca-certificates.crt
 need curl curl
 need openssl openssl
 need make make
-need util-linux flock setpriv setsid
-need procps /bin/kill
+need util-linux flock setpriv setsid nsenter unshare
+need iproute2 ip ss
+need procps /bin/kill sysctl
 need gcc cc
 need libc6-dev /usr/include/stdlib.h
 need openvswitch-common ovsdb-server ovsdb-tool ovsdb-client
 need openvswitch-switch ovs-vsctl /usr/share/openvswitch/vswitch.ovsschema
 need ovn-common ovn-nbctl ovn-sbctl
 need ovn-central ovn-northd /usr/share/ovn/ovn-nb.ovsschema /usr/share/ovn/ovn-sb.ovsschema
+need ovn-host ovn-controller
+need iputils-ping ping
+need python3-minimal python3
 need kubernetes-client kubectl
 
 # --- apt -----------------------------------------------------------------------------------------------------------------

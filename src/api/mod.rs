@@ -23,7 +23,7 @@ pub async fn serve(listener: TcpListener, status: Status) -> std::io::Result<()>
 /// 503 with the reason otherwise.
 async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
     match status.ready() {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Ok(standing) => (StatusCode::OK, format!("ok, {standing}\n")),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

@@ -61,7 +61,7 @@ fn rows(view: &Northbound, southbound: Option<&Southbound>) -> Vec<[String; 7]> 
     let mut rows: Vec<[String; 7]> = ours
         .map(|(owner, port)| {
             let switch = port.switch.and_then(|switch| view.switch(&switch)).map(|switch| switch.name.clone());
-            let addresses = port.row.addresses.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let addresses = port.row.addresses.iter().collect::<Vec<_>>().join(", ");
             let chassis = port.row.options.get(keys::REQUESTED_CHASSIS).unwrap_or("-");
             let bound = southbound.and_then(|southbound| southbound.bound(&port.row.name));
             [

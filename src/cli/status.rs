@@ -26,7 +26,7 @@ pub(super) struct StatusOptions {
     http: SocketAddr,
 }
 
-/// Prints `ready`, or fails with the reason.
+/// Prints `ready, leading` or `ready, following`, or fails with the reason.
 pub(super) async fn print(options: &StatusOptions) -> anyhow::Result<()> {
     let mut address = options.http;
     if address.ip().is_unspecified() {
@@ -42,7 +42,8 @@ pub(super) async fn print(options: &StatusOptions) -> anyhow::Result<()> {
     if status != StatusCode::OK {
         bail!("not ready: {}", body.trim());
     }
-    println!("ready");
+    // "ok, leading", or following.
+    println!("{}", body.trim().replacen("ok", "ready", 1));
     Ok(())
 }
 

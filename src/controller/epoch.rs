@@ -56,9 +56,9 @@ pub(super) struct Epochs {
     highest: u64,
     /// The term of the Lease that `ours` are of.
     term: Option<u64>,
-    /// The one that we have, and those whose outcome is unknown: one of them stands there as long as
-    /// nobody else came.
-    ours: Vec<String>,
+    /// What may stand there as long as nobody else came: the one that we have, or that we found, and
+    /// those that we tried whose outcome is unknown. Empty: whatever stands there is taken over.
+    ours: Vec<Option<String>>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -85,27 +85,38 @@ impl Epochs {
         self.highest = self.highest.max(term).max(seen);
         loop {
             let (uuid, present) = self.read(connection).await?;
-            if !self.ours.is_empty() && !present.as_ref().is_some_and(|present| self.ours.contains(present)) {
+            if !self.ours.is_empty() && !self.ours.contains(&present) {
                 return Err(self.deposed_by(present));
             }
             let taken = present.as_deref().and_then(epoch_number).unwrap_or(0);
             self.highest = self.highest.max(taken).saturating_add(1);
             let epoch = format!("{}.{}", self.highest, Uuid::new_v4().simple());
-            self.ours.push(epoch.clone());
+            // Noted before it is sent: a caller that goes away leaves the outcome unknown.
+            let before = self.ours.clone();
+            if self.ours.is_empty() {
+                self.ours.push(present.clone());
+            }
+            self.ours.push(Some(epoch.clone()));
             let transaction = Transaction { fence: None, operations: self.swap(uuid, present.as_deref(), &epoch) };
             match connection.transact(&transaction).await {
                 Outcome::Committed { .. } => {
                     // Whatever else we tried cannot commit any more.
-                    self.ours = vec![epoch.clone()];
+                    self.ours = vec![Some(epoch.clone())];
                     return Ok(Epoch { fence: self.stands(&epoch), key: self.key.clone(), value: epoch });
                 }
-                // Somebody was faster: look again.
-                Outcome::Rejected(rejection) if rejection.kind == crate::ovsdb::RejectionKind::TimedOut => {
-                    self.ours.pop();
-                }
-                Outcome::Rejected(rejection) => return Err(EpochError::Failed(rejection.to_string())),
-                Outcome::NotSent | Outcome::Fenced => return Err(EpochError::Failed("not sent".to_owned())),
                 Outcome::Unknown(reason) => return Err(EpochError::Failed(reason)),
+                // It is not there, and never will be.
+                Outcome::Rejected(rejection) => {
+                    self.ours = before;
+                    // Somebody was faster: look again.
+                    if rejection.kind != crate::ovsdb::RejectionKind::TimedOut {
+                        return Err(EpochError::Failed(rejection.to_string()));
+                    }
+                }
+                Outcome::NotSent | Outcome::Fenced => {
+                    self.ours = before;
+                    return Err(EpochError::Failed("not sent".to_owned()));
+                }
             }
         }
     }

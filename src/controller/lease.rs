@@ -19,6 +19,7 @@ mod election;
 mod object;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -33,9 +34,10 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use election::{Candidacy, Leadership, LeaseTiming};
+pub use election::{Candidacy, Leadership};
 use election::{Election, Failure, Loss, Purpose, Request};
 use object::Lease;
+pub use timing::LeaseTiming;
 
 /// After a failure the first pause; the last is the retry period.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

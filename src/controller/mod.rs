@@ -28,6 +28,6 @@ pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, ke
 pub use link::{Link, LinkSettings, Linker, Office};
 pub use reporter::{Report, Reporter, Subject};
 pub use southbound::follow_southbound;
-pub use status::{Status, Unready};
+pub use status::{Standing, Status, Unready};
 pub use watches::{WatchError, watch_all};
 pub use writer::{SouthboundFeed, Writer, WriterError, WriterSettings};

@@ -453,7 +453,7 @@ async fn annotate(
 async fn released(client: &Client, vm: &VmKey, ports: &[LogicalSwitchPort]) -> Result<(), kube::Error> {
     for port in ports {
         let uid = port.external_ids.get(keys::VM_UID).unwrap_or_default();
-        let addresses = port.addresses.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let addresses = port.addresses.iter().collect::<Vec<_>>().join(", ");
         let news = News {
             warning: false,
             reason: "PortReleased".to_owned(),

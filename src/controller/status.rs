@@ -14,6 +14,24 @@ pub struct Status {
     watches: std::sync::Arc<AtomicBool>,
 }
 
+/// What a service that is ready does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It writes.
+    Leading,
+    /// Another one does, or none at the moment: this one's replica is in sync.
+    Following,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Leading => "leading",
+            Self::Following => "following",
+        })
+    }
+}
+
 /// Why the service is not ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unready {
@@ -46,13 +64,14 @@ impl Status {
         self.watches.store(true, Ordering::Release);
     }
 
-    /// Whether the watches and the replica have synced.
-    pub fn ready(&self) -> Result<(), Unready> {
-        match &*self.link.borrow() {
-            Link::NotYet => Err(Unready::Northbound),
-            Link::Down(reason) => Err(Unready::NorthboundAway(reason.to_string())),
-            Link::Following | Link::Up(_) if !self.watches.load(Ordering::Acquire) => Err(Unready::Watches),
-            Link::Following | Link::Up(_) => Ok(()),
-        }
+    /// Whether the watches and the replica have synced, and what the service does then.
+    pub fn ready(&self) -> Result<Standing, Unready> {
+        let standing = match &*self.link.borrow() {
+            Link::NotYet => return Err(Unready::Northbound),
+            Link::Down(reason) => return Err(Unready::NorthboundAway(reason.to_string())),
+            Link::Following => Standing::Following,
+            Link::Up(_) => Standing::Leading,
+        };
+        if self.watches.load(Ordering::Acquire) { Ok(standing) } else { Err(Unready::Watches) }
     }
 }

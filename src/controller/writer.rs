@@ -518,7 +518,7 @@ fn unreadable(objects: &VmObjects) -> Option<PortReport> {
 fn log_change(vm: &VmKey, change: &PortChange) {
     let row = change.after.as_ref().or(change.before.as_ref()).map(|placed| &placed.row);
     let Some(row) = row else { return };
-    let addresses = row.addresses.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let addresses = row.addresses.iter().collect::<Vec<_>>().join(", ");
     let chassis = row.options.get(crate::ovn::keys::REQUESTED_CHASSIS).unwrap_or_default();
     let what = match (&change.before, &change.after) {
         (None, _) => "port made",

@@ -3,10 +3,13 @@
 //! Pure. There is no store here: a [`Pool`] is an index over the ports of one switch, kept by
 //! whoever keeps the replica and rebuilt from the rows at any start.
 
+mod addresses;
+mod holders;
 mod pool;
 mod ranges;
 mod subnet;
 
+pub use holders::Holders;
 pub use pool::Pool;
 pub use ranges::RangeSet;
 pub use subnet::{Block, Subnet, SubnetError};

@@ -1,60 +1,53 @@
 //! Who holds which address on one switch.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::addresses::AddressSet;
+use super::holders::Holders;
 use super::ranges::RangeSet;
 use super::subnet::Subnet;
 
 /// The addresses held on a switch, each by one holder or, where foreign rows clash, by several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool<H> {
-    holders: BTreeMap<IpAddr, Vec<H>>,
-    ipv4: RangeSet,
-    ipv6: RangeSet,
+    holders: Holders<IpAddr, H>,
+    ipv4: AddressSet,
+    ipv6: AddressSet,
 }
 
 impl<H> Default for Pool<H> {
     fn default() -> Self {
-        Self { holders: BTreeMap::new(), ipv4: RangeSet::default(), ipv6: RangeSet::default() }
+        Self { holders: Holders::default(), ipv4: AddressSet::default(), ipv6: AddressSet::default() }
     }
 }
 
-impl<H: Ord> Pool<H> {
+impl<H: Ord + Copy> Pool<H> {
     /// Notes that a holder has an address.
     pub fn hold(&mut self, address: IpAddr, holder: H) {
-        let holders = self.holders.entry(address).or_default();
-        if let Err(at) = holders.binary_search(&holder) {
-            holders.insert(at, holder);
-        }
+        self.holders.insert(address, holder);
         self.family(address).insert(address);
     }
 
     /// Notes that a holder has it no more.
     pub fn release(&mut self, address: IpAddr, holder: &H) {
-        let Some(holders) = self.holders.get_mut(&address) else { return };
-        if let Ok(at) = holders.binary_search(holder) {
-            holders.remove(at);
-        }
-        if holders.is_empty() {
-            self.holders.remove(&address);
+        if self.holders.remove(address, *holder) {
             self.family(address).remove(address);
         }
     }
 
     /// Who holds an address.
     pub fn holders(&self, address: IpAddr) -> &[H] {
-        self.holders.get(&address).map_or(&[], Vec::as_slice)
+        self.holders.get(address)
     }
 
     /// The lowest address of a family in the subnet that nobody holds and that is not in `reserved`.
     /// `None` when all are held, or when the subnet has no block of that family.
     pub fn lowest_free(&self, subnet: &Subnet, ipv4: bool, reserved: &RangeSet) -> Option<IpAddr> {
         let held = if ipv4 { &self.ipv4 } else { &self.ipv6 };
-        subnet.blocks(ipv4).find_map(|block| block.lowest_free(&[held, reserved]))
+        subnet.blocks(ipv4).find_map(|block| block.lowest_free(held, reserved))
     }
 
-    fn family(&mut self, address: IpAddr) -> &mut RangeSet {
+    fn family(&mut self, address: IpAddr) -> &mut AddressSet {
         if address.is_ipv4() { &mut self.ipv4 } else { &mut self.ipv6 }
     }
 }

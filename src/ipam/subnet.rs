@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::addresses::AddressSet;
 use super::ranges::{RangeSet, number};
 
 /// One address block of a switch.
@@ -43,15 +44,15 @@ impl Block {
         self.net.contains(&address) && (self.first..=self.last).contains(&number(address))
     }
 
-    /// The lowest address that is neither excluded nor in any of the sets.
-    pub fn lowest_free(&self, taken: &[&RangeSet]) -> Option<IpAddr> {
+    /// The lowest address that is neither excluded nor held nor reserved.
+    pub(super) fn lowest_free(&self, held: &AddressSet, reserved: &RangeSet) -> Option<IpAddr> {
         let mut at = self.first;
         loop {
             if at > self.last {
                 return None;
             }
-            let held = std::iter::once(&self.excluded).chain(taken.iter().copied()).filter_map(|set| set.end_of(at));
-            match held.max() {
+            let taken = [self.excluded.end_of(at), held.end_of(at), reserved.end_of(at)];
+            match taken.into_iter().flatten().max() {
                 None => return Some(self.address(at)),
                 Some(end) => at = end.checked_add(1)?,
             }
@@ -183,9 +184,10 @@ mod tests {
     }
 
     fn free(subnet: &Subnet, taken: &[&str]) -> Option<String> {
-        let mut set = RangeSet::default();
-        taken.iter().for_each(|address| set.insert(ip(address)));
-        subnet.blocks.iter().find_map(|block| block.lowest_free(&[&set])).map(|address| address.to_string())
+        let mut held = AddressSet::default();
+        taken.iter().for_each(|address| held.insert(ip(address)));
+        let lowest = subnet.blocks.iter().find_map(|block| block.lowest_free(&held, &RangeSet::default()));
+        lowest.map(|address| address.to_string())
     }
 
     #[test]

@@ -67,7 +67,11 @@ impl FromStr for Addresses {
 pub(super) fn scan(text: &str, macs: &mut Vec<MacAddr6>, ips: &mut Vec<IpAddr>) {
     for word in text.split([' ', ',', '\t']).filter(|word| !word.is_empty()) {
         let bare = word.split_once('/').map_or(word, |(address, _)| address);
-        if let Ok(ip) = bare.parse() {
+        // Colons as a MAC has them no address has. As the first word of most, it is tried as one first.
+        let colons = word.len() == 17 && word.bytes().skip(2).step_by(3).all(|byte| byte == b':');
+        if colons && let Ok(mac) = word.parse() {
+            macs.push(mac);
+        } else if let Ok(ip) = bare.parse() {
             ips.push(ip);
         } else if let Ok(mac) = word.parse() {
             macs.push(mac);

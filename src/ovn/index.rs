@@ -4,7 +4,9 @@
 //! whatever order they come. It is taken out with exactly what it was entered with, so that a router
 //! port or a switch that changes meanwhile leaves nothing behind.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 use macaddr::MacAddr6;
@@ -13,7 +15,8 @@ use uuid::Uuid;
 use super::addresses::scan;
 use super::names::{Owner, VmKey, epoch_key, epoch_number, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
-use crate::ipam::Pool;
+use crate::hash::{FastMap, FastSet, Fold};
+use crate::ipam::{Holders, Pool};
 use crate::ovsdb::{Map, Table, Unwatched, Watcher};
 
 /// Something in the databases that an unserved VM waits for.
@@ -59,7 +62,7 @@ struct Claims {
 pub(super) struct SwitchIndex {
     name: String,
     pub(super) pool: Pool<Uuid>,
-    pub(super) macs: HashMap<MacAddr6, BTreeSet<Uuid>>,
+    pub(super) macs: Holders<MacAddr6, Uuid>,
     /// Its ports of type `router`.
     pub(super) routers: BTreeSet<Uuid>,
 }
@@ -69,13 +72,17 @@ pub(super) struct SwitchIndex {
 pub(super) struct Index {
     pub(super) instance: String,
     pub(super) switches_by_name: HashMap<String, BTreeSet<Uuid>>,
-    /// The switches that refer to a port: one, unless somebody made a mistake. The first one counts.
-    switches_of_port: HashMap<Uuid, Vec<Uuid>>,
-    pub(super) ports_by_name: HashMap<String, Uuid>,
+    switch_of_port: FastMap<Uuid, Uuid>,
+    /// The switches that refer to a port after the first one, which counts: none, unless somebody made a mistake.
+    more_switches_of_port: FastMap<Uuid, Vec<Uuid>>,
+    /// Ports by the hash of their name, which the rows have already.
+    ports_by_name: Holders<u64, Uuid>,
+    name_hash: Fold,
     pub(super) ours: HashMap<VmKey, Vec<(String, Uuid)>>,
-    pub(super) on_switch: HashMap<Uuid, SwitchIndex>,
-    /// What each port was entered with, so that it is taken out just so.
-    claims: HashMap<Uuid, (Uuid, Claims)>,
+    pub(super) on_switch: FastMap<Uuid, SwitchIndex>,
+    /// What each port of type `router` was entered with, so that it is taken out just so. What others hold, their row
+    /// says alone.
+    router_claims: FastMap<Uuid, Claims>,
     pub(super) router_ports_by_name: HashMap<String, Uuid>,
     /// Switch ports by the name of the router port that they are connected to.
     peers: HashMap<String, BTreeSet<Uuid>>,
@@ -88,7 +95,12 @@ pub(super) struct Index {
 impl Index {
     /// The switch that a port is on.
     pub(super) fn switch_of(&self, port: &Uuid) -> Option<Uuid> {
-        self.switches_of_port.get(port)?.first().copied()
+        self.switch_of_port.get(port).copied()
+    }
+
+    /// The ports that may have a name: whose name's hash it is.
+    pub(super) fn ports_named(&self, name: &str) -> &[Uuid] {
+        self.ports_by_name.get(self.name_hash.hash_one(name))
     }
 
     /// Empty indexes; rows marked with this instance are ours.
@@ -105,18 +117,21 @@ impl Index {
             on_switch.pool.hold(*ip, port);
         }
         for mac in &claims.macs {
-            on_switch.macs.entry(*mac).or_default().insert(port);
+            on_switch.macs.insert(*mac, port);
         }
         if row.kind == "router" {
             on_switch.routers.insert(port);
+            self.router_claims.insert(port, claims);
             self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
-        self.claims.insert(port, (switch, claims));
     }
 
-    /// Takes out what a port was entered with.
-    fn detach(&mut self, port: Uuid) {
-        let Some((switch, claims)) = self.claims.remove(&port) else { return };
+    /// Takes out what a port was entered with on a switch.
+    fn detach(&mut self, port: Uuid, row: &LogicalSwitchPort, switch: Uuid) {
+        let claims = match self.router_claims.remove(&port) {
+            Some(claims) => claims,
+            None => self.claims_of(row, &Table::default()),
+        };
         let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
         for ip in claims.ips {
             on_switch.pool.release(ip, &port);
@@ -124,12 +139,7 @@ impl Index {
             self.changes.wakes.insert(Wake::Room(switch));
         }
         for mac in claims.macs {
-            if let Some(holders) = on_switch.macs.get_mut(&mac) {
-                holders.remove(&port);
-                if holders.is_empty() {
-                    on_switch.macs.remove(&mac);
-                }
-            }
+            on_switch.macs.remove(mac, port);
             self.changes.wakes.insert(Wake::Mac(switch, mac));
         }
         // The switch that it leaves, which may not refer to it any more.
@@ -138,15 +148,22 @@ impl Index {
         }
     }
 
+    /// What a port holds has changed with its peer.
+    fn enter_again(&mut self, port: Uuid, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) {
+        let Some(switch) = self.switch_of(&port) else { return };
+        self.detach(port, row, switch);
+        self.attach(port, row, router_ports);
+    }
+
     /// Every address and MAC that a port holds: static ones, those that northd gave it, those of the
     /// router behind it, a `virtual` port's own, and those that are reserved for a VM's next start.
     fn claims_of(&self, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) -> Claims {
         let Claims { mut ips, mut macs } = Claims::default();
         let reserved = row.external_ids.get(keys::NEXT_ADDRESSES);
         // What a row of ours is healed from, where somebody overwrote its addresses, is held, too.
-        let ours = Owner::of(&row.external_ids, &self.instance).is_some();
+        let ours = Owner::is_of(&row.external_ids, &self.instance);
         let secured = row.port_security.iter().filter(|_| ours);
-        let texts = row.addresses.iter().chain(secured).map(String::as_str);
+        let texts = row.addresses.iter().chain(secured);
         for text in texts.chain(row.dynamic_addresses.as_deref()).chain(reserved) {
             scan(text, &mut macs, &mut ips);
         }
@@ -233,23 +250,37 @@ pub(super) struct SwitchWatcher<'a> {
 
 impl SwitchWatcher<'_> {
     fn enter(&mut self, switch: Uuid, port: Uuid) {
-        let switches = self.index.switches_of_port.entry(port).or_default();
-        switches.push(switch);
-        // A port that moves may come here before its old switch lets it go in the same update.
-        if switches.len() == 1 {
-            self.attach(port);
+        match self.index.switch_of_port.entry(port) {
+            Entry::Vacant(none) => {
+                none.insert(switch);
+                self.attach(port);
+            }
+            // A port that moves may come here before its old switch lets it go in the same update.
+            Entry::Occupied(_) => self.index.more_switches_of_port.entry(port).or_default().push(switch),
         }
     }
 
     fn leave(&mut self, switch: Uuid, port: Uuid) {
-        let Some(switches) = self.index.switches_of_port.get_mut(&port) else { return };
-        let Some(at) = switches.iter().position(|present| *present == switch) else { return };
-        switches.remove(at);
-        if switches.is_empty() {
-            self.index.switches_of_port.remove(&port);
+        if self.index.switch_of(&port) != Some(switch) {
+            if let Entry::Occupied(mut more) = self.index.more_switches_of_port.entry(port) {
+                more.get_mut().retain(|present| *present != switch);
+                if more.get().is_empty() {
+                    more.remove();
+                }
+            }
+            return;
         }
-        if at == 0 {
-            self.index.detach(port);
+        // A row that has gone before was taken out then.
+        if let Some(row) = self.ports.get(&port) {
+            self.index.detach(port, row, switch);
+        }
+        self.index.switch_of_port.remove(&port);
+        if let Entry::Occupied(mut more) = self.index.more_switches_of_port.entry(port) {
+            let next = more.get_mut().remove(0);
+            if more.get().is_empty() {
+                more.remove();
+            }
+            self.index.switch_of_port.insert(port, next);
             self.attach(port);
         }
     }
@@ -262,7 +293,7 @@ impl SwitchWatcher<'_> {
         }
     }
 
-    fn settings_changed(&mut self, name: &str, ports: &HashSet<Uuid>) {
+    fn settings_changed(&mut self, name: &str, ports: &FastSet<Uuid>) {
         let changes = &mut self.index.changes;
         changes.wakes.insert(Wake::Switch(name.to_owned()));
         // Who stands on the switch is looked at again, too.
@@ -334,7 +365,8 @@ pub(super) struct PortWatcher<'a> {
 
 impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
     fn added(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
-        self.index.ports_by_name.insert(row.name.clone(), uuid);
+        let name = self.index.name_hash.hash_one(row.name.as_str());
+        self.index.ports_by_name.insert(name, uuid);
         if let Some(peer) = row.options.get(keys::ROUTER_PORT) {
             self.index.peers.entry(peer.to_owned()).or_default().insert(uuid);
         }
@@ -352,16 +384,15 @@ impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
         self.index.remove_ours(uuid, &row.external_ids);
-        self.index.detach(uuid);
+        if let Some(switch) = self.index.switch_of(&uuid) {
+            self.index.detach(uuid, row, switch);
+        }
         if let Some(peer) = row.options.get(keys::ROUTER_PORT)
             && let Some(ports) = self.index.peers.get_mut(peer)
         {
             ports.remove(&uuid);
         }
-        // Names may change hands within one update: only the entry that is still ours goes.
-        if self.index.ports_by_name.get(&row.name) == Some(&uuid) {
-            self.index.ports_by_name.remove(&row.name);
-        }
+        self.index.ports_by_name.remove(self.index.name_hash.hash_one(row.name.as_str()), uuid);
         self.index.changes.wakes.insert(Wake::Name(row.name.clone()));
     }
 }
@@ -378,8 +409,7 @@ impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
         only.put(uuid, row.clone(), &mut Unwatched);
         for port in self.index.peers.get(&row.name).cloned().unwrap_or_default() {
             if let Some(peer) = self.ports.get(&port) {
-                self.index.detach(port);
-                self.index.attach(port, peer, &only);
+                self.index.enter_again(port, peer, &only);
             }
         }
     }
@@ -401,8 +431,7 @@ impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
         let none = Table::default();
         for port in self.index.peers.get(&row.name).cloned().unwrap_or_default() {
             if let Some(peer) = self.ports.get(&port) {
-                self.index.detach(port);
-                self.index.attach(port, peer, &none);
+                self.index.enter_again(port, peer, &none);
             }
         }
     }

@@ -36,6 +36,21 @@ pub mod keys {
     pub const VIRTUAL_IP: &str = "virtual-ip";
 }
 
+/// Whether a key of a port's `external_ids` is one that is read here; what else stands there is not kept.
+pub(super) fn is_mark(key: &str) -> bool {
+    key == keys::VENDOR || key.starts_with("ovn-kubevirt.io/")
+}
+
+/// Whether a key of a port's `options` is one that is read here; what else stands there is not kept.
+pub(super) fn is_read_option(key: &str) -> bool {
+    [keys::REQUESTED_CHASSIS, keys::ACTIVATION_STRATEGY, keys::ROUTER_PORT, keys::VIRTUAL_IP].contains(&key)
+}
+
+/// Whether a key of a port binding's `options` is one that is read here; what else stands there is not kept.
+pub(super) fn is_read_of_binding(key: &str) -> bool {
+    key == keys::ADDITIONAL_CHASSIS_ACTIVATED
+}
+
 /// Where an instance's epoch stands in `NB_Global:external_ids`.
 pub fn epoch_key(instance: &str) -> String {
     format!("{}{instance}", keys::EPOCH_PREFIX)
@@ -83,11 +98,19 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether a row is this instance's.
+    pub fn is_of(external_ids: &Map, instance: &str) -> bool {
+        let named = || external_ids.get(keys::VM).is_some_and(|vm| vm.contains('/'));
+        Self::may_be_of(external_ids, instance) && named() && external_ids.get(keys::NETWORK).is_some()
+    }
+
+    fn may_be_of(external_ids: &Map, instance: &str) -> bool {
+        external_ids.get(keys::VENDOR) == Some(keys::OUR_VENDOR) && external_ids.get(keys::INSTANCE) == Some(instance)
+    }
+
     /// Reads the marks of a row; `None` when it is not this instance's.
     pub fn of(external_ids: &Map, instance: &str) -> Option<Self> {
-        if external_ids.get(keys::VENDOR) != Some(keys::OUR_VENDOR)
-            || external_ids.get(keys::INSTANCE) != Some(instance)
-        {
+        if !Self::may_be_of(external_ids, instance) {
             return None;
         }
         let (namespace, name) = external_ids.get(keys::VM)?.split_once('/')?;

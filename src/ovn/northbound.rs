@@ -84,7 +84,8 @@ impl Northbound {
 
     /// A port by its name.
     pub fn port_named(&self, name: &str) -> Option<PortRef<'_>> {
-        self.port(self.index.ports_by_name.get(name)?)
+        let named = |uuid: &Uuid| self.port(uuid).filter(|port| port.row.name == name);
+        self.index.ports_named(name).iter().find_map(named)
     }
 
     /// All ports, in no order.
@@ -110,7 +111,7 @@ impl Northbound {
 
     /// Who holds a MAC on a switch.
     pub fn mac_holders(&self, switch: &Uuid, mac: MacAddr6) -> impl Iterator<Item = Uuid> {
-        self.index.on_switch.get(switch).and_then(|index| index.macs.get(&mac)).into_iter().flatten().copied()
+        self.index.on_switch.get(switch).map_or(&[][..], |index| index.macs.get(mac)).iter().copied()
     }
 
     /// The addresses held on a switch; `None` where no port holds any.
@@ -127,7 +128,7 @@ impl Northbound {
             let peer = self.ports.get(port)?.options.get(keys::ROUTER_PORT)?;
             self.router_ports.get(self.index.router_ports_by_name.get(peer)?)
         });
-        let networks = networks.flat_map(|router_port| router_port.networks.iter().map(String::as_str));
+        let networks = networks.flat_map(|router_port| router_port.networks.iter());
         Subnet::new(config.get("subnet"), config.get("exclude_ips"), config.get("ipv6_prefix"), networks)
     }
 

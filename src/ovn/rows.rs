@@ -1,9 +1,9 @@
 //! The tables that we read, with the columns that we use (ovn-nb(5), ovn-sb(5)).
 
-use std::collections::HashSet;
-
 use uuid::Uuid;
 
+use super::names::{is_mark, is_read_of_binding, is_read_option};
+use crate::hash::FastSet;
 use crate::ovsdb::{Map, Set};
 use crate::ovsdb_row;
 
@@ -25,7 +25,7 @@ ovsdb_row! {
         /// Not unique.
         name: String = "name",
         /// References to its ports.
-        ports: HashSet<Uuid> = "ports",
+        ports: FastSet<Uuid> = "ports",
         /// `subnet`, `exclude_ips`, `ipv6_prefix`.
         other_config: Map = "other_config",
     }
@@ -39,15 +39,15 @@ ovsdb_row! {
         /// `""` for VMs and containers, `router`, `virtual`, `localnet`, ...
         kind: String = "type",
         /// `MAC IP...`, `dynamic`, `unknown`, `router`.
-        addresses: Set<String> = "addresses",
+        addresses: Set = "addresses",
         /// What northd gave to a `dynamic` port.
         dynamic_addresses: Option<String> = "dynamic_addresses",
         /// `MAC IP...`
-        port_security: Set<String> = "port_security",
+        port_security: Set = "port_security",
         /// `requested-chassis`, `router-port`, `virtual-ip`, ...
-        options: Map = "options",
+        options: Map = "options" where is_read_option,
         /// Whose it is.
-        external_ids: Map = "external_ids",
+        external_ids: Map = "external_ids" where is_mark,
     }
 }
 
@@ -59,7 +59,7 @@ ovsdb_row! {
         /// Its MAC.
         mac: String = "mac",
         /// `address/length`
-        networks: Set<String> = "networks",
+        networks: Set = "networks",
     }
 }
 
@@ -95,9 +95,9 @@ ovsdb_row! {
         /// Where it is.
         chassis: Option<Uuid> = "chassis",
         /// Where it is prepared, too.
-        additional_chassis: HashSet<Uuid> = "additional_chassis",
+        additional_chassis: FastSet<Uuid> = "additional_chassis",
         /// `additional-chassis-activated`, ...
-        options: Map = "options",
+        options: Map = "options" where is_read_of_binding,
         /// Whether the chassis has set up its flows.
         up: Option<bool> = "up",
     }

@@ -7,12 +7,14 @@
 //! symmetric difference for sets, and for maps the keys that were added, changed or (with their old
 //! value) removed.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use uuid::Uuid;
+
+use crate::hash::FastSet;
 
 /// The atomic types of RFC 7047 section 3.1 that OVN uses in the columns we read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +48,43 @@ pub trait Column: Default + PartialEq {
     const KIND: Kind;
     /// Decodes the wire form.
     fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+    /// Decodes the wire form of a map, of which only the keys are kept of which `keep` is true. A difference that is
+    /// decoded so as well keeps the rest true.
+    fn decode_some<'de, D: Deserializer<'de>>(deserializer: D, _keep: fn(&str) -> bool) -> Result<Self, D::Error> {
+        Self::decode(deserializer)
+    }
     /// Applies a difference as `update2` sends it.
     fn apply(&mut self, difference: Self);
+}
+
+/// A string that is looked at and, where it stands in the message without escapes, not copied. (A `Cow` in a tuple or
+/// as a key of a map would be.)
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Word<'de>(pub Cow<'de, str>);
+
+impl AsRef<str> for Word<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Word<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordVisitor;
+        impl<'de> Visitor<'de> for WordVisitor {
+            type Value = Word<'de>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Word<'de>, E> {
+                Ok(Word(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Word<'de>, E> {
+                Ok(Word(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(WordVisitor)
+    }
 }
 
 /// One atom of a set, map or scalar column.
@@ -107,7 +144,7 @@ impl Atom for i64 {
 impl Atom for Uuid {
     const ATOMIC: Atomic = Atomic::Uuid;
     fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (tag, text) = <(std::borrow::Cow<'de, str>, std::borrow::Cow<'de, str>)>::deserialize(deserializer)?;
+        let (Word(tag), Word(text)) = Deserialize::deserialize(deserializer)?;
         Self::from_tagged(&tag, &text).ok_or_else(|| D::Error::custom(format_args!("not a UUID: [{tag}, {text}]")))
     }
     fn from_tagged(tag: &str, text: &str) -> Option<Self> {
@@ -163,53 +200,8 @@ impl<T: Atom> Column for Option<T> {
     }
 }
 
-/// A set of atoms, sorted: most hold one or two, for which a vector is the smallest home.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Set<T>(Vec<T>);
-
-impl<T> Default for Set<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T: Ord> Set<T> {
-    /// The elements in their order.
-    pub fn iter(&self) -> std::slice::Iter<'_, T> {
-        self.0.iter()
-    }
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<T: Ord> FromIterator<T> for Set<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        let mut items: Vec<T> = items.into_iter().collect();
-        items.sort_unstable();
-        items.dedup();
-        Self(items)
-    }
-}
-
-impl<T: Atom> Column for Set<T> {
-    const KIND: Kind = Kind::Set(T::ATOMIC);
-    fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(atoms::<T, D>(deserializer)?.into_iter().collect())
-    }
-    fn apply(&mut self, difference: Self) {
-        for atom in difference.0 {
-            match self.0.binary_search(&atom) {
-                Ok(at) => drop(self.0.remove(at)),
-                Err(at) => self.0.insert(at, atom),
-            }
-        }
-    }
-}
-
 /// For sets of many thousands, such as `Logical_Switch.ports`: a difference costs only its own size.
-impl Column for HashSet<Uuid> {
+impl Column for FastSet<Uuid> {
     const KIND: Kind = Kind::Set(Atomic::Uuid);
     fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(atoms::<Uuid, D>(deserializer)?.into_iter().collect())
@@ -220,73 +212,6 @@ impl Column for HashSet<Uuid> {
                 self.insert(uuid);
             }
         }
-    }
-}
-
-/// A map of text to text, sorted by key, as `options` and `external_ids` are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Map(Vec<(String, String)>);
-
-impl Map {
-    /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.place(key).ok().map(|at| self.0[at].1.as_str())
-    }
-    /// Sets a key; its former value, if it had one.
-    pub fn insert(&mut self, key: &str, value: impl Into<String>) -> Option<String> {
-        match self.place(key) {
-            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value.into())),
-            Err(at) => {
-                self.0.insert(at, (key.to_owned(), value.into()));
-                None
-            }
-        }
-    }
-    /// Takes a key away.
-    pub fn remove(&mut self, key: &str) -> Option<String> {
-        self.place(key).ok().map(|at| self.0.remove(at).1)
-    }
-    /// Keys and values in the order of the keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
-    }
-    fn place(&self, key: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(present, _)| present.as_str().cmp(key))
-    }
-}
-
-impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Map {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(items: I) -> Self {
-        let mut items: Vec<(String, String)> = items.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
-        items.sort_unstable();
-        Self(items)
-    }
-}
-
-impl Column for Map {
-    const KIND: Kind = Kind::Map(Atomic::String, Atomic::String);
-    fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (tag, pairs) = <(std::borrow::Cow<'de, str>, Vec<(String, String)>)>::deserialize(deserializer)?;
-        if tag != "map" {
-            return Err(D::Error::custom(format_args!("a map begins with \"map\", not with \"{tag}\"")));
-        }
-        Ok(pairs.into_iter().collect())
-    }
-    fn apply(&mut self, difference: Self) {
-        for (key, value) in difference.0 {
-            match self.place(&key) {
-                Ok(at) if self.0[at].1 == value => drop(self.0.remove(at)),
-                Ok(at) => self.0[at].1 = value,
-                Err(at) => self.0.insert(at, (key, value)),
-            }
-        }
-    }
-}
-
-/// Lets a `select`ed map be a field of a derived struct.
-impl<'de> Deserialize<'de> for Map {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <Map as Column>::decode(deserializer)
     }
 }
 
@@ -316,14 +241,14 @@ fn atoms<'de, T: Atom, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, 
             known(i64::try_from(value).ok().and_then(T::from_integer), value)
         }
         fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
-            let tag: std::borrow::Cow<'de, str> =
+            let Word(tag): Word<'de> =
                 seq.next_element()?.ok_or_else(|| A::Error::custom("an empty array is no OVSDB value"))?;
             let missing = || A::Error::custom(format_args!("nothing follows the tag \"{tag}\""));
             if tag == "set" {
                 let set: Vec<Wire<T>> = seq.next_element()?.ok_or_else(missing)?;
                 return Ok(set.into_iter().map(|Wire(atom)| atom).collect());
             }
-            let text: std::borrow::Cow<'de, str> = seq.next_element()?.ok_or_else(missing)?;
+            let Word(text): Word<'de> = seq.next_element()?.ok_or_else(missing)?;
             known(T::from_tagged(&tag, &text), format_args!("[{tag}, {text}]"))
         }
     }
@@ -333,6 +258,7 @@ fn atoms<'de, T: Atom, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, 
 
 #[cfg(test)]
 mod tests {
+    use super::super::text::{Map, Set};
     use super::*;
 
     fn decoded<T: Column>(json: &str) -> Result<T, serde_json::Error> {
@@ -346,12 +272,12 @@ mod tests {
 
     #[test]
     fn a_set_of_one_may_be_bare() {
-        let bare: Set<String> = column(r#""a""#);
-        let set: Set<String> = column(r#"["set",["a"]]"#);
+        let bare: Set = column(r#""a""#);
+        let set: Set = column(r#"["set",["a"]]"#);
         assert_eq!(bare, set);
         let id = "36bef046-7da7-43a5-905a-c17899216fcb";
-        let bare: HashSet<Uuid> = column(&format!(r#"["uuid","{id}"]"#));
-        let set: HashSet<Uuid> = column(&format!(r#"["set",[["uuid","{id}"]]]"#));
+        let bare: FastSet<Uuid> = column(&format!(r#"["uuid","{id}"]"#));
+        let set: FastSet<Uuid> = column(&format!(r#"["set",[["uuid","{id}"]]]"#));
         assert_eq!(bare, set);
         assert_eq!(column::<Option<String>>(r#"["set",[]]"#), None);
         assert_eq!(column::<Option<bool>>("false"), Some(false));
@@ -360,17 +286,17 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        assert!(decoded::<Set<String>>("5").is_err());
-        assert!(decoded::<Set<String>>("[]").is_err());
-        assert!(decoded::<Set<String>>(r#"["set"]"#).is_err());
-        assert!(decoded::<HashSet<Uuid>>(r#"["uuid","no"]"#).is_err());
+        assert!(decoded::<Set>("5").is_err());
+        assert!(decoded::<Set>("[]").is_err());
+        assert!(decoded::<Set>(r#"["set"]"#).is_err());
+        assert!(decoded::<FastSet<Uuid>>(r#"["uuid","no"]"#).is_err());
         assert!(decoded::<Option<String>>(r#"["set",["a","b"]]"#).is_err());
         assert!(decoded::<Map>(r#"["set",[["a","b"]]]"#).is_err());
     }
 
     #[test]
     fn a_difference_of_a_set_toggles() {
-        let mut set: Set<String> = ["b", "c"].map(String::from).into_iter().collect();
+        let mut set: Set = ["b", "c"].map(String::from).into_iter().collect();
         set.apply(["c", "a"].map(String::from).into_iter().collect());
         assert_eq!(set, ["a", "b"].map(String::from).into_iter().collect());
     }

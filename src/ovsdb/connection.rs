@@ -89,8 +89,11 @@ impl From<FeedError> for ConnectionError {
 pub struct Terms {
     /// A server that is silent for so long is asked whether it is there, and left when it stays so.
     pub probe_interval: Duration,
-    /// The connection ends when the server does not lead its cluster any more.
+    /// The server must lead its cluster.
     pub leader_only: bool,
+    /// The connection ends when the server does not lead its cluster any more. A transaction may stay
+    /// unanswered there until somebody else writes, as seen with ovsdb-server 3.1.
+    pub ends_with_leadership: bool,
 }
 
 /// Who waits for a reply, and what the reader does with it.
@@ -180,7 +183,8 @@ impl Connection {
             feeder,
             server: Server::default(),
             member: member_sender,
-            leader_only: terms.leader_only,
+            terms,
+            led: false,
             calls: Arc::clone(&calls),
             outgoing: outgoing.clone(),
             heard,

@@ -28,10 +28,11 @@ mod replica;
 mod row;
 mod schema;
 mod session;
+mod text;
 mod tls;
 
 pub use codec::{CodecError, Splitter};
-pub use column::{Atomic, Column, Kind, Map, Set, WireUuid};
+pub use column::{Atomic, Column, Kind, WireUuid, Word};
 pub use connection::{Connection, ConnectionError, Terms};
 pub use member::{Member, Model, Unfit};
 pub use operation::{
@@ -43,4 +44,5 @@ pub use replica::{Replica, Shared};
 pub use row::{ColumnMask, ColumnSeed, ColumnSpec, Row, Table, TableSpec, Unwatched, Watcher};
 pub use schema::{Schema, SchemaError};
 pub use session::{Session, SessionError, Target};
+pub use text::{Map, Set};
 pub use tls::{TlsError, TlsFiles};

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, watch};
 
 use super::codec::Splitter;
-use super::connection::{Calls, ConnectionError, Waiting, lock};
+use super::connection::{Calls, ConnectionError, Terms, Waiting, lock};
 use super::member::{Member, Server, Unfit};
 use super::message::{Incoming, echo_reply};
 use super::probe::Heard;
@@ -23,7 +23,9 @@ pub(super) struct Reader<R> {
     pub(super) server: Server,
     /// Told what the server says of itself and our database.
     pub(super) member: watch::Sender<Option<Member>>,
-    pub(super) leader_only: bool,
+    pub(super) terms: Terms,
+    /// The server has said that it leads.
+    pub(super) led: bool,
     pub(super) calls: Arc<Mutex<Calls>>,
     pub(super) outgoing: mpsc::UnboundedSender<Bytes>,
     /// Told of every read, for the probe.
@@ -89,10 +91,11 @@ impl<R: Replica> Reader<R> {
     }
 
     /// Ends the connection where the server says that it is of no use.
-    fn judge(&self) -> Result<(), ConnectionError> {
+    fn judge(&mut self) -> Result<(), ConnectionError> {
         let member = self.server.member(R::DATABASE).ok_or(Unfit::NoDatabase)?;
         self.member.send_if_modified(|present| present.replace(member) != Some(member));
-        Ok(member.check(self.leader_only)?)
+        let led = std::mem::replace(&mut self.led, member.leader);
+        Ok(member.check(self.terms.leader_only || (led && self.terms.ends_with_leadership))?)
     }
 
     fn reply(&mut self, incoming: &Incoming<'_>) -> Result<(), ConnectionError> {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::column::Word;
 use super::row::TableSpec;
 
 /// The tables of one database as typed rows, with whatever indexes their user wants.
@@ -143,7 +144,7 @@ impl<'de, R: Replica> Visitor<'de> for TableUpdates<'_, R> {
         formatter.write_str("table-updates2")
     }
     fn visit_map<A: MapAccess<'de>>(self, mut tables: A) -> Result<(), A::Error> {
-        while let Some(table) = tables.next_key::<Cow<'de, str>>()? {
+        while let Some(Word(table)) = tables.next_key()? {
             tables.next_value_seed(Rows { replica: &mut *self.0, table: &table })?;
         }
         Ok(())

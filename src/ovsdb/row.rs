@@ -4,7 +4,6 @@
 //! schema check, the decoder and the application of differences. No `serde_json::Value` is made on
 //! the way: at 100k rows that would more than double the CPU and triple the memory.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -12,7 +11,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use uuid::Uuid;
 
-use super::column::Kind;
+use super::column::{Kind, Word};
+use crate::hash::{FastMap, FastSet};
 
 /// A column by name, and what the schema must say of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ macro_rules! ovsdb_row {
     (
         $(#[$meta:meta])*
         $vis:vis struct $name:ident = $table:literal {
-            $( $(#[$field_meta:meta])* $field:ident : $type:ty = $column:literal, )*
+            $( $(#[$field_meta:meta])* $field:ident : $type:ty = $column:literal $(where $keep:path)?, )*
         }
     ) => {
         $(#[$meta])*
@@ -74,11 +74,12 @@ macro_rules! ovsdb_row {
             ) -> Result<(Self, $crate::ovsdb::ColumnMask), A::Error> {
                 let mut row = Self::default();
                 let mut mask = 0;
-                while let Some(column) = columns.next_key::<std::borrow::Cow<'de, str>>()? {
+                while let Some($crate::ovsdb::Word(column)) = columns.next_key()? {
                     let mut bit: $crate::ovsdb::ColumnMask = 1;
                     $(
                         if column == $column {
-                            row.$field = columns.next_value_seed($crate::ovsdb::ColumnSeed::default())?;
+                            let seed = $crate::ovsdb::ColumnSeed::default()$(.keeping($keep))?;
+                            row.$field = columns.next_value_seed(seed)?;
                             mask |= bit;
                             continue;
                         }
@@ -105,18 +106,29 @@ macro_rules! ovsdb_row {
 }
 
 /// Decodes one column's value; used by [`ovsdb_row!`](crate::ovsdb_row).
-pub struct ColumnSeed<T>(PhantomData<T>);
+pub struct ColumnSeed<T> {
+    keep: fn(&str) -> bool,
+    column: PhantomData<T>,
+}
 
 impl<T> Default for ColumnSeed<T> {
     fn default() -> Self {
-        Self(PhantomData)
+        Self { keep: |_| true, column: PhantomData }
+    }
+}
+
+impl<T> ColumnSeed<T> {
+    /// Of a map, only the keys of which this is true.
+    #[must_use]
+    pub fn keeping(self, keep: fn(&str) -> bool) -> Self {
+        Self { keep, ..self }
     }
 }
 
 impl<'de, T: super::column::Column> DeserializeSeed<'de> for ColumnSeed<T> {
     type Value = T;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        T::decode(deserializer)
+        T::decode_some(deserializer, self.keep)
     }
 }
 
@@ -151,14 +163,14 @@ impl<R: Row> Watcher<R> for Unwatched {
 /// The rows of one table.
 #[derive(Debug)]
 pub struct Table<R> {
-    rows: HashMap<Uuid, R>,
+    rows: FastMap<Uuid, R>,
     /// While a full dump comes in: rows of before that it has not named yet.
-    unconfirmed: HashSet<Uuid>,
+    unconfirmed: FastSet<Uuid>,
 }
 
 impl<R> Default for Table<R> {
     fn default() -> Self {
-        Self { rows: HashMap::new(), unconfirmed: HashSet::new() }
+        Self { rows: FastMap::default(), unconfirmed: FastSet::default() }
     }
 }
 
@@ -267,7 +279,7 @@ impl<'de, R: Row> Deserialize<'de> for RowUpdate<R> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RowUpdate<R>, A::Error> {
                 let mut update = None;
-                while let Some(kind) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+                while let Some(Word(kind)) = map.next_key()? {
                     update = Some(match &*kind {
                         "initial" | "insert" => RowUpdate::Present(map.next_value::<Decoded<R>>()?.row),
                         "modify" => {

@@ -48,7 +48,11 @@ pub struct Target {
 impl Target {
     fn terms(&self) -> Terms {
         let local = matches!(self.remotes.0[..], [Remote::Unix(_)]);
-        Terms { probe_interval: self.probe_interval, leader_only: self.leader_only && !local }
+        Terms {
+            probe_interval: self.probe_interval,
+            leader_only: self.leader_only && !local,
+            ends_with_leadership: self.leader_only,
+        }
     }
 }
 

@@ -75,8 +75,8 @@ impl PortChange {
             row;
         let row = vec![
             ("name", Datum::One(name.as_str().into())),
-            ("addresses", Datum::texts(addresses.iter().map(String::as_str))),
-            ("port_security", Datum::texts(port_security.iter().map(String::as_str))),
+            ("addresses", Datum::texts(addresses.iter())),
+            ("port_security", Datum::texts(port_security.iter())),
             ("options", Datum::map(options.iter())),
             ("external_ids", Datum::map(external_ids.iter())),
         ];
@@ -90,8 +90,7 @@ impl PortChange {
             ("port_security", &before.port_security, &after.port_security),
         ];
         let changed = sets.into_iter().filter(|(_, before, after)| before != after);
-        let row: Vec<_> =
-            changed.map(|(column, _, after)| (column, Datum::texts(after.iter().map(String::as_str)))).collect();
+        let row: Vec<_> = changed.map(|(column, _, after)| (column, Datum::texts(after.iter()))).collect();
         if !row.is_empty() {
             operations.push(Operation::Update { table: PORT, uuid: self.uuid, row });
         }

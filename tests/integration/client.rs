@@ -119,7 +119,7 @@ fn equal(northbound: &Northbound, replica: &Replica) -> Result<(), String> {
             let LogicalSwitchPort { name, kind, addresses, port_security, options, external_ids, dynamic_addresses } =
                 port.row.clone();
             let pairs = |map: Map| map.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-            let texts = |set: Set<String>| set.iter().cloned().collect::<BTreeSet<_>>();
+            let texts = |set: Set| set.iter().map(ToOwned::to_owned).collect::<BTreeSet<String>>();
             let strings: (BTreeMap<_, _>, BTreeMap<_, _>) = (pairs(options), pairs(external_ids));
             (port.uuid.to_string(), name, kind, texts(addresses), texts(port_security), strings, dynamic_addresses)
         })
@@ -129,7 +129,11 @@ fn equal(northbound: &Northbound, replica: &Replica) -> Result<(), String> {
         .iter()
         .cloned()
         .map(|port| {
-            let strings = (port.options, port.external_ids);
+            // Of maps, what nobody reads is not kept.
+            let (mut options, mut external_ids) = (port.options, port.external_ids);
+            options.retain(|key, _| ["requested-chassis", "router-port"].contains(&key.as_str()));
+            external_ids.retain(|key, _| key == "vendor" || key.starts_with("ovn-kubevirt.io/"));
+            let strings = (options, external_ids);
             (port.uuid, port.name, port.r#type, port.addresses, port.port_security, strings, port.dynamic_addresses)
         })
         .collect();
@@ -254,13 +258,13 @@ async fn an_insert_that_is_repeated_is_refused_and_one_that_nothing_refers_to_is
     assert_eq!(northbound.ports().len(), 1);
 }
 
-/// A first sync of 30,000 ports, in a build that is slow on purpose, takes longer than either side's probe.
+/// A first sync of 70,000 ports, in a build that is slow on purpose, takes longer than either side's probe.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_sync_is_not_cut_off_by_the_probes_of_either_side() {
     let northbound = Northbound::start().await;
     northbound.add_switch("s0", &[]);
     let switch = northbound.rows("Logical_Switch")[0]["_uuid"].clone();
-    for batch in 0..30 {
+    for batch in 0..70 {
         let uuids: Vec<Uuid> = (0..1_000).map(|_| Uuid::new_v4()).collect();
         let mut operations: Vec<Value> = uuids
             .iter()
@@ -270,7 +274,7 @@ async fn a_first_sync_is_not_cut_off_by_the_probes_of_either_side() {
                     format!("port-{batch}-{index}"),
                     format!("0a:00:00:{batch:02x}:{:02x}:{:02x}", index / 256, index % 256),
                 );
-                let notes: Vec<[String; 2]> = (0..4).map(|note| [format!("note-{note}"), name.repeat(3)]).collect();
+                let notes: Vec<[String; 2]> = (0..16).map(|note| [format!("note-{note}"), name.repeat(3)]).collect();
                 json!({"op": "insert", "table": "Logical_Switch_Port", "uuid": uuid,
                        "row": {"name": name, "addresses": mac, "external_ids": ["map", notes]}})
             })
@@ -284,7 +288,7 @@ async fn a_first_sync_is_not_cut_off_by_the_probes_of_either_side() {
     let shared = shared();
     let mut session = Session::new(target(&remote, 1), Arc::clone(&shared));
     let connection = session.connect().await.expect("a connection");
-    assert_eq!(shared.read().port_count(), 30_000);
+    assert_eq!(shared.read().port_count(), 70_000);
     // And it goes on: the server's next probes are answered, and so are ours.
     tokio::time::timeout(Duration::from_secs(4), connection.closed()).await.expect_err("the connection stays");
 }

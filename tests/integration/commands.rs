@@ -71,7 +71,7 @@ async fn status_says_whether_the_service_is_ready_and_why_not() {
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     };
-    assert_eq!(ask(), (Some(0), "ready\n".to_owned()));
+    assert_eq!(ask(), (Some(0), "ready, leading\n".to_owned()));
     stage.northbound.kill9();
     crate::support::eventually("status says that the database is away", || async {
         let (code, text) = ask();

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use crate::stage::SUBNET;
 use crate::support::service::Setup;
 use crate::support::{Cluster, Namespace, Northbound, Player, Port, Service, VmOptions, eventually, holds_for};
@@ -12,14 +10,16 @@ use crate::support::{Cluster, Namespace, Northbound, Player, Port, Service, VmOp
 /// Short, so that a test sees one run out.
 const LEASE_SECONDS: u64 = 2;
 
-struct Fleet {
-    northbound: Northbound,
-    namespace: Namespace,
-    player: Player,
+/// A database, a namespace, and the Lease that the services of one test share.
+pub(crate) struct Fleet {
+    pub(crate) northbound: Northbound,
+    pub(crate) namespace: Namespace,
+    pub(crate) player: Player,
 }
 
 impl Fleet {
-    async fn new(name: &str, northbound: Northbound) -> Self {
+    /// A fleet of none, on a database with the usual switch.
+    pub(crate) async fn new(name: &str, northbound: Northbound) -> Self {
         northbound.add_switch("ovn-default", &SUBNET);
         let namespace = Cluster::shared().namespace(name).await;
         namespace.allow_leases().await;
@@ -28,18 +28,20 @@ impl Fleet {
     }
 
     /// A member of the fleet: the usual service, with the fleet's Lease.
-    fn setup(&self) -> Setup {
+    pub(crate) fn setup(&self) -> Setup {
         Service::setup(&self.northbound, Cluster::shared(), &self.namespace)
             .lease(&format!("{}/fleet", self.namespace.name))
             .args(&["--lease-duration", &LEASE_SECONDS.to_string()])
     }
 
-    async fn make(&self, vm: &str) {
+    /// Makes a VM, and waits for its port.
+    pub(crate) async fn make(&self, vm: &str) {
         self.player.create_vm(vm, VmOptions::default()).await;
         self.made(vm).await;
     }
 
-    async fn made(&self, vm: &str) {
+    /// Waits for a VM's port.
+    pub(crate) async fn made(&self, vm: &str) {
         let name = self.name(vm);
         eventually(&format!("the port {name} is there"), || async {
             self.northbound.port(&name).map(drop).ok_or_else(|| self.northbound.dump())
@@ -47,12 +49,13 @@ impl Fleet {
         .await;
     }
 
-    fn name(&self, vm: &str) -> String {
+    /// The port of a VM in the fleet's namespace.
+    pub(crate) fn name(&self, vm: &str) -> String {
         format!("{vm}.{}", self.namespace.name)
     }
 
     /// The ports by name: each on one switch, with an address that no other has.
-    fn ports(&self) -> BTreeMap<String, Port> {
+    pub(crate) fn ports(&self) -> BTreeMap<String, Port> {
         let ports = self.northbound.ports();
         let mut holders = BTreeMap::new();
         for port in &ports {
@@ -195,58 +198,4 @@ async fn two_instances_share_a_database_and_leave_each_others_rows_alone() {
     .await;
     assert_eq!(of("red"), reds);
     assert!(of_blue.is_running() && of_red.is_running());
-}
-
-#[tokio::test]
-async fn three_sidecars_follow_the_raft_leadership_through_ten_moves() {
-    let fleet = Fleet::new("sidecars", Northbound::start_cluster().await).await;
-    let members: Vec<String> = fleet.northbound.members().iter().map(|member| member.remote()).collect();
-    let mut services = Vec::new();
-    for member in &members {
-        services.push(fleet.setup().nb(member).start().await);
-    }
-    let mut expected: BTreeMap<String, Option<Port>> = BTreeMap::new();
-    for round in 0..10 {
-        let leader = fleet.northbound.move_leader();
-        // Some come and some go while the leadership is on its way.
-        for index in 0..3 {
-            let vm = format!("vm-{round}-{index}");
-            fleet.player.create_vm(&vm, VmOptions::default()).await;
-            expected.insert(fleet.name(&vm), None);
-        }
-        if round > 0 {
-            let gone = format!("vm-{}-0", round - 1);
-            fleet.player.delete_vm(&gone).await;
-            expected.remove(&fleet.name(&gone));
-        }
-        eventually(
-            &format!("round {round}: the ports are those of the VMs, by the leader, member {leader}"),
-            || async {
-                let ports = fleet.ports();
-                if ports.keys().eq(expected.keys()) { Ok(()) } else { Err(format!("{:?}", ports.keys())) }
-            },
-        )
-        .await;
-        // None has changed since it was made.
-        for (name, port) in fleet.ports() {
-            let before = expected.insert(name, Some(port.clone())).flatten();
-            assert!(before.is_none_or(|before| before == port), "{port:#?}");
-        }
-    }
-    assert!(services.iter().all(Service::is_running));
-    let log = services.iter().map(Service::log).collect::<Vec<_>>().join("\n");
-    assert!(!log.contains("panicked") && log.matches("in office").count() >= 5, "{log}");
-    // Every member has the same.
-    let rows = |member: usize| {
-        let mut rows = fleet.northbound.members()[member].rows("Logical_Switch_Port");
-        // Each member counts versions by itself.
-        rows.iter_mut().filter_map(|row| row.as_object_mut()).for_each(|row| drop(row.remove("_version")));
-        json!(rows).to_string()
-    };
-    for member in 1..3 {
-        eventually("the members agree", || async {
-            if rows(member) == rows(0) { Ok(()) } else { Err(format!("{}\n{}", rows(0), rows(member))) }
-        })
-        .await;
-    }
 }

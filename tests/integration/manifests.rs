@@ -22,8 +22,10 @@ use crate::support::{Cluster, Northbound, Player, Service, VmOptions, deploy, ev
 
 /// The container of ours.
 const OURS: &str = "ovn-kubevirt";
+/// The Lease of the instance that has no other name.
+const LEASE: &str = "ovn-kubevirt-default";
 /// Kinds that stay applied: other tests of this run use them.
-const KEPT: [&str; 4] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"];
+const KEPT: [&str; 6] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
 /// What the level `restricted` of the Pod Security Standards allows.
 const VOLUMES: [&str; 8] =
     ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
@@ -191,7 +193,9 @@ async fn the_api_server_takes_every_overlay_and_selectors_find_the_pods() {
                 assert!(ports.iter().any(|named| named["name"] == port["targetPort"]), "{overlay}: {port}");
             }
         }
-        assert_eq!(workload(objects)["spec"]["replicas"], 1, "{overlay}: two would depose each other");
+        // ovn-central's is its own affair.
+        let replicas = if overlay.starts_with("standalone") { 2 } else { 1 };
+        assert_eq!(workload(objects)["spec"]["replicas"], replicas, "{overlay}");
     }
     let objects = applied("standalone");
     let (pod, budget, policy) =
@@ -201,7 +205,12 @@ async fn the_api_server_takes_every_overlay_and_selectors_find_the_pods() {
     assert!(selects(&policy["spec"]["podSelector"]["matchLabels"], pod));
     let open: Vec<&Value> = list(&policy["spec"]["ingress"]).iter().flat_map(|rule| list(&rule["ports"])).collect();
     assert_eq!(open, [&json!({"protocol": "TCP", "port": 9443})]);
-    assert_eq!(workload(objects)["spec"]["strategy"], json!({"type": "Recreate"}));
+    let spread = list(&pod["spec"]["topologySpreadConstraints"]);
+    assert_eq!(spread.len(), 1, "the two are on two nodes");
+    assert!(selects(&spread[0]["labelSelector"]["matchLabels"], pod));
+    // The new one is ready before an old one ends.
+    let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+    assert_eq!(workload(objects)["spec"]["strategy"], rolling);
 }
 
 #[tokio::test]
@@ -316,16 +325,23 @@ async fn the_sidecar_adds_itself_and_changes_nothing_else_of_ovn_central() {
 }
 
 #[tokio::test]
-async fn each_pod_runs_as_the_account_that_the_role_is_bound_to() {
-    let role = of_kind(applied("standalone"), "ClusterRole");
+async fn each_pod_runs_as_the_account_that_the_roles_are_bound_to() {
+    let of_standalone = |kind| of_kind(applied("standalone"), kind);
     for overlay in ["standalone", "sidecar/deployment", "sidecar/statefulset"] {
         let objects = applied(overlay);
-        assert_eq!(of_kind(objects, "ClusterRole")["rules"], role["rules"]);
-        let binding = of_kind(objects, "ClusterRoleBinding");
-        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
         let account = &of_kind(objects, "ServiceAccount")["metadata"];
         let subject = json!([{"kind": "ServiceAccount", "name": account["name"], "namespace": account["namespace"]}]);
-        assert_eq!(binding["subjects"], subject, "{overlay}");
+        for (kind, binding) in [("ClusterRole", "ClusterRoleBinding"), ("Role", "RoleBinding")] {
+            let (role, binding) = (of_kind(objects, kind), of_kind(objects, binding));
+            assert_eq!(role["rules"], of_standalone(kind)["rules"]);
+            let reference = (&binding["roleRef"]["kind"], &binding["roleRef"]["name"]);
+            assert_eq!(reference, (&json!(kind), &role["metadata"]["name"]));
+            assert_eq!(binding["subjects"], subject, "{overlay}");
+            if kind == "Role" {
+                let namespaces = [role, binding].map(|object| &object["metadata"]["namespace"]);
+                assert_eq!(namespaces, [&account["namespace"]; 2], "{overlay}: its own namespace");
+            }
+        }
         assert_eq!(pod(objects)["spec"]["serviceAccountName"], account["name"], "{overlay}");
         assert_eq!(workload(objects)["metadata"]["namespace"], account["namespace"], "{overlay}");
     }
@@ -343,9 +359,16 @@ async fn the_binary_runs_with_the_arguments_and_variables_of_the_manifests() {
             assert!(help.contains(&format!("[env: {name}=")), "{overlay}: run knows no {name}");
         }
         assert_eq!(container["command"], json!(["ovn-kubevirt"]), "{overlay}");
+        assert_eq!(container["args"], json!(["run"]), "{overlay}");
         let northbound = Northbound::start().await;
         northbound.add_switch("ovn-default", &SUBNET);
         let namespace = Cluster::shared().namespace("manifest").await;
+        let account = &of_kind(applied(overlay), "ServiceAccount")["metadata"];
+        let account = ["namespace", "name"].map(|key| account[key].as_str().expect("a name"));
+        let kubeconfig = northbound.dir().join("kubeconfig");
+        let written =
+            deploy::write_kubeconfig(Cluster::shared().kubeconfig(), account[0], account[1], &kubeconfig).await;
+        written.unwrap_or_else(|error| panic!("{error}"));
         let log = northbound.dir().join("manifest.log");
         let file = File::create(&log).expect("a log");
         let mut command = mortal(service::binary());
@@ -355,7 +378,7 @@ async fn the_binary_runs_with_the_arguments_and_variables_of_the_manifests() {
             .envs(&variables)
             .env("OVN_KUBEVIRT_NB", northbound.remote())
             .env("OVN_KUBEVIRT_HTTP", "127.0.0.1:0")
-            .env("OVN_KUBEVIRT_KUBECONFIG", Cluster::shared().service_kubeconfig())
+            .env("OVN_KUBEVIRT_KUBECONFIG", &kubeconfig)
             .env("OVN_KUBEVIRT_NAMESPACE_SELECTOR", namespace.selector())
             .stdout(file.try_clone().expect("a log has two writers"))
             .stderr(file);
@@ -367,6 +390,11 @@ async fn the_binary_runs_with_the_arguments_and_variables_of_the_manifests() {
             northbound.port(&name).ok_or_else(|| std::fs::read_to_string(&log).unwrap_or_default())
         })
         .await;
+        // It leads by the Lease that the Role names, in its own namespace, and gives it back.
+        let lease = || parsed(&kubectl(&["get", "lease", LEASE, "--namespace", account[0], "--output=json"], ""));
+        assert!(lease()["spec"]["holderIdentity"].is_string(), "{overlay}");
+        assert!(daemon.stop().await.success(), "{overlay}");
+        assert_eq!(lease()["spec"]["holderIdentity"], Value::Null, "{overlay}");
     }
 }
 

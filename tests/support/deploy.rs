@@ -20,7 +20,8 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes");
 /// The overlay that has the ServiceAccount of the tests' service.
 const STANDALONE: &str = "standalone";
 /// What of it the tests' service needs: it runs on this machine, and not in a pod.
-const ACCOUNT_KINDS: [&str; 4] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"];
+const ACCOUNT_KINDS: [&str; 6] =
+    ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
 /// That account, and its namespace, which have the same name.
 pub const ACCOUNT: &str = "ovn-kubevirt";
 /// A token that is left behind on somebody's cluster does not stay good for long.
@@ -75,7 +76,7 @@ fn output(mut command: Command, input: &str) -> Result<String, String> {
     }
 }
 
-/// Applies the ServiceAccount, its ClusterRole and their binding as they are shipped, and writes a kubeconfig for that
+/// Applies the ServiceAccount, its roles and their bindings as they are shipped, and writes a kubeconfig for that
 /// account to `file`.
 pub async fn apply_account(admin: &Path, file: &Path) -> Result<(), String> {
     let rendered = render(STANDALONE)?;
@@ -90,7 +91,8 @@ pub async fn apply_account(admin: &Path, file: &Path) -> Result<(), String> {
     await_rights(file).await
 }
 
-/// Writes a kubeconfig for a ServiceAccount, whose token comes from the TokenRequest API.
+/// Writes a kubeconfig for a ServiceAccount, whose token comes from the TokenRequest API. Its own namespace is that of
+/// the account, as in a pod.
 pub async fn write_kubeconfig(admin: &Path, namespace: &str, account: &str, file: &Path) -> Result<(), String> {
     let mut config = Kubeconfig::read_from(admin).map_err(|error| format!("{}: {error}", admin.display()))?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client(config.clone()).await?, namespace);
@@ -103,6 +105,9 @@ pub async fn write_kubeconfig(admin: &Path, namespace: &str, account: &str, file
     let token = answer.status.map(|status| status.token).unwrap_or_default();
     for user in &mut config.auth_infos {
         user.auth_info = Some(AuthInfo { token: Some(token.clone().into()), ..AuthInfo::default() });
+    }
+    for context in config.contexts.iter_mut().filter_map(|named| named.context.as_mut()) {
+        context.namespace = Some(namespace.to_owned());
     }
     // JSON is YAML.
     let text = serde_json::to_string(&config).map_err(|error| error.to_string())?;

@@ -14,19 +14,25 @@
 //! process ends with the test process, however that ends ([`process`]).
 
 pub mod cluster;
+pub mod cutter;
 pub mod deploy;
 pub mod eventually;
+pub mod fabric;
 pub mod gate;
+pub mod history;
+pub mod lab;
 pub mod netns;
 pub mod northbound;
 pub mod objects;
 pub mod ovsdb_server;
 pub mod player;
 pub mod process;
+pub mod raft_log;
 pub mod service;
 
 pub use cluster::{Cluster, Namespace};
 pub use eventually::{eventually, holds_for, never};
+pub use fabric::{Fabric, Guest, Probed};
 pub use gate::Gate;
 pub use northbound::{Northbound, Port};
 pub use objects::{Binding, Nic, VmOptions};

@@ -1,50 +1,79 @@
 //! Hosts of one test: network namespaces on a bridge of their own, so that one can be cut off from the others.
 //!
-//! Their files are shared: a client reaches a server in any of them through its unix socket.
+//! Their files are shared: a client reaches a server in any of them through its unix socket. A namespace has no name
+//! and no file: a process that only sleeps holds it, and ends with the test process as every daemon does
+//! ([`process`](super::process)). Then the kernel takes the namespace and its cables away, also after a kill -9.
 
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-/// What the names of all our namespaces begin with; then come the process's id, a number, and the host's.
-const PREFIX: &str = "okv";
+use super::eventually::POLL_EVERY;
+use super::process::{Daemon, mortal};
+
+/// What is needed where a namespace cannot be made.
+const NEEDED: &str = "this test makes network namespaces: run it as root (sudo -E), or in a container with \
+                      CAP_SYS_ADMIN and CAP_NET_ADMIN (docker run --privileged)";
+
+/// A namespace is there in milliseconds, or never.
+const MADE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Room for a tunnel's header around 1,500 bytes.
+const MTU: &str = "1600";
 
 /// Namespaces that reach each other, and nothing else.
 #[derive(Debug)]
 pub struct Hosts {
-    name: String,
-    count: usize,
+    bridge: Host,
+    hosts: Vec<Host>,
+}
+
+/// One namespace, for as long as its holder lives.
+#[derive(Debug)]
+pub struct Host {
+    holder: Daemon,
 }
 
 impl Hosts {
-    /// Makes `count` hosts, 1 to `count`.
+    /// Makes `count` hosts, 1 to `count`, with their addresses.
     ///
     /// # Panics
     /// Where namespaces cannot be made, saying what is needed.
+    #[track_caller]
     pub fn new(count: usize) -> Self {
-        static MADE: AtomicUsize = AtomicUsize::new(0);
-        sweep();
-        let name = format!("{PREFIX}-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        let this = Self { name, count };
-        let bridge = this.namespace(0);
-        ip(&["netns", "add", &bridge]);
-        ip(&["-n", &bridge, "link", "add", "br0", "type", "bridge"]);
-        ip(&["-n", &bridge, "link", "set", "br0", "up"]);
-        for host in 1..=count {
-            let namespace = this.namespace(host);
-            let port = format!("p{host}");
-            ip(&["netns", "add", &namespace]);
-            ip(&["-n", &namespace, "link", "set", "lo", "up"]);
-            ip(&["-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace]);
-            ip(&["-n", &bridge, "link", "set", &port, "master", "br0", "up"]);
-            ip(&["-n", &namespace, "address", "add", &format!("{}/24", Self::address(host)), "dev", "eth0"]);
-            ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
+        let this = Self::without_addresses(count);
+        for number in 1..=count {
+            this.host(number).ip(&["address", "add", &format!("{}/24", Self::address(number)), "dev", "eth0"]);
         }
         this
     }
 
-    /// The name of a host's namespace; 0 is the bridge's.
-    pub fn namespace(&self, host: usize) -> String {
-        format!("{}-{host}", self.name)
+    /// The same, each with a wire and nothing on it.
+    #[track_caller]
+    pub fn without_addresses(count: usize) -> Self {
+        let bridge = Host::new();
+        bridge.ip(&["link", "add", "br0", "mtu", MTU, "type", "bridge"]);
+        bridge.ip(&["link", "set", "br0", "up"]);
+        let hosts = (1..=count).map(|number| {
+            let host = Host::new();
+            let port = format!("p{number}");
+            bridge.wire(&port, &host, MTU);
+            bridge.ip(&["link", "set", &port, "master", "br0", "up"]);
+            host.ip(&["link", "set", "eth0", "up"]);
+            host
+        });
+        let hosts = hosts.collect();
+        Self { bridge, hosts }
+    }
+
+    /// One of the hosts.
+    pub fn host(&self, number: usize) -> &Host {
+        &self.hosts[number - 1]
+    }
+
+    /// The file that stands for a host's namespace.
+    pub fn namespace(&self, host: usize) -> PathBuf {
+        self.host(host).namespace()
     }
 
     /// A host's address. Every test has the same: they do not see each other.
@@ -53,44 +82,67 @@ impl Hosts {
     }
 
     /// Takes a host's cable out.
+    #[track_caller]
     pub fn cut(&self, host: usize) {
-        ip(&["-n", &self.namespace(0), "link", "set", &format!("p{host}"), "down"]);
+        self.bridge.ip(&["link", "set", &format!("p{host}"), "down"]);
     }
 
     /// Puts it in again.
+    #[track_caller]
     pub fn join(&self, host: usize) {
-        ip(&["-n", &self.namespace(0), "link", "set", &format!("p{host}"), "up"]);
+        self.bridge.ip(&["link", "set", &format!("p{host}"), "up"]);
     }
 }
 
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        for host in 0..=self.count {
-            let _ = Command::new("ip").args(["netns", "del", &self.namespace(host)]).output();
+impl Host {
+    /// A namespace with nothing in it but loopback.
+    ///
+    /// # Panics
+    /// Where namespaces cannot be made, saying what is needed.
+    #[track_caller]
+    pub fn new() -> Self {
+        let mut command = mortal("unshare");
+        command.args(["--net", "sleep", "infinity"]);
+        let this = Self { holder: Daemon::start("the holder of a network namespace", command) };
+        let of_test = std::fs::read_link("/proc/self/ns/net").expect("Linux has network namespaces");
+        let begun = Instant::now();
+        // The holder is in the test's own namespace until unshare has done its work.
+        while std::fs::read_link(this.namespace()).is_ok_and(|namespace| namespace == of_test) {
+            assert!(this.holder.is_running() && begun.elapsed() < MADE_WITHIN, "{NEEDED}");
+            std::thread::sleep(POLL_EVERY);
         }
+        assert!(this.holder.is_running(), "{NEEDED}");
+        this.ip(&["link", "set", "lo", "up"]);
+        this
     }
-}
 
-#[track_caller]
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().expect("ip: apt install iproute2");
-    assert!(
-        output.status.success(),
-        "ip {}: {}\nthis test makes network namespaces: run it as root, or in a container with CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
+    /// A wire from `port` here to `eth0` there.
+    #[track_caller]
+    pub fn wire(&self, port: &str, there: &Self, mtu: &str) {
+        let pid = there.holder.pid().to_string();
+        let wire = ["link", "add", port, "mtu", mtu, "type", "veth", "peer", "name", "eth0", "mtu", mtu];
+        self.ip(&[&wire[..], &["netns", &pid]].concat());
+    }
 
-/// Removes what a test process that was killed has left behind.
-fn sweep() {
-    let Ok(output) = Command::new("ip").args(["netns", "list"]).output() else { return };
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let Some(name) = line.split_whitespace().next() else { continue };
-        let mut parts = name.split('-');
-        let (prefix, pid) = (parts.next(), parts.next().and_then(|pid| pid.parse::<u32>().ok()));
-        if prefix == Some(PREFIX) && pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()) {
-            let _ = Command::new("ip").args(["netns", "del", name]).output();
-        }
+    /// The file that stands for it.
+    pub fn namespace(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.holder.pid()))
+    }
+
+    /// A command line for `program` in the namespace; it dies with this process.
+    pub fn mortal(&self, program: &str) -> Command {
+        let mut command = mortal("nsenter");
+        command.arg(format!("--net={}", self.namespace().display())).arg(program);
+        command
+    }
+
+    /// Runs `ip` in the namespace.
+    #[track_caller]
+    pub fn ip(&self, arguments: &[&str]) {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.namespace().display())).arg("ip").args(arguments);
+        let output = command.output().expect("nsenter: apt install util-linux");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {said}\nip is of Debian's package iproute2; {NEEDED}");
     }
 }

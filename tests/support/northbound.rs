@@ -31,6 +31,8 @@ pub struct Northbound {
     /// One, or the members of a cluster.
     servers: Vec<OvsdbServer>,
     hosts: Option<Hosts>,
+    /// Members of a cluster that the test has cut off.
+    cut_off: Mutex<BTreeSet<usize>>,
     dir: TempDir,
 }
 
@@ -97,7 +99,8 @@ impl Northbound {
     }
 
     fn with_servers(dir: TempDir, servers: Vec<OvsdbServer>, hosts: Option<Hosts>) -> Self {
-        let this = Self { northd: Mutex::new(None), southbound: None, servers, hosts, dir };
+        let cut_off = Mutex::default();
+        let this = Self { northd: Mutex::new(None), southbound: None, servers, hosts, cut_off, dir };
         this.transact(json!([{"op": "insert", "table": "NB_Global", "row": {}}]));
         this
     }
@@ -176,19 +179,7 @@ impl Northbound {
     /// All logical switch ports, sorted by name, as of one moment.
     #[track_caller]
     pub fn ports(&self) -> Vec<Port> {
-        let results = self.transact(json!([
-            {"op": "select", "table": "Logical_Switch", "where": [], "columns": ["name", "ports"]},
-            {"op": "select", "table": "Logical_Switch_Port", "where": []},
-        ]));
-        let mut switches_of: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for switch in rows_of(&results[0]) {
-            for port in atoms(&switch["ports"]) {
-                switches_of.entry(text(port)).or_default().push(text(&switch["name"]));
-            }
-        }
-        let mut ports: Vec<Port> = rows_of(&results[1]).iter().map(|row| Port::read(row, &mut switches_of)).collect();
-        ports.sort_by(|a, b| a.name.cmp(&b.name));
-        ports
+        Port::all_of(self.server())
     }
 
     /// The logical switch port of that name.
@@ -203,9 +194,13 @@ impl Northbound {
     /// service bumps.
     #[track_caller]
     pub fn dump(&self) -> String {
-        let tables = self.server().tables();
+        let server = self.server();
+        Self::dump_of(server, &server.tables()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn dump_of(server: &OvsdbServer, tables: &[String]) -> Result<String, String> {
         let selects = tables.iter().map(|table| json!({"op": "select", "table": table, "where": []})).collect();
-        let results = self.transact(Value::Array(selects));
+        let results = server.try_transact(Value::Array(selects))?;
         let mut lines = Vec::new();
         for (table, result) in tables.iter().zip(&results) {
             for row in rows_of(result) {
@@ -220,7 +215,7 @@ impl Northbound {
             }
         }
         lines.sort();
-        lines.join("\n")
+        Ok(lines.join("\n"))
     }
 
     /// A logical switch; `other_config` is where a subnet is: `&[("subnet", "10.16.0.0/24")]`. Gives back its UUID.
@@ -435,6 +430,24 @@ impl Drop for Northbound {
 }
 
 impl Port {
+    /// All logical switch ports that a server has, sorted by name, as of one moment.
+    #[track_caller]
+    fn all_of(server: &OvsdbServer) -> Vec<Self> {
+        let results = server.transact(json!([
+            {"op": "select", "table": "Logical_Switch", "where": [], "columns": ["name", "ports"]},
+            {"op": "select", "table": "Logical_Switch_Port", "where": []},
+        ]));
+        let mut switches_of: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for switch in rows_of(&results[0]) {
+            for port in atoms(&switch["ports"]) {
+                switches_of.entry(text(port)).or_default().push(text(&switch["name"]));
+            }
+        }
+        let mut ports: Vec<Self> = rows_of(&results[1]).iter().map(|row| Self::read(row, &mut switches_of)).collect();
+        ports.sort_by(|a, b| a.name.cmp(&b.name));
+        ports
+    }
+
     fn read(row: &Value, switches_of: &mut BTreeMap<String, Vec<String>>) -> Self {
         let uuid = text(&row["_uuid"]);
         let mut switches = switches_of.remove(&uuid).unwrap_or_default();

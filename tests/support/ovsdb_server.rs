@@ -7,6 +7,7 @@ use std::io::{BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ pub struct OvsdbServer {
     /// The TCP port, chosen by the kernel at the first start and kept over restarts.
     tcp_port: OnceLock<u16>,
     /// The network namespace that it runs in.
-    namespace: Option<String>,
+    namespace: Option<PathBuf>,
     server: Mutex<Option<Arc<Daemon>>>,
+    frozen: AtomicBool,
 }
 
 impl OvsdbServer {
@@ -59,9 +61,16 @@ impl OvsdbServer {
         this
     }
 
-    fn new(dir: &Path, stem: &str, database: &'static str, namespace: Option<String>) -> Self {
-        let (stem, dir) = (stem.to_owned(), dir.to_owned());
-        Self { stem, database, dir, tcp_port: OnceLock::new(), namespace, server: Mutex::new(None) }
+    fn new(dir: &Path, stem: &str, database: &'static str, namespace: Option<PathBuf>) -> Self {
+        Self {
+            stem: stem.to_owned(),
+            database,
+            dir: dir.to_owned(),
+            tcp_port: OnceLock::new(),
+            namespace,
+            server: Mutex::new(None),
+            frozen: AtomicBool::new(false),
+        }
     }
 
     /// The row of `_Server.Database` that tells how the server has its database.
@@ -83,6 +92,30 @@ impl OvsdbServer {
     /// Whether the process runs (a frozen one does).
     pub fn is_running(&self) -> bool {
         self.slot().as_ref().is_some_and(|server| server.is_running())
+    }
+
+    /// Whether it runs and is not frozen: then a call does not wait in vain.
+    pub fn answers(&self) -> bool {
+        self.is_running() && !self.frozen.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes its clients on the unix socket have sent that it has not read: a frozen one reads nothing.
+    #[track_caller]
+    pub fn unread(&self) -> u64 {
+        let socket = self.file("sock").display().to_string();
+        let sockets = Command::new("ss").args(["-xH", "src", &socket]).output().expect("ss: apt install iproute2");
+        let sockets = String::from_utf8_lossy(&sockets.stdout).into_owned();
+        // Netid, State, Recv-Q, ...; the socket that listens has connections in its queue, and no bytes.
+        let established = sockets.lines().filter(|line| line.contains("ESTAB"));
+        established.filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum()
+    }
+
+    /// How many transactions it has read and not answered.
+    #[track_caller]
+    pub fn unanswered(&self) -> u64 {
+        let report = self.appctl(&["memory/show"]);
+        let triggers = report.split_whitespace().find_map(|item| item.strip_prefix("triggers:"));
+        triggers.and_then(|triggers| triggers.parse().ok()).unwrap_or(0)
     }
 
     /// The remote on the unix socket.
@@ -128,12 +161,14 @@ impl OvsdbServer {
 
     /// SIGSTOP.
     pub fn freeze(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
         self.daemon().freeze();
     }
 
     /// SIGCONT.
     pub fn thaw(&self) {
         self.daemon().thaw();
+        self.frozen.store(false, Ordering::Relaxed);
     }
 
     /// Serves the same file on the same remotes, after [`kill9`](Self::kill9) or [`stop`](Self::stop).
@@ -141,8 +176,8 @@ impl OvsdbServer {
         assert!(!self.is_running(), "{} is being served already", self.database);
         let mut command = match &self.namespace {
             Some(namespace) => {
-                let mut command = mortal("ip");
-                command.args(["netns", "exec", namespace, "ovsdb-server"]);
+                let mut command = mortal("nsenter");
+                command.arg(format!("--net={}", namespace.display())).arg("ovsdb-server");
                 command
             }
             None => mortal("ovsdb-server"),
@@ -158,6 +193,7 @@ impl OvsdbServer {
         command.arg(self.file("db"));
         let server = Arc::new(Daemon::start("ovsdb-server", command));
         *self.slot() = Some(Arc::clone(&server));
+        self.frozen.store(false, Ordering::Relaxed);
 
         eventually("ovsdb-server serves its database", async || {
             if let Some(status) = server.status() {
@@ -275,7 +311,7 @@ pub struct Seat {
     /// Where the others reach it.
     pub address: String,
     /// The network namespace that it runs in; none is the test's own.
-    pub namespace: Option<String>,
+    pub namespace: Option<PathBuf>,
 }
 
 /// The schema that OVN's package brings.

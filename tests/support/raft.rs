@@ -1,5 +1,7 @@
 //! The northbound as a RAFT cluster of three real servers.
 
+use std::collections::BTreeSet;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -8,7 +10,8 @@ use tempfile::TempDir;
 use super::super::eventually::{POLL_EVERY, eventually};
 use super::super::netns::Hosts;
 use super::super::ovsdb_server::{OvsdbServer, Seat};
-use super::{Northbound, directory};
+use super::super::raft_log::{self, Committed};
+use super::{Northbound, Port, directory};
 
 /// Members of a cluster.
 const MEMBERS: usize = 3;
@@ -16,10 +19,10 @@ const MEMBERS: usize = 3;
 const LEADER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Makes a cluster, and waits until all its members are in touch.
-async fn members(dir: &TempDir, seat: impl Fn(usize) -> Seat) -> Vec<OvsdbServer> {
+async fn members(dir: &TempDir, count: usize, seat: impl Fn(usize) -> Seat) -> Vec<OvsdbServer> {
     let mut servers: Vec<OvsdbServer> = Vec::new();
     let mut others = Vec::new();
-    for member in 1..=MEMBERS {
+    for member in 1..=count {
         let seat = seat(member);
         let address = seat.address.clone();
         let stem = format!("nb{member}");
@@ -39,17 +42,22 @@ async fn members(dir: &TempDir, seat: impl Fn(usize) -> Seat) -> Vec<OvsdbServer
 impl Northbound {
     /// The same on a RAFT cluster of three, each member with a unix socket of its own.
     pub async fn start_cluster() -> Self {
+        Self::start_cluster_of(MEMBERS).await
+    }
+
+    /// The same of so many members. One alone is a cluster, too: it keeps a history of its transactions.
+    pub async fn start_cluster_of(count: usize) -> Self {
         let dir = directory();
         let seat = |member: usize| {
             let address = format!("unix:{}", dir.path().join(format!("nb{member}.raft")).display());
             Seat { address, namespace: None }
         };
-        let servers = members(&dir, seat).await;
+        let servers = members(&dir, count, seat).await;
         Self::with_servers(dir, servers, None)
     }
 
-    /// The same with each member on a host of its own, which [`cut_off`](Self::cut_off) cuts off from the others. The
-    /// test reaches all of them all the time.
+    /// The same with each member on a host of its own, joined to the others by a cable that [`cut_off`](Self::cut_off)
+    /// takes out. The test reaches all of them all the time. Network namespaces need root.
     pub async fn start_cluster_on_hosts() -> Self {
         let dir = directory();
         let hosts = Hosts::new(MEMBERS);
@@ -57,7 +65,7 @@ impl Northbound {
             address: format!("tcp:{}:6643", Hosts::address(member)),
             namespace: Some(hosts.namespace(member)),
         };
-        let servers = members(&dir, seat).await;
+        let servers = members(&dir, MEMBERS, seat).await;
         Self::with_servers(dir, servers, Some(hosts))
     }
 
@@ -66,7 +74,35 @@ impl Northbound {
         &self.servers
     }
 
-    /// Which member leads, once one does that runs and is in touch with a majority.
+    /// What a member has of the logical switch ports, sorted by name: [`ports`](Self::ports) asks the leader.
+    #[track_caller]
+    pub fn ports_on(&self, member: usize) -> Vec<Port> {
+        Port::all_of(&self.servers[member])
+    }
+
+    /// Waits until every member has the same rows in every table.
+    pub async fn members_agree(&self) {
+        let tables = self.server().tables();
+        eventually("all members have the same rows", async || {
+            let first = Self::dump_of(&self.servers[0], &tables)?;
+            for (member, server) in self.servers.iter().enumerate().skip(1) {
+                let other = Self::dump_of(server, &tables)?;
+                if other != first {
+                    return Err(format!("member 0:\n{first}\nmember {member}:\n{other}"));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// All transactions of the cluster in their order, as a member has them in its file.
+    #[track_caller]
+    pub fn committed(&self, member: usize) -> Vec<Committed> {
+        raft_log::committed(&self.servers[member].file("db"))
+    }
+
+    /// Which member leads, once one does that the test can speak with.
     #[track_caller]
     pub fn leader(&self) -> usize {
         self.leader_among(|_| true)
@@ -75,45 +111,123 @@ impl Northbound {
     /// The same, of those that `fits` says may.
     #[track_caller]
     pub fn leader_among(&self, fits: impl Fn(usize) -> bool) -> usize {
-        if self.servers.len() == 1 {
-            return 0;
-        }
         let deadline = Instant::now() + LEADER_WITHIN;
         loop {
-            let memberships: Vec<_> = self
-                .servers
-                .iter()
-                .enumerate()
-                .map(|(member, server)| {
-                    if fits(member) && server.is_running() { server.membership() } else { Err("not asked".to_owned()) }
-                })
-                .collect();
-            let leads = |row: &Result<Value, String>| {
-                row.as_ref().is_ok_and(|row| row["leader"] == true && row["connected"] == true)
-            };
-            if let Some(leader) = memberships.iter().position(leads) {
-                return leader;
+            match self.leader_now(&fits) {
+                Ok(leader) => return leader,
+                Err(state) => assert!(Instant::now() < deadline, "no member leads: {state}"),
             }
-            assert!(Instant::now() < deadline, "no member leads: {memberships:#?}");
             std::thread::sleep(POLL_EVERY);
         }
     }
 
-    /// Has another member lead, and says which.
+    /// Which member leads, as the members themselves say. One that is frozen or cut off is not asked: it still takes
+    /// itself for what it was.
+    fn leader_now(&self, fits: impl Fn(usize) -> bool) -> Result<usize, String> {
+        if self.servers.len() == 1 {
+            return Ok(0);
+        }
+        let memberships = self.servers.iter().enumerate().map(|(member, server)| {
+            if !fits(member) || !server.answers() || self.is_cut_off(member) {
+                return Err("not asked".to_owned());
+            }
+            server.membership()
+        });
+        let memberships: Vec<Result<Value, String>> = memberships.collect();
+        let leads = |row: &Result<Value, String>| {
+            row.as_ref().is_ok_and(|row| row["leader"] == true && row["connected"] == true)
+        };
+        memberships.iter().position(leads).ok_or_else(|| format!("{memberships:#?}"))
+    }
+
+    /// Waits until another member than this one leads.
+    pub async fn leader_other_than(&self, member: usize) -> usize {
+        let what = format!("another than member {member} leads");
+        eventually(&what, async || self.leader_now(|other| other != member)).await
+    }
+
+    /// Has another member lead, and says which. A leader hands over in peace to the first other one in the order of
+    /// their random ids (OVS 3.1), so that two members take turns and the third never leads.
     #[track_caller]
     pub fn move_leader(&self) -> usize {
         let old = self.leader();
-        self.servers[old].appctl(&["cluster/failure-test", "transfer-leadership"]);
+        self.hand_over(old);
         self.leader_among(|member| member != old)
     }
 
-    /// Cuts a member's host off from the others'.
+    /// Has that member lead: by a handover where the leader would hand over to it, and otherwise by an election, while
+    /// which the leader is not heard and the third member waits longer.
+    pub async fn move_leader_to(&self, member: usize) {
+        eventually(&format!("member {member} leads"), async || {
+            let leader = self.leader_now(|_| true)?;
+            if leader == member {
+                return Ok(());
+            }
+            self.hand_over(leader);
+            let leader = self.leader_other_than(leader).await;
+            if leader == member {
+                return Ok(());
+            }
+            let third = (0..self.servers.len()).find(|other| ![leader, member].contains(other));
+            self.fail(third.expect("a cluster of three"), "delay-election");
+            self.silence(leader);
+            let next = self.leader_other_than(leader).await;
+            self.fail(third.expect("a cluster of three"), "clear");
+            self.reconnect(leader);
+            // What the silenced one says of itself is not true until it has heard of the new leader.
+            eventually("the old leader follows", async || {
+                let row = self.servers[leader].membership()?;
+                if row["leader"] == false && row["connected"] == true { Ok(()) } else { Err(row.to_string()) }
+            })
+            .await;
+            if next == member { Ok(()) } else { Err(format!("member {next} leads")) }
+        })
+        .await;
+    }
+
+    /// Cuts a member off from the others, while its clients still reach it: takes the cable out where members have
+    /// hosts of their own, and else has the server neither send nor hear a word of RAFT.
+    #[track_caller]
     pub fn cut_off(&self, member: usize) {
-        self.hosts.as_ref().expect("a cluster made by start_cluster_on_hosts()").cut(member + 1);
+        match &self.hosts {
+            Some(hosts) => {
+                self.cut_members().insert(member);
+                hosts.cut(member + 1);
+            }
+            None => self.silence(member),
+        }
     }
 
     /// Ends a [`cut_off`](Self::cut_off).
+    #[track_caller]
     pub fn reconnect(&self, member: usize) {
-        self.hosts.as_ref().expect("a cluster made by start_cluster_on_hosts()").join(member + 1);
+        if let Some(hosts) = &self.hosts {
+            hosts.join(member + 1);
+        }
+        self.fail(member, "clear");
+        self.cut_members().remove(&member);
+    }
+
+    fn silence(&self, member: usize) {
+        self.cut_members().insert(member);
+        self.fail(member, "stop-raft-rpc");
+    }
+
+    #[track_caller]
+    fn hand_over(&self, leader: usize) {
+        self.fail(leader, "transfer-leadership");
+    }
+
+    #[track_caller]
+    fn fail(&self, member: usize, how: &str) {
+        self.servers[member].appctl(&["cluster/failure-test", how]);
+    }
+
+    fn is_cut_off(&self, member: usize) -> bool {
+        self.cut_members().contains(&member)
+    }
+
+    fn cut_members(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.cut_off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,61 +23,13 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::object::{Lease, LeaseSpec};
+use super::timing::LeaseTiming;
 
 /// Time on the own monotonic clock, since any fixed moment.
 pub(crate) type Moment = Duration;
 
 /// Kubernetes has no greater number for it.
 const MOST_TRANSITIONS: u64 = i32::MAX as u64;
-
-/// How long a Lease lasts, in the proportions of client-go (15 s, 10 s, 2 s).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaseTiming {
-    lease: Duration,
-}
-
-impl LeaseTiming {
-    /// With a lease of so many seconds: at least one, and at most ten minutes.
-    pub fn of_seconds(seconds: u32) -> Self {
-        Self { lease: Duration::from_secs(seconds.into()).clamp(Duration::from_secs(1), super::object::LONGEST_LEASE) }
-    }
-
-    /// How long others leave the Lease alone after its last change.
-    pub fn lease(self) -> Duration {
-        self.lease
-    }
-
-    /// A leader that could not renew it for so long steps down.
-    pub fn renew_deadline(self) -> Duration {
-        self.lease * 2 / 3
-    }
-
-    /// A leader renews it as often.
-    pub fn retry_period(self) -> Duration {
-        self.lease * 2 / 15
-    }
-
-    /// An answer that takes longer is not waited for: as in client-go, there is time for another try.
-    pub fn request_timeout(self) -> Duration {
-        self.renew_deadline() / 2
-    }
-
-    /// Followers that see a released Lease do not all come at once, but nobody waits for it either.
-    fn handover_jitter(self) -> Duration {
-        self.retry_period() / 20
-    }
-
-    /// The same where it has run out.
-    fn expiry_jitter(self) -> Duration {
-        self.retry_period() / 2
-    }
-}
-
-impl Default for LeaseTiming {
-    fn default() -> Self {
-        Self::of_seconds(15)
-    }
-}
 
 /// Whether the Lease is wanted. Set by the link (stands) and by the supervisor (stopping).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,7 +56,8 @@ pub enum Leadership {
     },
     /// We do.
     Leader {
-        /// The Lease's `leaseTransitions`: greater with each term of anyone.
+        /// The Lease's `leaseTransitions`: greater with each term of anyone. One exception: after somebody deleted the
+        /// Lease, a process that had never seen it begins at 1.
         transitions: u64,
     },
 }
@@ -248,7 +201,7 @@ pub(crate) struct Election {
     in_doubt: bool,
     /// After a failure: no request before.
     not_before: Moment,
-    /// Whether changes are told by a watch; without one the Lease is read every retry period.
+    /// Whether changes are told by a watch, as far as is known.
     watching: bool,
     last_look: Moment,
     draws: u32,
@@ -323,12 +276,11 @@ impl Election {
             Some(lease) if self.is_old(&lease) => false,
             Some(lease) => self.take(now, lease),
             None => {
+                // It may be of before the last write: a request tells.
                 match &mut self.term {
-                    // It may be of before our own write: the renewal tells.
                     Some(term) => term.due = now,
                     None if matches!(self.known, Known::Absent(_)) => {}
-                    // Here too: the one that is made then is refused.
-                    None => self.known = Known::Absent(now),
+                    None => self.known = Known::Nothing,
                 }
                 false
             }
@@ -490,14 +442,19 @@ impl Election {
             Some(holder) if holder == self.identity => Some((now, acquire)),
             Some(_) => {
                 let expiry = seen.at + self.duration(&seen.lease) + self.jitter(self.timing.expiry_jitter());
-                let look = seen.at.max(self.last_look) + self.timing.retry_period();
-                Some(if self.watching || expiry <= look { (expiry, acquire) } else { (look, Task::Read) })
+                let look = seen.at.max(self.last_look) + self.patience();
+                Some(if expiry <= look { (expiry, acquire) } else { (look, Task::Read) })
             }
         }
     }
 
     fn duration(&self, lease: &Lease) -> Duration {
         lease.duration().unwrap_or(self.timing.lease())
+    }
+
+    /// For how long a follower takes it that nothing has changed: a watch may be broken, and it may hang.
+    fn patience(&self) -> Duration {
+        if self.watching { self.timing.longest_silence() } else { self.timing.retry_period() }
     }
 
     /// A part of `most` that differs between candidates and from one change to the next.
@@ -508,9 +465,6 @@ impl Election {
     }
 
     fn start(&mut self, now: Moment, task: Task) -> Request {
-        if matches!(self.under_way, Some(UnderWay { task: Task::Write(_), .. })) {
-            self.in_doubt = true;
-        }
         let (transitions, request) = match task {
             Task::Read => (0, Request::Read),
             Task::Write(purpose) => {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::election::{Candidacy, Election, Failure, Leadership, LeaseTiming, Loss, Moment, Purpose, Request, Step};
+use super::election::{Candidacy, Election, Failure, Leadership, Loss, Moment, Purpose, Request, Step};
 use super::object::{Lease, LeaseSpec};
+use super::timing::LeaseTiming;
 
 mod fleet;
 
@@ -135,6 +136,39 @@ fn the_deadline_counts_from_when_the_last_request_that_succeeded_was_sent() {
 }
 
 #[test]
+fn the_first_deadline_counts_from_when_the_acquisition_was_sent() {
+    let mut election = election();
+    election.next(at(0), STANDS);
+    election.read(at(1), Some(lease(10, None, 3)));
+    let (_, draft) = write(election.next(at(1_000), STANDS));
+    election.written(at(5_000), stored(draft, 11));
+    write(election.next(at(5_000), STANDS));
+    assert_eq!(election.next(at(5_000), STANDS).wake, Some(at(11_000)));
+    election.next(at(11_000), STANDS);
+    assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+    // So slow an answer begins no term at all.
+    election.written(at(11_001), lease(12, None, 4));
+    let (_, draft) = write(election.next(at(12_000), STANDS));
+    election.written(at(22_000), stored(draft, 13));
+    election.next(at(22_000), STANDS);
+    assert_eq!(election.leadership(), Leadership::Follower { leader: None });
+}
+
+#[test]
+fn an_acquisition_whose_end_the_watch_told_of_before_its_answer_begins_no_term() {
+    for (later, leads) in [(lease(13, Some("other"), 9), false), (lease(13, Some("me"), 4), true)] {
+        let mut election = election();
+        election.next(at(0), STANDS);
+        election.read(at(1), Some(lease(10, None, 3)));
+        let (_, draft) = write(election.next(at(1_000), STANDS));
+        election.watched(at(1_200), Some(later));
+        election.written(at(1_300), stored(draft, 11));
+        election.next(at(1_300), STANDS);
+        assert_eq!(matches!(election.leadership(), Leadership::Leader { .. }), leads);
+    }
+}
+
+#[test]
 fn a_conflict_with_our_own_lost_answer_costs_no_term_and_one_with_another_does() {
     for (found, term) in [(lease(12, Some("me"), 4), Some(4)), (lease(12, Some("other"), 5), None)] {
         let mut election = leader(at(0));
@@ -167,6 +201,13 @@ fn what_the_watch_tells_late_is_not_taken_for_news() {
     election.watched(at(400), None);
     assert_eq!(election.leadership(), Leadership::Leader { transitions: 4 });
     assert_eq!(write(election.next(at(400), STANDS)).0, Purpose::Renew);
+    // A follower looks.
+    let mut election = self::election();
+    election.next(at(0), STANDS);
+    election.read(at(1), Some(lease(10, Some("other"), 3)));
+    election.watched(at(300), None);
+    assert_eq!(election.next(at(300), STANDS).request, Some(Request::Read));
+    assert!(follows(&election, "other"));
 }
 
 #[test]
@@ -240,6 +281,19 @@ fn who_stands_no_more_gives_the_lease_back_at_once() {
 }
 
 #[test]
+fn a_release_that_somebodys_label_stood_in_the_way_of_is_tried_again() {
+    let mut election = leader(at(0));
+    let (_, draft) = write(election.next(at(500), STOPPING));
+    assert_eq!(draft.version(), Some(11));
+    election.failed(at(501), Failure::Conflict, at(100));
+    assert!(!election.is_released());
+    assert_eq!(election.next(at(601), STOPPING).request, Some(Request::Read));
+    election.read(at(602), Some(lease(12, Some("me"), 4)));
+    let (purpose, draft) = write(election.next(at(602), STOPPING));
+    assert_eq!((purpose, draft.version()), (Purpose::Release, Some(12)));
+}
+
+#[test]
 fn an_acquisition_that_comes_through_too_late_is_given_back() {
     let mut election = election();
     election.next(at(0), STANDS);
@@ -276,17 +330,32 @@ fn a_follower_waits_for_the_holders_duration_since_the_last_change_on_its_own_cl
     // Seen again, and with a label: not renewed.
     theirs.metadata.resource_version = Some("11".to_owned());
     election.watched(at(20_000), Some(theirs.clone()));
-    let step = election.next(at(30_004), STANDS);
-    let expiry = step.wake.expect("a time");
-    assert!(step.request.is_none() && expiry >= at(30_005) && expiry <= at(31_005), "{expiry:?}");
+    let expiry = expiry(&mut election, &theirs, at(20_000));
+    assert!((at(30_005)..=at(31_005)).contains(&expiry), "{expiry:?}");
     // Renewed.
     theirs.metadata.resource_version = Some("12".to_owned());
     theirs.spec.renew_time = Some("1970-01-01T00:00:00.000000Z".to_owned());
-    election.watched(at(30_004), Some(theirs));
-    assert_eq!(election.next(at(60_003), STANDS).request, None);
-    let (purpose, draft) = write(election.next(at(61_004), STANDS));
+    election.watched(at(30_004), Some(theirs.clone()));
+    let expiry = self::expiry(&mut election, &theirs, at(30_004));
+    assert!((at(60_004)..=at(61_004)).contains(&expiry), "{expiry:?}");
+    let (purpose, draft) = write(election.next(expiry, STANDS));
     assert_eq!((purpose, draft.transitions(), draft.version()), (Purpose::Acquire, 4, Some(12)));
     assert_eq!(draft.duration(), Some(Duration::from_secs(15)));
+}
+
+/// When a follower that sees nothing new would take the Lease; it looks from time to time.
+fn expiry(election: &mut Election, lease: &Lease, mut now: Moment) -> Moment {
+    loop {
+        let mut wake = election.next(now, STANDS);
+        match wake.request.take() {
+            None => now = wake.wake.expect("a time"),
+            Some(Request::Read) => drop(election.read(now, Some(lease.clone()))),
+            Some(Request::Write(..)) => {
+                election.failed(now, Failure::Refused, Duration::ZERO);
+                return now;
+            }
+        }
+    }
 }
 
 #[test]
@@ -307,18 +376,22 @@ fn a_released_lease_is_taken_at_once_and_the_lost_race_is_only_a_look() {
 }
 
 #[test]
-fn without_a_watch_the_lease_is_read_every_retry_period() {
+fn a_follower_looks_for_itself_when_the_watch_is_broken_or_silent() {
     let mut election = election();
     election.next(at(0), STANDS);
     election.read(at(5), Some(lease(10, Some("other"), 3)));
+    // Two renewals should have been told.
+    assert_eq!(election.next(at(5), STANDS).wake, Some(at(5_005)));
+    assert_eq!(election.next(at(5_005), STANDS).request, Some(Request::Read));
+    election.read(at(5_006), Some(lease(11, Some("other"), 3)));
     election.watch_broke();
-    assert_eq!(election.next(at(5), STANDS).wake, Some(at(2_005)));
-    assert_eq!(election.next(at(2_005), STANDS).request, Some(Request::Read));
-    election.read(at(2_006), Some(lease(10, Some("other"), 3)));
-    assert_eq!(election.next(at(2_006), STANDS).wake, Some(at(4_006)));
+    assert_eq!(election.next(at(5_006), STANDS).wake, Some(at(7_006)));
+    assert_eq!(election.next(at(7_006), STANDS).request, Some(Request::Read));
+    election.read(at(7_007), Some(lease(11, Some("other"), 3)));
+    assert_eq!(election.next(at(7_007), STANDS).wake, Some(at(9_007)));
     // It tells something again.
-    election.watched(at(3_000), Some(lease(11, Some("other"), 3)));
-    assert!(election.next(at(3_000), STANDS).wake.expect("a time") >= at(18_000));
+    election.watched(at(8_000), Some(lease(12, Some("other"), 3)));
+    assert_eq!(election.next(at(8_000), STANDS).wake, Some(at(13_000)));
 }
 
 #[test]
@@ -347,9 +420,11 @@ fn garbage_in_a_lease_locks_nobody_out() {
         let mut election = election();
         election.next(at(0), STANDS);
         election.read(at(0), Some(found.clone()));
-        let (purpose, draft) = write(election.next(at(16_000), STANDS));
+        let expiry = expiry(&mut election, &found, at(0));
+        assert!(expiry <= at(16_000), "{found:?}: {expiry:?}");
+        let (purpose, draft) = write(election.next(expiry, STANDS));
         assert_eq!((purpose, draft.transitions()), (Purpose::Acquire, transitions), "{found:?}");
-        election.written(at(16_001), stored(draft, 11));
+        election.written(expiry, stored(draft, 11));
         assert_eq!(election.leadership(), Leadership::Leader { transitions }, "{found:?}");
     }
 }

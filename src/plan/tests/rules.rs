@@ -15,11 +15,11 @@ use crate::plan::{PortChange, VmPlan};
 
 /// What a port holds: addresses and MACs as text.
 pub(super) fn claims(tables: &Tables, row: &LogicalSwitchPort) -> BTreeSet<String> {
-    let mut words: Vec<&str> = row.addresses.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = row.addresses.iter().collect();
     words.extend(row.dynamic_addresses.as_deref());
     words.extend(row.external_ids.get(keys::NEXT_ADDRESSES));
     if Owner::of(&row.external_ids, INSTANCE).is_some() {
-        words.extend(row.port_security.iter().map(String::as_str));
+        words.extend(row.port_security.iter());
     }
     if row.kind == "virtual" {
         words.extend(row.options.get("virtual-ip"));
@@ -29,7 +29,7 @@ pub(super) fn claims(tables: &Tables, row: &LogicalSwitchPort) -> BTreeSet<Strin
     {
         for peer in tables.router_ports.values().filter(|peer| peer.name == name) {
             words.push(&peer.mac);
-            words.extend(peer.networks.iter().map(String::as_str));
+            words.extend(peer.networks.iter());
         }
     }
     let words = words.into_iter().flat_map(|text| text.split(' '));

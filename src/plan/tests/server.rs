@@ -249,8 +249,8 @@ impl Wire for LogicalRouterPort {
     }
 }
 
-fn set_difference(after: &Set<String>, before: &Set<String>) -> Value {
-    let texts = |set: &Set<String>| set.iter().cloned().collect::<BTreeSet<String>>();
+fn set_difference(after: &Set, before: &Set) -> Value {
+    let texts = |set: &Set| set.iter().map(str::to_owned).collect::<BTreeSet<String>>();
     let toggled: Vec<String> = texts(after).symmetric_difference(&texts(before)).cloned().collect();
     json!(["set", toggled])
 }

@@ -388,7 +388,7 @@ impl World {
 
     /// What a VM's row holds, as it is written.
     pub(super) fn addresses(&self, vm: &VmKey) -> Option<String> {
-        self.row(vm).map(|(_, row)| row.addresses.iter().cloned().collect::<Vec<_>>().join(" | "))
+        self.row(vm).map(|(_, row)| row.addresses.iter().collect::<Vec<_>>().join(" | "))
     }
 
     /// What its owner was told stands in the way.

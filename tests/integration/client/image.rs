@@ -1,9 +1,10 @@
 //! What the database has in the columns that we read, and what a replica has, in one form; and what a replica's indexes
 //! say when asked everything.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ovn_kubevirt::ipam::{Pool, RangeSet, Subnet};
 use ovn_kubevirt::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Northbound as View, VmKey};
 use ovn_kubevirt::ovsdb::{Map, Replica};
 use serde_json::{Value, json};
@@ -25,6 +26,14 @@ pub(super) type Line = BTreeMap<&'static str, Cell>;
 /// The tables that we read, row by row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Image(BTreeMap<&'static str, BTreeMap<Uuid, Line>>);
+
+/// Whether a key of a port's map is one that the replica keeps.
+fn is_kept(column: &str, key: &str) -> bool {
+    match column {
+        "external_ids" => key == "vendor" || key.starts_with("ovn-kubevirt.io/"),
+        _ => ["requested-chassis", "activation-strategy", "router-port", "virtual-ip"].contains(&key),
+    }
+}
 
 /// Whose a port is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +100,19 @@ impl Image {
         ]))
     }
 
+    /// The same without what the replica does not keep: keys that nobody reads.
+    pub(super) fn kept(&self) -> Self {
+        let mut image = self.clone();
+        for line in image.0.entry("Logical_Switch_Port").or_default().values_mut() {
+            for (column, cell) in line {
+                if let Cell::Pairs(pairs) = cell {
+                    pairs.retain(|key, _| is_kept(column, key));
+                }
+            }
+        }
+        image
+    }
+
     fn table(&self, name: &str) -> &BTreeMap<Uuid, Line> {
         static NONE: BTreeMap<Uuid, Line> = BTreeMap::new();
         self.0.get(name).unwrap_or(&NONE)
@@ -113,7 +135,7 @@ impl Image {
     }
 
     /// Ports that more than one switch refers to. Which of them counts depends on which came first.
-    pub(super) fn doubled(&self) -> HashSet<Uuid> {
+    pub(super) fn doubled(&self) -> BTreeSet<Uuid> {
         self.ports().keys().copied().filter(|port| self.switches_of(*port).len() > 1).collect()
     }
 
@@ -180,9 +202,15 @@ fn atom(value: &Value) -> String {
     bare.as_str().map_or_else(|| bare.to_string(), ToOwned::to_owned)
 }
 
+/// Who holds which address on which switch, but for switches with a port of `without`.
+pub(super) fn pools(view: &View, without: &BTreeSet<Uuid>) -> BTreeMap<Uuid, Pool<Uuid>> {
+    let switches = view.switches().filter(|(_, row)| !row.ports.iter().any(|port| without.contains(port)));
+    switches.map(|(uuid, _)| (*uuid, view.pool(uuid).cloned().unwrap_or_default())).collect()
+}
+
 /// Everything that the indexes of a replica answer, about all that the writers ever name. Ports in `without` are left
 /// out.
-pub(super) fn answers(view: &View, without: &HashSet<Uuid>) -> BTreeMap<String, String> {
+pub(super) fn answers(view: &View, without: &BTreeSet<Uuid>) -> BTreeMap<String, String> {
     let mut answers = BTreeMap::new();
     let mut note = |question: String, answer: String| assert_eq!(answers.insert(question, answer), None);
     let shown = |uuids: &mut dyn Iterator<Item = Uuid>| -> String {
@@ -198,9 +226,14 @@ pub(super) fn answers(view: &View, without: &HashSet<Uuid>) -> BTreeMap<String, 
             let holders = view.mac_holders(switch, mac.parse().expect("a MAC"));
             note(format!("{switch} {mac}"), shown(&mut holders.into_iter()));
         }
-        if row.ports.is_disjoint(without) {
+        if !row.ports.iter().any(|port| without.contains(port)) {
             note(format!("{switch} subnet"), format!("{:?}", view.subnet(switch)));
-            note(format!("{switch} pool"), format!("{:?}", view.pool(switch).cloned().unwrap_or_default()));
+            let pool = view.pool(switch).cloned().unwrap_or_default();
+            for text in ["10.0.0.0/28", "10.1.0.0/24"] {
+                let subnet = Subnet::new(Some(text), None, Some("fd00::"), []).expect("a subnet");
+                let free = [true, false].map(|ipv4| pool.lowest_free(&subnet, ipv4, &RangeSet::default()));
+                note(format!("{switch} free in {text}"), format!("{free:?}"));
+            }
         }
     }
     for name in SWITCH_NAMES {

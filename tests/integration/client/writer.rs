@@ -288,6 +288,7 @@ impl Writer {
         let marks = self.marks();
         let marks = Datum::map(marks.iter().map(|(key, value)| (*key, value.as_str())));
         let options = [
+            ("qos_max_rate", "1"),
             ("router-port", self.numbers.pick(&ROUTER_PORT_NAMES)),
             ("virtual-ip", "10.0.0.7"),
             ("requested-chassis", "hv1"),
@@ -316,7 +317,8 @@ impl Writer {
         ];
         match self.numbers.below(6) {
             0 => drop(marks.remove(self.numbers.index(4))),
-            1 => marks.push(("ovn-kubevirt.io/next-addresses", self.numbers.pick(&ADDRESSES).to_owned())),
+            1 => marks.push(("note", self.numbers.pick(&ADDRESSES).to_owned())),
+            2 => marks.push(("ovn-kubevirt.io/next-addresses", self.numbers.pick(&ADDRESSES).to_owned())),
             _ => {}
         }
         let first = self.numbers.index(marks.len());

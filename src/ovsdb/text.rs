@@ -1,0 +1,296 @@
+//! Text columns, small: a set or a map of strings is one allocation, however many it holds.
+//!
+//! A replica of 100k ports is made of these, and what it costs in time is the memory it takes: a vector of strings
+//! takes four times the room, and an allocation a string.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+
+use super::column::{Atomic, Column, Kind, Word};
+
+/// Strings one after another, each behind its length, which is written in ASCII: six bits a byte, the least
+/// significant first, and 0x40 where another follows. So the whole is a `str`, and its parts need no second look.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Packed(Box<str>);
+
+const MORE: u8 = 0x40;
+
+impl Packed {
+    fn of<'a>(items: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let size = items.clone().map(|item| item.len() + length_size(item.len())).sum();
+        let mut text = String::with_capacity(size);
+        for item in items {
+            let mut length = item.len();
+            while length >= usize::from(MORE) {
+                text.push(char::from(MORE | (length % usize::from(MORE)) as u8));
+                length /= usize::from(MORE);
+            }
+            text.push(char::from(length as u8));
+            text.push_str(item);
+        }
+        Self(text.into_boxed_str())
+    }
+
+    fn iter(&self) -> Items<'_> {
+        Items(&self.0)
+    }
+}
+
+/// How many bytes a length takes.
+fn length_size(length: usize) -> usize {
+    let bits = usize::BITS - length.leading_zeros();
+    bits.div_ceil(6).max(1) as usize
+}
+
+/// The strings of a [`Packed`].
+#[derive(Clone)]
+struct Items<'a>(&'a str);
+
+impl<'a> Iterator for Items<'a> {
+    type Item = &'a str;
+    fn next(&mut self) -> Option<&'a str> {
+        let (mut length, mut shift, mut head) = (0, 0, 0);
+        for byte in self.0.bytes() {
+            length |= usize::from(byte & !MORE) << shift;
+            shift += 6;
+            head += 1;
+            if byte & MORE == 0 {
+                let (item, rest) = self.0[head..].split_at(length);
+                self.0 = rest;
+                return Some(item);
+            }
+        }
+        None
+    }
+}
+
+/// A set of strings, sorted.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Set(Packed);
+
+impl Set {
+    /// The elements in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.0.is_empty()
+    }
+
+    fn sorted<T: AsRef<str> + Ord>(mut items: Vec<T>) -> Self {
+        items.sort_unstable();
+        items.dedup();
+        Self(Packed::of(items.iter().map(AsRef::as_ref)))
+    }
+}
+
+impl fmt::Debug for Set {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl<T: AsRef<str> + Ord> FromIterator<T> for Set {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Self::sorted(items.into_iter().collect())
+    }
+}
+
+impl Column for Set {
+    const KIND: Kind = Kind::Set(Atomic::String);
+
+    fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SetVisitor;
+        impl<'de> Visitor<'de> for SetVisitor {
+            type Value = Set;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string or a set of strings")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Set, E> {
+                Ok(Set(Packed::of(std::iter::once(text))))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Set, A::Error> {
+                match seq.next_element::<Word<'de>>()? {
+                    Some(Word(tag)) if tag == "set" => {}
+                    _ => return Err(A::Error::custom("a set begins with \"set\"")),
+                }
+                let items = seq.next_element::<Vec<Word<'de>>>()?;
+                let items = items.ok_or_else(|| A::Error::custom("nothing follows the tag \"set\""))?;
+                Ok(Set::sorted(items))
+            }
+        }
+        deserializer.deserialize_any(SetVisitor)
+    }
+
+    fn apply(&mut self, difference: Self) {
+        let mut items: Vec<&str> = self.iter().collect();
+        for item in difference.iter() {
+            match items.binary_search(&item) {
+                Ok(at) => drop(items.remove(at)),
+                Err(at) => items.insert(at, item),
+            }
+        }
+        self.0 = Packed::of(items.into_iter());
+    }
+}
+
+/// A map of strings to strings, sorted by key, as `options` and `external_ids` are.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Map(Packed);
+
+impl Map {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.iter().find(|(present, _)| *present == key).map(|(_, value)| value)
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.0.is_empty()
+    }
+
+    /// Sets a key; its former value, if it had one.
+    pub fn insert(&mut self, key: &str, value: impl AsRef<str>) -> Option<String> {
+        let mut pairs: Vec<(&str, &str)> = self.iter().collect();
+        let former = match place(&pairs, key) {
+            Ok(at) if pairs[at].1 == value.as_ref() => return Some(pairs[at].1.to_owned()),
+            Ok(at) => Some(std::mem::replace(&mut pairs[at].1, value.as_ref()).to_owned()),
+            Err(at) => {
+                pairs.insert(at, (key, value.as_ref()));
+                None
+            }
+        };
+        let packed = pack(&pairs);
+        self.0 = packed;
+        former
+    }
+
+    /// Takes a key away.
+    pub fn remove(&mut self, key: &str) -> Option<String> {
+        let former = self.get(key)?.to_owned();
+        self.retain(|present| present != key);
+        Some(former)
+    }
+
+    /// Keeps only the keys of which this is true.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        let pairs: Vec<(&str, &str)> = self.iter().filter(|(key, _)| keep(key)).collect();
+        let packed = pack(&pairs);
+        self.0 = packed;
+    }
+
+    /// Keys and values in the order of the keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        let mut items = self.0.iter();
+        std::iter::from_fn(move || Some((items.next()?, items.next()?)))
+    }
+
+    fn sorted<K: AsRef<str> + Ord, V: AsRef<str> + Ord>(mut pairs: Vec<(K, V)>) -> Self {
+        pairs.sort_unstable();
+        pairs.dedup_by(|one, other| one.0 == other.0);
+        Self(Packed::of(pairs.iter().flat_map(|(key, value)| [key.as_ref(), value.as_ref()])))
+    }
+}
+
+fn place(pairs: &[(&str, &str)], key: &str) -> Result<usize, usize> {
+    pairs.binary_search_by(|(present, _)| (*present).cmp(key))
+}
+
+fn pack(pairs: &[(&str, &str)]) -> Packed {
+    Packed::of(pairs.iter().flat_map(|(key, value)| [*key, *value]))
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<K: AsRef<str> + Ord, V: AsRef<str> + Ord> FromIterator<(K, V)> for Map {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(items: I) -> Self {
+        Self::sorted(items.into_iter().collect())
+    }
+}
+
+impl Map {
+    /// Decodes the wire form, of which only the keys are kept of which `keep` is true.
+    pub(super) fn decode_some<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        keep: fn(&str) -> bool,
+    ) -> Result<Self, D::Error> {
+        struct MapVisitor(fn(&str) -> bool);
+        impl<'de> Visitor<'de> for MapVisitor {
+            type Value = Map;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a map of strings")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Map, A::Error> {
+                match seq.next_element::<Word<'de>>()? {
+                    Some(Word(tag)) if tag == "map" => {}
+                    _ => return Err(A::Error::custom("a map begins with \"map\"")),
+                }
+                let pairs = seq.next_element_seed(Pairs(self.0))?;
+                let pairs = pairs.ok_or_else(|| A::Error::custom("nothing follows the tag \"map\""))?;
+                Ok(Map::sorted(pairs))
+            }
+        }
+        deserializer.deserialize_seq(MapVisitor(keep))
+    }
+}
+
+/// The pairs of a map that are kept.
+struct Pairs(fn(&str) -> bool);
+
+impl<'de> serde::de::DeserializeSeed<'de> for Pairs {
+    type Value = Vec<(Word<'de>, Word<'de>)>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = Vec<(Word<'de>, Word<'de>)>;
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("pairs of strings")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = seq.next_element::<(Word<'de>, Word<'de>)>()? {
+            if self.0(&pair.0.0) {
+                pairs.push(pair);
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+impl Column for Map {
+    const KIND: Kind = Kind::Map(Atomic::String, Atomic::String);
+
+    fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::decode_some(deserializer, |_| true)
+    }
+
+    fn apply(&mut self, difference: Self) {
+        let mut pairs: Vec<(&str, &str)> = self.iter().collect();
+        for (key, value) in difference.iter() {
+            match place(&pairs, key) {
+                Ok(at) if pairs[at].1 == value => drop(pairs.remove(at)),
+                Ok(at) => pairs[at].1 = value,
+                Err(at) => pairs.insert(at, (key, value)),
+            }
+        }
+        let packed = pack(&pairs);
+        self.0 = packed;
+    }
+}
+
+/// Lets a `select`ed map be a field of a derived struct.
+impl<'de> Deserialize<'de> for Map {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <Map as Column>::decode(deserializer)
+    }
+}

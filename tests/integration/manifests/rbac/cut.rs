@@ -1,0 +1,332 @@
+//! Each verb of the roles is taken away in turn, and missed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::super::LEASE;
+use super::{ALLOWED, ALLOWED_AT_HOME, Call, account};
+use crate::stage::SUBNET;
+use crate::support::{Cluster, Namespace, Northbound, Player, Service, VmOptions, deploy, eventually, holds_for};
+
+const PORTS: &str = "ovn-kubevirt.io/ports";
+
+#[tokio::test]
+async fn without_any_one_of_its_verbs_the_service_does_not_do_its_job() {
+    // Before all run at once: whoever comes first starts the servers.
+    let client = Cluster::shared().client().await;
+    let everywhere = Api::<ClusterRole>::all(client.clone()).get(deploy::ACCOUNT).await;
+    let everywhere = everywhere.expect("the cluster role of the manifests").rules.unwrap_or_default();
+    let at_home = Api::<Role>::namespaced(client, deploy::ACCOUNT).get(deploy::ACCOUNT).await;
+    let at_home = at_home.expect("the role of the manifests").rules.unwrap_or_default();
+    let mut cases = JoinSet::new();
+    let calls = ALLOWED.into_iter().chain(ALLOWED_AT_HOME).map(Some).chain([None]);
+    for (index, without) in calls.enumerate() {
+        let everywhere = cut(&everywhere, &ALLOWED, without);
+        let at_home = cut(&at_home, &ALLOWED_AT_HOME, without);
+        cases.spawn(async move { Cut::new(index, &everywhere, &at_home).await.shows_the_need_for(without).await });
+    }
+    while let Some(ended) = cases.join_next().await {
+        if let Err(error) = ended {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
+
+/// The rules, each with one resource and one verb, but for the call that is taken away.
+fn cut(rules: &[PolicyRule], all: &[Call], without: Option<Call>) -> Vec<PolicyRule> {
+    let without = without.filter(|call| all.contains(call));
+    let mut left = Vec::new();
+    let mut taken = 0;
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                for verb in &rule.verbs {
+                    if without == Some((group.as_str(), resource.as_str(), verb.as_str())) {
+                        taken += 1;
+                        continue;
+                    }
+                    left.push(PolicyRule {
+                        api_groups: Some(vec![group.clone()]),
+                        resources: Some(vec![resource.clone()]),
+                        resource_names: rule.resource_names.clone(),
+                        verbs: vec![verb.clone()],
+                        ..PolicyRule::default()
+                    });
+                }
+            }
+        }
+    }
+    assert_eq!((left.len(), taken), (all.len() - taken, usize::from(without.is_some())), "{rules:?}");
+    left
+}
+
+/// A stage whose service runs under copies of the roles, with less in them.
+struct Cut {
+    northbound: Northbound,
+    namespace: Namespace,
+    player: Player,
+    kubeconfig: PathBuf,
+}
+
+impl Cut {
+    async fn new(index: usize, everywhere: &[PolicyRule], at_home: &[PolicyRule]) -> Self {
+        let northbound = Northbound::start().await;
+        northbound.add_switch("ovn-default", &SUBNET);
+        let namespace = Cluster::shared().namespace(&format!("cut-{index}")).await;
+        let kubeconfig = account(&namespace, "service", northbound.dir()).await;
+        let name = &namespace.name;
+        let binding = |role: &str| {
+            json!({
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": "service", "namespace": name}],
+            })
+        };
+        let role = |rules: &[PolicyRule]| json!({"metadata": {"name": name}, "rules": rules});
+        let parameters = PostParams::default();
+        let all = || namespace.client.clone();
+        // First that of the Lease: the other is waited for.
+        let leases: Role = serde_json::from_value(role(at_home)).expect("a role");
+        Api::namespaced(all(), name).create(&parameters, &leases).await.expect("a role");
+        let bound: RoleBinding = serde_json::from_value(binding("Role")).expect("a binding");
+        Api::namespaced(all(), name).create(&parameters, &bound).await.expect("a binding");
+        let objects: ClusterRole = serde_json::from_value(role(everywhere)).expect("a role");
+        Api::all(all()).create(&parameters, &objects).await.expect("a role");
+        let bound: ClusterRoleBinding = serde_json::from_value(binding("ClusterRole")).expect("a binding");
+        Api::all(all()).create(&parameters, &bound).await.expect("a binding");
+        deploy::await_rights(&kubeconfig).await.unwrap_or_else(|error| panic!("{error}"));
+        let player = Player::within(&namespace);
+        Self { northbound, namespace, player, kubeconfig }
+    }
+
+    async fn shows_the_need_for(self, call: Option<Call>) {
+        // The Lease is the one that it would have in a pod of this namespace.
+        let setup = Service::setup(&self.northbound, Cluster::shared(), &self.namespace)
+            .lease(&format!("{}/{}", self.namespace.name, LEASE))
+            .kubeconfig(&self.kubeconfig);
+        let slow = setup.clone().args(&["--lease-duration", "600"]);
+        match call {
+            None => {
+                self.put_lease("another", 600).await;
+                let service = slow.start().await;
+                self.nobody_leads(&service, "led", ("coordination.k8s.io", "leases", "nothing")).await;
+                self.put_lease("", 1).await;
+                self.port(&self.name("led")).await;
+                self.all_is_well(&service).await;
+            }
+            Some(call @ (_, "leases", "get" | "create")) => self.never_leads(&setup.start().await, call).await,
+            Some(call @ (_, "leases", "update")) => {
+                self.leads_not_for_long(&setup.args(&["--lease-duration", "1"]).start().await, call).await;
+            }
+            Some(call @ (_, "leases", _)) => {
+                self.put_lease("another", 600).await;
+                self.takes_over_late(&slow.start().await, call).await;
+            }
+            Some(call @ (_, _, "list")) => self.never_ready(&setup.spawn(), call).await,
+            Some(call @ (_, _, "watch")) => self.news_unseen(&setup.start().await, call).await,
+            Some(call) => self.owner_untold(&setup.start().await, call).await,
+        }
+        let name = &self.namespace.name;
+        let client = || self.namespace.client.clone();
+        Api::<ClusterRoleBinding>::all(client()).delete(name, &DeleteParams::default()).await.expect("the binding");
+        Api::<ClusterRole>::all(client()).delete(name, &DeleteParams::default()).await.expect("the role");
+    }
+
+    /// The copy itself takes nothing away: with all its rules the same VMs are served.
+    async fn all_is_well(&self, _service: &Service) {
+        self.player.create_vm("testvm", VmOptions::default()).await;
+        self.player.start("testvm", "n1").await;
+        self.player.create_bare_vmi("bare", VmOptions::default()).await;
+        let sibling = self.namespace.sibling("b").await;
+        Player::within(&sibling).create_vm("testvm", VmOptions::default()).await;
+        self.port(&format!("testvm.{}", sibling.name)).await;
+        eventually("both owners are told, and the VM is bound", || async {
+            let vm = self.player.vm("testvm").await.unwrap_or_default();
+            let bare = self.player.vmi("bare").await.unwrap_or_default();
+            let port = self.northbound.port(&self.name("testvm"));
+            let bound = port.is_some_and(|port| port.option("requested-chassis") == Some("n1"));
+            let told = [&vm, &bare].iter().all(|object| object["metadata"]["annotations"][PORTS].is_string());
+            let events = self.namespace.events("testvm").await;
+            if bound && told && !events.is_empty() { Ok(()) } else { Err(format!("{bound} {vm} {bare} {events:?}")) }
+        })
+        .await;
+    }
+
+    /// A Lease that somebody holds, or nobody.
+    async fn put_lease(&self, holder: &str, seconds: i32) {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE},
+            "spec": {"holderIdentity": holder, "leaseDurationSeconds": seconds},
+        });
+        let leases: Api<Lease> = Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
+        let applied = leases.patch(LEASE, &PatchParams::apply("test").force(), &Patch::Apply(&lease)).await;
+        applied.expect("a Lease");
+    }
+
+    /// No VM gets a port, while the service is ready.
+    async fn nobody_leads(&self, service: &Service, vm: &str, call: Call) {
+        self.player.create_vm(vm, VmOptions::default()).await;
+        let name = self.name(vm);
+        holds_for(&format!("no port without {call:?}"), Duration::from_millis(500), || async {
+            match self.northbound.port(&name) {
+                None => Ok(()),
+                Some(port) => Err(format!("{port:#?}\n{}", service.log())),
+            }
+        })
+        .await;
+    }
+
+    /// Without `get` or `create`: where there is no Lease, there will be none.
+    async fn never_leads(&self, service: &Service, call: Call) {
+        refused(service, call).await;
+        self.nobody_leads(service, "unled", call).await;
+    }
+
+    /// Without `update`: whoever made the Lease cannot keep it.
+    async fn leads_not_for_long(&self, service: &Service, call: Call) {
+        refused(service, call).await;
+        eventually("it leads no longer", || async {
+            let log = service.log();
+            if log.contains("this process leads no longer") { Ok(()) } else { Err(log) }
+        })
+        .await;
+        self.nobody_leads(service, "unled", call).await;
+    }
+
+    /// Without `list` or `watch`: that the Lease was given back is not learnt at once, as it is with them.
+    async fn takes_over_late(&self, service: &Service, call: Call) {
+        refused(service, call).await;
+        self.put_lease("", 1).await;
+        self.nobody_leads(service, "unled", call).await;
+    }
+
+    /// Without `list`: no object of that kind is known, and so no port is made or released.
+    async fn never_ready(&self, service: &Service, call: Call) {
+        self.player.create_vm("testvm", VmOptions::default()).await;
+        service.listening().await;
+        refused(service, call).await;
+        holds_for(&format!("not ready without {call:?}"), Duration::from_millis(300), || async {
+            match service.http_get("/readyz").await {
+                (503, _) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        assert_eq!(self.northbound.ports(), [], "{call:?}");
+    }
+
+    /// Without `watch`: what happens after the start goes unseen, while what another watch tells is served.
+    async fn news_unseen(&self, service: &Service, call: Call) {
+        refused(service, call).await;
+        let (_, resource, _) = call;
+        let unseen = match resource {
+            "virtualmachines" => {
+                self.player.create_vm("unseen", VmOptions::default()).await;
+                self.name("unseen")
+            }
+            "virtualmachineinstances" => {
+                self.player.create_bare_vmi("unseen", VmOptions::default()).await;
+                self.name("unseen")
+            }
+            "namespaces" => {
+                let sibling = self.namespace.sibling("b").await;
+                Player::within(&sibling).create_vm("unseen", VmOptions::default()).await;
+                format!("unseen.{}", sibling.name)
+            }
+            "pods" => {
+                self.player.create_vm("unseen", VmOptions::default()).await;
+                self.player.start("unseen", "n1").await;
+                self.name("unseen")
+            }
+            "nodes" => {
+                let node = self.namespace.annotated_node("chassis-1").await;
+                self.player.create_vm("unseen", VmOptions::default()).await;
+                self.player.start("unseen", &node).await;
+                self.name("unseen")
+            }
+            "virtualmachineinstancemigrations" => {
+                self.player.create_vm("unseen", VmOptions::default()).await;
+                self.player.start("unseen", "n1").await;
+                let migration = self.player.start_migration("unseen", "n2").await;
+                self.player.bind_target(&migration).await;
+                self.name("unseen")
+            }
+            other => panic!("{other} is not watched"),
+        };
+        if resource == "virtualmachines" {
+            self.player.create_bare_vmi("seen", VmOptions::default()).await;
+        } else {
+            self.player.create_vm("seen", VmOptions::default()).await;
+        }
+        self.port(&self.name("seen")).await;
+        holds_for(&format!("unseen without {call:?}"), Duration::from_millis(300), || async {
+            match self.northbound.port(&unseen) {
+                None => Ok(()),
+                // The port is there, but nobody says where the VM runs.
+                Some(port) if resource == "pods" && port.options.is_empty() => Ok(()),
+                // Nobody says that the node has another name, or that the VM moves.
+                Some(port) if ["nodes", "virtualmachineinstancemigrations"].contains(&resource) => {
+                    let requested = port.option("requested-chassis").unwrap_or_default();
+                    if requested == "chassis-1" || requested.contains(',') { Err(format!("{port:#?}")) } else { Ok(()) }
+                }
+                Some(port) => Err(format!("{port:#?}")),
+            }
+        })
+        .await;
+    }
+
+    /// Without `patch` or `create`: there is a port, and its owner does not learn of it by the annotation or by an Event.
+    async fn owner_untold(&self, service: &Service, call: Call) {
+        let bare = call.1 == "virtualmachineinstances";
+        if bare {
+            self.player.create_bare_vmi("untold", VmOptions::default()).await;
+        } else {
+            self.player.create_vm("untold", VmOptions::default()).await;
+        }
+        self.port(&self.name("untold")).await;
+        refused(service, call).await;
+        let object = if bare { self.player.vmi("untold").await } else { self.player.vm("untold").await };
+        let annotations = &object.expect("it is there")["metadata"]["annotations"];
+        if call.1 == "events" {
+            assert_eq!(self.namespace.events("untold").await, []);
+        } else {
+            assert!(annotations[PORTS].is_null(), "{call:?}: {annotations}");
+            // The annotation is tried again, and the Event that came through is not repeated.
+            eventually("the annotation was refused twice", || async {
+                let log = service.log();
+                let tries = log.lines().filter(|line| line.contains("the VM's owner could not be told")).count();
+                if tries >= 2 { Ok(()) } else { Err(log) }
+            })
+            .await;
+            let reasons: Vec<String> =
+                self.namespace.events("untold").await.into_iter().map(|(_, reason, _)| reason).collect();
+            assert_eq!(reasons, ["AddressAssigned"]);
+        }
+    }
+
+    fn name(&self, vm: &str) -> String {
+        format!("{vm}.{}", self.namespace.name)
+    }
+
+    async fn port(&self, name: &str) {
+        let look = || async { self.northbound.port(name).map(drop).ok_or_else(|| self.northbound.dump()) };
+        eventually(&format!("the port {name} is there"), look).await;
+    }
+}
+
+/// The service says what it was refused.
+async fn refused(service: &Service, (group, resource, verb): Call) {
+    let refusal = format!("cannot {verb} resource \"{resource}\" in API group \"{group}\"");
+    eventually(&format!("the log says: {refusal}"), || async {
+        let log = service.log().replace('\\', "");
+        if log.contains(&refusal) { Ok(()) } else { Err(log) }
+    })
+    .await;
+}

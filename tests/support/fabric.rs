@@ -1,0 +1,303 @@
+//! A small OVN network: chassis with userspace Open vSwitch in network namespaces, and guests on them.
+//!
+//! ```text
+//!   guest namespace             chassis namespace                         bridge namespace
+//!   eth0 ---- veth ----> br-int (ovs-vswitchd, ovn-controller)
+//!                          | geneve, in userspace
+//!                        br-phy ---- eth0 ---- veth ------------------------> br0
+//! ```
+//!
+//! A guest that migrates is two namespaces with one MAC and address, of which one is awake (`tests/fabric/guest.py`).
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+
+use super::eventually::eventually;
+use super::netns::{Host, Hosts};
+use super::northbound::Northbound;
+use super::ovsdb_server::run_tool;
+use super::process::{Daemon, spawn};
+
+/// Room for a geneve header around a guest's 1,500 bytes.
+const UNDERLAY_MTU: &str = "1600";
+/// Announcements of a guest that arrives.
+const RARPS: &str = "5";
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fabric");
+
+/// Chassis `hv1` and so on of one northbound, which has northd.
+#[derive(Debug)]
+pub struct Fabric {
+    // The daemons end before their namespaces go.
+    daemons: Vec<Daemon>,
+    hosts: Hosts,
+    dir: PathBuf,
+    count: usize,
+}
+
+impl Fabric {
+    /// Makes `count` chassis, and waits until the southbound has them.
+    pub async fn start(northbound: &Northbound, count: usize) -> Self {
+        let hosts = Hosts::without_addresses(count);
+        let dir = northbound.dir().to_owned();
+        let mut fabric = Self { daemons: Vec::new(), hosts, dir, count };
+        for host in 1..=count {
+            fabric.add_chassis(host, &northbound.sb_remote()).await;
+        }
+        fabric.know_each_other();
+        eventually("all chassis are in the southbound", || async {
+            let chassis = northbound.southbound().rows("Chassis").len();
+            if chassis == count { Ok(()) } else { Err(format!("{chassis} of {count}")) }
+        })
+        .await;
+        fabric
+    }
+
+    /// The name of a chassis, and of the node that it is.
+    pub fn name(host: usize) -> String {
+        format!("hv{host}")
+    }
+
+    async fn add_chassis(&mut self, host: usize, southbound: &str) {
+        let (dir, name) = (self.folder(host), Self::name(host));
+        std::fs::create_dir_all(&dir).expect("a folder");
+        let file = |file: &str| dir.join(file).display().to_string();
+        let schema = "/usr/share/openvswitch/vswitch.ovsschema";
+        run_tool(Command::new("ovsdb-tool").arg("create").arg(file("conf.db")).arg(schema));
+        let remote = format!("--remote=punix:{}", file("db.sock"));
+        self.daemon(host, "ovsdb-server", &[&file("conf.db"), &remote]);
+        eventually("the chassis' own database answers", || async {
+            if dir.join("db.sock").exists() { Ok(()) } else { Err("there is no socket yet") }
+        })
+        .await;
+        self.vsctl(host, &["--no-wait", "init"]);
+        let settings = [
+            format!("external_ids:system-id={name}"),
+            format!("external_ids:hostname={name}"),
+            format!("external_ids:ovn-remote={southbound}"),
+            "external_ids:ovn-encap-type=geneve".to_owned(),
+            format!("external_ids:ovn-encap-ip={}", Hosts::address(host)),
+            "external_ids:ovn-bridge-datapath-type=netdev".to_owned(),
+            "external_ids:ovn-monitor-all=true".to_owned(),
+            "external_ids:ovn-remote-probe-interval=0".to_owned(),
+            "external_ids:ovn-openflow-probe-interval=0".to_owned(),
+        ];
+        let mut set = vec!["--no-wait", "set", "Open_vSwitch", "."];
+        set.extend(settings.iter().map(String::as_str));
+        self.vsctl(host, &set);
+        let database = format!("unix:{}", file("db.sock"));
+        self.daemon(host, "ovs-vswitchd", &[&database]);
+        // A tunnel of userspace needs its own address on a bridge that holds the wire.
+        let mac = format!("other_config:hwaddr={}", mac(host));
+        let bridge =
+            ["add-br", "br-phy", "--", "set", "Bridge", "br-phy", "datapath_type=netdev", "fail_mode=standalone"];
+        self.vsctl(host, &[&bridge[..], &[&mac, "--", "add-port", "br-phy", "eth0"]].concat());
+        let there = self.hosts.host(host);
+        there.ip(&["address", "add", &format!("{}/24", Hosts::address(host)), "dev", "br-phy"]);
+        there.ip(&["link", "set", "br-phy", "mtu", UNDERLAY_MTU, "up"]);
+        self.daemon(host, "ovn-controller", &[&database]);
+    }
+
+    /// Enters each other's tunnel ends: userspace drops the first packet to a peer that it has to look for.
+    fn know_each_other(&self) {
+        for host in 1..=self.count {
+            let control = self.folder(host).join("ovs-vswitchd.ctl").display().to_string();
+            for peer in (1..=self.count).filter(|peer| *peer != host) {
+                let (address, mac) = (Hosts::address(peer), mac(peer));
+                let mut command = self.inside(host, "ovs-appctl");
+                command.args(["-t", &control, "tnl/neigh/set", "br-phy", &address, &mac]);
+                run_tool(&mut command);
+            }
+        }
+    }
+
+    /// A daemon of a chassis, in its namespace, with all its files in its folder.
+    fn daemon(&mut self, host: usize, program: &str, arguments: &[&str]) {
+        let dir = self.folder(host);
+        let mut command = self.hosts.host(host).mortal(program);
+        command.args(arguments).args(["-vconsole:off", "-vsyslog:off", "-vfile:info"]);
+        command.arg(format!("--log-file={}", dir.join(format!("{program}.log")).display()));
+        // ovn-controller has no such option: it goes by its pid file.
+        if program != "ovn-controller" {
+            command.arg(format!("--unixctl={}", dir.join(format!("{program}.ctl")).display()));
+        }
+        command.arg(format!("--pidfile={}", dir.join(format!("{program}.pid")).display()));
+        environment(&mut command, &dir);
+        self.daemons.push(Daemon::start(program, command));
+    }
+
+    /// A command inside a chassis' namespace.
+    fn inside(&self, host: usize, program: &str) -> Command {
+        let mut command = self.hosts.host(host).mortal(program);
+        environment(&mut command, &self.folder(host));
+        command
+    }
+
+    fn vsctl(&self, host: usize, arguments: &[&str]) -> String {
+        let database = format!("--db=unix:{}", self.folder(host).join("db.sock").display());
+        run_tool(self.inside(host, "ovs-vsctl").arg(database).arg("--timeout=20").args(arguments))
+    }
+
+    fn folder(&self, host: usize) -> PathBuf {
+        self.dir.join(Self::name(host))
+    }
+
+    /// A guest on a chassis: its port there, and itself in a namespace of its own. It sleeps until it is woken.
+    pub fn plug(&self, host: usize, port: &str, mac: &str, address: &str) -> Guest {
+        static PLUGGED: AtomicUsize = AtomicUsize::new(0);
+        let interface = format!("g{}", PLUGGED.fetch_add(1, Ordering::Relaxed));
+        let (chassis, guest) = (self.hosts.host(host), Host::new());
+        let sysctl = |settings: &[&str]| {
+            run_tool(guest.mortal("sysctl").arg("-qw").args(settings));
+        };
+        // Nothing but what the test wants is to be on the wire.
+        sysctl(&["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]);
+        sysctl(&["net.ipv4.icmp_echo_ignore_all=1", "net.ipv4.conf.all.arp_ignore=8"]);
+        chassis.wire(&interface, &guest, "1500");
+        guest.ip(&["link", "set", "eth0", "address", mac, "up"]);
+        guest.ip(&["address", "add", &format!("{address}/16"), "dev", "eth0"]);
+        chassis.ip(&["link", "set", &interface, "up"]);
+        let id = format!("external_ids:iface-id={port}");
+        self.vsctl(host, &["add-port", "br-int", &interface, "--", "set", "Interface", &interface, &id]);
+        let mut command = guest.mortal("python3");
+        command.args([&format!("{SCRIPTS}/guest.py"), mac, RARPS]);
+        Guest { script: Script::start(command), host: guest, interface, chassis: host }
+    }
+
+    /// Takes a guest's port away, and then the guest.
+    pub fn unplug(&self, guest: Guest) {
+        self.vsctl(guest.chassis, &["--if-exists", "del-port", "br-int", &guest.interface]);
+        drop(guest);
+    }
+}
+
+/// A guest's namespace, and who acts for it there.
+#[derive(Debug)]
+pub struct Guest {
+    // It ends before its namespace goes.
+    script: Script,
+    host: Host,
+    interface: String,
+    chassis: usize,
+}
+
+impl Guest {
+    /// It answers from now on, and announces itself.
+    pub fn wake(&mut self) {
+        self.script.order("wake");
+    }
+
+    /// It answers no more.
+    pub fn sleep(&mut self) {
+        self.script.order("sleep");
+    }
+
+    /// Whether an address answers it.
+    pub fn pings(&self, address: &str) -> bool {
+        let ping = ["-q", "-c", "1", "-W", "0.2", address];
+        self.host.mortal("ping").args(ping).output().is_ok_and(|output| output.status.success())
+    }
+
+    /// Begins to ping an address every 5 ms.
+    pub fn probe(&self, address: &str) -> Probe {
+        let mut command = self.host.mortal("python3");
+        command.args([&format!("{SCRIPTS}/probe.py"), address, "5"]);
+        let mut script = Script::start(command);
+        script.answer();
+        Probe { script }
+    }
+}
+
+/// Pings that are under way.
+#[derive(Debug)]
+pub struct Probe {
+    script: Script,
+}
+
+/// What came of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Probed {
+    /// Requests.
+    pub sent: u64,
+    /// Never answered.
+    pub lost: u64,
+    /// Answered twice.
+    pub duplicates: u64,
+    /// Answered after more than 50 ms.
+    pub late: u64,
+    /// The longest time without any answer.
+    pub silence_ms: f64,
+    /// How busy the machine was, in percent.
+    pub busy: u64,
+}
+
+impl Probe {
+    /// Ends them.
+    pub fn end(mut self) -> Probed {
+        self.script.input.take();
+        let told: Value = serde_json::from_str(&self.script.answer()).expect("a line of JSON");
+        let number = |key: &str| told[key].as_u64().unwrap_or_else(|| panic!("{key} in {told}"));
+        let silence_ms = told["silence_ms"].as_f64().expect("a number");
+        let (sent, lost, duplicates) = (number("sent"), number("lost"), number("duplicates"));
+        Probed { sent, lost, duplicates, late: number("late"), silence_ms, busy: number("busy") }
+    }
+}
+
+/// A script that takes orders by its standard input and answers each with a line.
+#[derive(Debug)]
+struct Script {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Script {
+    fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let shown = format!("{command:?}");
+        let mut child = spawn(command).unwrap_or_else(|error| panic!("{shown}: {error}"));
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        Self { child, input, output }
+    }
+
+    fn order(&mut self, order: &str) {
+        let input = self.input.as_mut().expect("it runs");
+        writeln!(input, "{order}").and_then(|()| input.flush()).expect("the script takes orders");
+        self.answer();
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("the script answers");
+        assert!(!line.is_empty(), "the script has ended");
+        line
+    }
+
+    fn end(&mut self) {
+        self.input.take();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The MAC of a chassis' tunnel end.
+fn mac(host: usize) -> String {
+    format!("02:00:00:00:ff:{host:02x}")
+}
+
+/// Nothing of this machine's own OVS and OVN is to be found or touched.
+fn environment(command: &mut Command, dir: &Path) {
+    for key in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVN_RUNDIR", "OVN_LOGDIR", "OVN_DBDIR"] {
+        command.env(key, dir);
+    }
+}
