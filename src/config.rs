@@ -95,7 +95,7 @@ pub struct RunOptions {
     pub namespace_selector: Option<String>,
 
     /// The Lease that decides which of several processes writes; without it that is
-    /// `ovn-kubevirt-<instance>` in the own namespace
+    /// ovn-kubevirt-INSTANCE in the own namespace
     #[arg(long, env = "OVN_KUBEVIRT_LEASE", value_name = "NAMESPACE/NAME", value_parser = lease_name,
         conflicts_with = "no_lease")]
     pub lease: Option<LeaseName>,

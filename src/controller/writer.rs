@@ -22,7 +22,7 @@ use super::waiting::Waiting;
 use crate::intent::{Intent, Settings};
 use crate::kubevirt::{Change, Cluster, VmObjects};
 use crate::ovn::{NbGlobal, Northbound, Southbound, SouthboundChanges, VmKey, Wake};
-use crate::ovsdb::{Datum, Mutation, Mutator, Operation, Outcome, Row, Shared, Transaction};
+use crate::ovsdb::{Datum, Mutation, Mutator, Operation, Outcome, RejectionKind, Row, Shared, Transaction};
 use crate::plan::{Fabric, Planner, PortChange, PortReport, Problem, Queue, Seen, Settling, VmPlan};
 
 /// Ports a transaction. Larger ones are slower a port, as measured (1,000: 20k/s, 100: 26k/s).
@@ -459,6 +459,11 @@ impl Writer {
                     self.refused(vm, &format!("the connection broke when its port was written: {reason}"));
                 }
             }
+            // The server may run a transaction again by itself, after a change of its cluster's leader, and find what
+            // it did the first time: it is done, and what is there now is looked at.
+            Outcome::Rejected(rejection) if rejection.kind == RejectionKind::DuplicateUuid && self.is_done(&vms) => {
+                vms.into_iter().for_each(|planned| self.dirty(planned.vm));
+            }
             Outcome::Rejected(rejection) => {
                 let culprit = rejection.operation.and_then(|operation| owners.get(operation));
                 let culprit = culprit.and_then(|owner| vms.get(*owner)).map(|planned| planned.vm.clone());
@@ -468,6 +473,13 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Whether every row that was to be made is there.
+    fn is_done(&self, vms: &[Planned]) -> bool {
+        let view = self.northbound.read();
+        let mut made = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.before.is_none());
+        made.all(|change| view.port(&change.uuid).is_some())
     }
 
     /// A VM's own transaction was refused: its owner is told, and it is tried again later.

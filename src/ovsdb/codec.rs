@@ -26,16 +26,70 @@ pub enum CodecError {
     TooLong,
 }
 
+/// Follows the brackets and strings of a stream of JSON, wherever it is cut.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Nesting {
+    /// Open brackets and braces.
+    pub(super) depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    /// Goes on from `at` to the next bracket, of whatever kind, and behind it. `None` when the bytes end before.
+    pub(super) fn next_bracket(&mut self, bytes: &[u8], at: &mut usize) -> Option<u8> {
+        while *at < bytes.len() {
+            if self.in_string && !self.escaped {
+                *at += plain(&bytes[*at..]);
+            }
+            let byte = *bytes.get(*at)?;
+            *at += 1;
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => {
+                    self.depth += 1;
+                    return Some(byte);
+                }
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    return Some(byte);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// How many bytes there are before the first quote or backslash: eight at a time, since most of what a server sends is
+/// inside of strings.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    // The lowest of the bytes that are zero has its high bit set here, and none below it has.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let mut count = 0;
+    for word in bytes.chunks_exact(8) {
+        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return count + (found.trailing_zeros() / 8) as usize;
+        }
+        count += 8;
+    }
+    count + bytes[count..].iter().take_while(|byte| !matches!(byte, b'"' | b'\\')).count()
+}
+
 /// Cuts a byte stream into JSON objects, keeping its place between reads.
 #[derive(Debug, Default)]
 pub struct Splitter {
     buffer: BytesMut,
     /// How much of `buffer` has been looked at.
     scanned: usize,
-    /// Open brackets and braces; 0 between messages.
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
+    /// Depth 0 is between messages.
+    nesting: Nesting,
 }
 
 impl Splitter {
@@ -46,31 +100,12 @@ impl Splitter {
 
     /// The next whole message, or `None` when more bytes are needed.
     pub fn next_message(&mut self) -> Result<Option<Bytes>, CodecError> {
-        if self.depth == 0 && !self.skip_to_object()? {
+        if self.nesting.depth == 0 && !self.skip_to_object()? {
             return Ok(None);
         }
-        while self.scanned < self.buffer.len() {
-            let byte = self.buffer[self.scanned];
-            self.scanned += 1;
-            if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-                continue;
-            }
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
-                        return Ok(Some(self.take_message()));
-                    }
-                }
-                _ => {}
+        while self.nesting.next_bracket(&self.buffer, &mut self.scanned).is_some() {
+            if self.nesting.depth == 0 {
+                return Ok(Some(self.take_message()));
             }
         }
         if self.buffer.len() > LONGEST_MESSAGE { Err(CodecError::TooLong) } else { Ok(None) }
@@ -85,6 +120,15 @@ impl Splitter {
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
         message
+    }
+
+    /// Leaves the message that begins in the buffer, and is not whole yet, to somebody who takes it from the buffer
+    /// as it comes, if he wants it.
+    pub(super) fn hand_over<T>(&mut self, taker: impl FnOnce(&mut BytesMut) -> Option<T>) -> Option<T> {
+        let taken = taker(&mut self.buffer)?;
+        self.scanned = 0;
+        self.nesting = Nesting::default();
+        Some(taken)
     }
 
     /// Drops white space between messages; whether an object begins at the buffer's start.

@@ -23,6 +23,7 @@ use super::probe::{Heard, probe};
 use super::reader::Reader;
 use super::replica::{FeedError, Feeder, Replica, Shared};
 use super::row::TableSpec;
+use super::stream::StreamError;
 use super::tls::plain;
 
 /// Why a connection ended, or a call on it failed.
@@ -72,6 +73,12 @@ impl From<std::io::Error> for ConnectionError {
             Some(inner) => Self::Tls(plain(inner)),
             None => Self::Io(Arc::new(error)),
         }
+    }
+}
+
+impl From<StreamError> for ConnectionError {
+    fn from(error: StreamError) -> Self {
+        Self::Malformed(error.to_string())
     }
 }
 
@@ -133,9 +140,14 @@ impl Calls {
         self.waiting.remove(&id)
     }
 
+    /// The number of the call whose reply is a dump, where there is one.
+    pub(super) fn awaited_dump(&self) -> Option<u64> {
+        self.waiting.iter().find(|(_, waiting)| matches!(waiting, Waiting::Dump(_))).map(|(id, _)| *id)
+    }
+
     /// Whether the first sync is under way: the server may be busy with it, and silent, for long.
     pub(super) fn is_syncing(&self) -> bool {
-        self.waiting.values().any(|waiting| matches!(waiting, Waiting::Dump(_)))
+        self.awaited_dump().is_some()
     }
 }
 
@@ -181,6 +193,7 @@ impl Connection {
         let aborts = [probe.abort_handle(), writer.abort_handle()];
         let reader = Reader {
             feeder,
+            dump: None,
             server: Server::default(),
             member: member_sender,
             terms,

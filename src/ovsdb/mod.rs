@@ -28,6 +28,7 @@ mod replica;
 mod row;
 mod schema;
 mod session;
+mod stream;
 mod text;
 mod tls;
 

@@ -13,6 +13,7 @@ use super::member::{Member, Server, Unfit};
 use super::message::{Incoming, echo_reply};
 use super::probe::Heard;
 use super::replica::{Feeder, Replica, Update, apply_since, apply_update};
+use super::stream::DumpStream;
 
 /// How much is read from the socket at once.
 const READ_SIZE: usize = 256 * 1024;
@@ -20,6 +21,8 @@ const READ_SIZE: usize = 256 * 1024;
 /// The state of the task.
 pub(super) struct Reader<R> {
     pub(super) feeder: Feeder<R>,
+    /// A dump of which a part has come.
+    pub(super) dump: Option<DumpStream>,
     pub(super) server: Server,
     /// Told what the server says of itself and our database.
     pub(super) member: watch::Sender<Option<Member>>,
@@ -38,17 +41,10 @@ impl<R: Replica> Reader<R> {
         let mut splitter = Splitter::default();
         loop {
             loop {
-                match splitter.next_message() {
-                    Ok(Some(message)) => {
-                        self.heard.begin();
-                        let handled = self.handle(&message);
-                        self.heard.end();
-                        if let Err(error) = handled {
-                            return error;
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(error) => return error.into(),
+                match self.take(&mut splitter) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => return error,
                 }
             }
             splitter.buffer().reserve(READ_SIZE);
@@ -58,6 +54,44 @@ impl<R: Replica> Reader<R> {
                 Err(error) => return error.into(),
             }
         }
+    }
+
+    /// Takes the next message, or as much as can be taken of a dump. `false` when more bytes are needed.
+    fn take(&mut self, splitter: &mut Splitter) -> Result<bool, ConnectionError> {
+        if let Some(dump) = &mut self.dump {
+            self.heard.begin();
+            let ended = dump
+                .advance(splitter.buffer(), |table, rows| Ok::<(), ConnectionError>(self.feeder.rows(table, rows)?));
+            self.heard.end();
+            if ended? {
+                self.end_dump()?;
+                return Ok(true);
+            }
+            return Ok(false);
+        }
+        if let Some(message) = splitter.next_message()? {
+            self.heard.begin();
+            let handled = self.handle(&message);
+            self.heard.end();
+            handled?;
+            return Ok(true);
+        }
+        let Some(id) = lock(&self.calls).awaited_dump() else { return Ok(false) };
+        let Some(dump) = splitter.hand_over(|buffer| DumpStream::begin(buffer, id)) else { return Ok(false) };
+        self.feeder.begin(dump.synced_to())?;
+        self.dump = Some(dump);
+        Ok(true)
+    }
+
+    fn end_dump(&mut self) -> Result<(), ConnectionError> {
+        let Some(dump) = self.dump.take() else { return Ok(()) };
+        let to = dump.synced_to();
+        self.feeder.end(to)?;
+        if let Some(Waiting::Dump(sender)) = lock(&self.calls).take(dump.id()) {
+            // A caller that left does not want to know.
+            drop(sender.send(Ok(to.found)));
+        }
+        Ok(())
     }
 
     fn handle(&mut self, message: &[u8]) -> Result<(), ConnectionError> {

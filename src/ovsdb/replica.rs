@@ -113,6 +113,41 @@ impl<R: Replica> Feeder<R> {
         Ok(found)
     }
 
+    /// Begins with a result of `monitor_cond_since` that comes in pieces. Until its end the replica is neither what it
+    /// was nor what it will be, and who reads it should know that the link is not up.
+    pub(super) fn begin(&self, to: SyncedTo) -> Result<(), FeedError> {
+        self.piece(|replica| {
+            if !to.found {
+                replica.begin_dump();
+            }
+            Ok(())
+        })
+    }
+
+    /// Applies some rows of a table: an object of `<row-update2>`.
+    pub(super) fn rows(&self, table: &str, rows: &[u8]) -> Result<(), FeedError> {
+        self.piece(|replica| Rows { replica, table }.deserialize(&mut serde_json::Deserializer::from_slice(rows)))
+    }
+
+    /// All pieces have been applied.
+    pub(super) fn end(&self, to: SyncedTo) -> Result<(), FeedError> {
+        self.feed(|replica| {
+            if !to.found {
+                replica.end_dump();
+            }
+            Ok(to.last_transaction)
+        })
+    }
+
+    fn piece(&self, apply: impl FnOnce(&mut R) -> Result<(), serde_json::Error>) -> Result<(), FeedError> {
+        let mut progress = self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if progress.feeder != self.number {
+            return Err(FeedError::Replaced);
+        }
+        progress.last_transaction = Uuid::nil();
+        Ok(apply(&mut *self.shared.write())?)
+    }
+
     fn feed(&self, apply: impl FnOnce(&mut R) -> Result<Uuid, serde_json::Error>) -> Result<(), FeedError> {
         let mut progress = self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
         if progress.feeder != self.number {
@@ -211,7 +246,8 @@ impl<'de, R: Replica> Visitor<'de> for Since<'_, R> {
     }
 }
 
-/// What the first reply of a monitor brought the replica to.
+/// What the first reply of a monitor brings the replica to.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct SyncedTo {
     /// The server knew the transaction that we named.
     pub(super) found: bool,
