@@ -157,6 +157,7 @@ impl Index {
             on_switch.macs.remove(mac, port);
             self.changes.wakes.insert(Wake::Mac(switch, mac));
         }
+        // The switch that it leaves, which may not refer to it any more.
         if on_switch.routers.remove(&port) {
             self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
@@ -355,6 +356,14 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
         if name != row.name || other_config != row.other_config {
             self.settings_changed(&row.name, &row.ports);
         }
+    }
+
+    /// Only what differs counts: a switch may hold many thousand ports that stay as they are.
+    fn replaced(&mut self, uuid: Uuid, row: &LogicalSwitch, by: &LogicalSwitch) {
+        self.before = Some((row.name.clone(), row.other_config.clone()));
+        by.ports.difference(&row.ports).for_each(|port| self.enter(uuid, *port));
+        row.ports.difference(&by.ports).for_each(|port| self.leave(uuid, *port));
+        self.changed(uuid, by);
     }
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalSwitch) {

@@ -66,6 +66,16 @@ impl Northbound {
         self.switches.get(uuid)
     }
 
+    /// All switches, in no order: for who compares them with the database.
+    pub fn switches(&self) -> impl Iterator<Item = (&Uuid, &LogicalSwitch)> {
+        self.switches.iter()
+    }
+
+    /// All router ports, in no order: for who compares them with the database.
+    pub fn router_ports(&self) -> impl Iterator<Item = (&Uuid, &LogicalRouterPort)> {
+        self.router_ports.iter()
+    }
+
     /// A port by its UUID.
     pub fn port(&self, uuid: &Uuid) -> Option<PortRef<'_>> {
         let row = self.ports.get(uuid)?;

@@ -65,8 +65,14 @@ ovsdb_row! {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use serde::de::{Deserializer as _, MapAccess, Visitor};
+
+    use super::LogicalSwitchPort;
     use crate::ovn::Northbound;
-    use crate::ovsdb::{Replica, Schema};
+    use crate::ovsdb::{ColumnMask, Map, Replica, Row, Schema};
 
     #[test]
     fn the_columns_are_in_ovns_own_schema() {
@@ -74,6 +80,28 @@ mod tests {
             serde_json::from_str(include_str!("../../ovsdb-schemas/ovn-nb.ovsschema")).expect("a schema");
         assert_eq!(schema.name, Northbound::DATABASE);
         assert_eq!(schema.check(Northbound::TABLES), Ok(()));
+    }
+
+    #[test]
+    fn keys_that_nobody_reads_are_not_kept() {
+        let port =
+            r#"{"external_ids":["map",[["neutron:port","x"],["vendor","y"]]],"options":["map",[["mcast","true"]]]}"#;
+        let mut decoder = serde_json::Deserializer::from_str(port);
+        let (row, _) = decoder.deserialize_map(Decode(PhantomData::<LogicalSwitchPort>)).expect("a row");
+        assert_eq!(row.external_ids, [("vendor", "y")].into_iter().collect());
+        assert_eq!(row.options, Map::default());
+    }
+
+    struct Decode<R>(PhantomData<R>);
+
+    impl<'de, R: Row> Visitor<'de> for Decode<R> {
+        type Value = (R, ColumnMask);
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a row")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, columns: A) -> Result<Self::Value, A::Error> {
+            R::decode(columns)
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use bytes::{Bytes, BytesMut};
 
 /// No message of a healthy server comes near this: 100k ports are about 53 MB.
 const LONGEST_MESSAGE: usize = 1 << 30;
+/// Room for messages of this length is kept; what a longer one took is given back.
+const LONG_MESSAGE: usize = 1 << 20;
 
 /// What came is not a stream of JSON objects.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,12 +105,21 @@ impl Splitter {
         }
         while self.nesting.next_bracket(&self.buffer, &mut self.scanned).is_some() {
             if self.nesting.depth == 0 {
-                let message = self.buffer.split_to(self.scanned).freeze();
-                self.scanned = 0;
-                return Ok(Some(message));
+                return Ok(Some(self.take_message()));
             }
         }
         if self.buffer.len() > LONGEST_MESSAGE { Err(CodecError::TooLong) } else { Ok(None) }
+    }
+
+    /// What was scanned, as a message.
+    fn take_message(&mut self) -> Bytes {
+        let message = self.buffer.split_to(self.scanned).freeze();
+        self.scanned = 0;
+        if message.len() > LONG_MESSAGE {
+            // The rest shares the long message's room, and would keep it as long as the connection lasts.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+        message
     }
 
     /// Leaves the message that begins in the buffer, and is not whole yet, to somebody who takes it from the buffer
@@ -173,6 +184,21 @@ mod tests {
         let stream = MESSAGES.concat().into_bytes();
         let chunks: Vec<&[u8]> = stream.chunks(1).collect();
         assert_eq!(split(&chunks), MESSAGES);
+    }
+
+    #[test]
+    fn the_room_of_a_long_message_is_given_back() {
+        let mut splitter = Splitter::default();
+        let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(8 << 20));
+        for (chunk, next) in [(long.as_str(), r#"{"next""#), (":1}{}", "")] {
+            for piece in [chunk, next].concat().into_bytes().chunks(256 << 10) {
+                splitter.buffer().reserve(256 << 10);
+                splitter.buffer().extend_from_slice(piece);
+                while splitter.next_message().expect("objects").is_some() {}
+            }
+            splitter.buffer().reserve(256 << 10);
+            assert!(splitter.buffer().capacity() < 1 << 20, "{}", splitter.buffer().capacity());
+        }
     }
 
     #[test]

@@ -143,6 +143,11 @@ pub trait Watcher<R: Row> {
     fn changed(&mut self, uuid: Uuid, row: &R);
     /// A row went.
     fn removed(&mut self, uuid: Uuid, row: &R);
+    /// A full dump has another row of the same UUID.
+    fn replaced(&mut self, uuid: Uuid, row: &R, by: &R) {
+        self.removed(uuid, row);
+        self.added(uuid, by);
+    }
 }
 
 /// Watches a table over which there is no index.
@@ -211,8 +216,8 @@ impl<R: Row> Table<R> {
         match self.rows.entry(uuid) {
             Entry::Occupied(present) if *present.get() == row => {}
             Entry::Occupied(mut present) => {
-                watcher.removed(uuid, &present.insert(row));
-                watcher.added(uuid, present.get());
+                watcher.replaced(uuid, present.get(), &row);
+                present.insert(row);
             }
             Entry::Vacant(free) => watcher.added(uuid, free.insert(row)),
         }

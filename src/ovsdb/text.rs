@@ -219,10 +219,7 @@ impl<K: AsRef<str> + Ord, V: AsRef<str> + Ord> FromIterator<(K, V)> for Map {
 
 impl Map {
     /// Decodes the wire form, of which only the keys are kept of which `keep` is true.
-    pub(super) fn decode_some<'de, D: Deserializer<'de>>(
-        deserializer: D,
-        keep: fn(&str) -> bool,
-    ) -> Result<Self, D::Error> {
+    fn decode_kept<'de, D: Deserializer<'de>>(deserializer: D, keep: fn(&str) -> bool) -> Result<Self, D::Error> {
         struct MapVisitor(fn(&str) -> bool);
         impl<'de> Visitor<'de> for MapVisitor {
             type Value = Map;
@@ -281,7 +278,11 @@ impl Column for Map {
     const KIND: Kind = Kind::Map(Atomic::String, Atomic::String);
 
     fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::decode_some(deserializer, |_| true)
+        Self::decode_kept(deserializer, |_| true)
+    }
+
+    fn decode_some<'de, D: Deserializer<'de>>(deserializer: D, keep: fn(&str) -> bool) -> Result<Self, D::Error> {
+        Self::decode_kept(deserializer, keep)
     }
 
     fn apply(&mut self, difference: Self) {

@@ -14,6 +14,11 @@ use uuid::Uuid;
 
 use crate::support::{Northbound, Port, eventually};
 
+mod histories;
+mod image;
+mod load;
+mod writer;
+
 fn target(remotes: &str, probe_seconds: u64) -> Target {
     let probe_interval = Duration::from_secs(probe_seconds);
     Target { remotes: remotes.parse().expect("remotes"), tls: None, probe_interval, leader_only: true }
