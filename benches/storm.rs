@@ -164,7 +164,9 @@ async fn bare_loop(northbound: &Northbound, vms: usize) -> Duration {
 fn nbctl(northbound: &Northbound) -> (f64, f64) {
     let server = &northbound.members()[northbound.leader()];
     let add = |index: usize, kind: &str| {
-        let (name, address) = (format!("{kind}-{index}"), format!("0e:00:00:00:00:{index:02x} 10.201.0.{index}"));
+        let net = kind.len();
+        let (name, address) =
+            (format!("{kind}-{index}"), format!("0e:00:00:00:{net:02x}:{index:02x} 10.201.{net}.{index}"));
         [
             "lsp-add".to_owned(),
             "ovn-default".to_owned(),
