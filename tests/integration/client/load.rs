@@ -15,7 +15,7 @@ use crate::support::{Northbound, VmOptions};
 
 /// Ports of somebody else's, who has something to say of each, on a switch of their own, made in one transaction. Gives
 /// back their UUIDs.
-fn add_ports(northbound: &Northbound, switch: usize, count: usize, note: &str) -> Vec<Uuid> {
+pub(super) fn add_ports(northbound: &Northbound, switch: usize, count: usize, note: &str) -> Vec<Uuid> {
     let name = |port: usize| format!("web-frontend-{:09x}-{port:05}.team-{}", port * 7_919, port % 97);
     let address = |port: usize| {
         let (high, low) = (port / 256, port % 256);
@@ -41,7 +41,7 @@ fn add_ports(northbound: &Northbound, switch: usize, count: usize, note: &str) -
 }
 
 /// Gives each of these ports another value of `options:requested-chassis`, all in one transaction.
-fn update_ports(northbound: &Northbound, ports: &[Uuid], chassis: &str) {
+pub(super) fn update_ports(northbound: &Northbound, ports: &[Uuid], chassis: &str) {
     let update = |uuid: &Uuid| {
         json!({"op": "update", "table": "Logical_Switch_Port", "where": [["_uuid", "==", ["uuid", uuid]]],
                "row": {"options": ["map", [["requested-chassis", chassis]]]}})
