@@ -18,6 +18,7 @@ mod histories;
 mod image;
 mod load;
 mod schemas;
+mod traps;
 mod writer;
 
 fn target(remotes: &str, probe_seconds: u64) -> Target {
