@@ -17,6 +17,8 @@ use crate::support::{Northbound, Port, eventually};
 mod histories;
 mod image;
 mod load;
+mod schemas;
+mod traps;
 mod writer;
 
 fn target(remotes: &str, probe_seconds: u64) -> Target {

@@ -10,9 +10,9 @@ use ovn_kubevirt::ovsdb::{Connection, Operation, Outcome, Session, Shared, Trans
 use uuid::Uuid;
 
 use super::image::{Image, answers, pools};
-use super::writer::{IPS, PORT_NAMES, SWITCH_NAMES, Writer, Written};
+use super::writer::{IPS, PORT_NAMES, SWITCH_NAMES, Writer, Written, connected};
 use super::{shared, soak, target};
-use crate::support::{Gate, Northbound, eventually};
+use crate::support::{Gate, Northbound};
 
 /// A replica under observation.
 struct Observer {
@@ -44,11 +44,7 @@ impl Observer {
                     other => panic!("{other:?}"),
                 }
             }
-            let session = tokio::sync::Mutex::new(&mut self.session);
-            let connected = eventually("the observer is connected", || async {
-                session.lock().await.connect().await.map_err(|error| error.to_string())
-            });
-            self.connection = Some(connected.await);
+            self.connection = Some(connected(&mut self.session).await);
             self.syncs[usize::from(self.session.resumed())] += 1;
         }
     }

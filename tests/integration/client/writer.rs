@@ -62,6 +62,15 @@ impl Numbers {
     }
 }
 
+/// A connection of the session, as soon as there can be one.
+pub(super) async fn connected(session: &mut Session<View>) -> Connection {
+    let session = tokio::sync::Mutex::new(session);
+    eventually("the client is connected", || async {
+        session.lock().await.connect().await.map_err(|error| error.to_string())
+    })
+    .await
+}
+
 /// A writer with a connection, and so a replica, of its own.
 pub(super) struct Writer {
     pub(super) numbers: Numbers,
@@ -96,11 +105,7 @@ impl Writer {
     pub(super) async fn connection(&mut self) -> &Connection {
         if self.connection.as_ref().is_none_or(Connection::is_closed) {
             self.connection = None;
-            let session = tokio::sync::Mutex::new(&mut self.session);
-            let connected = eventually("a writer is connected", || async {
-                session.lock().await.connect().await.map_err(|error| error.to_string())
-            });
-            self.connection = Some(connected.await);
+            self.connection = Some(connected(&mut self.session).await);
         }
         self.connection.as_ref().expect("made above")
     }
