@@ -6,7 +6,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 # The API server of the tests: built once, unless TEST_KUBECONFIG names a cluster or KUBEBUILDER_ASSETS the programs.
 with_api = if [ -z "$$TEST_KUBECONFIG" ]; then KUBEBUILDER_ASSETS=$$(tests/kube/build.sh) && export KUBEBUILDER_ASSETS; fi &&
 
-.PHONY: help setup demo test test-compose soak bench audit fmt lint build image compose-images clean
+.PHONY: help setup demo test test-compose soak fuzz bench audit fmt lint build image compose-images clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,10 @@ test-compose: setup ## the containers of docker-compose.yml under test, where Do
 
 soak: setup ## the long runs that `make test` takes a sample of: cuts at every byte, long histories of several writers
 	@$(with_api) OVN_KUBEVIRT_CUT_STRIDE=1 OVN_KUBEVIRT_SOAK=20 cargo test --locked --test integration -- --nocapture cut:: client::the_replica
+
+fuzz: setup ## the codec and the row decoder, fed with anything for FUZZ_SECONDS (60) each
+	@cargo fuzz --version >/dev/null 2>&1 || { echo 'fuzz: installing cargo-fuzz (a minute, once)'; cargo install --locked cargo-fuzz; }
+	@for target in codec rows; do RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- -max_total_time=$${FUZZ_SECONDS:-60} || exit 1; done
 
 bench: setup ## the measurements
 	@$(with_api) cargo bench --locked

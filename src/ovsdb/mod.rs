@@ -41,7 +41,7 @@ pub use operation::{
     RejectionKind, Transaction, Until,
 };
 pub use remote::{Remote, RemoteError, Remotes};
-pub use replica::{Replica, Shared};
+pub use replica::{Replica, Shared, apply_updates};
 pub use row::{ColumnMask, ColumnSeed, ColumnSpec, Row, Table, TableSpec, Unwatched, Watcher};
 pub use schema::{Schema, SchemaError};
 pub use session::{Session, SessionError, Target};

@@ -218,9 +218,17 @@ pub(super) struct Update<'a>(
     #[serde(borrow)] pub(super) &'a RawValue,
 );
 
+/// Applies `<table-updates2>`, which came by whatever way, to a replica.
+///
+/// # Errors
+/// When they are malformed; the replica may then have a part of them.
+pub fn apply_updates<R: Replica>(replica: &mut R, updates: &str) -> Result<(), serde_json::Error> {
+    TableUpdates(replica).deserialize(&mut serde_json::Deserializer::from_str(updates))
+}
+
 /// Applies the updates of an `update3`.
 pub(super) fn apply_update<R: Replica>(replica: &mut R, updates: &RawValue) -> Result<(), serde_json::Error> {
-    TableUpdates(replica).deserialize(&mut serde_json::Deserializer::from_str(updates.get()))
+    apply_updates(replica, updates.get())
 }
 
 /// The result of `monitor_cond_since`: `[found, last transaction id, table-updates2]`. Where the server
