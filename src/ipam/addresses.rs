@@ -1,56 +1,142 @@
 //! A set of single addresses, as a switch's ports hold them: close together, and in no order when they come.
+//!
+//! A bit an address, in pages of 256; above them, 64 to one, a bit for each page that is full, then for each group of
+//! pages, and so on. The next free address is found by going up past what is full and down again: as many steps as the
+//! longest run has digits to the base 64. An upper level has entries only where something below is full, so that a
+//! sparse set costs its pages alone.
 
 use std::net::IpAddr;
 
 use super::ranges::number;
 use crate::hash::FastMap;
 
-/// Addresses of one family, a bit each.
+/// Addresses of one family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct AddressSet {
+pub struct AddressSet {
     /// By the number of an address without its lowest eight bits. None is empty.
     pages: FastMap<u128, Page>,
+    /// On each level, by the number of a child without its lowest six bits: which of the 64 children are full. The
+    /// lowest level's children are pages. None is empty.
+    full: Vec<FastMap<u128, u64>>,
 }
 
 type Page = [u64; 4];
+
+const FULL_PAGE: Page = [u64::MAX; 4];
+/// The number of the page of the last address.
+const LAST_PAGE: u128 = u128::MAX >> 8;
 
 /// The page of an address, the word in it, and the bit in that.
 fn place(at: u128) -> (u128, usize, u32) {
     (at >> 8, (at >> 6 & 3) as usize, (at & 63) as u32)
 }
 
+/// The lowest bit that is not set, from `bit` on.
+fn lowest_zero(word: u64, bit: u32) -> Option<u32> {
+    let free = !word & u64::MAX << bit;
+    (free != 0).then(|| free.trailing_zeros())
+}
+
 impl AddressSet {
-    pub(super) fn insert(&mut self, address: IpAddr) {
-        let (page, word, bit) = place(number(address));
-        self.pages.entry(page).or_default()[word] |= 1 << bit;
+    /// Adds an address.
+    pub fn insert(&mut self, address: IpAddr) {
+        let (number, word, bit) = place(number(address));
+        let page = self.pages.entry(number).or_default();
+        let before = *page;
+        page[word] |= 1 << bit;
+        if *page == FULL_PAGE && before != FULL_PAGE {
+            self.fill(number);
+        }
     }
 
-    pub(super) fn remove(&mut self, address: IpAddr) {
+    /// Takes an address out.
+    pub fn remove(&mut self, address: IpAddr) {
         let (number, word, bit) = place(number(address));
         let Some(page) = self.pages.get_mut(&number) else { return };
+        let before = *page;
         page[word] &= !(1 << bit);
         if *page == Page::default() {
             self.pages.remove(&number);
         }
+        if before == FULL_PAGE {
+            self.unfill(number);
+        }
     }
 
-    /// The last of the addresses from `at` on that are all in the set; `None` where `at` is not.
-    pub(super) fn end_of(&self, at: u128) -> Option<u128> {
-        let mut end = None;
-        let mut at = at;
+    /// Whether an address is in the set.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (page, word, bit) = place(number(address));
+        self.pages.get(&page).is_some_and(|page| page[word] >> bit & 1 == 1)
+    }
+
+    /// The lowest number from `at` on that is not in the set; `None` where all are, to the last.
+    pub(super) fn next_free(&self, at: u128) -> Option<u128> {
+        let (page, first, bit) = place(at);
+        let Some(words) = self.pages.get(&page) else { return Some(at) };
+        let within = (first..words.len()).find_map(|word| {
+            let bit = lowest_zero(words[word], if word == first { bit } else { 0 })?;
+            Some(u128::from(bit) | (word as u128) << 6)
+        });
+        within.map(|within| page << 8 | within).or_else(|| self.in_next_page(page + 1))
+    }
+
+    /// The lowest free number of the first page, from `page` on, that is not full.
+    fn in_next_page(&self, page: u128) -> Option<u128> {
+        // Up, past what is full.
+        let (mut level, mut child) = (0, page);
         loop {
-            let (page, word, bit) = place(at);
-            let ones = self.pages.get(&page).map_or(0, |page| (page[word] >> bit).trailing_ones());
-            if ones > 0 {
-                end = Some(at + u128::from(ones - 1));
+            if child > LAST_PAGE >> (6 * level) {
+                return None;
             }
-            if bit + ones < u64::BITS {
-                return end;
+            let full = self.full.get(level).and_then(|groups| groups.get(&(child >> 6))).copied().unwrap_or_default();
+            match lowest_zero(full, (child & 63) as u32) {
+                Some(bit) => {
+                    child = child >> 6 << 6 | u128::from(bit);
+                    break;
+                }
+                None => (level, child) = (level + 1, (child >> 6) + 1),
             }
-            match at.checked_add(u128::from(ones)) {
-                Some(next) => at = next,
-                None => return end,
+        }
+        // Down, to the first that is not.
+        while level > 0 {
+            level -= 1;
+            let full = self.full.get(level).and_then(|groups| groups.get(&child)).copied().unwrap_or_default();
+            // It is not full as a whole.
+            child = child << 6 | u128::from(lowest_zero(full, 0)?);
+        }
+        let Some(words) = self.pages.get(&child) else { return Some(child << 8) };
+        let word = words.iter().position(|word| *word != u64::MAX)?;
+        Some(child << 8 | (word as u128) << 6 | u128::from(lowest_zero(words[word], 0)?))
+    }
+
+    fn fill(&mut self, page: u128) {
+        let mut child = page;
+        for level in 0.. {
+            if self.full.len() == level {
+                self.full.push(FastMap::default());
             }
+            let group = self.full[level].entry(child >> 6).or_default();
+            *group |= 1 << (child & 63);
+            if *group != u64::MAX {
+                return;
+            }
+            child >>= 6;
+        }
+    }
+
+    fn unfill(&mut self, page: u128) {
+        let mut child = page;
+        for groups in &mut self.full {
+            let Some(group) = groups.get_mut(&(child >> 6)) else { return };
+            let was_full = *group == u64::MAX;
+            *group &= !(1 << (child & 63));
+            if *group == 0 {
+                groups.remove(&(child >> 6));
+            }
+            if !was_full {
+                return;
+            }
+            child >>= 6;
         }
     }
 }
@@ -66,32 +152,56 @@ mod tests {
         Ipv6Addr::from(at).into()
     }
 
+    fn emptied(set: &AddressSet) -> bool {
+        set.pages.is_empty() && set.full.iter().all(FastMap::is_empty)
+    }
+
     #[test]
-    fn a_run_is_followed_over_words_and_pages_and_to_the_end_of_all_addresses() {
+    fn a_run_is_passed_over_words_pages_and_groups_and_to_the_end_of_all_addresses() {
         let mut set = AddressSet::default();
-        (10..600).for_each(|at| set.insert(address(at)));
-        assert_eq!(set.end_of(10), Some(599));
-        assert_eq!(set.end_of(256), Some(599));
-        assert_eq!((set.end_of(9), set.end_of(600)), (None, None));
+        // More than 64 groups of 64 pages of 256.
+        let run = 10..1_100_000;
+        run.clone().for_each(|at| set.insert(address(at)));
+        assert_eq!(set.full.len(), 3);
+        for at in [10, 255, 256, 70_000, 1_099_999] {
+            assert_eq!(set.next_free(at), Some(1_100_000), "{at}");
+        }
+        assert_eq!((set.next_free(9), set.next_free(1_100_000)), (Some(9), Some(1_100_000)));
+        set.remove(address(700_000));
+        assert_eq!((set.next_free(10), set.next_free(700_001)), (Some(700_000), Some(1_100_000)));
         (0..300).for_each(|back| set.insert(address(u128::MAX - back)));
-        assert_eq!(set.end_of(u128::MAX - 299), Some(u128::MAX));
-        (10..600).for_each(|at| set.remove(address(at)));
+        assert_eq!(set.next_free(u128::MAX - 299), None);
+        assert_eq!(set.next_free(u128::MAX - 300), Some(u128::MAX - 300));
+        run.for_each(|at| set.remove(address(at)));
         (0..300).for_each(|back| set.remove(address(u128::MAX - back)));
-        assert_eq!(set, AddressSet::default());
+        assert!(emptied(&set), "{set:?}");
+    }
+
+    #[test]
+    fn what_is_far_apart_costs_its_pages_alone() {
+        let mut set = AddressSet::default();
+        (0..1_000).for_each(|index| set.insert(address(index << 64)));
+        assert_eq!((set.pages.len(), set.full.len()), (1_000, 0));
     }
 
     proptest! {
         #[test]
-        fn behaves_as_a_plain_set(steps in proptest::collection::vec((any::<bool>(), 0u128..200), 0..400)) {
+        fn behaves_as_a_plain_set(
+            steps in proptest::collection::vec((any::<bool>(), 0u128..40, 0u128..1_500), 0..40), from in 0u128..1_600,
+        ) {
             let (mut set, mut model) = (AddressSet::default(), BTreeSet::new());
-            for (insert, at) in steps {
-                if insert { set.insert(address(at)); model.insert(at); }
-                else { set.remove(address(at)); model.remove(&at); }
+            for (insert, at, length) in steps {
+                for at in at * 50..at * 50 + length {
+                    if insert { set.insert(address(at)); model.insert(at); }
+                    else { set.remove(address(at)); model.remove(&at); }
+                }
             }
-            for at in 0..201 {
-                let end = (at..).take_while(|at| model.contains(at)).last();
-                prop_assert_eq!(set.end_of(at), end);
+            for at in (from..from + 40).chain([0, 255, 256, 511, 512, 16_383, 16_384]) {
+                prop_assert_eq!(set.next_free(at), (at..).find(|at| !model.contains(at)));
+                prop_assert_eq!(set.contains(address(at)), model.contains(&at));
             }
+            for at in model { set.remove(address(at)); }
+            prop_assert!(emptied(&set));
         }
     }
 }

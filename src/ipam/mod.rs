@@ -9,7 +9,8 @@ mod pool;
 mod ranges;
 mod subnet;
 
+pub use addresses::AddressSet;
 pub use holders::Holders;
 pub use pool::Pool;
 pub use ranges::RangeSet;
-pub use subnet::{Block, Subnet, SubnetError};
+pub use subnet::{Block, Span, Subnet, SubnetError};

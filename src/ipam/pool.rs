@@ -1,23 +1,38 @@
-//! Who holds which address on one switch.
+//! Who holds which address on one switch, and which ones rest.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::addresses::AddressSet;
 use super::holders::Holders;
-use super::ranges::RangeSet;
-use super::subnet::Subnet;
+use super::ranges::{RangeSet, address, number};
+use super::subnet::Span;
 
-/// The addresses held on a switch, each by one holder or, where foreign rows clash, by several.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The addresses held on a switch, each by one holder or, where foreign rows clash, by several; and those that rest:
+/// given back, and not to be given to another yet.
+///
+/// One rest of an address is told from the next by its number, so that who ends a rest does not end a later one.
+#[derive(Debug, Clone)]
 pub struct Pool<H> {
     holders: Holders<IpAddr, H>,
-    ipv4: AddressSet,
-    ipv6: AddressSet,
+    ipv4: Family,
+    ipv6: Family,
+    rests: u64,
+}
+
+/// The addresses of one family.
+#[derive(Debug, Clone, Default)]
+struct Family {
+    /// Held or resting.
+    taken: AddressSet,
+    /// Resting, with the number of the rest.
+    resting: BTreeMap<u128, u64>,
 }
 
 impl<H> Default for Pool<H> {
     fn default() -> Self {
-        Self { holders: Holders::default(), ipv4: AddressSet::default(), ipv6: AddressSet::default() }
+        let (ipv4, ipv6) = Default::default();
+        Self { holders: Holders::default(), ipv4, ipv6, rests: 0 }
     }
 }
 
@@ -30,13 +45,42 @@ impl<H: Ord + Copy> Pool<H> {
     /// Notes that a holder has an address.
     pub fn hold(&mut self, address: IpAddr, holder: H) {
         self.holders.insert(address, holder);
-        self.family(address).insert(address);
+        let family = self.family_mut(address);
+        family.taken.insert(address);
+        if !family.resting.is_empty() {
+            family.resting.remove(&number(address));
+        }
     }
 
-    /// Notes that a holder has it no more.
-    pub fn release(&mut self, address: IpAddr, holder: &H) {
-        if self.holders.remove(address, *holder) {
-            self.family(address).remove(address);
+    /// Notes that a holder has it no more. Whether nobody has.
+    pub fn release(&mut self, address: IpAddr, holder: &H) -> bool {
+        let last = self.holders.remove(address, *holder);
+        if last {
+            self.family_mut(address).taken.remove(address);
+        }
+        last
+    }
+
+    /// Lets an address rest that nobody holds.
+    pub fn rest(&mut self, address: IpAddr) {
+        self.rests += 1;
+        let rest = self.rests;
+        let family = self.family_mut(address);
+        family.taken.insert(address);
+        family.resting.insert(number(address), rest);
+    }
+
+    /// The number of an address' rest; `None` where it does not rest.
+    pub fn rest_of(&self, address: IpAddr) -> Option<u64> {
+        self.family(address.is_ipv4()).resting.get(&number(address)).copied()
+    }
+
+    /// Ends this rest of an address, unless it has ended.
+    pub fn end_rest(&mut self, address: IpAddr, rest: u64) {
+        if self.rest_of(address) == Some(rest) {
+            let family = self.family_mut(address);
+            family.resting.remove(&number(address));
+            family.taken.remove(address);
         }
     }
 
@@ -45,41 +89,139 @@ impl<H: Ord + Copy> Pool<H> {
         self.holders.get(address)
     }
 
-    /// The lowest address of a family in the subnet that nobody holds and that is not in `reserved`.
-    /// `None` when all are held, or when the subnet has no block of that family.
-    pub fn lowest_free(&self, subnet: &Subnet, ipv4: bool, reserved: &RangeSet) -> Option<IpAddr> {
-        let held = if ipv4 { &self.ipv4 } else { &self.ipv6 };
-        subnet.blocks(ipv4).find_map(|block| block.lowest_free(held, reserved))
+    /// The lowest address of the first span that has one which nobody holds and which is neither `given` away nor one
+    /// of the `others`. One that rests is taken only where no other is left.
+    pub fn lowest_free(&self, spans: &[Span<'_>], given: &RangeSet, others: &AddressSet) -> Option<IpAddr> {
+        let rested = spans.iter().find_map(|span| {
+            let taken = [&self.family(span.ipv4).taken, others];
+            let bars = [Some(given), span.excluded];
+            lowest(span, taken, bars.into_iter().flatten()).map(|at| address(span.ipv4, at))
+        });
+        rested.or_else(|| spans.iter().find_map(|span| self.lowest_resting(span, given, others)))
     }
 
-    fn family(&mut self, address: IpAddr) -> &mut AddressSet {
+    fn lowest_resting(&self, span: &Span<'_>, given: &RangeSet, others: &AddressSet) -> Option<IpAddr> {
+        let resting = self.family(span.ipv4).resting.range(span.first..=span.last);
+        let barred = |at: u128| {
+            let excluded = span.excluded.is_some_and(|excluded| excluded.end_of(at).is_some());
+            excluded || given.end_of(at).is_some() || others.contains(address(span.ipv4, at))
+        };
+        resting.map(|(at, _)| *at).find(|at| !barred(*at)).map(|at| address(span.ipv4, at))
+    }
+
+    fn family(&self, ipv4: bool) -> &Family {
+        if ipv4 { &self.ipv4 } else { &self.ipv6 }
+    }
+
+    fn family_mut(&mut self, address: IpAddr) -> &mut Family {
         if address.is_ipv4() { &mut self.ipv4 } else { &mut self.ipv6 }
+    }
+}
+
+/// The lowest number of a span that is in none of the sets.
+fn lowest<'a>(span: &Span<'_>, taken: [&AddressSet; 2], bars: impl Iterator<Item = &'a RangeSet> + Clone) -> Option<u128> {
+    let mut at = span.first;
+    while at <= span.last {
+        let from = at;
+        for set in taken {
+            at = set.next_free(at)?;
+        }
+        if let Some(end) = bars.clone().filter_map(|bar| bar.end_of(at)).max() {
+            at = end.checked_add(1)?;
+        }
+        if at == from {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// Held by the same: which of the others rest is nobody's business but the chooser's.
+impl<H: PartialEq + Ord + Copy> PartialEq for Pool<H> {
+    fn eq(&self, other: &Self) -> bool {
+        self.holders == other.holders
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipam::Subnet;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::net::Ipv4Addr;
+
+    fn ip(at: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, at).into()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Hold(u8, u8),
+        Release(u8, u8),
+        /// Of an address that rests, or a rest that is over.
+        EndRest(u8, bool),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0u8..16, 0u8..3).prop_map(|(at, holder)| Step::Hold(at, holder)),
+            3 => (0u8..16, 0u8..3).prop_map(|(at, holder)| Step::Release(at, holder)),
+            1 => (0u8..16, any::<bool>()).prop_map(|(at, present)| Step::EndRest(at, present)),
+        ]
+    }
 
     proptest! {
         #[test]
         fn behaves_as_a_plain_set_of_pairs(
-            steps in proptest::collection::vec((any::<bool>(), 0u8..16, 0u8..3), 0..200),
+            steps in proptest::collection::vec(step(), 0..200),
+            other in 0u8..16, given in 0u8..16, low in 0u8..16, length in 0u8..16,
         ) {
             let subnet = Subnet::new(Some("10.0.0.0/28"), Some("10.0.0.5"), None, []).expect("a subnet");
-            let (mut pool, mut model) = (Pool::default(), BTreeSet::new());
-            for (hold, at, holder) in steps {
-                let address: IpAddr = Ipv4Addr::new(10, 0, 0, at).into();
-                if hold { pool.hold(address, holder); model.insert((at, holder)); }
-                else { pool.release(address, &holder); model.remove(&(at, holder)); }
-                let free = (1..15u8).find(|at| *at != 5 && !model.iter().any(|(held, _)| held == at));
-                let expected = free.map(|at| IpAddr::from(Ipv4Addr::new(10, 0, 0, at)));
-                prop_assert_eq!(pool.lowest_free(&subnet, true, &RangeSet::default()), expected);
-                let holders: Vec<u8> = model.iter().filter(|(held, _)| *held == at).map(|(_, who)| *who).collect();
-                prop_assert_eq!(pool.holders(address), &holders[..]);
+            let (mut pool, mut held, mut resting) = (Pool::default(), BTreeSet::new(), BTreeMap::new());
+            let (mut barred, mut others) = (RangeSet::default(), AddressSet::default());
+            barred.insert(ip(given));
+            others.insert(ip(other));
+            let ranges = [ip(low)..=ip(low.saturating_add(length).min(15))];
+            for step in steps {
+                match step {
+                    Step::Hold(at, holder) => {
+                        pool.hold(ip(at), holder);
+                        held.insert((at, holder));
+                        resting.remove(&at);
+                    }
+                    Step::Release(at, holder) => {
+                        let had = held.remove(&(at, holder));
+                        let last = had && !held.iter().any(|(other, _)| *other == at);
+                        prop_assert_eq!(pool.release(ip(at), &holder), last);
+                        if last {
+                            pool.rest(ip(at));
+                            resting.insert(at, pool.rest_of(ip(at)).expect("it rests"));
+                        }
+                    }
+                    Step::EndRest(at, true) => {
+                        if let Some(rest) = resting.remove(&at) { pool.end_rest(ip(at), rest); }
+                    }
+                    Step::EndRest(at, false) => {
+                        if let Some(rest) = resting.get(&at) { pool.end_rest(ip(at), rest - 1); }
+                    }
+                }
+                let free = |at: &u8| *at != other && *at != given && !held.iter().any(|(held, _)| held == at);
+                let lowest = |all: &mut dyn Iterator<Item = u8>| {
+                    let all: Vec<u8> = all.filter(free).collect();
+                    all.iter().find(|at| !resting.contains_key(at)).or(all.first()).map(|at| ip(*at))
+                };
+                let spans = subnet.spans(true, None);
+                let expected = lowest(&mut (1..15u8).filter(|at| *at != 5));
+                prop_assert_eq!(pool.lowest_free(&spans, &barred, &others), expected);
+                let spans = subnet.spans(true, Some(&ranges));
+                let expected = lowest(&mut (low.max(1)..=low.saturating_add(length).min(14)));
+                prop_assert_eq!(pool.lowest_free(&spans, &barred, &others), expected);
+            }
+            for at in 0..16 {
+                let holders: Vec<u8> = held.iter().filter(|(held, _)| *held == at).map(|(_, who)| *who).collect();
+                prop_assert_eq!(pool.holders(ip(at)), &holders[..]);
+                prop_assert_eq!(pool.rest_of(ip(at)), resting.get(&at).copied());
             }
         }
     }

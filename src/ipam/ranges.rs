@@ -1,7 +1,7 @@
 //! A set of addresses as disjoint ranges: a subnet that is full in one piece costs one entry.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses of one family as closed, disjoint, non-adjacent ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +13,11 @@ pub(super) fn number(address: IpAddr) -> u128 {
         IpAddr::V4(address) => u128::from(u32::from(address)),
         IpAddr::V6(address) => u128::from(address),
     }
+}
+
+/// The address of a number, which is one of the family.
+pub(super) fn address(ipv4: bool, number: u128) -> IpAddr {
+    if ipv4 { Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into() } else { Ipv6Addr::from(number).into() }
 }
 
 impl RangeSet {
@@ -69,7 +74,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
-    use std::net::Ipv4Addr;
 
     fn address(at: u8) -> IpAddr {
         Ipv4Addr::new(10, 0, 0, at).into()

@@ -4,11 +4,11 @@
 //! own IPAM reads them; where neither `subnet` nor `ipv6_prefix` is set, from the `networks` of the
 //! router ports that the switch is connected to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::addresses::AddressSet;
 use super::ranges::{RangeSet, number};
 
 /// One address block of a switch.
@@ -44,28 +44,20 @@ impl Block {
         self.net.contains(&address) && (self.first..=self.last).contains(&number(address))
     }
 
-    /// The lowest address that is neither excluded nor held nor reserved.
-    pub(super) fn lowest_free(&self, held: &AddressSet, reserved: &RangeSet) -> Option<IpAddr> {
-        let mut at = self.first;
-        loop {
-            if at > self.last {
-                return None;
-            }
-            let taken = [self.excluded.end_of(at), held.end_of(at), reserved.end_of(at)];
-            match taken.into_iter().flatten().max() {
-                None => return Some(self.address(at)),
-                Some(end) => at = end.checked_add(1)?,
-            }
-        }
+    /// Whether `exclude_ips` names the address.
+    pub fn excludes(&self, address: IpAddr) -> bool {
+        self.excluded.contains(address)
     }
+}
 
-    fn address(&self, at: u128) -> IpAddr {
-        match self.net {
-            // `at` lies between the ends of an IPv4 network.
-            IpNet::V4(_) => Ipv4Addr::from(u32::try_from(at).unwrap_or(u32::MAX)).into(),
-            IpNet::V6(_) => Ipv6Addr::from(at).into(),
-        }
-    }
+/// Addresses of one family that may be chosen, in a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Span<'a> {
+    pub(super) ipv4: bool,
+    pub(super) first: u128,
+    pub(super) last: u128,
+    /// Of these, none may be.
+    pub(super) excluded: Option<&'a RangeSet>,
 }
 
 /// All blocks of a switch; never empty.
@@ -136,6 +128,32 @@ impl Subnet {
         self.blocks.iter().filter(move |block| block.net.addr().is_ipv4() == ipv4)
     }
 
+    /// What may be chosen of a family, in the order of preference: all that is not excluded; or, where the owner names
+    /// ranges to choose from, these, excluded or not, in their order.
+    pub fn spans(&self, ipv4: bool, ranges: Option<&[RangeInclusive<IpAddr>]>) -> Vec<Span<'_>> {
+        let Some(ranges) = ranges else {
+            let whole = |block: &'_ Block| (block.first, block.last);
+            let spans = self.blocks(ipv4).map(|block| (whole(block), block));
+            return spans
+                .map(|((first, last), block)| Span { ipv4, first, last, excluded: Some(&block.excluded) })
+                .collect();
+        };
+        let of_family = ranges.iter().filter(|range| range.start().is_ipv4() == ipv4);
+        let cut = |range: &RangeInclusive<IpAddr>, block: &Block| {
+            let (first, last) = (number(*range.start()).max(block.first), number(*range.end()).min(block.last));
+            (first <= last).then_some(Span { ipv4, first, last, excluded: None })
+        };
+        of_family.flat_map(|range| self.blocks(ipv4).filter_map(move |block| cut(range, block))).collect()
+    }
+
+    /// Whether `exclude_ips` names every address of the ranges that is in the subnet.
+    pub fn excludes_all(&self, ipv4: bool, ranges: &[RangeInclusive<IpAddr>]) -> bool {
+        self.spans(ipv4, Some(ranges)).iter().all(|span| {
+            let block = self.blocks(ipv4).find(|block| block.first <= span.first && span.last <= block.last);
+            block.is_some_and(|block| block.excluded.end_of(span.first).is_some_and(|end| end >= span.last))
+        })
+    }
+
     /// The block that an address may be taken from.
     pub fn block_of(&self, address: IpAddr) -> Option<&Block> {
         self.blocks.iter().find(|block| block.holds(address))
@@ -178,16 +196,42 @@ fn is_link_local(net: &IpNet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipam::ranges::address;
+    use crate::ipam::{AddressSet, Pool};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect(text)
     }
 
     fn free(subnet: &Subnet, taken: &[&str]) -> Option<String> {
-        let mut held = AddressSet::default();
-        taken.iter().for_each(|address| held.insert(ip(address)));
-        let lowest = subnet.blocks.iter().find_map(|block| block.lowest_free(&held, &RangeSet::default()));
-        lowest.map(|address| address.to_string())
+        let mut pool = Pool::default();
+        taken.iter().for_each(|address| pool.hold(ip(address), 0));
+        let spans = |ipv4| subnet.spans(ipv4, None);
+        let lowest = |ipv4| pool.lowest_free(&spans(ipv4), &RangeSet::default(), &AddressSet::default());
+        lowest(true).or_else(|| lowest(false)).map(|address| address.to_string())
+    }
+
+    fn ranges(texts: &[&str]) -> Vec<RangeInclusive<IpAddr>> {
+        let range = |text: &&str| super::range(text).map(|(first, last)| first..=last).expect("a range");
+        texts.iter().map(range).collect()
+    }
+
+    #[test]
+    fn ranges_to_choose_from_are_cut_to_the_subnet_and_may_be_excluded() {
+        let subnet = Subnet::new(Some("10.16.0.0/24"), Some("10.16.0.1..10.16.0.99"), Some("fd00::"), []);
+        let subnet = subnet.expect("a subnet");
+        let chosen = |texts: &[&str], ipv4| {
+            let texts = ranges(texts);
+            let spans = subnet.spans(ipv4, Some(&texts));
+            let ends = |span: &Span<'_>| (address(ipv4, span.first).to_string(), address(ipv4, span.last).to_string());
+            spans.iter().map(ends).collect::<Vec<_>>()
+        };
+        let pair = |first: &str, last: &str| (first.to_owned(), last.to_owned());
+        let wide = ["10.16.0.50..10.16.0.60", "10.15.0.0..10.16.0.9", "10.17.0.0..10.17.0.9", "fd00::5"];
+        assert_eq!(chosen(&wide, true), [pair("10.16.0.50", "10.16.0.60"), pair("10.16.0.1", "10.16.0.9")]);
+        assert_eq!(chosen(&wide, false), [pair("fd00::5", "fd00::5")]);
+        assert!(subnet.excludes_all(true, &ranges(&wide)));
+        assert!(!subnet.excludes_all(true, &ranges(&["10.16.0.90..10.16.0.100"])));
     }
 
     #[test]

@@ -12,8 +12,9 @@ use std::net::IpAddr;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
-use super::addresses::scan;
+use super::addresses::{is_dynamic, scan};
 use super::names::{Owner, VmKey, epoch_key, epoch_number, keys};
+use super::services::Services;
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
 use crate::hash::{FastMap, FastSet, Fold};
 use crate::ipam::{Holders, Pool};
@@ -36,6 +37,8 @@ pub enum Wake {
     Processed,
     /// The southbound has the port elsewhere.
     Binding(String),
+    /// It changes which addresses routers and switches answer for by themselves: NAT rules and load balancers.
+    Services,
     /// A chassis comes, goes or changes its name.
     Chassis,
     /// The southbound comes into sync.
@@ -49,6 +52,19 @@ pub struct Changes {
     pub vms: BTreeSet<VmKey>,
     /// What may have been waited for.
     pub wakes: HashSet<Wake>,
+    /// Addresses that ports of ours gave back: they rest until somebody ends it.
+    pub rests: Vec<Rest>,
+}
+
+/// An address that a port of ours gave back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    /// On which switch.
+    pub switch: Uuid,
+    /// Which.
+    pub address: IpAddr,
+    /// Which of its rests this is.
+    pub number: u64,
 }
 
 /// What a port holds on its switch.
@@ -56,6 +72,8 @@ pub struct Changes {
 struct Claims {
     ips: Vec<IpAddr>,
     macs: Vec<MacAddr6>,
+    /// northd chooses its addresses.
+    dynamic: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +83,8 @@ pub(super) struct SwitchIndex {
     pub(super) macs: Holders<MacAddr6, Uuid>,
     /// Its ports of type `router`.
     pub(super) routers: BTreeSet<Uuid>,
+    /// Its ports whose addresses northd chooses.
+    pub(super) dynamic: BTreeSet<Uuid>,
 }
 
 /// What a plan asks of the tables without scanning them.
@@ -89,6 +109,10 @@ pub(super) struct Index {
     /// Switch ports by the name of the router port that they are connected to.
     peers: HashMap<String, BTreeSet<Uuid>>,
     pub(super) changes: Changes,
+    /// Ports of which it may have changed whether others hold the same.
+    pub(super) shared: Vec<Uuid>,
+    /// What ports of ours gave back; some of it may be held again.
+    pub(super) released: Vec<(Uuid, IpAddr)>,
     sb_cfg_before: i64,
     /// The greatest number of an epoch of this instance that was ever seen.
     pub(super) highest_epoch: u64,
@@ -124,10 +148,15 @@ impl Index {
         self.claims_of(row, router_ports, &mut claims);
         let on_switch = self.on_switch.entry(switch).or_default();
         for ip in &claims.ips {
+            self.shared.extend(on_switch.pool.holders(*ip));
             on_switch.pool.hold(*ip, port);
         }
         for mac in &claims.macs {
+            self.shared.extend(on_switch.macs.get(*mac));
             on_switch.macs.insert(*mac, port);
+        }
+        if claims.dynamic && on_switch.dynamic.insert(port) {
+            self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
         if row.kind == "router" {
             on_switch.routers.insert(port);
@@ -147,15 +176,24 @@ impl Index {
                 claims
             }
         };
+        let ours = Owner::is_of(&row.external_ids, &self.instance);
         let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
         for ip in claims.ips {
-            on_switch.pool.release(ip, &port);
+            if on_switch.pool.release(ip, &port) && ours {
+                on_switch.pool.rest(ip);
+                self.released.push((switch, ip));
+            }
+            self.shared.extend(on_switch.pool.holders(ip));
             self.changes.wakes.insert(Wake::Address(switch, ip));
             self.changes.wakes.insert(Wake::Room(switch));
         }
         for mac in claims.macs {
             on_switch.macs.remove(mac, port);
+            self.shared.extend(on_switch.macs.get(mac));
             self.changes.wakes.insert(Wake::Mac(switch, mac));
+        }
+        if on_switch.dynamic.remove(&port) {
+            self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
         // The switch that it leaves, which may not refer to it any more.
         if on_switch.routers.remove(&port) {
@@ -173,9 +211,10 @@ impl Index {
     /// Every address and MAC that a port holds: static ones, those that northd gave it, those of the
     /// router behind it, a `virtual` port's own, and those that are reserved for a VM's next start.
     fn claims_of(&self, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>, claims: &mut Claims) {
-        let Claims { ips, macs } = claims;
+        let Claims { ips, macs, dynamic } = claims;
         ips.clear();
         macs.clear();
+        *dynamic = row.addresses.iter().any(is_dynamic);
         let reserved = row.external_ids.get(keys::NEXT_ADDRESSES);
         // What a row of ours is healed from, where somebody overwrote its addresses, is held, too.
         let ours = Owner::is_of(&row.external_ids, &self.instance);
@@ -203,6 +242,21 @@ impl Index {
         ips.dedup();
         macs.sort_unstable();
         macs.dedup();
+    }
+
+    /// The switches on which ports hold an address, and their holders.
+    pub(super) fn holders_anywhere(&self, address: IpAddr) -> impl Iterator<Item = &Uuid> {
+        self.on_switch.values().flat_map(move |switch| switch.pool.holders(address))
+    }
+
+    /// Takes what rests since the last call.
+    pub(super) fn take_rests(&mut self) -> Vec<Rest> {
+        let released = std::mem::take(&mut self.released);
+        let rest = |(switch, address): (Uuid, IpAddr)| {
+            let number = self.on_switch.get(&switch)?.pool.rest_of(address)?;
+            Some(Rest { switch, address, number })
+        };
+        released.into_iter().filter_map(rest).collect()
     }
 
     fn add_ours(&mut self, uuid: Uuid, external_ids: &Map) {
@@ -260,6 +314,7 @@ pub(super) struct SwitchWatcher<'a> {
     pub(super) index: &'a mut Index,
     pub(super) ports: &'a Table<LogicalSwitchPort>,
     pub(super) router_ports: &'a Table<LogicalRouterPort>,
+    pub(super) services: &'a mut Services,
     /// Name and settings of the row that is changing.
     pub(super) before: Option<(String, Map)>,
 }
@@ -328,12 +383,14 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
         on_switch.pool.reserve(row.ports.len());
         on_switch.macs.reserve(row.ports.len());
         self.index.switch_of_port.reserve(row.ports.len());
+        self.services.referred(&row.load_balancer, &row.load_balancer_group);
         row.ports.iter().for_each(|port| self.enter(uuid, *port));
         self.settings_changed(&row.name, &row.ports);
     }
 
     fn changing(&mut self, uuid: Uuid, row: &LogicalSwitch, difference: &LogicalSwitch) {
         self.before = Some((row.name.clone(), row.other_config.clone()));
+        self.services.referred(&difference.load_balancer, &difference.load_balancer_group);
         for port in &difference.ports {
             if row.ports.contains(port) {
                 self.leave(uuid, *port);
@@ -361,6 +418,9 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
     /// Only what differs counts: a switch may hold many thousand ports that stay as they are.
     fn replaced(&mut self, uuid: Uuid, row: &LogicalSwitch, by: &LogicalSwitch) {
         self.before = Some((row.name.clone(), row.other_config.clone()));
+        for row in [row, by] {
+            self.services.referred(&row.load_balancer, &row.load_balancer_group);
+        }
         by.ports.difference(&row.ports).for_each(|port| self.enter(uuid, *port));
         row.ports.difference(&by.ports).for_each(|port| self.leave(uuid, *port));
         self.changed(uuid, by);
@@ -368,6 +428,7 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalSwitch) {
         self.settings_changed(&row.name, &row.ports);
+        self.services.referred(&row.load_balancer, &row.load_balancer_group);
         row.ports.iter().for_each(|port| self.leave(uuid, *port));
         self.index.on_switch.remove(&uuid);
         if let Some(switches) = self.index.switches_by_name.get_mut(&row.name) {

@@ -11,11 +11,15 @@ use macaddr::MacAddr6;
 use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
-use super::index::{Changes, GlobalWatcher, Index, PortWatcher, RouterPortWatcher, SwitchWatcher};
-use super::names::{VmKey, keys};
+use super::index::{Changes, GlobalWatcher, Index, PortWatcher, Rest, RouterPortWatcher, SwitchWatcher, Wake};
+use super::names::{Owner, VmKey, keys};
+use super::services::Services;
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
-use crate::ipam::{Pool, Subnet, SubnetError};
+use crate::ipam::{AddressSet, Pool, Subnet, SubnetError};
 use crate::ovsdb::{Replica, Row, Table, TableSpec};
+
+/// Addresses times switches that are looked up when NAT rules or load balancers have changed.
+const MOST_LOOKUPS: usize = 1_000_000;
 
 /// A port row with the switch it is on.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +39,7 @@ pub struct Northbound {
     switches: Table<LogicalSwitch>,
     ports: Table<LogicalSwitchPort>,
     router_ports: Table<LogicalRouterPort>,
+    services: Services,
     index: Index,
 }
 
@@ -46,6 +51,7 @@ impl Northbound {
             switches: Table::default(),
             ports: Table::default(),
             router_ports: Table::default(),
+            services: Services::default(),
             index: Index::new(instance.into()),
         }
     }
@@ -132,6 +138,40 @@ impl Northbound {
         Subnet::new(config.get("subnet"), config.get("exclude_ips"), config.get("ipv6_prefix"), networks)
     }
 
+    /// Whether northd chooses IPv4 addresses on a switch, for this port among others (ovn-nb(5) Logical_Switch
+    /// `other_config:subnet`).
+    pub fn dynamic_port(&self, switch: &Uuid) -> Option<PortRef<'_>> {
+        self.switches.get(switch)?.other_config.get("subnet")?;
+        self.port(self.index.on_switch.get(switch)?.dynamic.iter().next()?)
+    }
+
+    /// Addresses of a family that routers and switches answer for by themselves, on whatever switch that matters.
+    pub fn service_addresses(&self, ipv4: bool) -> &AddressSet {
+        self.services.addresses(ipv4)
+    }
+
+    /// The NAT rule or load balancer that answers for an address on a switch, as its owner would name it.
+    pub fn service(&self, switch: &Uuid, address: IpAddr) -> Option<String> {
+        let row = self.switches.get(switch)?;
+        if !self.services.addresses(address.is_ipv4()).contains(address) {
+            return None;
+        }
+        let routers = self.index.on_switch.get(switch).map(|index| &index.routers);
+        let peer = |port: &Uuid| {
+            let peer = self.ports.get(port)?.options.get(keys::ROUTER_PORT)?;
+            self.index.router_ports_by_name.get(peer).copied()
+        };
+        let router_ports: Vec<Uuid> = routers.into_iter().flatten().filter_map(peer).collect();
+        self.services.holder(address, row, &router_ports)
+    }
+
+    /// Ends this rest of an address, unless it has ended.
+    pub fn end_rest(&mut self, rest: &Rest) {
+        if let Some(switch) = self.index.on_switch.get_mut(&rest.switch) {
+            switch.pool.end_rest(rest.address, rest.number);
+        }
+    }
+
     /// The one row of `NB_Global` has this value under a key of `external_ids`.
     pub fn global_external_id(&self, key: &str) -> Option<&str> {
         self.global.iter().next().and_then(|(_, row)| row.external_ids.get(key))
@@ -164,36 +204,64 @@ impl Northbound {
 
     /// Takes what has changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
-        std::mem::take(&mut self.index.changes)
+        let mut shared = std::mem::take(&mut self.index.shared);
+        let mut changes = std::mem::take(&mut self.index.changes);
+        changes.rests = self.index.take_rests();
+        if let Some(addresses) = self.services.take_changes() {
+            changes.wakes.insert(Wake::Services);
+            if addresses.len().saturating_mul(self.index.on_switch.len()) > MOST_LOOKUPS {
+                // To look at all is less than to look for who is concerned.
+                changes.vms.extend(self.index.ours.keys().cloned());
+            } else {
+                shared.extend(addresses.into_iter().flat_map(|address| self.index.holders_anywhere(address)));
+            }
+        }
+        let rows = shared.iter().filter_map(|port| self.ports.get(port));
+        let owners = rows.filter_map(|row| Owner::of(&row.external_ids, &self.index.instance));
+        changes.vms.extend(owners.map(|owner| owner.vm));
+        changes
     }
 }
 
 impl Replica for Northbound {
     const DATABASE: &'static str = "OVN_Northbound";
-    const TABLES: &'static [TableSpec] =
-        &[NbGlobal::TABLE, LogicalSwitch::TABLE, LogicalSwitchPort::TABLE, LogicalRouterPort::TABLE];
+    const TABLES: &'static [TableSpec] = {
+        let [routers, nats, balancers, groups] = Services::TABLES;
+        &[
+            NbGlobal::TABLE,
+            LogicalSwitch::TABLE,
+            LogicalSwitchPort::TABLE,
+            LogicalRouterPort::TABLE,
+            routers,
+            nats,
+            balancers,
+            groups,
+        ]
+    };
 
     fn begin_dump(&mut self) {
         self.global.begin_dump();
         self.switches.begin_dump();
         self.ports.begin_dump();
         self.router_ports.begin_dump();
+        self.services.begin_dump();
     }
 
     fn end_dump(&mut self) {
-        let Self { global, switches, ports, router_ports, index } = self;
+        let Self { global, switches, ports, router_ports, services, index } = self;
+        services.end_dump();
         global.end_dump(&mut GlobalWatcher(index));
         router_ports.end_dump(&mut RouterPortWatcher { index, ports });
         ports.end_dump(&mut PortWatcher { index, router_ports });
-        switches.end_dump(&mut SwitchWatcher { index, ports, router_ports, before: None });
+        switches.end_dump(&mut SwitchWatcher { index, ports, router_ports, services, before: None });
     }
 
-    fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, mut updates: A) -> Result<(), A::Error> {
-        let Self { global, switches, ports, router_ports, index } = self;
+    fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, updates: A) -> Result<(), A::Error> {
+        let Self { global, switches, ports, router_ports, services, index } = self;
         match table {
             "NB_Global" => global.apply(updates, &mut GlobalWatcher(index)),
             "Logical_Switch" => {
-                switches.apply(updates, &mut SwitchWatcher { index, ports, router_ports, before: None })
+                switches.apply(updates, &mut SwitchWatcher { index, ports, router_ports, services, before: None })
             }
             "Logical_Switch_Port" => {
                 ports.reserve(index.reserve_ports());
@@ -201,7 +269,9 @@ impl Replica for Northbound {
             }
             "Logical_Router_Port" => router_ports.apply(updates, &mut RouterPortWatcher { index, ports }),
             _ => {
-                while updates.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                if let Some(mut unread) = services.apply(table, updates)? {
+                    while unread.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                }
                 Ok(())
             }
         }
@@ -217,8 +287,8 @@ impl Northbound {
     }
 
     pub(crate) fn put_switch(&mut self, uuid: Uuid, row: LogicalSwitch) {
-        let Self { switches, ports, router_ports, index, .. } = self;
-        switches.put(uuid, row, &mut SwitchWatcher { index, ports, router_ports, before: None });
+        let Self { switches, ports, router_ports, services, index, .. } = self;
+        switches.put(uuid, row, &mut SwitchWatcher { index, ports, router_ports, services, before: None });
     }
 
     pub(crate) fn put_port(&mut self, uuid: Uuid, row: LogicalSwitchPort) {

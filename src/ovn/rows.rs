@@ -28,6 +28,10 @@ ovsdb_row! {
         ports: FastSet<Uuid> = "ports",
         /// `subnet`, `exclude_ips`, `ipv6_prefix`.
         other_config: Map = "other_config",
+        /// Load balancers whose addresses it answers for.
+        load_balancer: FastSet<Uuid> = "load_balancer",
+        /// The same by groups.
+        load_balancer_group: FastSet<Uuid> = "load_balancer_group",
     }
 }
 
@@ -60,6 +64,48 @@ ovsdb_row! {
         mac: String = "mac",
         /// `address/length`
         networks: Set = "networks",
+    }
+}
+
+ovsdb_row! {
+    /// A logical router.
+    pub struct LogicalRouter = "Logical_Router" {
+        /// Not unique.
+        name: String = "name",
+        /// References to its ports.
+        ports: FastSet<Uuid> = "ports",
+        /// References to its translations.
+        nat: FastSet<Uuid> = "nat",
+        /// Load balancers whose addresses it answers for.
+        load_balancer: FastSet<Uuid> = "load_balancer",
+        /// The same by groups.
+        load_balancer_group: FastSet<Uuid> = "load_balancer_group",
+    }
+}
+
+ovsdb_row! {
+    /// A translation of a router.
+    pub struct Nat = "NAT" {
+        /// The address that the router answers for.
+        external_ip: String = "external_ip",
+    }
+}
+
+ovsdb_row! {
+    /// A load balancer.
+    pub struct LoadBalancer = "Load_Balancer" {
+        /// Not unique.
+        name: String = "name",
+        /// By address, or address and port: what is behind.
+        vips: Map = "vips",
+    }
+}
+
+ovsdb_row! {
+    /// Load balancers that go together.
+    pub struct LoadBalancerGroup = "Load_Balancer_Group" {
+        /// The load balancers.
+        load_balancer: FastSet<Uuid> = "load_balancer",
     }
 }
 
