@@ -127,6 +127,11 @@ pub struct RunOptions {
     /// The first two bytes of MACs that are made from addresses
     #[arg(long, env = "OVN_KUBEVIRT_MAC_PREFIX", value_name = "XX:XX", default_value = "0a:58", value_parser = mac_prefix)]
     pub mac_prefix: MacPrefix,
+
+    /// VM owners may turn port security off by the annotation port_security: "false"; such a port may send
+    /// from any address
+    #[arg(long, env = "OVN_KUBEVIRT_ALLOW_PORT_SECURITY_OFF", value_parser = clap::builder::BoolishValueParser::new())]
+    pub allow_port_security_off: bool,
 }
 
 /// `--activation-strategy`. The others that OVN knows would open the target too early.
@@ -148,6 +153,7 @@ impl RunOptions {
             default_switch: self.default_switch.clone(),
             mac_prefix: self.mac_prefix.0,
             strategy: self.activation_strategy,
+            allow_port_security_off: self.allow_port_security_off,
         }
     }
 

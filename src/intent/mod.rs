@@ -4,17 +4,21 @@
 //! there, which is the plan's to say. The VMI decides what is in force while one exists, because it
 //! is what runs; the VM's template is then the wish for the next start.
 
+mod networks;
 mod placement;
+mod retention;
 mod wish;
 
 use std::collections::BTreeSet;
 
+pub use networks::Attachment;
 pub use placement::Placement;
+pub use retention::Retention;
 pub use wish::{InvalidWish, Wish};
 
-use crate::kubevirt::objects::InstanceSpec;
 use crate::kubevirt::{Namespace, Template, VmObjects};
 use crate::ovn::VmKey;
+use networks::Network;
 
 /// Our annotation on VMs: the ports as they are.
 pub const PORTS_ANNOTATION: &str = "ovn-kubevirt.io/ports";
@@ -28,6 +32,8 @@ pub struct Settings {
     pub mac_prefix: [u8; 2],
     /// What opens the second chassis of a port that migrates.
     pub strategy: Strategy,
+    /// Whether VM owners may turn port security off.
+    pub allow_port_security_off: bool,
 }
 
 /// What opens the second chassis of a port that migrates.
@@ -63,6 +69,14 @@ pub struct Intent {
     pub untouched: Option<BTreeSet<String>>,
     /// Where its ports are bound.
     pub placement: Placement,
+    /// How long its addresses stay reserved after it is deleted, where its owner says so.
+    pub retain: Option<Retention>,
+    /// Wishes for the VM as a whole that cannot be understood.
+    pub invalid: Vec<InvalidWish>,
+    /// Annotations in our own domain that mean nothing.
+    pub unserved: Vec<String>,
+    /// Annotations that speak of networks that the VM does not have.
+    pub unmatched: Vec<String>,
 }
 
 /// What one NIC's port should be.
@@ -70,6 +84,10 @@ pub struct Intent {
 pub struct Nic {
     /// The network's name in the VM.
     pub network: String,
+    /// The port's name by what the network is on: `<vm>.<namespace>`, or `<vm>.<namespace>.<nad>.<nad-namespace>.ovn`.
+    pub base_name: String,
+    /// Another NIC of ours on the same NAD comes before it in the VM: a new port's name has the network appended.
+    pub another_before: bool,
     /// The switch that is named for it; `None`: none is, and the NIC is not ours unless it has a
     /// port already.
     pub switch: Option<SwitchWish>,
@@ -92,9 +110,33 @@ pub struct Nic {
 pub struct SwitchWish {
     /// The name.
     pub name: String,
-    /// The VM's owner named it: a stopped VM's port moves there. A namespace's or the operator's
-    /// default holds for new ports only.
+    /// The VM's owner named it, or the NAD that the owner chose: a stopped VM's port moves there. A
+    /// namespace's or the operator's default holds for new ports only.
     pub explicit: bool,
+}
+
+impl Nic {
+    /// The names that a new port may have, in the order of preference.
+    pub fn names(&self) -> Vec<String> {
+        let fallback = format!("{}.{}", self.base_name, self.network);
+        if self.another_before { vec![fallback] } else { vec![self.base_name.clone(), fallback] }
+    }
+
+    /// Whether a port was named for a NIC that is on the same (the pod network, that NAD), whatever its network was
+    /// called. No network's name has a dot, and what a NAD adds has three.
+    pub fn is_on_the_network_of(&self, port_name: &str) -> bool {
+        self.beyond_base(port_name).is_some_and(|rest| !rest.contains('.'))
+    }
+
+    /// Whether a port was named for a NIC on a NAD, where this one is on the pod network.
+    pub fn was_on_a_nad(&self, port_name: &str) -> bool {
+        self.beyond_base(port_name).is_some_and(|rest| rest.contains('.'))
+    }
+
+    fn beyond_base<'a>(&self, port_name: &'a str) -> Option<&'a str> {
+        let rest = port_name.strip_prefix(self.base_name.as_str())?;
+        if rest.is_empty() { Some(rest) } else { rest.strip_prefix('.') }
+    }
 }
 
 impl Intent {
@@ -107,8 +149,17 @@ impl Intent {
         let of_vm = objects.vm.as_ref().map(|vm| vm.template.as_ref());
         let of_run_uid = objects.run.as_ref().map(|run| run.vm_uid.as_ref().unwrap_or(&run.uid));
         let uid = objects.vm.as_ref().map(|vm| &vm.uid).or(of_run_uid).cloned();
-        let mut intent =
-            Self { vm: vm.clone(), uid, nics: Vec::new(), untouched: None, placement: Placement::of(objects) };
+        let mut intent = Self {
+            vm: vm.clone(),
+            uid,
+            nics: Vec::new(),
+            untouched: None,
+            placement: Placement::of(objects),
+            retain: None,
+            invalid: Vec::new(),
+            unserved: Vec::new(),
+            unmatched: Vec::new(),
+        };
         // While nothing, or nothing readable, says what the NICs are, ports stay as they are.
         let (Some(Ok(now)), next) = (of_run.or(of_vm), of_run.and(of_vm)) else { return intent };
         let next = match next {
@@ -116,53 +167,121 @@ impl Intent {
             Some(Ok(template)) => Some(template),
             None => None,
         };
-        let source = Source { namespace, settings, old_launcher, running: live().next().is_some() };
-        intent.nics.extend(source.pod_nic(now, next));
+        let source = Source {
+            vm,
+            objects,
+            namespace,
+            settings,
+            now: Networked::new(now, vm),
+            next: next.map(|next| Networked::new(next, vm)),
+            old_launcher,
+            running: live().next().is_some(),
+        };
+        intent.nics = source.nics();
         // An old launcher may still use a port that the template no longer names.
-        intent.untouched = (!old_launcher).then(|| next.and_then(|next| pod_network(&next.spec)).into_iter().collect());
+        intent.untouched = (!old_launcher).then(|| source.untouched());
+        intent.of_the_whole(source.next.as_ref().unwrap_or(&source.now));
         intent
+    }
+
+    /// What the newest template says of the VM as a whole. How long its addresses stay reserved is nothing that runs:
+    /// the newest word counts at once.
+    fn of_the_whole(&mut self, newest: &Networked<'_>) {
+        match wish::retention(newest.template) {
+            Ok(retain) => self.retain = retain,
+            Err(invalid) => self.invalid.push(invalid),
+        }
+        self.unserved = wish::unknown(newest.template);
+        self.unmatched = networks::unmatched(newest.template, &newest.networks);
+    }
+}
+
+/// A template and the networks in it.
+struct Networked<'a> {
+    template: &'a Template,
+    networks: Vec<Network>,
+}
+
+impl<'a> Networked<'a> {
+    fn new(template: &'a Template, vm: &VmKey) -> Self {
+        Self { template, networks: networks::networks(&template.spec, &vm.namespace) }
+    }
+
+    /// The network of that name, unless it is to be unplugged.
+    fn present(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.name == name && !network.absent)
     }
 }
 
 struct Source<'a> {
+    vm: &'a VmKey,
+    objects: &'a VmObjects,
     namespace: &'a Namespace,
     settings: &'a Settings,
+    now: Networked<'a>,
+    next: Option<Networked<'a>>,
     old_launcher: bool,
     running: bool,
 }
 
 impl Source<'_> {
-    fn pod_nic(&self, now: &Template, next: Option<&Template>) -> Option<Nic> {
-        let network = pod_network(&now.spec)?;
-        let own = wish::switch(now, &network).map(|name| SwitchWish { name, explicit: true });
-        let defaults = || {
-            let default = self.namespace.switch.as_ref().or(self.settings.default_switch.as_ref());
-            default.map(|name| SwitchWish { name: name.clone(), explicit: false })
+    fn nics(&self) -> Vec<Nic> {
+        let mut nics: Vec<Nic> = Vec::new();
+        for network in self.now.networks.iter().filter(|network| !network.absent) {
+            let mut nic = self.nic(network);
+            nic.another_before =
+                nics.iter().any(|nic_before| nic_before.base_name == nic.base_name && nic_before.switch.is_some());
+            nics.push(nic);
+        }
+        nics
+    }
+
+    fn nic(&self, network: &Network) -> Nic {
+        let named = |networked: &Networked<'_>, network: &Network| {
+            wish::switch(networked.template, network).or_else(|| self.switch_of_nad(&network.on))
         };
-        let wished_next = next.filter(|next| pod_network(&next.spec).as_ref() == Some(&network));
-        Some(Nic {
-            now: Wish::of(now, &network),
-            next: wished_next.map(|next| Wish::of(next, &network)),
-            next_switch: wished_next.and_then(|next| wish::switch(next, &network)),
-            switch: own.or_else(defaults),
+        let next = self.next.as_ref().and_then(|next| Some((next, next.present(&network.name)?)));
+        let own = named(&self.now, network).map(|name| SwitchWish { name, explicit: true });
+        let (newest, newest_network) = next.unwrap_or((&self.now, network));
+        Nic {
+            network: network.name.clone(),
+            base_name: network.on.port_name(self.vm),
+            another_before: false,
+            switch: own.or_else(|| self.default_switch(&network.on)),
+            now: Wish::of(self.now.template, network),
+            next: next.map(|(next, network)| Wish::of(next.template, network)),
+            next_switch: next.and_then(|(next, network)| named(next, network)),
             held_by_old_launcher: self.old_launcher,
             running: self.running,
-            unserved: wish::unserved(wished_next.unwrap_or(now), &network),
-            network,
-        })
+            unserved: wish::unserved(newest.template, newest_network),
+        }
     }
-}
 
-/// The name of the network that is the pod's own. A VM without networks and interfaces gets one
-/// named `default`, unless it says otherwise.
-fn pod_network(spec: &InstanceSpec) -> Option<String> {
-    let networks = spec.networks.as_deref().unwrap_or_default();
-    let interfaces = spec.domain.devices.interfaces.as_deref().unwrap_or_default();
-    if networks.is_empty() && interfaces.is_empty() {
-        let attached = spec.domain.devices.autoattach_pod_interface.unwrap_or(true);
-        return attached.then(|| "default".to_owned());
+    fn switch_of_nad(&self, on: &Attachment) -> Option<String> {
+        match on {
+            Attachment::Pod => None,
+            Attachment::Nad(nad) => self.objects.nads.get(nad).cloned(),
+        }
     }
-    networks.iter().find(|network| network.pod.is_some()).map(|network| network.name.clone())
+
+    /// What pod networks get that nobody names a switch for.
+    fn default_switch(&self, on: &Attachment) -> Option<SwitchWish> {
+        match on {
+            Attachment::Pod => {
+                let default = self.namespace.switch.as_ref().or(self.settings.default_switch.as_ref());
+                default.map(|name| SwitchWish { name: name.clone(), explicit: false })
+            }
+            Attachment::Nad(_) => None,
+        }
+    }
+
+    /// Networks whose ports stay as they are: those that the next start brings, and those that are being unplugged from
+    /// the guest that runs. Their pod's interface may be there until the VMI no longer names them.
+    fn untouched(&self) -> BTreeSet<String> {
+        let coming = self.next.iter().flat_map(|next| next.networks.iter().filter(|network| !network.absent));
+        let unplugged = self.now.networks.iter().filter(|network| network.absent && self.objects.run.is_some());
+        coming.chain(unplugged).map(|network| network.name.clone()).collect()
+    }
 }
 
 #[cfg(test)]

@@ -37,8 +37,12 @@ fn launcher(run_uid: &str, node: Option<&str>, live: bool, created: i64) -> Laun
 }
 
 fn intent(objects: &VmObjects) -> Intent {
-    let settings =
-        Settings { default_switch: Some("ovn-default".into()), mac_prefix: [0x0a, 0x58], strategy: Strategy::Rarp };
+    let settings = Settings {
+        default_switch: Some("ovn-default".into()),
+        mac_prefix: [0x0a, 0x58],
+        strategy: Strategy::Rarp,
+        allow_port_security_off: false,
+    };
     Intent::of(&VmKey::new("ns", "vm"), objects, &Namespace::default(), &settings)
 }
 
@@ -51,7 +55,7 @@ fn a_vm_without_networks_has_one_pod_nic_unless_it_says_otherwise() {
     assert!(intent(&without).nics.is_empty());
     let spec = serde_json::json!({"networks": [{"name": "red", "multus": {"networkName": "net1"}}]});
     let multus = VmObjects { vm: vm(template(&[], spec)), ..Default::default() };
-    assert!(intent(&multus).nics.is_empty());
+    assert_eq!(intent(&multus).nics[0].switch, None);
 }
 
 #[test]
@@ -83,8 +87,12 @@ fn the_networks_own_annotation_is_the_strongest() {
 #[test]
 fn the_namespaces_switch_goes_before_the_default() {
     let objects = VmObjects { vm: vm(template(&[], pod_network_spec(None))), ..Default::default() };
-    let settings =
-        Settings { default_switch: Some("ovn-default".into()), mac_prefix: [0x0a, 0x58], strategy: Strategy::Rarp };
+    let settings = Settings {
+        default_switch: Some("ovn-default".into()),
+        mac_prefix: [0x0a, 0x58],
+        strategy: Strategy::Rarp,
+        allow_port_security_off: false,
+    };
     let namespace = Namespace { switch: Some("team-a".into()) };
     let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &namespace, &settings).nics.remove(0);
     assert_eq!(nic.switch, Some(SwitchWish { name: "team-a".into(), explicit: false }));
@@ -127,8 +135,9 @@ fn what_nobody_serves_is_listed() {
         ("net1.default.ovn.kubernetes.io/ip_address", "10.17.0.8"),
     ];
     let objects = VmObjects { vm: vm(template(&annotations, pod_network_spec(None))), ..Default::default() };
-    let unserved = &intent(&objects).nics[0].unserved;
-    assert_eq!(unserved.len(), 3, "{unserved:?}");
+    let intent = intent(&objects);
+    assert_eq!(intent.nics[0].unserved, ["ovn.kubernetes.io/ip_adress", "ovn.kubernetes.io/security_groups"]);
+    assert_eq!(intent.unmatched, ["net1.default.ovn.kubernetes.io/ip_address"]);
 }
 
 #[test]

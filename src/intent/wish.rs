@@ -1,21 +1,45 @@
 //! What a VM's owner asks for, in annotations and on the interface.
 //!
-//! For the pod network a key is `ovn.kubernetes.io/<what>`, or, stronger,
-//! `<network>.ovn.kubernetes.io/<what>` with the network's name in the VM.
+//! A key is `<domain>/<what>`. The domain says of which network it speaks: `ovn.kubernetes.io` of the pod network,
+//! `<nad>.<nad-namespace>.ovn.kubernetes.io` of those on a NAD, and, stronger than both, `<network>.ovn.kubernetes.io`
+//! of the network of that name in the VM.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use macaddr::MacAddr6;
 
+use super::networks::Network;
+use super::retention::Retention;
+use crate::ipam::{AddressPool, BadPool};
 use crate::kubevirt::Template;
 
-const DOMAIN: &str = "ovn.kubernetes.io";
 const IP_ADDRESS: &str = "ip_address";
 const MAC_ADDRESS: &str = "mac_address";
 const LOGICAL_SWITCH: &str = "logical_switch";
+const IP_POOL: &str = "ip_pool";
+const PORT_SECURITY: &str = "port_security";
+const SERVED: [&str; 5] = [IP_ADDRESS, MAC_ADDRESS, LOGICAL_SWITCH, IP_POOL, PORT_SECURITY];
 
-/// Addresses that were asked for; what is `None` is for the service to choose.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What Kube-OVN's controller notes for its CNI. Copied from one of its pods into a template, they ask for nothing.
+const NOTES_OF_KUBE_OVN: [&str; 10] = [
+    "allocated",
+    "routed",
+    "cidr",
+    "gateway",
+    "pod_nic_type",
+    "virtualmachine",
+    "logical_router",
+    "network_type",
+    "provider_network",
+    "vlan_id",
+];
+
+/// The domain of the keys that are this service's own, with what ends it.
+pub(super) const OUR_DOMAIN: &str = "ovn-kubevirt.io/";
+const RETAIN: &str = "ovn-kubevirt.io/retain";
+
+/// What was asked for; what is `None` is for the service to choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
     /// An IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
@@ -23,6 +47,16 @@ pub struct Wish {
     pub ipv6: Option<Ipv6Addr>,
     /// A MAC.
     pub mac: Option<MacAddr6>,
+    /// What addresses may be chosen from. A family that it has no address of is not confined by it.
+    pub pool: Option<AddressPool>,
+    /// Whether the port admits its own addresses only.
+    pub port_security: bool,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self { ipv4: None, ipv6: None, mac: None, pool: None, port_security: true }
+    }
 }
 
 /// A wish that cannot be understood.
@@ -63,45 +97,135 @@ pub enum InvalidWish {
         /// What it says.
         annotation: String,
     },
+    /// `ip_pool`
+    #[error(
+        "the annotation {key} is \"{value}\", in which {reason}: write ranges as in 10.16.0.2..10.16.0.9, networks as in 10.16.0.0/28, and single addresses, with commas between"
+    )]
+    IpPool {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        value: String,
+        /// Which part of it.
+        reason: BadPool,
+    },
+    /// `port_security`
+    #[error("the annotation {key} is \"{value}\": write \"true\", which it is without it, or \"false\"")]
+    PortSecurity {
+        /// The annotation.
+        key: String,
+        /// What it says.
+        value: String,
+    },
+    /// One address for several NICs.
+    #[error(
+        "the annotation {key} speaks of the networks {} alike, which cannot have the same: write one for each, as in {network}.ovn.kubernetes.io/{what}",
+        .networks.join(" and ")
+    )]
+    OneForSeveral {
+        /// The annotation.
+        key: String,
+        /// The networks on its NAD.
+        networks: Vec<String>,
+        /// The one at hand.
+        network: String,
+        /// The key's second half.
+        what: &'static str,
+    },
+    /// `ovn-kubevirt.io/retain`
+    #[error("the annotation ovn-kubevirt.io/retain is \"{0}\": write a duration as in 0s, 90m, 72h or 7d, or forever")]
+    Retain(String),
 }
 
-/// An annotation for a network: its key and its value.
-fn annotation<'a>(template: &'a Template, network: &str, what: &str) -> Option<(String, &'a str)> {
-    let keys = [format!("{network}.{DOMAIN}/{what}"), format!("{DOMAIN}/{what}")];
-    keys.into_iter().find_map(|key| template.annotations.get(&key).map(|value| (key, value.trim())))
+/// An annotation for a network.
+struct Found<'a> {
+    key: String,
+    value: &'a str,
+    /// It speaks of this network by its name, and so of no other.
+    own: bool,
+}
+
+fn find<'a>(template: &'a Template, network: &Network, what: &str) -> Option<Found<'a>> {
+    let domains = [(network.own_domain(), true), (network.on.domain(), false)];
+    domains.into_iter().find_map(|(domain, own)| {
+        let key = format!("{domain}/{what}");
+        let value = template.annotations.get(&key)?.trim();
+        Some(Found { key, value, own })
+    })
+}
+
+/// An annotation whose value only one NIC can have.
+fn find_for_one<'a>(
+    template: &'a Template,
+    network: &Network,
+    what: &'static str,
+) -> Result<Option<Found<'a>>, InvalidWish> {
+    match find(template, network, what) {
+        Some(Found { key, own: false, .. }) if network.sharers.len() > 1 => Err(InvalidWish::OneForSeveral {
+            key,
+            networks: network.sharers.clone(),
+            network: network.name.clone(),
+            what,
+        }),
+        found => Ok(found),
+    }
 }
 
 /// The switch that the owner names.
-pub(super) fn switch(template: &Template, network: &str) -> Option<String> {
-    let (_, name) = annotation(template, network, LOGICAL_SWITCH)?;
-    (!name.is_empty()).then(|| name.to_owned())
+pub(super) fn switch(template: &Template, network: &Network) -> Option<String> {
+    let found = find(template, network, LOGICAL_SWITCH)?;
+    (!found.value.is_empty()).then(|| found.value.to_owned())
 }
 
-/// Annotations that speak to OVN and that nobody here serves: another product's, or mistyped.
-pub(super) fn unserved(template: &Template, network: &str) -> Vec<String> {
-    let served = |key: &str| {
-        let Some((domain, what)) = key.split_once('/') else { return false };
-        (domain == DOMAIN || domain.strip_suffix(DOMAIN).and_then(|rest| rest.strip_suffix('.')) == Some(network))
-            && [IP_ADDRESS, MAC_ADDRESS, LOGICAL_SWITCH].contains(&what)
+/// Annotations that speak of a network and that nobody here serves: another product's, or mistyped. Those that speak
+/// of several alike are named for the first of them.
+pub(super) fn unserved(template: &Template, network: &Network) -> Vec<String> {
+    let mut domains = vec![network.own_domain()];
+    if network.sharers.first() == Some(&network.name) {
+        domains.push(network.on.domain());
+    }
+    let speaks_of_it = |domain: &str| domains.iter().any(|known| known == domain);
+    let is_unserved = |key: &&String| {
+        let (domain, what) = key.split_once('/').unwrap_or_default();
+        speaks_of_it(domain) && !SERVED.contains(&what) && asks_for_something(key)
     };
-    template.annotations.keys().filter(|key| !served(key)).cloned().collect()
+    template.annotations.keys().filter(is_unserved).cloned().collect()
+}
+
+/// Annotations in our own domain that mean nothing.
+pub(super) fn unknown(template: &Template) -> Vec<String> {
+    template.annotations.keys().filter(|key| key.starts_with(OUR_DOMAIN) && *key != RETAIN).cloned().collect()
+}
+
+/// Whether a key is more than a note of Kube-OVN's.
+pub(super) fn asks_for_something(key: &str) -> bool {
+    key.split_once('/').is_none_or(|(_, what)| !NOTES_OF_KUBE_OVN.contains(&what))
+}
+
+/// How long the addresses stay reserved after the VM is deleted, where its owner says so.
+pub(super) fn retention(template: &Template) -> Result<Option<Retention>, InvalidWish> {
+    let Some(value) = template.annotations.get(RETAIN) else { return Ok(None) };
+    value.trim().parse().map(Some).map_err(|_| InvalidWish::Retain(value.clone()))
 }
 
 impl Wish {
     /// Reads the wishes for a network.
-    pub(super) fn of(template: &Template, network: &str) -> Result<Self, InvalidWish> {
+    pub(super) fn of(template: &Template, network: &Network) -> Result<Self, InvalidWish> {
+        let name = &network.name;
         let good = |character: char| character.is_ascii_alphanumeric() || character == '-' || character == '_';
-        if network.is_empty() || network.len() > 63 || !network.chars().all(good) {
-            return Err(InvalidWish::NetworkName(network.to_owned()));
+        if name.is_empty() || name.len() > 63 || !name.chars().all(good) {
+            return Err(InvalidWish::NetworkName(name.clone()));
         }
         let (ipv4, ipv6) = ip_addresses(template, network)?;
-        Ok(Self { ipv4, ipv6, mac: mac_address(template, network)? })
+        let mac = mac_address(template, network)?;
+        let pool = pool(template, network)?;
+        Ok(Self { ipv4, ipv6, mac, pool, port_security: port_security(template, network)? })
     }
 }
 
-fn ip_addresses(template: &Template, network: &str) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), InvalidWish> {
+fn ip_addresses(template: &Template, network: &Network) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), InvalidWish> {
     let (mut ipv4, mut ipv6) = (None, None);
-    let Some((key, value)) = annotation(template, network, IP_ADDRESS) else { return Ok((None, None)) };
+    let Some(Found { key, value, .. }) = find_for_one(template, network, IP_ADDRESS)? else { return Ok((None, None)) };
     let invalid = || InvalidWish::IpAddress { key: key.clone(), value: value.to_owned() };
     for text in value.split(',') {
         let before = match text.trim().parse().map_err(|_| invalid())? {
@@ -115,17 +239,19 @@ fn ip_addresses(template: &Template, network: &str) -> Result<(Option<Ipv4Addr>,
     Ok((ipv4, ipv6))
 }
 
-fn mac_address(template: &Template, network: &str) -> Result<Option<MacAddr6>, InvalidWish> {
+fn mac_address(template: &Template, network: &Network) -> Result<Option<MacAddr6>, InvalidWish> {
+    let name = &network.name;
     let interfaces = template.spec.domain.devices.interfaces.as_deref().unwrap_or_default();
-    let field = interfaces.iter().find(|interface| interface.name == network);
+    let field = interfaces.iter().find(|interface| interface.name == *name);
     let field = field.and_then(|interface| interface.mac_address.as_deref()).filter(|mac| !mac.is_empty());
-    let on_interface =
-        field.map(|text| unicast(text, || format!("macAddress of the interface {network}"))).transpose()?;
-    let Some((key, value)) = annotation(template, network, MAC_ADDRESS) else { return Ok(on_interface) };
+    let on_interface = field.map(|text| unicast(text, || format!("macAddress of the interface {name}"))).transpose()?;
+    let Some(Found { key, value, .. }) = find_for_one(template, network, MAC_ADDRESS)? else {
+        return Ok(on_interface);
+    };
     let annotated = unicast(value, || format!("the annotation {key}"))?;
     match on_interface {
         Some(mac) if mac != annotated => Err(InvalidWish::MacMismatch {
-            network: network.to_owned(),
+            network: name.clone(),
             field: field.unwrap_or_default().to_owned(),
             key,
             annotation: value.to_owned(),
@@ -137,4 +263,18 @@ fn mac_address(template: &Template, network: &str) -> Result<Option<MacAddr6>, I
 fn unicast(text: &str, source_name: impl Fn() -> String) -> Result<MacAddr6, InvalidWish> {
     let mac = text.parse::<MacAddr6>().ok().filter(|mac| mac.is_unicast() && !mac.is_nil());
     mac.ok_or_else(|| InvalidWish::MacAddress { source_name: source_name(), value: text.to_owned() })
+}
+
+fn pool(template: &Template, network: &Network) -> Result<Option<AddressPool>, InvalidWish> {
+    let Some(Found { key, value, .. }) = find(template, network, IP_POOL) else { return Ok(None) };
+    let pool = value.parse().map_err(|reason| InvalidWish::IpPool { key, value: value.to_owned(), reason })?;
+    Ok(Some(pool))
+}
+
+fn port_security(template: &Template, network: &Network) -> Result<bool, InvalidWish> {
+    match find(template, network, PORT_SECURITY) {
+        None | Some(Found { value: "true", .. }) => Ok(true),
+        Some(Found { value: "false", .. }) => Ok(false),
+        Some(Found { key, value, .. }) => Err(InvalidWish::PortSecurity { key, value: value.to_owned() }),
+    }
 }

@@ -3,12 +3,14 @@
 //! Pure. There is no store here: a [`Pool`] is an index over the ports of one switch, kept by
 //! whoever keeps the replica and rebuilt from the rows at any start.
 
+mod address_pool;
 mod addresses;
 mod holders;
 mod pool;
 mod ranges;
 mod subnet;
 
+pub use address_pool::{AddressPool, BadPool};
 pub use addresses::AddressSet;
 pub use holders::Holders;
 pub use pool::Pool;

@@ -5,10 +5,10 @@
 //! router ports that the switch is connected to.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::address_pool::AddressPool;
 use super::ranges::{RangeSet, number};
 
 /// One address block of a switch.
@@ -129,26 +129,25 @@ impl Subnet {
     }
 
     /// What may be chosen of a family, in the order of preference: all that is not excluded; or, where the owner names
-    /// ranges to choose from, these, excluded or not, in their order.
-    pub fn spans(&self, ipv4: bool, ranges: Option<&[RangeInclusive<IpAddr>]>) -> Vec<Span<'_>> {
-        let Some(ranges) = ranges else {
-            let whole = |block: &'_ Block| (block.first, block.last);
-            let spans = self.blocks(ipv4).map(|block| (whole(block), block));
-            return spans
-                .map(|((first, last), block)| Span { ipv4, first, last, excluded: Some(&block.excluded) })
-                .collect();
+    /// addresses of the family to choose from, those, excluded or not.
+    pub fn spans(&self, ipv4: bool, pool: Option<&AddressPool>) -> Vec<Span<'_>> {
+        let Some(pool) = pool.filter(|pool| !pool.is_empty(ipv4)) else {
+            let whole = |block| {
+                let Block { net: _, first, last, excluded } = block;
+                Span { ipv4, first: *first, last: *last, excluded: Some(excluded) }
+            };
+            return self.blocks(ipv4).map(whole).collect();
         };
-        let of_family = ranges.iter().filter(|range| range.start().is_ipv4() == ipv4);
-        let cut = |range: &RangeInclusive<IpAddr>, block: &Block| {
-            let (first, last) = (number(*range.start()).max(block.first), number(*range.end()).min(block.last));
+        let cut = |(first, last): (u128, u128), block: &Block| {
+            let (first, last) = (first.max(block.first), last.min(block.last));
             (first <= last).then_some(Span { ipv4, first, last, excluded: None })
         };
-        of_family.flat_map(|range| self.blocks(ipv4).filter_map(move |block| cut(range, block))).collect()
+        pool.ranges(ipv4).flat_map(|range| self.blocks(ipv4).filter_map(move |block| cut(range, block))).collect()
     }
 
-    /// Whether `exclude_ips` names every address of the ranges that is in the subnet.
-    pub fn excludes_all(&self, ipv4: bool, ranges: &[RangeInclusive<IpAddr>]) -> bool {
-        self.spans(ipv4, Some(ranges)).iter().all(|span| {
+    /// Whether `exclude_ips` names every address of a pool's family that is in the subnet.
+    pub fn excludes_all(&self, ipv4: bool, pool: &AddressPool) -> bool {
+        self.spans(ipv4, Some(pool)).iter().all(|span| {
             let block = self.blocks(ipv4).find(|block| block.first <= span.first && span.last <= block.last);
             block.is_some_and(|block| block.excluded.end_of(span.first).is_some_and(|end| end >= span.last))
         })
@@ -211,27 +210,23 @@ mod tests {
         lowest(true).or_else(|| lowest(false)).map(|address| address.to_string())
     }
 
-    fn ranges(texts: &[&str]) -> Vec<RangeInclusive<IpAddr>> {
-        let range = |text: &&str| super::range(text).map(|(first, last)| first..=last).expect("a range");
-        texts.iter().map(range).collect()
-    }
-
     #[test]
     fn ranges_to_choose_from_are_cut_to_the_subnet_and_may_be_excluded() {
         let subnet = Subnet::new(Some("10.16.0.0/24"), Some("10.16.0.1..10.16.0.99"), Some("fd00::"), []);
         let subnet = subnet.expect("a subnet");
-        let chosen = |texts: &[&str], ipv4| {
-            let texts = ranges(texts);
-            let spans = subnet.spans(ipv4, Some(&texts));
-            let ends = |span: &Span<'_>| (address(ipv4, span.first).to_string(), address(ipv4, span.last).to_string());
+        let chosen = |pool: &str, ipv4| {
+            let pool = pool.parse().expect(pool);
+            let spans = subnet.spans(ipv4, Some(&pool));
+            let ends = |span: &Span<'_>| format!("{}..{}", address(ipv4, span.first), address(ipv4, span.last));
             spans.iter().map(ends).collect::<Vec<_>>()
         };
-        let pair = |first: &str, last: &str| (first.to_owned(), last.to_owned());
-        let wide = ["10.16.0.50..10.16.0.60", "10.15.0.0..10.16.0.9", "10.17.0.0..10.17.0.9", "fd00::5"];
-        assert_eq!(chosen(&wide, true), [pair("10.16.0.50", "10.16.0.60"), pair("10.16.0.1", "10.16.0.9")]);
-        assert_eq!(chosen(&wide, false), [pair("fd00::5", "fd00::5")]);
-        assert!(subnet.excludes_all(true, &ranges(&wide)));
-        assert!(!subnet.excludes_all(true, &ranges(&["10.16.0.90..10.16.0.100"])));
+        let wide = "10.16.0.50..10.16.0.60,10.15.0.0..10.16.0.9,10.17.0.0/16,fd00::5";
+        assert_eq!(chosen(wide, true), ["10.16.0.1..10.16.0.9", "10.16.0.50..10.16.0.60"]);
+        assert_eq!(chosen(wide, false), ["fd00::5..fd00::5"]);
+        // A family that it says nothing of is not confined.
+        assert_eq!(chosen("10.16.0.50", false), ["fd00::1..fd00::ffff:ffff:ffff:ffff"]);
+        assert!(subnet.excludes_all(true, &wide.parse().expect("a pool")));
+        assert!(!subnet.excludes_all(true, &"10.16.0.90..10.16.0.100".parse().expect("a pool")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use super::objects::{
     InstanceSpec, LauncherPod, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration,
 };
-use crate::ovn::VmKey;
+use crate::ovn::{NadKey, VmKey};
 
 /// The label and annotations that tell a launcher pod.
 const LAUNCHER_LABEL: (&str, &str) = ("kubevirt.io", "virt-launcher");
@@ -41,7 +41,8 @@ impl Template {
 
 /// Whether an annotation may concern us; the others are not kept.
 fn is_read(key: &str) -> bool {
-    key.split_once('/').is_some_and(|(domain, _)| domain.ends_with("ovn.kubernetes.io"))
+    let of_ours = |domain: &str| domain == "ovn-kubevirt.io" && key != crate::intent::PORTS_ANNOTATION;
+    key.split_once('/').is_some_and(|(domain, _)| domain.ends_with("ovn.kubernetes.io") || of_ours(domain))
 }
 
 /// A VirtualMachine.
@@ -116,6 +117,8 @@ pub struct VmObjects {
     pub launchers: BTreeMap<String, Launcher>,
     /// The migrations of its VMI by name. They alone are no VM.
     pub migrations: BTreeMap<String, Migration>,
+    /// The NADs that its networks are on and that name a logical switch: which one.
+    pub nads: BTreeMap<NadKey, String>,
 }
 
 impl VmObjects {
@@ -152,11 +155,14 @@ pub enum Kind {
     Node,
     /// Namespaces.
     Namespace,
+    /// NetworkAttachmentDefinitions.
+    Nad,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Vm, Self::Run, Self::Launcher, Self::Migration, Self::Node, Self::Namespace];
+    pub const ALL: [Self; 7] =
+        [Self::Vm, Self::Run, Self::Launcher, Self::Migration, Self::Node, Self::Namespace, Self::Nad];
 }
 
 /// One change that a watch reports.
@@ -178,6 +184,8 @@ pub enum Change {
     Node(Box<ObjectMeta>),
     /// A namespace is there.
     Namespace(Box<ObjectMeta>),
+    /// A NetworkAttachmentDefinition is there.
+    Nad(Box<ObjectMeta>),
     /// An object went.
     Gone(Kind, Box<ObjectMeta>),
     /// A list of all objects of a kind begins.
@@ -197,6 +205,10 @@ pub struct Cluster {
     migration_of: HashMap<(String, String), VmKey>,
     /// The chassis of nodes that say so themselves; `None` for those that do not.
     nodes: HashMap<String, Option<String>>,
+    /// The switches that NADs name; `None` for those that name none.
+    nads: HashMap<NadKey, Option<String>>,
+    /// NADs whose switch has changed since a list of them began: one look for all of them finds whose they are.
+    changed_nads: HashSet<NadKey>,
     /// While a list comes in: what it has not named yet.
     unconfirmed: HashMap<Kind, HashSet<(String, String)>>,
     listed: HashSet<Kind>,
@@ -259,6 +271,7 @@ impl Cluster {
             Change::Migration(migration) => self.put_migration(&migration),
             Change::Node(metadata) => self.put_node(&metadata),
             Change::Namespace(metadata) => self.put_namespace(&metadata),
+            Change::Nad(metadata) => self.put_nad(&metadata),
             Change::Gone(kind, metadata) => self.remove(kind, &identity(&metadata)),
             Change::ListBegins(kind) => {
                 let present = self.present(kind);
@@ -267,8 +280,13 @@ impl Cluster {
             }
             Change::ListEnds(kind) => {
                 self.listed.insert(kind);
-                let gone = self.unconfirmed.remove(&kind).unwrap_or_default();
-                gone.iter().flat_map(|identity| self.remove(kind, identity)).collect()
+                let gone = self.unconfirmed.get_mut(&kind).map(std::mem::take).unwrap_or_default();
+                let mut dirty: BTreeSet<VmKey> = gone.iter().flat_map(|identity| self.remove(kind, identity)).collect();
+                self.unconfirmed.remove(&kind);
+                if kind == Kind::Nad {
+                    dirty.extend(self.vms_on_changed_nads());
+                }
+                dirty
             }
         }
     }
@@ -278,6 +296,7 @@ impl Cluster {
         let uid = metadata.uid.clone().unwrap_or_default();
         let reported = reported(metadata);
         self.vms.entry(key.clone()).or_default().vm = Some(Vm { uid, template, reported });
+        self.find_nads(&key);
         BTreeSet::from([key])
     }
 
@@ -299,6 +318,7 @@ impl Cluster {
             reported: reported(metadata),
         };
         self.vms.entry(key.clone()).or_default().run = Some(run);
+        self.find_nads(&key);
         BTreeSet::from([key])
     }
 
@@ -361,9 +381,7 @@ impl Cluster {
 
     fn put_namespace(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {
         let name = self.confirm(Kind::Namespace, metadata).name;
-        let annotations = metadata.annotations.as_ref();
-        let switch = annotations.and_then(|annotations| annotations.get("ovn.kubernetes.io/logical_switch")).cloned();
-        let namespace = Namespace { switch };
+        let namespace = Namespace { switch: named_switch(metadata) };
         if self.namespaces.get(&name) == Some(&namespace) {
             return BTreeSet::new();
         }
@@ -385,6 +403,9 @@ impl Cluster {
             let chassis = self.nodes.remove(name).flatten();
             return chassis.map(|_| self.vms_on(|node| node == name)).unwrap_or_default();
         }
+        if kind == Kind::Nad {
+            return self.remove_nad(&NadKey::new(namespace.clone(), name.clone()));
+        }
         let key = match kind {
             Kind::Launcher => self.launcher_of.remove(identity),
             Kind::Migration => self.migration_of.remove(identity),
@@ -396,7 +417,7 @@ impl Cluster {
             Kind::Vm => objects.vm = None,
             Kind::Run => objects.run = None,
             Kind::Migration => drop(objects.migrations.remove(name)),
-            Kind::Launcher | Kind::Node | Kind::Namespace => drop(objects.launchers.remove(name)),
+            Kind::Launcher | Kind::Node | Kind::Namespace | Kind::Nad => drop(objects.launchers.remove(name)),
         }
         if !objects.exists() && objects.migrations.is_empty() {
             self.vms.remove(&key);
@@ -424,6 +445,7 @@ impl Cluster {
             Kind::Migration => self.migration_of.keys().cloned().collect(),
             Kind::Node => self.nodes.keys().map(|name| (String::new(), name.clone())).collect(),
             Kind::Namespace => self.namespaces.keys().map(|name| (String::new(), name.clone())).collect(),
+            Kind::Nad => self.nads.keys().map(|nad| (nad.namespace.clone(), nad.name.clone())).collect(),
         }
     }
 }
@@ -431,6 +453,13 @@ impl Cluster {
 /// Namespace (empty for a namespace itself) and name.
 fn identity(metadata: &ObjectMeta) -> (String, String) {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+/// The switch that a namespace's or a NAD's annotation names.
+fn named_switch(metadata: &ObjectMeta) -> Option<String> {
+    let annotations = metadata.annotations.as_ref()?;
+    let switch = annotations.get("ovn.kubernetes.io/logical_switch").map(|switch| switch.trim());
+    switch.filter(|switch| !switch.is_empty()).map(ToOwned::to_owned)
 }
 
 fn reported(metadata: &ObjectMeta) -> Reported {
@@ -467,5 +496,6 @@ fn controller<'a>(metadata: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerRefer
     })
 }
 
+mod nads;
 #[cfg(test)]
 mod tests;

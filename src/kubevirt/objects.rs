@@ -9,6 +9,8 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
+use crate::ovn::NadKey;
+
 /// A VirtualMachine.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct VirtualMachine {
@@ -99,6 +101,9 @@ pub struct Interface {
     /// The guest's MAC.
     #[serde(default)]
     pub mac_address: Option<String>,
+    /// `absent`: it is to be unplugged, or has been.
+    #[serde(default)]
+    pub state: Option<String>,
 }
 
 /// One of `spec.networks`.
@@ -109,11 +114,33 @@ pub struct Network {
     /// Present for the pod network.
     #[serde(default)]
     pub pod: Option<PodNetwork>,
+    /// Present for a network of Multus.
+    #[serde(default)]
+    pub multus: Option<MultusNetwork>,
+}
+
+impl Network {
+    /// The NAD that it is on. A bare name is one of the VM's own namespace.
+    pub fn nad(&self, namespace: &str) -> Option<NadKey> {
+        let name = &self.multus.as_ref()?.network_name;
+        let (namespace, name) = name.split_once('/').unwrap_or((namespace, name));
+        Some(NadKey::new(namespace, name))
+    }
 }
 
 /// `networks[].pod`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct PodNetwork {}
+
+/// `networks[].multus`. Whether it takes the pod network's place (`default`) makes no difference here: it is on its
+/// NAD either way.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MultusNetwork {
+    /// `[<namespace>/]<name>` of a NetworkAttachmentDefinition.
+    #[serde(default)]
+    pub network_name: String,
+}
 
 /// `VirtualMachineInstance.status`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -167,6 +194,13 @@ pub struct MigrationStatus {
     /// `Pending` to `Running`, and at the end `Succeeded` or `Failed`.
     #[serde(default)]
     pub phase: Option<String>,
+}
+
+/// A NetworkAttachmentDefinition (NAD): what a network of Multus is on. Only its annotations speak to OVN.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub struct NetworkAttachmentDefinition {
+    /// Name and annotations.
+    pub metadata: ObjectMeta,
 }
 
 /// A launcher pod.
@@ -237,5 +271,13 @@ resource!(
     "kubevirt.io/v1",
     "VirtualMachineInstanceMigration",
     "virtualmachineinstancemigrations"
+);
+resource!(
+    NetworkAttachmentDefinition,
+    "k8s.cni.cncf.io",
+    "v1",
+    "k8s.cni.cncf.io/v1",
+    "NetworkAttachmentDefinition",
+    "network-attachment-definitions"
 );
 resource!(LauncherPod, "", "v1", "v1", "Pod", "pods");

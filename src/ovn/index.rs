@@ -214,10 +214,11 @@ impl Index {
         let Claims { ips, macs, dynamic } = claims;
         ips.clear();
         macs.clear();
-        *dynamic = row.addresses.iter().any(is_dynamic);
         let reserved = row.external_ids.get(keys::NEXT_ADDRESSES);
         // What a row of ours is healed from, where somebody overwrote its addresses, is held, too.
         let ours = Owner::is_of(&row.external_ids, &self.instance);
+        // One of ours that somebody made dynamic is healed.
+        *dynamic = !ours && row.addresses.iter().any(is_dynamic);
         let secured = row.port_security.iter().filter(|_| ours);
         let texts = row.addresses.iter().chain(secured);
         for text in texts.chain(row.dynamic_addresses.as_deref()).chain(reserved) {

@@ -80,6 +80,39 @@ impl VmKey {
     pub fn port_name(&self) -> String {
         format!("{}.{}", self.name, self.namespace)
     }
+
+    /// The port's name on a NAD: `<vm>.<namespace>.<nad>.<nad-namespace>.ovn`, as Kube-OVN has it.
+    pub fn port_name_on(&self, nad: &NadKey) -> String {
+        format!("{}.{}", self.port_name(), nad.provider())
+    }
+}
+
+/// A NetworkAttachmentDefinition (NAD) by its namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NadKey {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl NadKey {
+    /// A key from its parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// `<nad>.<nad-namespace>.ovn`: Kube-OVN's name for the NAD's network, which is in ports' names and in
+    /// annotations' keys.
+    pub fn provider(&self) -> String {
+        format!("{}.{}.ovn", self.name, self.namespace)
+    }
+}
+
+impl fmt::Display for NadKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
+    }
 }
 
 impl fmt::Display for VmKey {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::binding::{Bound, Fabric, Hindrance};
 use super::change::{Placed, PortChange};
 use super::report::{PortReport, Problem};
-use crate::intent::{Intent, Nic, Settings, Wish};
+use crate::intent::{Intent, Nic, Settings, SwitchWish, Wish};
 use crate::ipam::{Pool, RangeSet, Subnet};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, PortRef, VmKey, Wake, keys, port_uuid};
 use crate::ovsdb::{Map, Set};
@@ -144,6 +144,9 @@ impl<'a> Planner<'a> {
                 }
             }
         }
+        if !plan.reports.is_empty() {
+            plan.reports.extend(of_the_whole(intent));
+        }
         plan.changes.retain(|change| !change.is_empty());
         plan.sync |= plan.changes.iter().any(PortChange::collapses);
         plan
@@ -152,17 +155,27 @@ impl<'a> Planner<'a> {
     /// The NIC's row: the one marked with its network. Of several (somebody copied one), the one that
     /// we made; a network that was renamed keeps its row.
     fn port_of(&self, intent: &Intent, nic: &Nic) -> Option<PortRef<'a>> {
-        let rows = || self.view.ports_of(&intent.vm);
         let made_by_us = |port: &PortRef<'_>| port.uuid == port_uuid(self.view.instance(), &port.row.name);
-        let marked = rows().filter(|(network, _)| *network == nic.network).map(|(_, port)| port);
-        let renamed = || {
-            let claimed = |network: &str| {
-                intent.nics.iter().any(|nic| nic.network == network)
-                    || intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
-            };
-            rows().find(|(network, _)| !claimed(network)).map(|(_, port)| port)
+        let marked = self.view.ports_of(&intent.vm).filter(|(network, _)| *network == nic.network);
+        marked.map(|(_, port)| port).max_by_key(made_by_us).or_else(|| self.renamed(intent, nic))
+    }
+
+    /// The row of a network that is gone, where just one is on what the NIC is on, and no other NIC there is new: with
+    /// more of either, which has become which is anybody's guess, and a guess would hand one NIC's lease to another.
+    fn renamed(&self, intent: &Intent, nic: &Nic) -> Option<PortRef<'a>> {
+        let rows = || self.view.ports_of(&intent.vm);
+        let is_new =
+            |other: &&Nic| other.base_name == nic.base_name && rows().all(|(network, _)| network != other.network);
+        if intent.nics.iter().filter(is_new).count() != 1 {
+            return None;
+        }
+        let claimed = |network: &str| {
+            intent.nics.iter().any(|nic| nic.network == network)
+                || intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
         };
-        marked.max_by_key(made_by_us).or_else(renamed)
+        let mut left = rows().filter(|(network, port)| !claimed(network) && nic.is_on_the_network_of(&port.row.name));
+        let first = left.next().map(|(_, port)| port);
+        first.filter(|_| left.next().is_none())
     }
 
     /// A port that stays as it is but for where it is bound and whom it belongs to.
@@ -226,7 +239,7 @@ impl<'a> Planner<'a> {
         let own = port.as_ref().map(|(port, _)| port.uuid);
         let before = port.as_ref().map(|(port, switch)| Placed { switch: switch.uuid, row: port.row.clone() });
         let (switch, stays) = match (port, &nic.switch) {
-            (Some((_, present)), _) => self.stay_or_move(nic, present),
+            (Some((port, present)), _) => self.stay_or_move(nic, &port.row.name, present),
             (None, Some(wish)) => (self.find_switch(&wish.name)?, None),
             (None, None) => return Err(Refusal::Again),
         };
@@ -249,8 +262,9 @@ impl<'a> Planner<'a> {
         };
         let name = match &before {
             Some(before) => before.row.name.clone(),
-            None => self.free_name(&intent.vm, &nic.network)?,
+            None => self.free_name(nic)?,
         };
+        let secured = self.port_security(nic, before.as_ref().map(|before| &before.row), report);
         let next = self.next(nic, &switch, &addresses, own).unwrap_or_else(|refusal| {
             refusal.note(report, plan);
             None
@@ -267,7 +281,7 @@ impl<'a> Planner<'a> {
         row.name = name;
         let text = addresses.to_string();
         row.addresses = Set::from_iter([text.clone()]);
-        row.port_security = Set::from_iter([text]);
+        row.port_security = Set::from_iter(secured.then_some(text));
         let present = before.as_ref().map(|before| &before.row.options);
         let bound = Bound { uuid, name: &row.name, present };
         self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
@@ -281,13 +295,15 @@ impl<'a> Planner<'a> {
 
     /// The switch that a port stays on, or moves to; and, where it stays though another is wished,
     /// why.
-    fn stay_or_move(&self, nic: &Nic, present: Switch) -> (Switch, Option<Refusal>) {
+    fn stay_or_move(&self, nic: &Nic, port_name: &str, present: Switch) -> (Switch, Option<Refusal>) {
+        // A row that was made for a NAD is on that one's switch: a NIC that is on the pod network now has no business there.
+        let moves = |wish: &SwitchWish| wish.explicit || nic.was_on_a_nad(port_name);
         match &nic.switch {
-            Some(wish) if wish.explicit && wish.name != present.name && nic.running => {
+            Some(wish) if moves(wish) && wish.name != present.name && nic.running => {
                 let problem = Problem::SwitchDeferred { present: present.name.clone(), wished: wish.name.clone() };
                 (present, Some(Refusal::Problem(problem, Vec::new())))
             }
-            Some(wish) if wish.explicit && wish.name != present.name => match self.find_switch(&wish.name) {
+            Some(wish) if moves(wish) && wish.name != present.name => match self.find_switch(&wish.name) {
                 Ok(switch) => (switch, None),
                 Err(refusal) => (present, Some(refusal)),
             },
@@ -444,19 +460,37 @@ impl<'a> Planner<'a> {
         candidates.into_iter().find(free).unwrap_or(first)
     }
 
-    /// The port's name, or the one with the network appended.
-    fn free_name(&self, vm: &VmKey, network: &str) -> Result<String, Refusal> {
-        let name = vm.port_name();
-        let fallback = format!("{name}.{network}");
-        for name in [&name, &fallback] {
-            if self.view.port_named(name).is_some() {
-                continue;
-            }
+    /// The first of a new port's names that nobody has.
+    fn free_name(&self, nic: &Nic) -> Result<String, Refusal> {
+        let names = nic.names();
+        let free = names.iter().find(|name| self.view.port_named(name).is_none());
+        match free {
             // Whether the other VM's port comes about is known after this transaction.
-            return if self.names.contains(name) { Err(Refusal::Again) } else { Ok(name.clone()) };
+            Some(name) if self.names.contains(name) => Err(Refusal::Again),
+            Some(name) => Ok(name.clone()),
+            None => {
+                let waits = names.iter().cloned().map(Wake::Name).collect();
+                Err(Refusal::Problem(Problem::NameTaken(names), waits))
+            }
         }
-        let waits = vec![Wake::Name(name.clone()), Wake::Name(fallback.clone())];
-        Err(Refusal::Problem(Problem::NameTaken { name, fallback }, waits))
+    }
+
+    /// Whether the port is to have port security: off where its owner wishes so and the operator allows it.
+    fn port_security(&self, nic: &Nic, present: Option<&LogicalSwitchPort>, report: &mut PortReport) -> bool {
+        let off = |wish: &Result<Wish, _>| wish.as_ref().is_ok_and(|wish| !wish.port_security);
+        if !self.settings.allow_port_security_off {
+            if off(&nic.now) || nic.next.as_ref().is_some_and(off) {
+                report.problems.push(Problem::PortSecurityKept(nic.network.clone()));
+            }
+            return true;
+        }
+        match (present, &nic.now) {
+            // As the old launcher has it, and as it is while nobody can say what is wished.
+            (Some(row), _) if nic.held_by_old_launcher => !row.port_security.is_empty(),
+            (Some(row), Err(_)) => !row.port_security.is_empty(),
+            (None, Err(_)) => true,
+            (_, Ok(wish)) => wish.port_security,
+        }
     }
 
     fn subnet(&mut self, switch: &Switch) -> Result<Subnet, Refusal> {
@@ -497,6 +531,15 @@ impl<'a> Planner<'a> {
             external_ids.insert(keys::NETWORK, network);
         }
     }
+}
+
+/// What is wrong with a VM as a whole, for one that has a NIC of ours: the others are none of our business.
+fn of_the_whole(intent: &Intent) -> Option<PortReport> {
+    let Intent { invalid, unserved, unmatched, .. } = intent;
+    let mut problems: Vec<Problem> = invalid.iter().cloned().map(Problem::Invalid).collect();
+    problems.extend((!unserved.is_empty()).then(|| Problem::Unserved(unserved.clone())));
+    problems.extend((!unmatched.is_empty()).then(|| Problem::Unmatched(unmatched.clone())));
+    (!problems.is_empty()).then(|| PortReport { problems, ..PortReport::default() })
 }
 
 /// A VM's ports as they are.

@@ -18,8 +18,22 @@ pub enum Problem {
     #[error("{0}")]
     Invalid(#[source] InvalidWish),
     /// Annotations for others than us.
-    #[error("{} has no effect: ovn-kubevirt serves ip_address, mac_address and logical_switch of the pod network", .0.join(", "))]
+    #[error(
+        "{} has no effect: ovn-kubevirt serves ip_address, mac_address, logical_switch, ip_pool and port_security of a network, and ovn-kubevirt.io/retain",
+        .0.join(", ")
+    )]
     Unserved(Vec<String>),
+    /// Annotations for networks that the VM does not have.
+    #[error(
+        "{} has no effect: the VM has no such network; write ovn.kubernetes.io/ for the pod network, <nad>.<nad-namespace>.ovn.kubernetes.io/ for one on a NAD, or <network>.ovn.kubernetes.io/ with its name in the VM",
+        .0.join(", ")
+    )]
+    Unmatched(Vec<String>),
+    /// Port security is wished off.
+    #[error(
+        "port_security \"false\" of the network {0} is not allowed here, and port security stays on: remove the annotation, or have the operator run ovn-kubevirt with --allow-port-security-off"
+    )]
+    PortSecurityKept(String),
     /// No switch of that name.
     #[error(
         "there is no logical switch named {0} in the northbound database; the VM gets its port as soon as there is"
@@ -83,16 +97,13 @@ pub enum Problem {
         /// Who has it.
         holder: String,
     },
-    /// Both names of the port are taken.
+    /// Every name that the port may have is taken.
     #[error(
-        "the port names {name} and {fallback} are both taken by rows that are not this VM's: delete one of them, or rename the VM"
+        "the port {} taken by {} not this NIC's: delete one of them, or rename the VM",
+        if let [name] = &.0[..] { format!("name {name} is") } else { format!("names {} are both", .0.join(" and ")) },
+        if .0.len() == 1 { "a row that is" } else { "rows that are" }
     )]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// The name with the network appended.
-        fallback: String,
-    },
+    NameTaken(Vec<String>),
     /// Another switch, from the next start on.
     #[error("the logical switch {wished} takes effect at the next start: the VM runs on {present}")]
     SwitchDeferred {
@@ -116,13 +127,14 @@ impl Problem {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreadable(_) | Self::Invalid(_) | Self::OutOfSubnet { .. } => "InvalidRequest",
-            Self::Unserved(_) => "UnsupportedAnnotation",
+            Self::Unserved(_) | Self::Unmatched(_) => "UnsupportedAnnotation",
+            Self::PortSecurityKept(_) => "PortSecurityKept",
             Self::SwitchNotFound(_) => "SwitchNotFound",
             Self::SwitchAmbiguous { .. } => "SwitchAmbiguous",
             Self::NoSubnet { .. } => "SubnetMissing",
             Self::SubnetExhausted { .. } => "SubnetExhausted",
             Self::AddressHeld { .. } | Self::MacHeld { .. } => "AddressConflict",
-            Self::NameTaken { .. } => "PortNameConflict",
+            Self::NameTaken(_) => "PortNameConflict",
             Self::SwitchDeferred { .. } => "SwitchChangePending",
             Self::ChassisNotFound(_) => "ChassisNotFound",
             Self::Rejected(_) => "CommitFailed",
@@ -133,13 +145,12 @@ impl Problem {
 impl PortReport {
     /// A problem of the VM as a whole.
     pub fn of_vm(problem: Problem) -> Self {
-        let network = String::new();
-        Self { network, port: None, switch: None, addresses: None, next: None, problems: vec![problem] }
+        Self { problems: vec![problem], ..Self::default() }
     }
 }
 
 /// One NIC's port, as it is after the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortReport {
     /// The network's name in the VM.
     pub network: String,

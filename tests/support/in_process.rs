@@ -48,6 +48,7 @@ pub fn start(remotes: &str, leader_only: bool, default_switch: &str, room: usize
             default_switch: Some(default_switch.to_owned()),
             mac_prefix: [0x0a, 0x58],
             strategy: Strategy::default(),
+            allow_port_security_off: false,
         },
         northbound: Arc::clone(&northbound),
         link: link.clone(),

@@ -139,7 +139,7 @@ fn a_port_whose_name_is_taken_gets_the_networks_appended_and_then_none() {
     let (port, row) = world.row(&web()).expect("its port");
     assert_eq!((port, row.name.as_str()), (port_uuid(INSTANCE, "web.n.default"), "web.n.default"));
     made(&mut world, &db(), plain());
-    let taken = "the port names db.n and db.n.default are both taken by rows that are not this VM's: \
+    let taken = "the port names db.n and db.n.default are both taken by rows that are not this NIC's: \
         delete one of them, or rename the VM";
     waits_in_vain(&world, &db(), taken);
     world.edit(|tables| tables.ports.get_mut(&uuid(2, 2)).expect("the third").name = "other".into());

@@ -17,7 +17,12 @@ use crate::plan::{Fabric, Planner, PortReport, Problem, Queue, Seen, Settling, V
 pub(super) const INSTANCE: &str = "default";
 
 pub(super) fn settings() -> Settings {
-    Settings { default_switch: Some("blue".into()), mac_prefix: [0x0a, 0x58], strategy: Strategy::Rarp }
+    Settings {
+        default_switch: Some("blue".into()),
+        mac_prefix: [0x0a, 0x58],
+        strategy: Strategy::Rarp,
+        allow_port_security_off: false,
+    }
 }
 
 /// A UUID that says where it comes from.

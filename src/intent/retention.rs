@@ -1,0 +1,98 @@
+//! How long the addresses of a VM stay reserved after it is deleted (`ovn-kubevirt.io/retain`).
+
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// So long; zero is not at all.
+    For(Duration),
+    /// Until somebody releases them.
+    Forever,
+}
+
+/// A text that says no such thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no duration")]
+pub struct BadRetention;
+
+impl FromStr for Retention {
+    type Err = BadRetention;
+
+    /// Reads `forever`, or a duration as Kubernetes and Go write it (`0`, `90m`, `1h30m`, `1.5h`), with days, too (`7d`).
+    fn from_str(text: &str) -> Result<Self, BadRetention> {
+        match text {
+            "forever" => Ok(Self::Forever),
+            "0" => Ok(Self::For(Duration::ZERO)),
+            _ => duration(text).map(Self::For).ok_or(BadRetention),
+        }
+    }
+}
+
+/// Numbers, each with its unit. What a `Duration` cannot hold is none.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() || text.is_empty() {
+        let digits = rest.find(|character: char| !character.is_ascii_digit() && character != '.')?;
+        let (number, behind) = rest.split_at(digits);
+        let letters = behind.find(|character: char| !character.is_alphabetic()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(letters);
+        total = total.checked_add(part(number, unit)?)?;
+        rest = behind;
+    }
+    Some(total)
+}
+
+fn part(number: &str, unit: &str) -> Option<Duration> {
+    let milliseconds: u64 = match unit {
+        "d" => 86_400_000,
+        "h" => 3_600_000,
+        "m" => 60_000,
+        "s" => 1_000,
+        "ms" => 1,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole = whole.parse::<u64>().ok()?.checked_mul(milliseconds)?;
+    // Nine digits are a millionth of a day and less.
+    let fraction = fraction.get(..9).unwrap_or(fraction);
+    let scale = 10_u64.pow(u32::try_from(fraction.len()).ok()?);
+    let parts = u128::from(fraction.parse::<u64>().ok()?) * u128::from(milliseconds) / u128::from(scale);
+    Some(Duration::from_millis(whole.checked_add(u64::try_from(parts).ok()?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_writes_them_and_days_too() {
+        let seconds = |text: &str| match text.parse() {
+            Ok(Retention::For(duration)) => Some(duration.as_secs()),
+            other => panic!("{text}: {other:?}"),
+        };
+        for (text, expected) in [
+            ("0", 0),
+            ("0s", 0),
+            ("72h", 259_200),
+            ("90m", 5_400),
+            ("1h30m", 5_400),
+            ("1.5h", 5_400),
+            ("7d", 604_800),
+            ("1d12h0m5s", 129_605),
+            ("1500ms", 1),
+        ] {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+        }
+        assert_eq!("forever".parse(), Ok(Retention::Forever));
+    }
+
+    #[test]
+    fn anything_else_is_none() {
+        for text in ["", " ", "x", "72", "-1h", "h", "1w", "1h 30m", "1..5h", ".", "Forever", "99999999999999999999h"] {
+            assert_eq!(text.parse::<Retention>(), Err(BadRetention), "{text}");
+        }
+    }
+}

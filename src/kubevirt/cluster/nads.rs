@@ -1,0 +1,57 @@
+//! Which switches NetworkAttachmentDefinitions (NADs) name, and whose networks are on them.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Cluster, Kind, VmObjects, named_switch};
+use crate::ovn::{NadKey, VmKey};
+
+impl VmObjects {
+    /// The NADs that its networks are on, now or from the next start on.
+    fn nads_of<'a>(&'a self, vm: &'a VmKey) -> impl Iterator<Item = NadKey> + 'a {
+        let of_run = self.run.as_ref().and_then(|run| run.template.as_ref().ok());
+        let of_vm = self.vm.as_ref().and_then(|vm| vm.template.as_ref().ok());
+        let networks = of_run.into_iter().chain(of_vm).flat_map(|template| template.spec.networks.iter().flatten());
+        networks.filter_map(|network| network.nad(&vm.namespace))
+    }
+}
+
+impl Cluster {
+    pub(super) fn put_nad(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {
+        let VmKey { namespace, name } = self.confirm(Kind::Nad, metadata);
+        let (nad, switch) = (NadKey::new(namespace, name), named_switch(metadata));
+        let before = self.nads.insert(nad.clone(), switch.clone()).flatten();
+        if before == switch { BTreeSet::new() } else { self.nad_changed(nad) }
+    }
+
+    pub(super) fn remove_nad(&mut self, nad: &NadKey) -> BTreeSet<VmKey> {
+        let switch = self.nads.remove(nad).flatten();
+        switch.map(|_| self.nad_changed(nad.clone())).unwrap_or_default()
+    }
+
+    /// The VMs on a NAD; while a list comes in, they are named at its end.
+    fn nad_changed(&mut self, nad: NadKey) -> BTreeSet<VmKey> {
+        self.changed_nads.insert(nad);
+        if self.unconfirmed.contains_key(&Kind::Nad) { BTreeSet::new() } else { self.vms_on_changed_nads() }
+    }
+
+    /// The VMs on NADs that have changed; from now on they know it.
+    pub(super) fn vms_on_changed_nads(&mut self) -> BTreeSet<VmKey> {
+        let changed = std::mem::take(&mut self.changed_nads);
+        if changed.is_empty() {
+            return BTreeSet::new();
+        }
+        let concerned = |(vm, objects): &(&VmKey, &VmObjects)| objects.nads_of(vm).any(|nad| changed.contains(&nad));
+        let vms: BTreeSet<VmKey> = self.vms.iter().filter(concerned).map(|(vm, _)| vm.clone()).collect();
+        vms.iter().for_each(|vm| self.find_nads(vm));
+        vms
+    }
+
+    /// Looks up the NADs of a VM.
+    pub(super) fn find_nads(&mut self, vm: &VmKey) {
+        let Some(objects) = self.vms.get_mut(vm) else { return };
+        let named = |nad: NadKey| self.nads.get(&nad).cloned().flatten().map(|switch| (nad, switch));
+        objects.nads = objects.nads_of(vm).filter_map(named).collect();
+    }
+}
