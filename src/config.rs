@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::controller::{LeaseOptions, LeaseTiming};
-use crate::intent::{Settings, Strategy};
+use crate::intent::{Retention, Settings, Strategy};
 use crate::ovsdb::{Remotes, Target, TlsFiles};
 
 /// Where `run` listens unless it is told otherwise, and where `status` asks.
@@ -132,7 +132,30 @@ pub struct RunOptions {
     /// from any address
     #[arg(long, env = "OVN_KUBEVIRT_ALLOW_PORT_SECURITY_OFF", value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_port_security_off: bool,
+
+    /// How long the addresses of a deleted VM stay reserved for one of its name, where the VM does not say:
+    /// a duration as in 90m or 72h, or forever
+    #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_RETAIN", value_name = "DURATION", default_value = "0s", value_parser = retention)]
+    pub default_retain: Retention,
+
+    /// How long a released address rests before another VM gets it, unless nothing else is free
+    #[arg(long, env = "OVN_KUBEVIRT_ADDRESS_REST", value_name = "DURATION", default_value = "60s", value_parser = rest)]
+    pub address_rest: Duration,
 }
+
+fn retention(text: &str) -> Result<Retention, String> {
+    text.parse().map_err(|_| "write a duration, as in 0s, 90m or 72h, or forever".to_owned())
+}
+
+fn rest(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(Retention::For(rest)) if rest <= LONGEST_REST => Ok(rest),
+        _ => Err("write a duration of up to a day, as in 0s, 60s or 5m".to_owned()),
+    }
+}
+
+/// It is kept in memory: what is to rest longer is to be retained.
+const LONGEST_REST: Duration = Duration::from_secs(86_400);
 
 /// `--activation-strategy`. The others that OVN knows would open the target too early.
 fn strategy(text: &str) -> Result<Strategy, String> {
@@ -154,6 +177,7 @@ impl RunOptions {
             mac_prefix: self.mac_prefix.0,
             strategy: self.activation_strategy,
             allow_port_security_off: self.allow_port_security_off,
+            default_retain: self.default_retain,
         }
     }
 

@@ -102,6 +102,7 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         southbound: feed,
         changes,
         reports: reports_sender,
+        address_rest: options.address_rest,
         status: status.clone(),
     });
     let (candidacy_sender, candidacy) = watch::channel(Candidacy::default());

@@ -19,6 +19,7 @@ mod link;
 mod reporter;
 mod southbound;
 mod status;
+mod timetable;
 mod waiting;
 mod watches;
 mod writer;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::link::{Link, Office};
 use super::reporter::{Report, Subject};
 use super::status::Status;
+use super::timetable::Timetable;
 use super::waiting::Waiting;
 use crate::intent::{Intent, Settings};
 use crate::kubevirt::{Change, Cluster, VmObjects};
@@ -60,6 +61,8 @@ pub struct WriterSettings {
     pub changes: mpsc::Receiver<Change>,
     /// Where outcomes are told.
     pub reports: mpsc::UnboundedSender<Report>,
+    /// How long a released address rests.
+    pub address_rest: Duration,
     /// Told when the watches have synced.
     pub status: Status,
 }
@@ -89,6 +92,7 @@ pub struct Writer {
     waiting: Waiting,
     /// VMs whose transaction was refused, and when they are tried again.
     retries: HashMap<VmKey, Retry>,
+    timetable: Timetable,
     /// The first sync of both sides has been followed by a look at every VM.
     swept: bool,
     /// Transactions whose outcome is unknown, since the last that had one.
@@ -125,7 +129,8 @@ type InFlight = Pin<Box<dyn Future<Output = (Outcome, Batch)> + Send>>;
 impl Writer {
     /// A writer that knows nothing yet.
     pub fn new(settings: WriterSettings) -> Self {
-        let WriterSettings { settings, northbound, link, southbound, changes, reports, status } = settings;
+        let WriterSettings { settings, northbound, link, southbound, changes, reports, address_rest, status } =
+            settings;
         Self {
             settings,
             northbound,
@@ -140,6 +145,7 @@ impl Writer {
             queue: Queue::default(),
             waiting: Waiting::default(),
             retries: HashMap::new(),
+            timetable: Timetable::new(address_rest),
             swept: false,
             unknown_in_a_row: 0,
         }
@@ -155,7 +161,7 @@ impl Writer {
                 in_flight = self.next_transaction();
             }
             let more = in_flight.is_none() && !self.queue.is_empty() && self.office().is_some();
-            let retry = self.retries.values().map(|retry| retry.at).min();
+            let retry = self.retries.values().map(|retry| retry.at).chain(self.timetable.next()).min();
             tokio::select! {
                 biased;
                 (outcome, batch) = outcome(&mut in_flight), if in_flight.is_some() => {
@@ -260,6 +266,7 @@ impl Writer {
             self.settling.processed(view.sb_cfg());
             view.take_changes()
         };
+        self.timetable.rest(changes.rests, Instant::now());
         for vm in changes.vms {
             self.dirty(vm);
         }
@@ -309,6 +316,12 @@ impl Writer {
             }
             self.dirty(vm);
         }
+        self.timetable.take_due(now).into_iter().for_each(|vm| self.dirty(vm));
+        let rested = self.timetable.take_rested(now);
+        if !rested.is_empty() {
+            let mut view = self.northbound.write();
+            rested.iter().for_each(|rest| view.end_rest(rest));
+        }
     }
 
     /// Plans what is dirty; `None` when nothing has to be written, or nothing may be.
@@ -330,7 +343,8 @@ impl Writer {
             Some((Some(true), replica)) => Seen::Now(replica),
         };
         let fabric = Fabric { cluster: &self.cluster, southbound: seen, strategy: settings.strategy };
-        let mut planner = Planner::new(&view, &settings, fabric);
+        let now = seconds_since_the_epoch();
+        let mut planner = Planner::new(&view, &settings, fabric, now);
         let mut batch = Batch {
             office: Arc::clone(&office),
             vms: Vec::new(),
@@ -345,9 +359,11 @@ impl Writer {
                 break;
             }
             let Some(vm) = self.queue.pop() else { break };
-            let VmPlan { changes, reports, waits, again, sync } = self.plan(&mut planner, &vm);
+            let VmPlan { changes, reports, waits, again, sync, due } = self.plan(&mut planner, &vm);
             batch.sync |= sync && self.southbound.is_none();
             self.waiting.set(&vm, waits);
+            let after = due.map(|due| Duration::from_secs(u64::try_from(due - now).unwrap_or_default()));
+            self.timetable.set(&vm, after, Instant::now());
             ports += changes.len();
             let report = self.report(&vm, reports, &changes);
             if changes.is_empty() {
@@ -392,7 +408,8 @@ impl Writer {
     /// What the VM's owner is to be told once the plan is committed.
     fn report(&self, vm: &VmKey, ports: Vec<PortReport>, changes: &[PortChange]) -> Option<Report> {
         let Some(objects) = self.cluster.vm(vm) else {
-            let placed = changes.iter().filter_map(|change| change.before.as_ref());
+            let placed =
+                changes.iter().filter(|change| change.after.is_none()).filter_map(|change| change.before.as_ref());
             let ports = placed.map(|placed| placed.row.clone()).collect();
             return Some(Report::Released { vm: vm.clone(), ports });
         };
@@ -493,6 +510,12 @@ impl Writer {
         ports.push(PortReport::of_vm(Problem::Rejected(rejection.to_owned())));
         self.tell(Report::Ports { subject, ports });
     }
+}
+
+/// The time of the wall clock, which retained addresses go by.
+fn seconds_since_the_epoch() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// `nb_cfg` one higher: northd writes it to `sb_cfg` once it has processed this transaction.

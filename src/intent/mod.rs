@@ -34,6 +34,8 @@ pub struct Settings {
     pub strategy: Strategy,
     /// Whether VM owners may turn port security off.
     pub allow_port_security_off: bool,
+    /// How long addresses stay reserved after their VM is deleted, where its owner does not say.
+    pub default_retain: Retention,
 }
 
 /// What opens the second chassis of a port that migrates.

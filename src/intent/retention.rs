@@ -1,5 +1,6 @@
 //! How long the addresses of a VM stay reserved after it is deleted (`ovn-kubevirt.io/retain`).
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,6 +11,25 @@ pub enum Retention {
     For(Duration),
     /// Until somebody releases them.
     Forever,
+}
+
+impl Retention {
+    /// Not at all.
+    pub const NONE: Self = Self::For(Duration::ZERO);
+}
+
+/// As it is read.
+impl fmt::Display for Retention {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forever => formatter.write_str("forever"),
+            Self::For(time) if time.subsec_millis() > 0 => write!(formatter, "{}ms", time.as_millis()),
+            Self::For(time) => match time.as_secs() {
+                seconds if seconds % 3_600 == 0 && seconds > 0 => write!(formatter, "{}h", seconds / 3_600),
+                seconds => write!(formatter, "{seconds}s"),
+            },
+        }
+    }
 }
 
 /// A text that says no such thing.

@@ -42,6 +42,7 @@ fn intent(objects: &VmObjects) -> Intent {
         mac_prefix: [0x0a, 0x58],
         strategy: Strategy::Rarp,
         allow_port_security_off: false,
+        default_retain: Retention::NONE,
     };
     Intent::of(&VmKey::new("ns", "vm"), objects, &Namespace::default(), &settings)
 }
@@ -92,6 +93,7 @@ fn the_namespaces_switch_goes_before_the_default() {
         mac_prefix: [0x0a, 0x58],
         strategy: Strategy::Rarp,
         allow_port_security_off: false,
+        default_retain: Retention::NONE,
     };
     let namespace = Namespace { switch: Some("team-a".into()) };
     let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &namespace, &settings).nics.remove(0);

@@ -59,6 +59,14 @@ impl Default for Wish {
     }
 }
 
+impl Wish {
+    /// Whether the owner named the address, alone or in a pool.
+    pub fn names(&self, address: IpAddr) -> bool {
+        let alone = [self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6)].contains(&Some(address));
+        alone || self.pool.as_ref().is_some_and(|pool| pool.contains(address))
+    }
+}
+
 /// A wish that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWish {

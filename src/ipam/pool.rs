@@ -119,7 +119,11 @@ impl<H: Ord + Copy> Pool<H> {
 }
 
 /// The lowest number of a span that is in none of the sets.
-fn lowest<'a>(span: &Span<'_>, taken: [&AddressSet; 2], bars: impl Iterator<Item = &'a RangeSet> + Clone) -> Option<u128> {
+fn lowest<'a>(
+    span: &Span<'_>,
+    taken: [&AddressSet; 2],
+    bars: impl Iterator<Item = &'a RangeSet> + Clone,
+) -> Option<u128> {
     let mut at = span.first;
     while at <= span.last {
         let from = at;

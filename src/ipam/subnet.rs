@@ -132,11 +132,15 @@ impl Subnet {
     /// addresses of the family to choose from, those, excluded or not.
     pub fn spans(&self, ipv4: bool, pool: Option<&AddressPool>) -> Vec<Span<'_>> {
         let Some(pool) = pool.filter(|pool| !pool.is_empty(ipv4)) else {
-            let whole = |block| {
-                let Block { net: _, first, last, excluded } = block;
-                Span { ipv4, first: *first, last: *last, excluded: Some(excluded) }
-            };
-            return self.blocks(ipv4).map(whole).collect();
+            let blocks = self.blocks(ipv4);
+            return blocks
+                .map(|Block { net: _, first, last, excluded }| Span {
+                    ipv4,
+                    first: *first,
+                    last: *last,
+                    excluded: Some(excluded),
+                })
+                .collect();
         };
         let cut = |(first, last): (u128, u128), block: &Block| {
             let (first, last) = (first.max(block.first), last.min(block.last));

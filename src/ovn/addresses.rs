@@ -18,6 +18,18 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// A MAC with these addresses; of a family the last counts.
+    pub fn new(mac: MacAddr6, ips: impl IntoIterator<Item = IpAddr>) -> Self {
+        let (mut ipv4, mut ipv6) = (None, None);
+        for ip in ips {
+            match ip {
+                IpAddr::V4(ip) => ipv4 = Some(ip),
+                IpAddr::V6(ip) => ipv6 = Some(ip),
+            }
+        }
+        Self { mac, ipv4, ipv6 }
+    }
+
     /// The addresses, IPv4 first.
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::addresses::{is_dynamic, scan};
 use super::names::{Owner, VmKey, epoch_key, epoch_number, keys};
-use super::services::Services;
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
+use super::services::Services;
 use crate::hash::{FastMap, FastSet, Fold};
 use crate::ipam::{Holders, Pool};
 use crate::ovsdb::{Map, Table, Unwatched, Watcher};
@@ -111,6 +111,8 @@ pub(super) struct Index {
     pub(super) changes: Changes,
     /// Ports of which it may have changed whether others hold the same.
     pub(super) shared: Vec<Uuid>,
+    /// Switches that a router port came to, left, or told its networks: what their ports hold may be outside them now.
+    pub(super) rerouted: HashSet<Uuid>,
     /// What ports of ours gave back; some of it may be held again.
     pub(super) released: Vec<(Uuid, IpAddr)>,
     sb_cfg_before: i64,
@@ -161,6 +163,7 @@ impl Index {
         if row.kind == "router" {
             on_switch.routers.insert(port);
             self.router_claims.insert(port, claims.clone());
+            self.rerouted.insert(switch);
             self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
         self.claims = claims;
@@ -197,6 +200,7 @@ impl Index {
         }
         // The switch that it leaves, which may not refer to it any more.
         if on_switch.routers.remove(&port) {
+            self.rerouted.insert(switch);
             self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
     }

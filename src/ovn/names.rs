@@ -22,6 +22,10 @@ pub mod keys {
     pub const NETWORK: &str = "ovn-kubevirt.io/network";
     /// `external_ids`: `MAC IP...` reserved for the VM's next start.
     pub const NEXT_ADDRESSES: &str = "ovn-kubevirt.io/next-addresses";
+    /// `external_ids`: how long the addresses stay reserved after the VM is deleted, as the owner writes it.
+    pub const RETAIN: &str = "ovn-kubevirt.io/retain";
+    /// `external_ids`: until when they do, since it was: RFC 3339, or `forever`.
+    pub const RETAINED_UNTIL: &str = "ovn-kubevirt.io/retained-until";
     /// `NB_Global:external_ids`: who is in office, with the instance's name appended.
     pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
     /// `options`: where the port is bound (ovn-nb(5)).

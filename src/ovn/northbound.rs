@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::index::{Changes, GlobalWatcher, Index, PortWatcher, Rest, RouterPortWatcher, SwitchWatcher, Wake};
 use super::names::{Owner, VmKey, keys};
-use super::services::Services;
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
+use super::services::Services;
 use crate::ipam::{AddressSet, Pool, Subnet, SubnetError};
 use crate::ovsdb::{Replica, Row, Table, TableSpec};
 
@@ -215,6 +215,13 @@ impl Northbound {
             } else {
                 shared.extend(addresses.into_iter().flat_map(|address| self.index.holders_anywhere(address)));
             }
+        }
+        for switch in std::mem::take(&mut self.index.rerouted) {
+            // Where the switch itself has a subnet, the routers' networks are none of it.
+            let row = self.switches.get(&switch).filter(|row| {
+                row.other_config.get("subnet").is_none() && row.other_config.get("ipv6_prefix").is_none()
+            });
+            shared.extend(row.into_iter().flat_map(|row| &row.ports));
         }
         let rows = shared.iter().filter_map(|port| self.ports.get(port));
         let owners = rows.filter_map(|row| Owner::of(&row.external_ids, &self.index.instance));

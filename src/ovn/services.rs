@@ -71,8 +71,10 @@ impl Services {
                 return Some(format!("a NAT rule of the logical router {}", router.name));
             }
             let name = &self.balancers.get(row)?.name;
-            let on_router = |router: &&LogicalRouter| self.balances(&router.load_balancer, &router.load_balancer_group, row);
-            let matters = self.balances(&switch.load_balancer, &switch.load_balancer_group, row) || routers.iter().any(on_router);
+            let on_router =
+                |router: &&LogicalRouter| self.balances(&router.load_balancer, &router.load_balancer_group, row);
+            let matters =
+                self.balances(&switch.load_balancer, &switch.load_balancer_group, row) || routers.iter().any(on_router);
             matters.then(|| format!("the load balancer {name}"))
         })
     }
@@ -176,9 +178,8 @@ fn nat_address(row: &Nat) -> Option<IpAddr> {
 
 /// `address`, `address:port` or `[address]:port` each, once; those of templates are variables.
 fn balancer_addresses(row: &LoadBalancer) -> FastSet<IpAddr> {
-    let address = |(vip, _): (&str, &str)| {
-        vip.parse().ok().or_else(|| vip.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
-    };
+    let address =
+        |(vip, _): (&str, &str)| vip.parse().ok().or_else(|| vip.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
     row.vips.iter().filter_map(address).collect()
 }
 

@@ -4,11 +4,13 @@
 //! one of them is not given to the next, though the replica does not have it yet. Planning anew from
 //! the same state gives the same changes, and after they are applied it gives none.
 
+mod addresses;
 mod batch;
 mod binding;
 mod change;
 mod planner;
 mod report;
+mod retention;
 
 pub use batch::Queue;
 pub use binding::{Fabric, Seen, Settling};

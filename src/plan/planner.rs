@@ -1,16 +1,14 @@
 //! The plan of one VM after another, for one transaction.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 
-use macaddr::MacAddr6;
 use uuid::Uuid;
 
+use super::addresses::{Given, Holding};
 use super::binding::{Bound, Fabric, Hindrance};
 use super::change::{Placed, PortChange};
 use super::report::{PortReport, Problem};
 use crate::intent::{Intent, Nic, Settings, SwitchWish, Wish};
-use crate::ipam::{Pool, RangeSet, Subnet};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, PortRef, VmKey, Wake, keys, port_uuid};
 use crate::ovsdb::{Map, Set};
 
@@ -27,10 +25,12 @@ pub struct VmPlan {
     pub again: bool,
     /// `NB_Global:nb_cfg` is to be raised with its changes, or alone: northd's progress matters.
     pub sync: bool,
+    /// To be looked at again then, in seconds since the epoch.
+    pub due: Option<i64>,
 }
 
 /// Why a NIC gets nothing, or nothing new.
-enum Refusal {
+pub(super) enum Refusal {
     /// The owner is told, and the VM is looked at again when one of these happens.
     Problem(Problem, Vec<Wake>),
     /// Another VM of this transaction has it; after the transaction we know more.
@@ -52,7 +52,7 @@ impl Refusal {
         }
     }
 
-    fn on_switch(name: &str, problem: Problem) -> Self {
+    pub(super) fn on_switch(name: &str, problem: Problem) -> Self {
         Self::Problem(problem, vec![Wake::Switch(name.to_owned())])
     }
 }
@@ -71,52 +71,28 @@ impl Hindrance {
     }
 }
 
-/// What this transaction gives away on one switch, unknown to the replica yet.
-#[derive(Default)]
-struct Given {
-    ips: RangeSetOfBoth,
-    macs: HashSet<MacAddr6>,
-    subnet: Option<Result<Subnet, crate::ipam::SubnetError>>,
-}
-
-#[derive(Default)]
-struct RangeSetOfBoth {
-    ipv4: RangeSet,
-    ipv6: RangeSet,
-}
-
-impl RangeSetOfBoth {
-    fn family(&mut self, ipv4: bool) -> &mut RangeSet {
-        if ipv4 { &mut self.ipv4 } else { &mut self.ipv6 }
-    }
-}
-
 /// Plans VMs against the replica, minding what it gave to those before.
 pub struct Planner<'a> {
-    view: &'a Northbound,
-    settings: &'a Settings,
+    pub(super) view: &'a Northbound,
+    pub(super) settings: &'a Settings,
     fabric: Fabric<'a>,
-    given: HashMap<Uuid, Given>,
+    pub(super) given: HashMap<Uuid, Given>,
     names: HashSet<String>,
+    /// Seconds since the epoch.
+    pub(super) now: i64,
 }
 
 /// A switch that was found.
 #[derive(Clone)]
-struct Switch {
-    uuid: Uuid,
-    name: String,
+pub(super) struct Switch {
+    pub(super) uuid: Uuid,
+    pub(super) name: String,
 }
 
 impl<'a> Planner<'a> {
-    /// A planner for one transaction.
-    pub fn new(view: &'a Northbound, settings: &'a Settings, fabric: Fabric<'a>) -> Self {
-        Self { view, settings, fabric, given: HashMap::new(), names: HashSet::new() }
-    }
-
-    /// Nothing of the VM is left in Kubernetes: its ports go.
-    pub fn release(&self, vm: &VmKey) -> VmPlan {
-        let changes = self.view.ports_of(vm).filter_map(|(_, port)| removal(port)).collect();
-        VmPlan { changes, ..VmPlan::default() }
+    /// A planner for one transaction, at so many seconds since the epoch.
+    pub fn new(view: &'a Northbound, settings: &'a Settings, fabric: Fabric<'a>, now: i64) -> Self {
+        Self { view, settings, fabric, given: HashMap::new(), names: HashSet::new(), now }
     }
 
     /// Plans a VM's ports.
@@ -180,7 +156,7 @@ impl<'a> Planner<'a> {
 
     /// A port that stays as it is but for where it is bound and whom it belongs to.
     fn kept(
-        &self,
+        &mut self,
         intent: &Intent,
         port: PortRef<'_>,
         report: &mut PortReport,
@@ -191,6 +167,9 @@ impl<'a> Planner<'a> {
         let bound = Bound { uuid: port.uuid, name: &port.row.name, present: Some(&port.row.options) };
         self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
         self.mark(&mut row.external_ids, intent, None);
+        if let (Some(addresses), Some(name)) = (report.addresses, self.switch_name(switch)) {
+            self.what_befell(&Switch { uuid: switch, name }, &addresses, Some(port.uuid), None, report);
+        }
         let before = Some(Placed { switch, row: port.row.clone() });
         Some(PortChange { uuid: port.uuid, before, after: Some(Placed { switch, row }) })
     }
@@ -246,9 +225,11 @@ impl<'a> Planner<'a> {
         stays.into_iter().for_each(|refusal| refusal.note(report, plan));
         let stands_there = before.as_ref().is_some_and(|before| before.switch == switch.uuid);
         let lease = report.addresses.filter(|_| stands_there);
+        let reserved = before.as_ref().and_then(|before| reserved(&before.row)).filter(|_| stands_there);
+        let holding = Holding { own, lease, reserved, running: nic.running };
         let settled = match (lease, &nic.now) {
             (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
-            (_, Ok(wish)) => self.settle(&switch, wish, lease, own),
+            (_, Ok(wish)) => self.settle(&switch, wish, &holding),
             (_, Err(invalid)) => Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
         };
         let addresses = match (settled, lease) {
@@ -265,7 +246,11 @@ impl<'a> Planner<'a> {
             None => self.free_name(nic)?,
         };
         let secured = self.port_security(nic, before.as_ref().map(|before| &before.row), report);
-        let next = self.next(nic, &switch, &addresses, own).unwrap_or_else(|refusal| {
+        if lease == Some(addresses) {
+            self.what_befell(&switch, &addresses, own, nic.now.as_ref().ok(), report);
+        }
+        let holding = Holding { lease: Some(addresses), running: false, ..holding };
+        let next = self.next(nic, &switch, &holding).unwrap_or_else(|refusal| {
             refusal.note(report, plan);
             None
         });
@@ -286,6 +271,7 @@ impl<'a> Planner<'a> {
         let bound = Bound { uuid, name: &row.name, present };
         self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
         self.mark(&mut row.external_ids, intent, Some(&nic.network));
+        self.note_retention(&mut row.external_ids, intent.retain);
         match next {
             Some(next) => drop(row.external_ids.insert(keys::NEXT_ADDRESSES, next.to_string())),
             None => drop(row.external_ids.remove(keys::NEXT_ADDRESSES)),
@@ -324,142 +310,6 @@ impl<'a> Planner<'a> {
         self.view.switch(&uuid).map(|switch| switch.name.clone())
     }
 
-    /// What the port holds from now on: the lease, changed where the owner wishes; what neither says
-    /// is chosen.
-    fn settle(
-        &mut self,
-        switch: &Switch,
-        wish: &Wish,
-        lease: Option<Addresses>,
-        own: Option<Uuid>,
-    ) -> Result<Addresses, Refusal> {
-        let wished = wish.ipv4.map(IpAddr::V4).into_iter().chain(wish.ipv6.map(IpAddr::V6));
-        for address in wished {
-            if lease.is_none_or(|lease| !lease.ips().any(|held| held == address)) {
-                self.check(switch, address, own)?;
-            }
-        }
-        let mut ipv4 = wish.ipv4.or(lease.and_then(|lease| lease.ipv4));
-        let mut ipv6 = wish.ipv6.or(lease.and_then(|lease| lease.ipv6));
-        // A lease is complete: a family that the switch gained later is not forced upon it.
-        if lease.is_none_or(|lease| lease.ips().next().is_none()) {
-            if ipv4.is_none()
-                && let Some(IpAddr::V4(chosen)) = self.choose(switch, true)?
-            {
-                ipv4 = Some(chosen);
-            }
-            if ipv6.is_none()
-                && let Some(IpAddr::V6(chosen)) = self.choose(switch, false)?
-            {
-                ipv6 = Some(chosen);
-            }
-        }
-        let mac = match (wish.mac, lease) {
-            (Some(mac), Some(lease)) if mac == lease.mac => mac,
-            (Some(mac), _) => self.check_mac(switch, mac, own)?,
-            (None, Some(lease)) => lease.mac,
-            (None, None) => self.make_mac(switch, ipv4.map(IpAddr::V4).or(ipv6.map(IpAddr::V6))),
-        };
-        Ok(Addresses { mac, ipv4, ipv6 })
-    }
-
-    /// What is reserved for the next start: nothing where it would be what holds already.
-    fn next(
-        &mut self,
-        nic: &Nic,
-        switch: &Switch,
-        present: &Addresses,
-        own: Option<Uuid>,
-    ) -> Result<Option<Addresses>, Refusal> {
-        let next = if nic.held_by_old_launcher { Some(&nic.now) } else { nic.next.as_ref() };
-        if let Some(wished) = nic.next_switch.as_ref().filter(|wished| **wished != switch.name) {
-            let (present, wished) = (switch.name.clone(), wished.clone());
-            return Err(Refusal::Problem(Problem::SwitchDeferred { present, wished }, Vec::new()));
-        }
-        match next {
-            None => Ok(None),
-            Some(Err(invalid)) => Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
-            Some(Ok(wish)) => {
-                let next = self.settle(switch, wish, Some(*present), own)?;
-                Ok((next != *present).then_some(next))
-            }
-        }
-    }
-
-    /// Whether a wished address may be had.
-    fn check(&mut self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Result<(), Refusal> {
-        // What is reserved for it already is as good as a lease, whatever the switch says now.
-        if own.is_some_and(|own| self.view.holders(&switch.uuid, address) == [own]) {
-            return Ok(());
-        }
-        let subnet = self.subnet(switch)?;
-        if subnet.block_of(address).is_none() {
-            let (name, subnet) = (switch.name.clone(), subnet.to_string());
-            let problem = Problem::OutOfSubnet { address, switch: name, subnet };
-            return Err(Refusal::on_switch(&switch.name, problem));
-        }
-        let holder = self.view.holders(&switch.uuid, address).iter().find(|holder| Some(**holder) != own);
-        if let Some(holder) = holder {
-            let holder = self.describe(*holder);
-            let problem = Problem::AddressHeld { address, switch: switch.name.clone(), holder };
-            let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone())];
-            return Err(Refusal::Problem(problem, waits));
-        }
-        let given = self.given.entry(switch.uuid).or_default();
-        if given.ips.family(address.is_ipv4()).contains(address) { Err(Refusal::Again) } else { Ok(()) }
-    }
-
-    fn check_mac(&mut self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Result<MacAddr6, Refusal> {
-        if let Some(holder) = self.view.mac_holders(&switch.uuid, mac).find(|holder| Some(*holder) != own) {
-            let holder = self.describe(holder);
-            let problem = Problem::MacHeld { mac, switch: switch.name.clone(), holder };
-            let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
-            return Err(Refusal::Problem(problem, waits));
-        }
-        if self.given.entry(switch.uuid).or_default().macs.contains(&mac) { Err(Refusal::Again) } else { Ok(mac) }
-    }
-
-    /// The lowest free address of a family; `None` where the switch has none of that family.
-    fn choose(&mut self, switch: &Switch, ipv4: bool) -> Result<Option<IpAddr>, Refusal> {
-        let subnet = self.subnet(switch)?;
-        if subnet.blocks(ipv4).next().is_none() {
-            return Ok(None);
-        }
-        let empty = Pool::default();
-        let pool = self.view.pool(&switch.uuid).unwrap_or(&empty);
-        let given = self.given.entry(switch.uuid).or_default().ips.family(ipv4);
-        if let Some(address) = pool.lowest_free(&subnet, ipv4, given) {
-            return Ok(Some(address));
-        }
-        if pool.lowest_free(&subnet, ipv4, &RangeSet::default()).is_some() {
-            // Whether the others get the last ones is known after this transaction.
-            return Err(Refusal::Again);
-        }
-        let problem = Problem::SubnetExhausted { switch: switch.name.clone(), subnet: subnet.to_string(), ipv4 };
-        let waits = vec![Wake::Room(switch.uuid), Wake::Switch(switch.name.clone())];
-        Err(Refusal::Problem(problem, waits))
-    }
-
-    /// A MAC made from the address, or from a hash of it where that one is held.
-    fn make_mac(&mut self, switch: &Switch, address: Option<IpAddr>) -> MacAddr6 {
-        let [first, second] = self.settings.mac_prefix;
-        let mac = |tail: [u8; 4]| MacAddr6::new(first, second, tail[0], tail[1], tail[2], tail[3]);
-        let hashed = |attempt: u32| {
-            let seed = format!("{}/{address:?}/{attempt}", switch.uuid);
-            let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, seed.as_bytes()).as_u128();
-            mac(u32::try_from(hash >> 96).unwrap_or_default().to_be_bytes())
-        };
-        let given = &self.given.entry(switch.uuid).or_default().macs;
-        let first = match address {
-            Some(IpAddr::V4(address)) => mac(address.octets()),
-            _ => hashed(0),
-        };
-        let candidates = std::iter::once(first).chain((1..).map(hashed));
-        let free = |mac: &MacAddr6| self.view.mac_holders(&switch.uuid, *mac).next().is_none() && !given.contains(mac);
-        // The iterator does not end, and a switch has fewer ports than there are MACs.
-        candidates.into_iter().find(free).unwrap_or(first)
-    }
-
     /// The first of a new port's names that nobody has.
     fn free_name(&self, nic: &Nic) -> Result<String, Refusal> {
         let names = nic.names();
@@ -493,23 +343,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn subnet(&mut self, switch: &Switch) -> Result<Subnet, Refusal> {
-        let view = self.view;
-        let given = self.given.entry(switch.uuid).or_default();
-        let subnet = given.subnet.get_or_insert_with(|| view.subnet(&switch.uuid));
-        subnet.clone().map_err(|reason| {
-            Refusal::on_switch(&switch.name, Problem::NoSubnet { switch: switch.name.clone(), reason })
-        })
-    }
-
-    fn give(&mut self, switch: Uuid, addresses: Addresses) {
-        let given = self.given.entry(switch).or_default();
-        addresses.ips().for_each(|ip| given.ips.family(ip.is_ipv4()).insert(ip));
-        given.macs.insert(addresses.mac);
-    }
-
     /// A holder as its owner would name it.
-    fn describe(&self, holder: Uuid) -> String {
+    pub(super) fn describe(&self, holder: Uuid) -> String {
         let Some(port) = self.view.port(&holder) else { return "a port that just went".to_owned() };
         let name = &port.row.name;
         match Owner::of(&port.row.external_ids, self.view.instance()) {
@@ -524,6 +359,7 @@ impl<'a> Planner<'a> {
         external_ids.insert(keys::VENDOR, keys::OUR_VENDOR);
         external_ids.insert(keys::INSTANCE, self.view.instance());
         external_ids.insert(keys::VM, intent.vm.to_string());
+        external_ids.remove(keys::RETAINED_UNTIL);
         if let Some(uid) = &intent.uid {
             external_ids.insert(keys::VM_UID, uid.as_str());
         }
@@ -548,13 +384,12 @@ pub fn present(view: &Northbound, vm: &VmKey) -> Vec<PortReport> {
 }
 
 fn report_of(view: &Northbound, network: &str, port: PortRef<'_>) -> PortReport {
-    let next = port.row.external_ids.get(keys::NEXT_ADDRESSES);
     PortReport {
         network: network.to_owned(),
         port: Some(port.row.name.clone()),
         switch: port.switch.and_then(|switch| view.switch(&switch)).map(|switch| switch.name.clone()),
         addresses: lease(port.row),
-        next: next.and_then(|next| next.parse().ok()),
+        next: reserved(port.row),
         problems: Vec::new(),
     }
 }
@@ -565,7 +400,12 @@ fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
     row.port_security.iter().chain(row.addresses.iter()).find_map(|text| text.parse().ok())
 }
 
-fn removal(port: PortRef<'_>) -> Option<PortChange> {
+/// What is reserved for the next start.
+fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
+    row.external_ids.get(keys::NEXT_ADDRESSES)?.parse().ok()
+}
+
+pub(super) fn removal(port: PortRef<'_>) -> Option<PortChange> {
     let before = Placed { switch: port.switch?, row: port.row.clone() };
     Some(PortChange { uuid: port.uuid, before: Some(before), after: None })
 }

@@ -97,6 +97,92 @@ pub enum Problem {
         /// Who has it.
         holder: String,
     },
+    /// The owner's pool is none of the switch's.
+    #[error(
+        "none of the addresses {pool} (ip_pool) is one for a port of the logical switch {switch}, whose subnet is {subnet}: name others"
+    )]
+    PoolOutOfSubnet {
+        /// What was asked for.
+        pool: String,
+        /// The switch.
+        switch: String,
+        /// Its blocks.
+        subnet: String,
+    },
+    /// All of the owner's pool is held.
+    #[error("none of the addresses {pool} (ip_pool) is free on the logical switch {switch}: delete VMs, or name more")]
+    PoolExhausted {
+        /// What was asked for.
+        pool: String,
+        /// The switch.
+        switch: String,
+    },
+    /// OVN gives away the switch's addresses, too.
+    #[error(
+        "OVN itself gives addresses to ports of the logical switch {switch} (such as {port}) and might give the same: name addresses that its exclude_ips has, with the annotation ip_pool or ip_address"
+    )]
+    PoolRequired {
+        /// The switch.
+        switch: String,
+        /// One of the ports.
+        port: String,
+    },
+    /// The same, with a pool that does not help.
+    #[error(
+        "OVN itself gives addresses to ports of the logical switch {switch} (such as {port}) and might give the same as ip_pool has ({pool}): put all of these into the switch's exclude_ips, or name others that are there"
+    )]
+    PoolNotExcluded {
+        /// What was asked for.
+        pool: String,
+        /// The switch.
+        switch: String,
+        /// One of the ports.
+        port: String,
+    },
+    /// Somebody took what the VM has.
+    #[error(
+        "{address} is held by {holder}, too, on the logical switch {switch}, and both lose traffic: the VM keeps it; change it there, or give the VM another with the annotation ip_address and restart it"
+    )]
+    AddressDoubled {
+        /// What it has.
+        address: IpAddr,
+        /// The switch.
+        switch: String,
+        /// Who else has it.
+        holder: String,
+    },
+    /// Somebody took the MAC that the VM has.
+    #[error("the MAC {} is held by {holder}, too, on the logical switch {switch}, and both lose traffic: the VM keeps it; change it there, or give the VM another with macAddress and restart it", crate::ovn::mac_text(*mac))]
+    MacDoubled {
+        /// What it has.
+        mac: MacAddr6,
+        /// The switch.
+        switch: String,
+        /// Who else has it.
+        holder: String,
+    },
+    /// The subnet is another now.
+    #[error(
+        "the VM keeps {address}, which is outside the subnet of the logical switch {switch} ({subnet}) now: to renumber it, stop it and name another with the annotation ip_address"
+    )]
+    LeaseOutside {
+        /// What it has.
+        address: IpAddr,
+        /// The switch.
+        switch: String,
+        /// Its blocks.
+        subnet: String,
+    },
+    /// `exclude_ips` names it now.
+    #[error(
+        "the VM keeps {address}, which exclude_ips of the logical switch {switch} names now: take it out there, or, to renumber the VM, stop it and name another with the annotation ip_address"
+    )]
+    LeaseExcluded {
+        /// What it has.
+        address: IpAddr,
+        /// The switch.
+        switch: String,
+    },
     /// Every name that the port may have is taken.
     #[error(
         "the port {} taken by {} not this NIC's: delete one of them, or rename the VM",
@@ -123,17 +209,35 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Whether it is what others did to a lease that stands all the same.
+    pub fn befell_a_lease(&self) -> bool {
+        matches!(
+            self,
+            Self::AddressDoubled { .. }
+                | Self::MacDoubled { .. }
+                | Self::LeaseOutside { .. }
+                | Self::LeaseExcluded { .. }
+        )
+    }
+
     /// The Event's reason.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Unreadable(_) | Self::Invalid(_) | Self::OutOfSubnet { .. } => "InvalidRequest",
+            Self::Unreadable(_) | Self::Invalid(_) | Self::OutOfSubnet { .. } | Self::PoolOutOfSubnet { .. } => {
+                "InvalidRequest"
+            }
             Self::Unserved(_) | Self::Unmatched(_) => "UnsupportedAnnotation",
             Self::PortSecurityKept(_) => "PortSecurityKept",
             Self::SwitchNotFound(_) => "SwitchNotFound",
             Self::SwitchAmbiguous { .. } => "SwitchAmbiguous",
             Self::NoSubnet { .. } => "SubnetMissing",
-            Self::SubnetExhausted { .. } => "SubnetExhausted",
-            Self::AddressHeld { .. } | Self::MacHeld { .. } => "AddressConflict",
+            Self::SubnetExhausted { .. } | Self::PoolExhausted { .. } => "SubnetExhausted",
+            Self::PoolRequired { .. } | Self::PoolNotExcluded { .. } => "PoolRequired",
+            Self::LeaseOutside { .. } => "AddressOutsideSubnet",
+            Self::LeaseExcluded { .. } => "AddressExcluded",
+            Self::AddressHeld { .. } | Self::MacHeld { .. } | Self::AddressDoubled { .. } | Self::MacDoubled { .. } => {
+                "AddressConflict"
+            }
             Self::NameTaken(_) => "PortNameConflict",
             Self::SwitchDeferred { .. } => "SwitchChangePending",
             Self::ChassisNotFound(_) => "ChassisNotFound",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::controller::{Leadership, Link, LinkSettings, Linker, Report, Status, Writer, WriterSettings};
-use ovn_kubevirt::intent::{Settings, Strategy};
+use ovn_kubevirt::intent::{Retention, Settings, Strategy};
 use ovn_kubevirt::kubevirt::Change;
 use ovn_kubevirt::ovn;
 use ovn_kubevirt::ovsdb::{Shared, Target};
@@ -49,12 +49,14 @@ pub fn start(remotes: &str, leader_only: bool, default_switch: &str, room: usize
             mac_prefix: [0x0a, 0x58],
             strategy: Strategy::default(),
             allow_port_security_off: false,
+            default_retain: Retention::NONE,
         },
         northbound: Arc::clone(&northbound),
         link: link.clone(),
         southbound: None,
         changes: changes_receiver,
         reports: reports_sender,
+        address_rest: Duration::from_secs(60),
         status: Status::new(link.clone()),
     });
     let mut tasks = JoinSet::new();

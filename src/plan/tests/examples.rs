@@ -154,13 +154,14 @@ fn a_lease_is_kept_whatever_becomes_of_the_vm_and_its_subnet() {
     world.run(&db(), plain(), "n1");
     let (port, lease) = (world.row(&web()).expect("its port").0, world.addresses(&web()));
     assert_eq!(lease.as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
-    let check = |world: &World, chassis: Option<&str>| {
+    let told = |world: &World, chassis: Option<&str>, befell: &[&str]| {
         let (found, row) = world.row(&web()).expect("its port");
         assert_eq!((found, world.addresses(&web())), (port, lease.clone()));
         assert_eq!(row.port_security, row.addresses);
         assert_eq!(row.options.get("requested-chassis"), chassis);
-        assert_eq!(world.complaints(&web()), [""; 0]);
+        assert_eq!(world.complaints(&web()), befell);
     };
+    let check = |world: &World, chassis| told(world, chassis, &[]);
     // A restart on a full subnet.
     world.restart(&web(), "n2");
     check(&world, Some("n2"));
@@ -181,9 +182,13 @@ fn a_lease_is_kept_whatever_becomes_of_the_vm_and_its_subnet() {
     check(&world, None);
     // The switch says something else of its addresses.
     configure(&mut world, "exclude_ips", "10.0.0.1..10.0.0.2");
-    check(&world, None);
+    let excluded = "the VM keeps 10.0.0.1, which exclude_ips of the logical switch blue names now: take it out there, or, \
+        to renumber the VM, stop it and name another with the annotation ip_address";
+    told(&world, None, &[excluded]);
     configure(&mut world, "subnet", "10.9.0.0/24");
-    check(&world, None);
+    let outside = "the VM keeps 10.0.0.1, which is outside the subnet of the logical switch blue (10.9.0.0/24) now: \
+        to renumber it, stop it and name another with the annotation ip_address";
+    told(&world, None, &[outside]);
     configure(&mut world, "subnet", "nonsense");
     check(&world, None);
     world.restart(&web(), "n1");

@@ -214,7 +214,7 @@ impl Model {
         let southbound = if self.with_southbound { Seen::Now(&self.southbound) } else { Seen::Never(&self.settling) };
         let fabric = Fabric { cluster: &self.cluster, southbound, strategy: Activation::Rarp };
         let settings = settings();
-        let plan = Planner::new(&self.northbound, &settings, fabric).plan(&intent);
+        let plan = Planner::new(&self.northbound, &settings, fabric, 0).plan(&intent);
         let collapsed: Vec<Uuid> =
             plan.changes.iter().filter(|change| change.collapses()).map(|change| change.uuid).collect();
         for change in plan.changes {

@@ -9,7 +9,11 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Northbound};
+use crate::hash::FastSet;
+use crate::ovn::{
+    LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat,
+    Northbound,
+};
 use crate::ovsdb::{Atom, Datum, Map, Mutation, Mutator, Operation, Replica, Row, Set};
 
 /// The northbound database as the server has it.
@@ -18,6 +22,10 @@ pub(super) struct Tables {
     pub(super) switches: BTreeMap<Uuid, LogicalSwitch>,
     pub(super) ports: BTreeMap<Uuid, LogicalSwitchPort>,
     pub(super) router_ports: BTreeMap<Uuid, LogicalRouterPort>,
+    pub(super) routers: BTreeMap<Uuid, LogicalRouter>,
+    pub(super) nats: BTreeMap<Uuid, Nat>,
+    pub(super) balancers: BTreeMap<Uuid, LoadBalancer>,
+    pub(super) groups: BTreeMap<Uuid, LoadBalancerGroup>,
 }
 
 impl Tables {
@@ -109,8 +117,13 @@ impl Tables {
             ("Logical_Switch", differences(&before.switches, &self.switches)),
             ("Logical_Switch_Port", differences(&before.ports, &self.ports)),
             ("Logical_Router_Port", differences(&before.router_ports, &self.router_ports)),
+            ("Logical_Router", differences(&before.routers, &self.routers)),
+            ("NAT", differences(&before.nats, &self.nats)),
+            ("Load_Balancer", differences(&before.balancers, &self.balancers)),
+            ("Load_Balancer_Group", differences(&before.groups, &self.groups)),
         ];
-        tables.rotate_left(order % 3);
+        let count = tables.len();
+        tables.rotate_left(order % count);
         if order % 2 == 1 {
             tables.reverse();
         }
@@ -215,14 +228,49 @@ trait Wire: Row + Clone {
 
 impl Wire for LogicalSwitch {
     fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
-        let ports: Vec<Value> =
-            self.ports.symmetric_difference(&before.ports).map(|port| json!(["uuid", port.to_string()])).collect();
         vec![
             ("name", json!(self.name)),
-            ("ports", json!(["set", ports])),
+            ("ports", uuid_difference(&self.ports, &before.ports)),
             ("other_config", map_difference(&self.other_config, &before.other_config)),
+            ("load_balancer", uuid_difference(&self.load_balancer, &before.load_balancer)),
+            ("load_balancer_group", uuid_difference(&self.load_balancer_group, &before.load_balancer_group)),
         ]
     }
+}
+
+impl Wire for LogicalRouter {
+    fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("name", json!(self.name)),
+            ("ports", uuid_difference(&self.ports, &before.ports)),
+            ("nat", uuid_difference(&self.nat, &before.nat)),
+            ("load_balancer", uuid_difference(&self.load_balancer, &before.load_balancer)),
+            ("load_balancer_group", uuid_difference(&self.load_balancer_group, &before.load_balancer_group)),
+        ]
+    }
+}
+
+impl Wire for Nat {
+    fn columns(&self, _: &Self) -> Vec<(&'static str, Value)> {
+        vec![("external_ip", json!(self.external_ip))]
+    }
+}
+
+impl Wire for LoadBalancer {
+    fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
+        vec![("name", json!(self.name)), ("vips", map_difference(&self.vips, &before.vips))]
+    }
+}
+
+impl Wire for LoadBalancerGroup {
+    fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
+        vec![("load_balancer", uuid_difference(&self.load_balancer, &before.load_balancer))]
+    }
+}
+
+fn uuid_difference(after: &FastSet<Uuid>, before: &FastSet<Uuid>) -> Value {
+    let toggled = after.symmetric_difference(before).map(|uuid| json!(["uuid", uuid.to_string()]));
+    json!(["set", toggled.collect::<Vec<_>>()])
 }
 
 impl Wire for LogicalSwitchPort {

@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::rules;
 use super::server::Tables;
-use crate::intent::{Intent, Settings, Strategy};
+use crate::intent::{Intent, Retention, Settings, Strategy};
 use crate::kubevirt::{Change, Cluster, Kind};
-use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Owner, VmKey, Wake};
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Owner, Rest, VmKey, Wake};
 use crate::ovsdb::Map;
 use crate::plan::{Fabric, Planner, PortReport, Problem, Queue, Seen, Settling, VmPlan};
 
@@ -22,6 +22,7 @@ pub(super) fn settings() -> Settings {
         mac_prefix: [0x0a, 0x58],
         strategy: Strategy::Rarp,
         allow_port_security_off: false,
+        default_retain: Retention::NONE,
     }
 }
 
@@ -122,6 +123,12 @@ pub(super) struct World {
     pub(super) reports: BTreeMap<VmKey, Vec<PortReport>>,
     /// How the server orders the next update.
     pub(super) order: usize,
+    /// Seconds since the epoch.
+    pub(super) now: i64,
+    /// Released addresses rest until time passes; otherwise not at all.
+    pub(super) resting: bool,
+    rests: Vec<Rest>,
+    due: BTreeMap<VmKey, i64>,
     created: usize,
 }
 
@@ -139,6 +146,10 @@ impl World {
             waits: BTreeMap::new(),
             reports: BTreeMap::new(),
             order: 0,
+            now: 0,
+            resting: false,
+            rests: Vec::new(),
+            due: BTreeMap::new(),
             created: 0,
         };
         for (slot, (name, other_config)) in switches.into_iter().enumerate() {
@@ -161,9 +172,29 @@ impl World {
         self.order = self.order.wrapping_mul(31).wrapping_add(7) % 1009;
         rules::the_index_is_what_the_rows_say(&self.northbound, &self.tables);
         let changes = self.northbound.take_changes();
+        self.rests.extend(changes.rests);
+        if !self.resting {
+            self.end_rests();
+        }
         let woken = self.waits.iter().filter(|(_, waits)| waits.iter().any(|wait| changes.wakes.contains(wait)));
         let woken = woken.map(|(vm, _)| vm.clone());
         changes.vms.into_iter().chain(woken).for_each(|vm| self.dirty.push(vm));
+    }
+
+    fn end_rests(&mut self) {
+        std::mem::take(&mut self.rests).iter().for_each(|rest| self.northbound.end_rest(rest));
+    }
+
+    /// Time passes: rests end, and VMs are due.
+    pub(super) fn pass(&mut self, seconds: i64) {
+        self.now += seconds;
+        self.end_rests();
+        let due = self.due.iter().filter(|(_, due)| **due <= self.now);
+        let due: Vec<VmKey> = due.map(|(vm, _)| vm.clone()).collect();
+        for vm in due {
+            self.due.remove(&vm);
+            self.dirty.push(vm);
+        }
     }
 
     pub(super) fn hear(&mut self, change: Change) {
@@ -313,7 +344,7 @@ impl World {
     pub(super) fn planner_of<'a>(&'a self, northbound: &'a Northbound) -> Planner<'a> {
         let southbound = Seen::Never(&self.settling);
         let fabric = Fabric { cluster: &self.cluster, southbound, strategy: self.settings.strategy };
-        Planner::new(northbound, &self.settings, fabric)
+        Planner::new(northbound, &self.settings, fabric, self.now)
     }
 
     /// A VM's plan by itself.
@@ -348,10 +379,14 @@ impl World {
                 rules::what_is_told_holds_without_the_others(&plan, &self.look_at(vm));
             }
             changes.extend(plan.changes);
-            told.push((vm.clone(), plan.waits, plan.reports));
+            told.push((vm.clone(), plan.waits, plan.reports, plan.due));
         }
         drop(planner);
-        for (vm, waits, reports) in told {
+        for (vm, waits, reports, due) in told {
+            match due {
+                Some(due) => drop(self.due.insert(vm.clone(), due)),
+                None => drop(self.due.remove(&vm)),
+            }
             self.waits.insert(vm.clone(), waits);
             self.reports.insert(vm, reports);
         }
@@ -375,12 +410,18 @@ impl World {
     pub(super) fn a_sweep_finds_nothing(&self) {
         let mut planner = self.planner();
         let content = |reports: &[PortReport]| reports.iter().all(|report| report.problems.is_empty());
+        // What befell a lease is told as it is, to the word.
+        let befell = |reports: &[PortReport]| {
+            let problems = reports.iter().flat_map(|report| &report.problems);
+            problems.filter(|problem| problem.befell_a_lease()).map(ToString::to_string).collect::<BTreeSet<_>>()
+        };
         for vm in self.vms() {
             let plan = self.plan(&mut planner, &vm);
             assert_eq!(plan.changes, [], "{vm}: something was left undone");
             assert!(!plan.again, "{vm} clashes with nothing");
             let told = self.reports.get(&vm).map(Vec::as_slice).unwrap_or_default();
-            assert_eq!(content(&plan.reports), content(told), "{vm} was told {told:?}, now {:?}", plan.reports);
+            let both = |reports: &[PortReport]| (content(reports), befell(reports));
+            assert_eq!(both(&plan.reports), both(told), "{vm} was told {told:?}, now {:?}", plan.reports);
         }
     }
 

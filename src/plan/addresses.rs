@@ -1,0 +1,282 @@
+//! Which addresses a NIC gets, and what has befallen those that it has.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use macaddr::MacAddr6;
+use uuid::Uuid;
+
+use super::planner::{Planner, Refusal, Switch};
+use super::report::{PortReport, Problem};
+use crate::intent::{Nic, Wish};
+use crate::ipam::{AddressPool, Pool, RangeSet, Subnet, SubnetError};
+use crate::ovn::{Addresses, Wake};
+
+/// What a transaction gives away on one switch, unknown to the replica yet.
+#[derive(Default)]
+pub(super) struct Given {
+    ipv4: RangeSet,
+    ipv6: RangeSet,
+    macs: HashSet<MacAddr6>,
+    /// The switch's subnet, which is read once a transaction.
+    subnet: Option<Result<Subnet, SubnetError>>,
+}
+
+impl Given {
+    fn family(&mut self, ipv4: bool) -> &mut RangeSet {
+        if ipv4 { &mut self.ipv4 } else { &mut self.ipv6 }
+    }
+}
+
+/// What a NIC has on the switch already.
+#[derive(Clone, Copy)]
+pub(super) struct Holding {
+    /// Its row.
+    pub(super) own: Option<Uuid>,
+    /// What the row holds.
+    pub(super) lease: Option<Addresses>,
+    /// What is reserved for the next start.
+    pub(super) reserved: Option<Addresses>,
+    /// A guest uses the lease: only another static wish changes it.
+    pub(super) running: bool,
+}
+
+impl Planner<'_> {
+    /// What the port holds from now on: the lease, changed where the owner wishes; what neither says
+    /// is chosen.
+    pub(super) fn settle(&mut self, switch: &Switch, wish: &Wish, holding: &Holding) -> Result<Addresses, Refusal> {
+        let Holding { own, lease, .. } = *holding;
+        let wished = [wish.ipv4.map(IpAddr::V4), wish.ipv6.map(IpAddr::V6)];
+        for address in wished.into_iter().flatten() {
+            if lease.is_none_or(|lease| !lease.ips().any(|held| held == address)) {
+                self.check(switch, address, own)?;
+            }
+        }
+        let [mut ipv4, mut ipv6] = wished;
+        for (address, is_ipv4) in [(&mut ipv4, true), (&mut ipv6, false)] {
+            if address.is_none() {
+                *address = self.keep_or_choose(switch, wish, holding, is_ipv4)?;
+            }
+        }
+        let mac = match (wish.mac, lease) {
+            (Some(mac), Some(lease)) if mac == lease.mac => mac,
+            (Some(mac), _) => self.check_mac(switch, mac, own)?,
+            (None, Some(lease)) => lease.mac,
+            (None, None) => self.make_mac(switch, ipv4.or(ipv6)),
+        };
+        Ok(Addresses::new(mac, [ipv4, ipv6].into_iter().flatten()))
+    }
+
+    /// The address of a family that nobody named: the one that it has, unless the owner's pool has others; else one
+    /// that was reserved; else one that is free.
+    fn keep_or_choose(
+        &mut self,
+        switch: &Switch,
+        wish: &Wish,
+        holding: &Holding,
+        ipv4: bool,
+    ) -> Result<Option<IpAddr>, Refusal> {
+        let Holding { own, lease, reserved, running } = *holding;
+        let pool = wish.pool.as_ref().filter(|pool| !pool.is_empty(ipv4));
+        let fits = |address: &IpAddr| pool.is_none_or(|pool| pool.contains(*address));
+        let of_family = |addresses: Option<Addresses>| {
+            addresses.and_then(|addresses| addresses.ips().find(|address| address.is_ipv4() == ipv4))
+        };
+        let held = of_family(lease);
+        if held.is_some_and(|held| running || fits(&held)) {
+            return Ok(held);
+        }
+        // A lease is complete: a family that the switch gained later is not forced upon it.
+        let complete = held.is_none() && lease.is_some_and(|lease| lease.ips().next().is_some());
+        if complete && (running || pool.is_none()) {
+            return Ok(None);
+        }
+        if let Some(reserved) = of_family(reserved).filter(fits)
+            && own.is_some_and(|own| self.view.holders(&switch.uuid, reserved) == [own])
+        {
+            return Ok(Some(reserved));
+        }
+        self.choose(switch, ipv4, pool)
+    }
+
+    /// What is reserved for the next start: nothing where it would be what holds already.
+    pub(super) fn next(&mut self, nic: &Nic, switch: &Switch, holding: &Holding) -> Result<Option<Addresses>, Refusal> {
+        let next = if nic.held_by_old_launcher { Some(&nic.now) } else { nic.next.as_ref() };
+        if let Some(wished) = nic.next_switch.as_ref().filter(|wished| **wished != switch.name) {
+            let (present, wished) = (switch.name.clone(), wished.clone());
+            return Err(Refusal::Problem(Problem::SwitchDeferred { present, wished }, Vec::new()));
+        }
+        match next {
+            None => Ok(None),
+            Some(Err(invalid)) => Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
+            Some(Ok(wish)) => {
+                let next = self.settle(switch, wish, holding)?;
+                Ok((Some(next) != holding.lease).then_some(next))
+            }
+        }
+    }
+
+    /// Whether a wished address may be had.
+    fn check(&mut self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Result<(), Refusal> {
+        // What is reserved for it already is as good as a lease, whatever the switch says now.
+        if own.is_some_and(|own| self.view.holders(&switch.uuid, address) == [own]) {
+            return Ok(());
+        }
+        let subnet = self.subnet(switch)?;
+        if subnet.block_of(address).is_none() {
+            let (name, subnet) = (switch.name.clone(), subnet.to_string());
+            let problem = Problem::OutOfSubnet { address, switch: name, subnet };
+            return Err(Refusal::on_switch(&switch.name, problem));
+        }
+        if let Some(holder) = self.another_holder(switch, address, own) {
+            let problem = Problem::AddressHeld { address, switch: switch.name.clone(), holder };
+            let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone()), Wake::Services];
+            return Err(Refusal::Problem(problem, waits));
+        }
+        let given = self.given.entry(switch.uuid).or_default();
+        if given.family(address.is_ipv4()).contains(address) { Err(Refusal::Again) } else { Ok(()) }
+    }
+
+    fn check_mac(&mut self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Result<MacAddr6, Refusal> {
+        if let Some(holder) = self.another_mac_holder(switch, mac, own) {
+            let problem = Problem::MacHeld { mac, switch: switch.name.clone(), holder };
+            let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
+            return Err(Refusal::Problem(problem, waits));
+        }
+        if self.given.entry(switch.uuid).or_default().macs.contains(&mac) { Err(Refusal::Again) } else { Ok(mac) }
+    }
+
+    /// Who else has an address: a port, a NAT rule or a load balancer.
+    fn another_holder(&self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Option<String> {
+        let holder = self.view.holders(&switch.uuid, address).iter().find(|holder| Some(**holder) != own);
+        holder.map(|holder| self.describe(*holder)).or_else(|| self.view.service(&switch.uuid, address))
+    }
+
+    fn another_mac_holder(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Option<String> {
+        let holder = self.view.mac_holders(&switch.uuid, mac).find(|holder| Some(*holder) != own);
+        holder.map(|holder| self.describe(holder))
+    }
+
+    /// The lowest free address of a family, of the owner's pool where there is one; `None` where the switch has none
+    /// of that family.
+    fn choose(&mut self, switch: &Switch, ipv4: bool, pool: Option<&AddressPool>) -> Result<Option<IpAddr>, Refusal> {
+        let subnet = self.subnet(switch)?;
+        let name = || switch.name.clone();
+        let spans = subnet.spans(ipv4, pool);
+        match pool {
+            None if spans.is_empty() => return Ok(None),
+            Some(pool) if spans.is_empty() => {
+                let (pool, subnet) = (pool.to_string(), subnet.to_string());
+                return Err(Refusal::on_switch(
+                    &switch.name,
+                    Problem::PoolOutOfSubnet { pool, switch: name(), subnet },
+                ));
+            }
+            _ => {}
+        }
+        if let Some(problem) = self.renumbering(switch, &subnet, ipv4, pool) {
+            return Err(Refusal::on_switch(&switch.name, problem));
+        }
+        let empty = Pool::default();
+        let held = self.view.pool(&switch.uuid).unwrap_or(&empty);
+        let services = self.view.service_addresses(ipv4);
+        let given = self.given.entry(switch.uuid).or_default().family(ipv4);
+        if let Some(address) = held.lowest_free(&spans, given, services) {
+            return Ok(Some(address));
+        }
+        if held.lowest_free(&spans, &RangeSet::default(), services).is_some() {
+            // Whether the others get the last ones is known after this transaction.
+            return Err(Refusal::Again);
+        }
+        let problem = match pool {
+            Some(pool) => Problem::PoolExhausted { pool: pool.to_string(), switch: name() },
+            None => Problem::SubnetExhausted { switch: name(), subnet: subnet.to_string(), ipv4 },
+        };
+        let waits = vec![Wake::Room(switch.uuid), Wake::Switch(switch.name.clone()), Wake::Services];
+        Err(Refusal::Problem(problem, waits))
+    }
+
+    /// Why nothing may be chosen beside OVN's own IPAM: it gives the same addresses away at the same time, and of two
+    /// ports that have one, northd renumbers its own. What `exclude_ips` names it leaves alone. IPv6 addresses it
+    /// makes from MACs.
+    fn renumbering(&self, switch: &Switch, subnet: &Subnet, ipv4: bool, pool: Option<&AddressPool>) -> Option<Problem> {
+        let port = self.view.dynamic_port(&switch.uuid).filter(|_| ipv4)?.row.name.clone();
+        let switch = switch.name.clone();
+        match pool {
+            None => Some(Problem::PoolRequired { switch, port }),
+            Some(pool) if subnet.excludes_all(true, pool) => None,
+            Some(pool) => Some(Problem::PoolNotExcluded { pool: pool.to_string(), switch, port }),
+        }
+    }
+
+    /// A MAC made from the address, or from a hash of it where that one is held.
+    fn make_mac(&mut self, switch: &Switch, address: Option<IpAddr>) -> MacAddr6 {
+        let [first, second] = self.settings.mac_prefix;
+        let mac = |tail: [u8; 4]| MacAddr6::new(first, second, tail[0], tail[1], tail[2], tail[3]);
+        let hashed = |attempt: u32| {
+            let seed = format!("{}/{address:?}/{attempt}", switch.uuid);
+            let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, seed.as_bytes()).as_u128();
+            mac(u32::try_from(hash >> 96).unwrap_or_default().to_be_bytes())
+        };
+        let given = &self.given.entry(switch.uuid).or_default().macs;
+        let first = match address {
+            Some(IpAddr::V4(address)) => mac(address.octets()),
+            _ => hashed(0),
+        };
+        let candidates = std::iter::once(first).chain((1..).map(hashed));
+        let free = |mac: &MacAddr6| self.view.mac_holders(&switch.uuid, *mac).next().is_none() && !given.contains(mac);
+        // The iterator does not end, and a switch has fewer ports than there are MACs.
+        candidates.into_iter().find(free).unwrap_or(first)
+    }
+
+    fn subnet(&mut self, switch: &Switch) -> Result<Subnet, Refusal> {
+        let view = self.view;
+        let given = self.given.entry(switch.uuid).or_default();
+        let subnet = given.subnet.get_or_insert_with(|| view.subnet(&switch.uuid));
+        subnet.clone().map_err(|reason| {
+            Refusal::on_switch(&switch.name, Problem::NoSubnet { switch: switch.name.clone(), reason })
+        })
+    }
+
+    pub(super) fn give(&mut self, switch: Uuid, addresses: Addresses) {
+        let given = self.given.entry(switch).or_default();
+        addresses.ips().for_each(|ip| given.family(ip.is_ipv4()).insert(ip));
+        given.macs.insert(addresses.mac);
+    }
+
+    /// Tells what others did to a lease that stands: somebody else has it, too, or the switch's subnet is another. It
+    /// stands all the same. Without a `wish` nobody knows what was asked for.
+    pub(super) fn what_befell(
+        &mut self,
+        switch: &Switch,
+        lease: &Addresses,
+        own: Option<Uuid>,
+        wish: Option<&Wish>,
+        report: &mut PortReport,
+    ) {
+        let name = || switch.name.clone();
+        let mut befell = Vec::new();
+        for address in lease.ips() {
+            if let Some(holder) = self.another_holder(switch, address, own) {
+                befell.push(Problem::AddressDoubled { address, switch: name(), holder });
+            }
+            let Ok(subnet) = self.subnet(switch) else { continue };
+            let wished = wish.is_none_or(|wish| wish.names(address));
+            match subnet.block_of(address) {
+                None => befell.push(Problem::LeaseOutside { address, switch: name(), subnet: subnet.to_string() }),
+                Some(block) if block.excludes(address) && !wished => {
+                    befell.push(Problem::LeaseExcluded { address, switch: name() });
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(holder) = self.another_mac_holder(switch, lease.mac, own) {
+            befell.push(Problem::MacDoubled { mac: lease.mac, switch: name(), holder });
+        }
+        for problem in befell {
+            if !report.problems.contains(&problem) {
+                report.problems.push(problem);
+            }
+        }
+    }
+}
