@@ -94,7 +94,7 @@ pub(super) fn scan(text: &str, macs: &mut Vec<MacAddr6>, ips: &mut Vec<IpAddr>) 
 /// Whether northd chooses the address of an element of `addresses`: `dynamic`, with a MAC before or an address after it
 /// (ovn-nb(5)).
 pub(super) fn is_dynamic(text: &str) -> bool {
-    text.split(' ').any(|word| word == "dynamic")
+    text.contains("dynamic")
 }
 
 #[cfg(test)]
