@@ -31,6 +31,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// Kubernetes' limit on an Event's note.
 const LONGEST_NOTE: usize = 1024;
+const PORT_RELEASED: &str = "PortReleased";
 /// An Event's name is that of its object, a dot, and the time in hexadecimal: 253 characters in all.
 const LONGEST_EVENT_PREFIX: usize = 253 - 1 - 16;
 
@@ -198,6 +199,15 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
                 let note = if network.is_empty() { message } else { format!("network {network}: {message}") };
                 news.push(News { warning: true, reason, note });
             }
+        }
+    }
+    // A network that was renamed kept its port.
+    let still_there = |port: &String| now.iter().any(|now| now.port.as_ref() == Some(port));
+    for PortStatus { network, port, mac, ips, .. } in before {
+        if let Some(port) = port.as_ref().filter(|port| !still_there(port)) {
+            let held = format!("{} and MAC {}", ips.join(" and "), text(mac));
+            let note = format!("the port {port} of network {network} with {held} was released: the VM has no such NIC");
+            news.push(News { warning: false, reason: PORT_RELEASED.to_owned(), note });
         }
     }
     news
@@ -458,11 +468,12 @@ async fn annotate(
 async fn released(client: &Client, vm: &VmKey, ports: &[LogicalSwitchPort]) -> Result<(), kube::Error> {
     for port in ports {
         let uid = port.external_ids.get(keys::VM_UID).unwrap_or_default();
+        let network = port.external_ids.get(keys::NETWORK).unwrap_or_default();
         let addresses = port.addresses.iter().collect::<Vec<_>>().join(", ");
         let news = News {
             warning: false,
-            reason: "PortReleased".to_owned(),
-            note: format!("the port {} with {addresses} was released: the VM is gone", port.name),
+            reason: PORT_RELEASED.to_owned(),
+            note: format!("the port {} of network {network} with {addresses} was released: the VM is gone", port.name),
         };
         match publish(client, reference(true, vm, uid), &news).await {
             Err(error) if !is_final(&error) => return Err(error),

@@ -11,7 +11,9 @@ use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::kubevirt::objects::{LauncherPod, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration};
+use crate::kubevirt::objects::{
+    LauncherPod, NetworkAttachmentDefinition, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration,
+};
 use crate::kubevirt::{Change, Kind};
 
 /// Why a watch ended for good.
@@ -76,6 +78,12 @@ pub fn watch_all(client: &Client, namespaces: Option<&str>, changes: &mpsc::Send
         |namespace| Change::Namespace(Box::new(namespace.metadata)),
         changes.clone(),
     ));
+    tasks.spawn(forward(
+        Kind::Nad,
+        watcher(Api::<NetworkAttachmentDefinition>::all(client.clone()), config()),
+        |nad| Change::Nad(Box::new(nad.metadata)),
+        changes.clone(),
+    ));
     tasks
 }
 
@@ -93,7 +101,12 @@ async fn forward<K: Resource>(
     let mut delay = delays.build();
     let mut events = std::pin::pin!(events);
     let mut last_error = String::new();
+    let mut missing = false;
     while let Some(event) = events.next().await {
+        if missing && matches!(event, Ok(watcher::Event::InitDone)) {
+            tracing::info!("the API server knows NetworkAttachmentDefinitions now: networks of Multus are served");
+            missing = false;
+        }
         let change = match event {
             Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => into_change(object),
             Ok(watcher::Event::Delete(object)) => Change::Gone(kind, Box::new(object.meta().clone())),
@@ -108,6 +121,22 @@ async fn forward<K: Resource>(
             Err(error) => {
                 if kind == Kind::Namespace && status_code(&error) == Some(400) {
                     return WatchError::Selector(describe(&error));
+                }
+                if kind == Kind::Nad && status_code(&error) == Some(404) {
+                    // A cluster without Multus has none, which is as good as a list of them.
+                    if !missing {
+                        missing = true;
+                        tracing::info!(
+                            "the API server knows no NetworkAttachmentDefinitions (k8s.cni.cncf.io/v1): networks of Multus are served as soon as their CustomResourceDefinition is installed"
+                        );
+                        for change in [Change::ListBegins(kind), Change::ListEnds(kind)] {
+                            if changes.send(change).await.is_err() {
+                                return WatchError::Deserted;
+                            }
+                        }
+                    }
+                    tokio::time::sleep(delay.next().unwrap_or(Duration::from_secs(5))).await;
+                    continue;
                 }
                 // Once for each new reason; the stream tries again when it is asked for more.
                 let text = describe(&error);

@@ -64,9 +64,7 @@ pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
     let network = |name: &str, on, absent| Network { name: name.to_owned(), on, absent, sharers: Vec::new() };
     if listed.is_empty() && interfaces.is_empty() {
         let attached = spec.domain.devices.autoattach_pod_interface.unwrap_or(true);
-        return Vec::from_iter(
-            attached.then(|| with_sharers(vec![network("default", Attachment::Pod, false)])).into_iter().flatten(),
-        );
+        return if attached { with_sharers(vec![network("default", Attachment::Pod, false)]) } else { Vec::new() };
     }
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -101,8 +99,11 @@ fn with_sharers(mut networks: Vec<Network>) -> Vec<Network> {
 pub(super) fn unmatched(template: &Template, networks: &[Network]) -> Vec<String> {
     let domains: BTreeSet<String> =
         networks.iter().flat_map(|network| [network.own_domain(), network.on.domain()]).collect();
-    let matched = |key: &str| key.split_once('/').is_some_and(|(domain, _)| domains.contains(domain));
-    let speaks_to_ovn = |key: &str| !key.starts_with(super::wish::OUR_DOMAIN);
-    let keys = template.annotations.keys().filter(|key| speaks_to_ovn(key) && !matched(key));
+    let suffix = format!(".{DOMAIN}");
+    let speaks_to_ovn = |domain: &str| domain == DOMAIN || domain.ends_with(&suffix);
+    let is_unmatched = |key: &&String| {
+        key.split_once('/').is_some_and(|(domain, _)| speaks_to_ovn(domain) && !domains.contains(domain))
+    };
+    let keys = template.annotations.keys().filter(is_unmatched);
     keys.filter(|key| super::wish::asks_for_something(key)).cloned().collect()
 }

@@ -196,3 +196,128 @@ fn a_run_that_outlives_its_vm_still_belongs_to_it() {
     left.as_mut().expect("a run").vm_uid = Some("vm-uid".into());
     assert_eq!(uid(left).as_deref(), Some("vm-uid"));
 }
+
+fn nics_spec() -> serde_json::Value {
+    serde_json::json!({
+        "domain": {"devices": {"interfaces": [
+            {"name": "default", "bridge": {}}, {"name": "red", "bridge": {}, "macAddress": "02:aa:bb:cc:dd:01"},
+            {"name": "blue", "bridge": {}, "state": "absent"}, {"name": "green", "sriov": {}}]}},
+        "networks": [
+            {"name": "default", "pod": {}}, {"name": "red", "multus": {"networkName": "net1"}},
+            {"name": "blue", "multus": {"networkName": "net1"}},
+            {"name": "green", "multus": {"networkName": "other/net2", "default": true}}],
+    })
+}
+
+/// The VM's objects with these annotations; `net1` of its namespace is on `switch-1`.
+fn with_nics(annotations: &[(&str, &str)]) -> VmObjects {
+    let nads = [(crate::ovn::NadKey::new("ns", "net1"), "switch-1".to_owned())].into();
+    VmObjects { vm: vm(template(annotations, nics_spec())), nads, ..Default::default() }
+}
+
+fn nic(objects: &VmObjects, network: &str) -> Nic {
+    let nics = intent(objects).nics;
+    nics.iter().find(|nic| nic.network == network).cloned().unwrap_or_else(|| panic!("no {network} in {nics:?}"))
+}
+
+#[test]
+fn each_network_is_on_what_it_says_and_named_for_it() {
+    let objects = with_nics(&[]);
+    let seen: Vec<_> = intent(&objects).nics.iter().map(|nic| (nic.network.clone(), nic.base_name.clone())).collect();
+    let expected = [("default", "vm.ns"), ("red", "vm.ns.net1.ns.ovn"), ("green", "vm.ns.net2.other.ovn")];
+    assert_eq!(seen, expected.map(|(network, name)| (network.to_owned(), name.to_owned())));
+    let switch = |name: &str, explicit| Some(SwitchWish { name: name.into(), explicit });
+    assert_eq!(nic(&objects, "default").switch, switch("ovn-default", false));
+    assert_eq!(nic(&objects, "red").switch, switch("switch-1", true));
+    assert_eq!(nic(&objects, "green").switch, None);
+    let objects = with_nics(&[
+        ("net1.ns.ovn.kubernetes.io/logical_switch", "a"),
+        ("net2.other.ovn.kubernetes.io/logical_switch", "b"),
+        ("green.ovn.kubernetes.io/logical_switch", "c"),
+    ]);
+    assert_eq!(nic(&objects, "red").switch, switch("a", true));
+    assert_eq!(nic(&objects, "green").switch, switch("c", true));
+}
+
+#[test]
+fn an_unplugged_nic_is_none_and_its_port_stays_while_the_vmi_names_it() {
+    let stopped = with_nics(&[]);
+    assert!(intent(&stopped).nics.iter().all(|nic| nic.network != "blue"));
+    assert_eq!(intent(&stopped).untouched, Some(BTreeSet::new()));
+    let running = VmObjects { run: run("r", template(&[], nics_spec()), None), ..with_nics(&[]) };
+    let untouched = intent(&running).untouched.expect("no old launcher");
+    assert_eq!(untouched, ["blue", "default", "green", "red"].map(Into::into).into());
+}
+
+#[test]
+fn names_tell_what_a_port_was_made_for() {
+    let objects = with_nics(&[]);
+    let (pod, red) = (nic(&objects, "default"), nic(&objects, "red"));
+    for (name, on_pod, on_net1) in [
+        ("vm.ns", true, false),
+        ("vm.ns.mgmt", true, false),
+        ("vm.ns.net1.ns.ovn", false, true),
+        ("vm.ns.net1.ns.ovn.red", false, true),
+        ("vm.ns.net2.ns.ovn", false, false),
+        ("vm.nsx", false, false),
+        ("other", false, false),
+    ] {
+        assert_eq!((pod.is_on_the_network_of(name), red.is_on_the_network_of(name)), (on_pod, on_net1), "{name}");
+    }
+    assert_eq!(pod.names(), ["vm.ns", "vm.ns.default"]);
+    assert_eq!(red.names(), ["vm.ns.net1.ns.ovn", "vm.ns.net1.ns.ovn.red"]);
+    assert_eq!(Nic { another_before: true, ..red }.names(), ["vm.ns.net1.ns.ovn.red"]);
+}
+
+#[test]
+fn pools_and_port_security_are_read_for_each_network() {
+    let objects = with_nics(&[
+        ("ovn.kubernetes.io/ip_pool", "10.16.0.2..10.16.0.9,fd00::/64"),
+        ("net1.ns.ovn.kubernetes.io/ip_pool", "10.17.0.0/30"),
+        ("red.ovn.kubernetes.io/port_security", "false"),
+    ]);
+    let (pod, red) = (nic(&objects, "default").now.expect("good"), nic(&objects, "red").now.expect("good"));
+    let pool = |wish: &Wish| wish.pool.as_ref().map(ToString::to_string);
+    assert_eq!(pool(&pod).as_deref(), Some("10.16.0.2..10.16.0.9, fd00::..fd00::ffff:ffff:ffff:ffff"));
+    assert_eq!(pool(&red).as_deref(), Some("10.17.0.0..10.17.0.3"));
+    assert_eq!((pod.port_security, red.port_security), (true, false));
+    for (key, value) in [("ip_pool", "10.16.0.9..10.16.0.2"), ("ip_pool", "my-pool"), ("port_security", "off")] {
+        let key = format!("red.ovn.kubernetes.io/{key}");
+        let error = nic(&with_nics(&[(&key, value)]), "red").now.expect_err(value).to_string();
+        assert!(error.contains(&key) && error.contains(&format!("\"{value}\"")), "{error}");
+    }
+}
+
+#[test]
+fn how_long_addresses_are_retained_is_the_newest_templates_to_say() {
+    let keep = |text| template(&[("ovn-kubevirt.io/retain", text)], pod_network_spec(None));
+    let retain = |objects: VmObjects| (intent(&objects).retain, intent(&objects).invalid);
+    let hours = |hours: u64| Some(Retention::For(std::time::Duration::from_secs(hours * 3_600)));
+    let stopped = VmObjects { vm: vm(keep("72h")), ..Default::default() };
+    assert_eq!(retain(stopped), (hours(72), vec![]));
+    let running = VmObjects { vm: vm(keep("forever")), run: run("r", keep("72h"), None), ..Default::default() };
+    assert_eq!(retain(running), (Some(Retention::Forever), vec![]));
+    let bare = VmObjects { run: run("r", keep("7d"), None), ..Default::default() };
+    assert_eq!(retain(bare), (hours(168), vec![]));
+    let mistyped = VmObjects { vm: vm(keep("3 days")), ..Default::default() };
+    assert_eq!(retain(mistyped), (None, vec![InvalidWish::Retain("3 days".into())]));
+}
+
+#[test]
+fn what_nobody_serves_is_listed_for_the_nic_that_it_speaks_of_and_notes_are_not() {
+    let objects = with_nics(&[
+        ("ovn.kubernetes.io/security_groups", "a"),
+        ("ovn.kubernetes.io/allocated", "true"),
+        ("net1.ns.ovn.kubernetes.io/ingress_rate", "5"),
+        ("red.ovn.kubernetes.io/vips", "x"),
+        ("net1.other.ovn.kubernetes.io/ip_address", "10.17.0.9"),
+        ("net1.other.ovn.kubernetes.io/cidr", "10.17.0.0/24"),
+        ("ovn-kubevirt.io/retian", "72h"),
+        ("kubevirt.io/other", "x"),
+    ]);
+    assert_eq!(nic(&objects, "default").unserved, ["ovn.kubernetes.io/security_groups"]);
+    assert_eq!(nic(&objects, "red").unserved, ["net1.ns.ovn.kubernetes.io/ingress_rate", "red.ovn.kubernetes.io/vips"]);
+    assert_eq!(nic(&objects, "green").unserved, [""; 0]);
+    assert_eq!(intent(&objects).unmatched, ["net1.other.ovn.kubernetes.io/ip_address"]);
+    assert_eq!(intent(&objects).unserved, ["ovn-kubevirt.io/retian"]);
+}

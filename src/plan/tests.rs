@@ -4,6 +4,7 @@ mod changes;
 mod examples;
 mod histories;
 mod migrations;
+mod nics;
 mod rules;
 mod server;
 mod trouble;

@@ -18,6 +18,7 @@ mod hostile;
 mod lease;
 mod manifests;
 mod migration;
+mod nics;
 mod raft;
 mod shutdown;
 mod sidecars;

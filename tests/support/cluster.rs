@@ -64,6 +64,11 @@ impl Cluster {
         shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// A cluster of the calling test's own, for what would disturb the others. It ends with the test run.
+    pub fn own() -> Self {
+        Self::guarded().unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// The file with which to reach it, as its administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

@@ -36,6 +36,8 @@ pub enum Binding {
     ManagedTap,
     /// The guest hides behind the pod's address.
     Masquerade,
+    /// A function of the node's network card, handed to the guest.
+    Sriov,
 }
 
 /// What a VM's NIC is on.
@@ -98,6 +100,7 @@ impl Nic {
             Binding::Bridge => json!({"bridge": {}}),
             Binding::ManagedTap => json!({"binding": {"name": "managedtap"}}),
             Binding::Masquerade => json!({"masquerade": {}}),
+            Binding::Sriov => json!({"sriov": {}}),
         };
         interface["name"] = json!(self.name);
         if let Some(mac) = &self.mac {

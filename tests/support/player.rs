@@ -104,6 +104,17 @@ impl Player {
     pub async fn create_nad(&self, name: &str, switch: Option<&str>) {
         self.create(&self.nads, objects::nad(name, switch)).await;
     }
+
+    /// Sets the switch that a NetworkAttachmentDefinition names, or takes it off.
+    pub async fn put_nad_on(&self, name: &str, switch: Option<&str>) {
+        let annotations = json!({"ovn.kubernetes.io/logical_switch": switch});
+        self.patch(&self.nads, name, json!({"metadata": {"annotations": annotations}})).await;
+    }
+
+    /// Deletes a NetworkAttachmentDefinition.
+    pub async fn delete_nad(&self, name: &str) {
+        self.delete(&self.nads, name, &DeleteParams::default()).await;
+    }
 }
 
 // --- one run ---
@@ -230,7 +241,9 @@ impl Player {
         self.modify(&self.vmis, Part::Whole, vm, |vmi| {
             vmi["metadata"]["labels"]["kubevirt.io/nodeName"] = json!(node);
             vmi["status"]["nodeName"] = json!(node);
-            vmi["status"]["interfaces"] = json!([{"name": "default", "podInterfaceName": "eth0"}]);
+            let plugged = objects::networks_of(vmi)
+                .map(|network| json!({"name": network["name"], "podInterfaceName": objects::pod_interface(network)}));
+            vmi["status"]["interfaces"] = plugged.collect();
         })
         .await;
         self.vmi_phase(vm, "Scheduled").await;

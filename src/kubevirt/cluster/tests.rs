@@ -88,3 +88,38 @@ fn the_real_controllers_objects_are_read() {
     assert_eq!(template.annotations.len(), 1);
     assert!(template.spec.networks.as_ref().expect("networks")[0].pod.is_some());
 }
+
+fn nad(name: &str, switch: Option<&str>) -> Change {
+    let annotations = switch.map(|switch| json!({"ovn.kubernetes.io/logical_switch": switch}));
+    let metadata = json!({"name": name, "namespace": "ns", "annotations": annotations});
+    Change::Nad(Box::new(serde_json::from_value(metadata).expect("metadata")))
+}
+
+#[test]
+fn a_nads_switch_reaches_the_vms_that_are_on_it_and_no_others() {
+    let on = |name: &str, nad: &str| {
+        let spec = json!({"template": {"spec": {"networks": [{"name": "red", "multus": {"networkName": nad}}]}}});
+        let object = json!({"metadata": {"name": name, "namespace": "ns", "uid": "u"}, "spec": spec});
+        Change::Vm(Box::new(serde_json::from_value(object).expect("a VM")))
+    };
+    let mut cluster = Cluster::default();
+    for (name, nad) in [("bare", "net1"), ("full", "ns/net1"), ("other", "else/net1"), ("another", "net2")] {
+        cluster.apply(on(name, nad));
+    }
+    let of_net1: BTreeSet<VmKey> = ["bare", "full"].map(|name| VmKey::new("ns", name)).into();
+    let switch = |cluster: &Cluster, name: &str| {
+        cluster.vm(&VmKey::new("ns", name)).expect("the VM").nads.values().next().cloned()
+    };
+    assert_eq!(cluster.apply(nad("net1", Some("red"))), of_net1);
+    assert_eq!(cluster.apply(nad("net1", Some("red"))), BTreeSet::new());
+    assert_eq!((switch(&cluster, "full").as_deref(), switch(&cluster, "other")), (Some("red"), None));
+    // One that comes later knows it too.
+    cluster.apply(on("late", "net1"));
+    assert_eq!(switch(&cluster, "late").as_deref(), Some("red"));
+    // A list names the changed ones at its end, those that it lacks included.
+    cluster.apply(Change::ListBegins(Kind::Nad));
+    assert_eq!(cluster.apply(nad("net2", Some("blue"))), BTreeSet::new());
+    let changed = cluster.apply(Change::ListEnds(Kind::Nad));
+    assert_eq!(changed, ["another", "bare", "full", "late"].map(|name| VmKey::new("ns", name)).into());
+    assert_eq!((switch(&cluster, "full"), switch(&cluster, "another").as_deref()), (None, Some("blue")));
+}

@@ -44,7 +44,13 @@ enum Step {
     EndLauncher(usize),
     RemoveLauncher(usize),
     Stop(usize),
+    Plug(usize),
     Namespace(bool, usize),
+    Nad {
+        of_n: bool,
+        nad: usize,
+        switch: usize,
+    },
     Foreign {
         slot: u8,
         switch: u8,
@@ -77,6 +83,20 @@ enum Step {
 
 const NAMES: [&str; 3] = ["blue", "red", "green"];
 
+const NADS: [&str; 2] = ["net1", "net2"];
+
+/// The networks of a VM on NADs.
+const MORE: [&[(&str, &str)]; 8] = [
+    &[],
+    &[],
+    &[("red", "net1")],
+    &[("red", "net1"), ("blue", "net1")],
+    &[("blue", "net1"), ("red", "net1")],
+    &[("red", "net2"), ("green", "n/net1")],
+    &[("green", "net1")],
+    &[("m", "m/net1"), ("red", "m/net1"), ("green", "m/net1")],
+];
+
 fn template() -> impl Strategy<Value = Template> {
     let some_of = |values: &'static [&'static str]| proptest::sample::select(values);
     let ip = ["", "", "", "10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::3", "10.0.0.3,fd00::3", "10.0.0.9", "x"];
@@ -84,17 +104,30 @@ fn template() -> impl Strategy<Value = Template> {
     let mac = some_of(&["", "", "", "", "0a:58:0a:00:00:02", "02:00:00:00:00:01"]);
     let switch = some_of(&["", "", "", "", "blue", "red", "green"]);
     let network = some_of(&["default", "default", "default", "m", "m", ""]);
-    (ip, mac, switch, network).prop_map(|(ip, mac, switch, network)| {
+    let another = some_of(&["", "", "10.0.0.2", "10.0.0.4", "x"]);
+    let more = (proptest::sample::select(MORE.to_vec()), another, 0..5usize, 0..6usize);
+    (ip, mac, switch, network, more).prop_map(|(ip, mac, switch, network, (more, another, domain, what))| {
         let mut template = Template::new([("ip_address", ip), ("mac_address", mac), ("logical_switch", switch)]);
+        let domain = ["red", "blue", "net1.n", "net1.m", "green"][domain];
+        template = template.annotated(&format!("{domain}.ovn.kubernetes.io/ip_address"), another);
+        template = match what {
+            0 => template.annotated(&format!("{domain}.ovn.kubernetes.io/logical_switch"), "green"),
+            1 => template.annotated(&format!("{domain}.ovn.kubernetes.io/port_security"), "false"),
+            2 => template.annotated("ovn.kubernetes.io/port_security", "false"),
+            _ => template,
+        };
         template.annotations.retain(|(_, value)| !value.is_empty());
         template.network = (!network.is_empty()).then(|| network.to_owned());
+        // Two of a name are none that KubeVirt admits.
+        template.more = more.iter().filter(|(name, _)| *name != network).copied().collect();
+        template.absent = more.iter().map(|(name, _)| *name).filter(|_| what == 5).take(1).collect();
         template
     })
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let (vm, slot) = (0..5usize, 0..4u8);
-    let foreign = (slot.clone(), 0..3u8, 0..10usize, 0..9usize);
+    let foreign = (slot.clone(), 0..3u8, 0..11usize, 0..9usize);
     prop_oneof![
         8 => (vm.clone(), template()).prop_map(|(vm, template)| Step::Apply(vm, template)),
         2 => vm.clone().prop_map(Step::Delete),
@@ -104,7 +137,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => vm.clone().prop_map(Step::EndLauncher),
         3 => vm.clone().prop_map(Step::RemoveLauncher),
         4 => vm.clone().prop_map(Step::Stop),
+        4 => vm.clone().prop_map(Step::Plug),
         1 => (any::<bool>(), 0..4usize).prop_map(|(namespace, switch)| Step::Namespace(namespace, switch)),
+        3 => (any::<bool>(), 0..2usize, 0..5usize).prop_map(|(of_n, nad, switch)| Step::Nad { of_n, nad, switch }),
         5 => foreign.prop_map(|(slot, switch, name, holds)| Step::Foreign { slot, switch, name, holds }),
         3 => slot.clone().prop_map(Step::ForeignGoes),
         2 => (0..3u8, 0..2u8, 0..4usize).prop_map(|(slot, name, networks)| Step::RouterPort { slot, name, networks }),
@@ -197,6 +232,11 @@ fn take(world: &mut World, step: Step) {
         Step::EndLauncher(index) => world.end_launcher(&vm(index)),
         Step::RemoveLauncher(index) => world.remove_launcher(&vm(index)),
         Step::Stop(index) => world.stop(&vm(index)),
+        Step::Plug(index) => world.plug(&vm(index)),
+        Step::Nad { of_n, nad, switch: 4 } => world.nad_goes(if of_n { "n" } else { "m" }, NADS[nad]),
+        Step::Nad { of_n, nad, switch } => {
+            world.nad(if of_n { "n" } else { "m" }, NADS[nad], NAMES.get(switch).copied());
+        }
         Step::Namespace(first, switch) => {
             world.namespace(if first { "n" } else { "m" }, NAMES.get(switch).copied());
         }
@@ -209,7 +249,8 @@ fn edit(tables: &mut Tables, step: Step) {
     match step {
         Step::Foreign { slot, switch, name, holds } => {
             let names = [0, 1, 2, 3, 4].map(|index| vm(index).port_name());
-            let name = names.get(name).cloned().or((name == 5).then(|| "a.n.m".into()));
+            let more = ["a.n.m", "a.n.net1.n.ovn", "a.n.net1.n.ovn.red"].map(Into::into);
+            let name = names.into_iter().chain(more).nth(name);
             let name = name.unwrap_or_else(|| format!("foreign{slot}"));
             let (port, switch) = (uuid(2, slot), uuid(1, switch));
             let taken = tables.port_named(&name).is_some_and(|(other, _)| other != port);
@@ -268,11 +309,15 @@ proptest! {
     /// every VM, without an event, finds nothing to do.
     #[test]
     fn whatever_happens_the_rules_hold_and_nothing_is_left_undone(
-        blue in 0..CONFIGS, red in 0..CONFIGS, order in 0..1000usize,
+        blue in 0..CONFIGS, red in 0..CONFIGS, order in 0..1000usize, port_security_off in any::<bool>(),
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let mut world = World::new([("blue", config(blue)), ("red", config(red))]);
         world.order = order;
+        world.settings.allow_port_security_off = port_security_off;
+        for (namespace, nad, switch) in [("n", "net1", "blue"), ("m", "net1", "red"), ("n", "net2", "red")] {
+            world.nad(namespace, nad, Some(switch));
+        }
         steps.into_iter().for_each(|step| take(&mut world, step));
         rest(&mut world, 2);
         super::waking::whoever_waits_is_woken(&world, order);

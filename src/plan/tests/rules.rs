@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::server::Tables;
 use super::world::{INSTANCE, World};
-use crate::kubevirt::VmObjects;
+use crate::kubevirt::{Template, VmObjects};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys};
 use crate::plan::{PortChange, VmPlan};
 
@@ -169,15 +169,20 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         let Some(before) = &change.before else { continue };
         let Some(after) = &change.after else {
             assert!(!old_launcher, "{vm}: its port goes while a launcher of before may run: {objects:#?}");
+            let network = before.row.external_ids.get(keys::NETWORK).expect("our row");
+            assert!(!is_named(objects, network), "{vm}: the port of {network} goes, which is there: {objects:#?}");
             continue;
         };
         assert_eq!(after.row.name, before.row.name, "a port keeps its name");
         let network = after.row.external_ids.get(keys::NETWORK).expect("our row");
+        renaming_is_lawful(world, vm, &before.row, network);
         let nic = intent.as_ref().and_then(|intent| intent.nics.iter().find(|nic| nic.network == network));
         let wish = nic.and_then(|nic| nic.now.clone().ok()).filter(|_| !old_launcher).unwrap_or_default();
         if after.switch != before.switch {
             assert!(live().next().is_none(), "{vm}: its port changes switches while it runs");
-            let wished = nic.and_then(|nic| nic.switch.as_ref()).filter(|wish| wish.explicit);
+            // From a NAD's switch to the pod network's, no wish is needed.
+            let was_on_a_nad = before.row.name.contains(".ovn");
+            let wished = nic.and_then(|nic| nic.switch.as_ref()).filter(|wish| wish.explicit || was_on_a_nad);
             assert_eq!(wished.map(|wish| &wish.name), Some(&world.tables.switches[&after.switch].name));
             continue;
         }
@@ -187,6 +192,52 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         unlike(new.ipv6 == old.ipv6 || wish.ipv6.is_some() && new.ipv6 == wish.ipv6);
         unlike(new.mac == old.mac || Some(new.mac) == wish.mac);
     }
+}
+
+/// Whether a network is one of what runs, unplugged ones included, or of what runs next.
+fn is_named(objects: &VmObjects, network: &str) -> bool {
+    let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().ok());
+    let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().ok());
+    let named = |template: &Template, absent_too: bool| {
+        let interfaces = template.spec.domain.devices.interfaces.iter().flatten();
+        let absent = interfaces.filter(|interface| interface.state.is_some()).any(|absent| absent.name == network);
+        let mut networks = template.spec.networks.iter().flatten();
+        networks.any(|listed| listed.name == network) && (absent_too || !absent)
+    };
+    of_run.is_some_and(|run| named(run, true)) || of_vm.is_some_and(|vm| named(vm, false))
+}
+
+/// A row changes its network only to that of the one new NIC which is on the same, and only where no other row was left.
+fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, network: &str) {
+    let old = before.external_ids.get(keys::NETWORK).expect("our row");
+    if old == network {
+        return;
+    }
+    let intent = world.intent(vm).expect("there is a NIC");
+    let base = |name: &str| match name.find(".ovn") {
+        Some(end) => name[..end + 4].to_owned(),
+        None => vm.port_name(),
+    };
+    let rows = || {
+        world.tables.ports.values().filter(|row| {
+            Owner::of(&row.external_ids, INSTANCE).is_some_and(|owner| owner.vm == *vm)
+                && base(&row.name) == base(&before.name)
+        })
+    };
+    let marked = |network: &str| {
+        let owner = Owner { vm: vm.clone(), network: network.to_owned() };
+        world.tables.ports.values().any(|row| Owner::of(&row.external_ids, INSTANCE).as_ref() == Some(&owner))
+    };
+    let named = |network: &str| intent.nics.iter().any(|nic| nic.network == network);
+    let left = rows().filter(|row| row.external_ids.get(keys::NETWORK).is_some_and(|network| !named(network)));
+    let untouched = |row: &&LogicalSwitchPort| {
+        let network = row.external_ids.get(keys::NETWORK).expect("our row");
+        intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
+    };
+    assert_eq!(left.filter(|row| !untouched(row)).count(), 1, "{vm}: which row is {network}'s is a guess");
+    let new = intent.nics.iter().filter(|nic| nic.base_name == base(&before.name) && !marked(&nic.network));
+    let new: Vec<&str> = new.map(|nic| nic.network.as_str()).collect();
+    assert_eq!(new, [network], "{vm}: which network the row of {old} is for is a guess");
 }
 
 /// A problem that a VM waits with is one of the northbound database, not of the company that it was

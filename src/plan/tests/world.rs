@@ -38,15 +38,31 @@ pub(super) fn map<const N: usize>(pairs: [(&str, &str); N]) -> Map {
 /// What a VM's template says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Template {
-    /// The pod network's name; `None`: the VM has no NIC.
+    /// The pod network's name; `None`: the VM has no NIC on it.
     pub(super) network: Option<String>,
     pub(super) annotations: Vec<(String, String)>,
+    /// Networks on NADs: the name, and the NAD as it is written.
+    pub(super) more: Vec<(&'static str, &'static str)>,
+    /// Networks that are to be unplugged.
+    pub(super) absent: Vec<&'static str>,
 }
 
 impl Template {
     pub(super) fn new<const N: usize>(annotations: [(&str, &str); N]) -> Self {
         let annotations = annotations.map(|(key, value)| (format!("ovn.kubernetes.io/{key}"), value.to_owned()));
-        Self { network: Some("default".into()), annotations: annotations.to_vec() }
+        Self { network: Some("default".into()), annotations: annotations.to_vec(), ..Self::default() }
+    }
+
+    /// With NICs on NADs.
+    pub(super) fn with<const N: usize>(mut self, more: [(&'static str, &'static str); N]) -> Self {
+        self.more.extend(more);
+        self
+    }
+
+    /// With an annotation, by its whole key.
+    pub(super) fn annotated(mut self, key: &str, value: &str) -> Self {
+        self.annotations.push((key.to_owned(), value.to_owned()));
+        self
     }
 
     fn annotations(&self) -> Value {
@@ -58,12 +74,22 @@ impl Template {
     }
 
     fn spec(&self) -> Value {
-        match &self.network {
-            None => json!({"domain": {"devices": {"autoattachPodInterface": false}}}),
-            Some(name) if name == "default" => json!({}),
-            Some(name) => json!({"domain": {"devices": {"interfaces": [{"name": name, "bridge": {}}]}},
-                "networks": [{"name": name, "pod": {}}]}),
+        if self.more.is_empty() {
+            match self.network.as_deref() {
+                None => return json!({"domain": {"devices": {"autoattachPodInterface": false}}}),
+                Some("default") => return json!({}),
+                Some(_) => {}
+            }
         }
+        let pod = self.network.iter().map(|name| json!({"name": name, "pod": {}}));
+        let more = self.more.iter().map(|(name, nad)| json!({"name": name, "multus": {"networkName": nad}}));
+        let networks: Vec<Value> = pod.chain(more).collect();
+        let interface = |network: &Value| {
+            let absent = self.absent.iter().any(|absent| network["name"] == *absent);
+            json!({"name": network["name"], "bridge": {}, "state": absent.then_some("absent")})
+        };
+        let interfaces: Vec<Value> = networks.iter().map(interface).collect();
+        json!({"domain": {"devices": {"interfaces": interfaces}}, "networks": networks})
     }
 }
 
@@ -205,6 +231,26 @@ impl World {
         let annotations = switch.map(|switch| json!({"ovn.kubernetes.io/logical_switch": switch}));
         let metadata = serde_json::from_value(json!({"name": name, "annotations": annotations}));
         self.hear(Change::Namespace(Box::new(metadata.expect("metadata"))));
+    }
+
+    pub(super) fn nad(&mut self, namespace: &str, name: &str, switch: Option<&str>) {
+        let annotations = switch.map(|switch| json!({"ovn.kubernetes.io/logical_switch": switch}));
+        let metadata = json!({"namespace": namespace, "name": name, "annotations": annotations});
+        self.hear(Change::Nad(Box::new(serde_json::from_value(metadata).expect("metadata"))));
+    }
+
+    pub(super) fn nad_goes(&mut self, namespace: &str, name: &str) {
+        self.gone(Kind::Nad, &VmKey::new(namespace, ""), name);
+    }
+
+    /// virt-controller brings the template's networks to the instance that runs.
+    pub(super) fn plug(&mut self, vm: &VmKey) {
+        let Some(present) = self.present.get_mut(vm) else { return };
+        let (Some(template), Some((_, running, ..))) = (&present.template, &mut present.run) else { return };
+        running.network.clone_from(&template.network);
+        running.more.clone_from(&template.more);
+        running.absent.clone_from(&template.absent);
+        self.tell_run(vm);
     }
 
     /// Creates a VM, or edits its template.
@@ -425,7 +471,7 @@ impl World {
         }
     }
 
-    /// Our row of a VM.
+    /// Our row of a VM; of several, one.
     pub(super) fn row(&self, vm: &VmKey) -> Option<(Uuid, LogicalSwitchPort)> {
         let of_vm =
             |row: &LogicalSwitchPort| Owner::of(&row.external_ids, INSTANCE).is_some_and(|owner| owner.vm == *vm);

@@ -23,7 +23,7 @@ use crate::support::{Cluster, Namespace, VmOptions, deploy};
 type Call = (&'static str, &'static str, &'static str);
 
 /// Every call that the service may make in any namespace.
-const ALLOWED: [Call; 15] = [
+const ALLOWED: [Call; 17] = [
     ("kubevirt.io", "virtualmachines", "list"),
     ("kubevirt.io", "virtualmachines", "watch"),
     ("kubevirt.io", "virtualmachines", "patch"),
@@ -32,6 +32,8 @@ const ALLOWED: [Call; 15] = [
     ("kubevirt.io", "virtualmachineinstances", "patch"),
     ("kubevirt.io", "virtualmachineinstancemigrations", "list"),
     ("kubevirt.io", "virtualmachineinstancemigrations", "watch"),
+    ("k8s.cni.cncf.io", "network-attachment-definitions", "list"),
+    ("k8s.cni.cncf.io", "network-attachment-definitions", "watch"),
     ("", "pods", "list"),
     ("", "pods", "watch"),
     ("", "nodes", "list"),
@@ -138,7 +140,7 @@ fn owned((group, resource, verb): Call) -> (String, String, String) {
 }
 
 #[tokio::test]
-async fn the_roles_allow_twenty_calls_of_all_that_the_api_server_knows() {
+async fn the_roles_allow_twenty_two_calls_of_all_that_the_api_server_knows() {
     let cluster = Cluster::shared();
     let namespace = cluster.namespace("allowed").await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -196,6 +198,14 @@ async fn calls_outside_of_the_role_are_refused() {
         ("DELETE", format!("{kubevirt}/virtualmachineinstances/testvm")),
         ("POST", format!("{kubevirt}/virtualmachineinstancemigrations")),
         ("PUT", format!("{subresources}/virtualmachines/testvm/restart")),
+        (
+            "POST",
+            format!("/apis/k8s.cni.cncf.io/v1/namespaces/{}/network-attachment-definitions", stage.namespace.name),
+        ),
+        (
+            "PATCH",
+            format!("/apis/k8s.cni.cncf.io/v1/namespaces/{}/network-attachment-definitions/any", stage.namespace.name),
+        ),
         ("GET", format!("{core}/pods/{pod}")),
         ("POST", format!("{core}/pods")),
         ("PATCH", format!("{core}/pods/{pod}")),

@@ -29,6 +29,18 @@ impl Player {
         .await;
     }
 
+    /// The guest has let go of a NIC that is unplugged: virt-controller takes it off the VMI and the template.
+    pub async fn unplugged(&self, vm: &str, nic: &str) {
+        self.change_nics(vm, |spec| {
+            let without = |list: &mut Value| {
+                list.as_array_mut().into_iter().for_each(|list| list.retain(|element| element["name"] != nic));
+            };
+            without(&mut spec["domain"]["devices"]["interfaces"]);
+            without(&mut spec["networks"]);
+        })
+        .await;
+    }
+
     async fn change_nics(&self, vm: &str, change: impl Fn(&mut Value)) {
         self.modify(&self.vms, Part::Whole, vm, |vm| change(&mut vm["spec"]["template"]["spec"])).await;
         if self.vmi(vm).await.is_some() {

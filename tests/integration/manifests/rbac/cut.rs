@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::super::LEASE;
 use super::{ALLOWED, ALLOWED_AT_HOME, Call, account};
 use crate::stage::SUBNET;
-use crate::support::{Cluster, Namespace, Northbound, Player, Service, VmOptions, deploy, eventually, holds_for};
+use crate::support::{Cluster, Namespace, Nic, Northbound, Player, Service, VmOptions, deploy, eventually, holds_for};
 
 const PORTS: &str = "ovn-kubevirt.io/ports";
 
@@ -257,6 +257,11 @@ impl Cut {
                 let migration = self.player.start_migration("unseen", "n2").await;
                 self.player.bind_target(&migration).await;
                 self.name("unseen")
+            }
+            "network-attachment-definitions" => {
+                self.player.create_nad("net1", Some("ovn-default")).await;
+                self.player.create_vm("unseen", VmOptions::default().nics([Nic::nad("red", "net1")])).await;
+                format!("{}.net1.{}.ovn", self.name("unseen"), self.namespace.name)
             }
             other => panic!("{other} is not watched"),
         };

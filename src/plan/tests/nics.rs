@@ -1,0 +1,237 @@
+//! Several NICs a VM, by example: whose row is whose, and what one NIC's change does to another.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::examples::{db, made, plain, web};
+use super::server::Tables;
+use super::world::{INSTANCE, Template, World, map, uuid};
+use crate::ovn::{LogicalSwitchPort, Owner, VmKey};
+use crate::plan::Problem;
+
+/// The switches blue (for pod networks), red and green, and the NADs net1 on red and net2 on green.
+fn world() -> World {
+    let subnet = |subnet| map([("subnet", subnet)]);
+    let mut world =
+        World::new([("blue", subnet("10.0.0.0/24")), ("red", subnet("10.1.0.0/24")), ("green", subnet("10.2.0.0/24"))]);
+    world.nad("n", "net1", Some("red"));
+    world.nad("n", "net2", Some("green"));
+    world
+}
+
+/// Every row of a VM: its UUID, its name and its address by network.
+fn rows(world: &World, vm: &VmKey) -> BTreeMap<String, (Uuid, String, String)> {
+    let owned =
+        world.tables.ports.iter().filter_map(|(port, row)| Some((port, row, Owner::of(&row.external_ids, INSTANCE)?)));
+    let of_vm = owned.filter(|(.., owner)| owner.vm == *vm);
+    let ip = |row: &LogicalSwitchPort| {
+        let text = row.addresses.iter().next().unwrap_or_default();
+        text.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    of_vm.map(|(port, row, owner)| (owner.network, (*port, row.name.clone(), ip(row)))).collect()
+}
+
+fn ips(world: &World, vm: &VmKey) -> Vec<(String, String)> {
+    rows(world, vm).into_iter().map(|(network, (.., ip))| (network, ip)).collect()
+}
+
+fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
+    pairs.map(|(network, ip)| (network.to_owned(), ip.to_owned())).into()
+}
+
+#[test]
+fn each_nic_has_its_row_on_its_switch() {
+    let mut world = world();
+    made(&mut world, &web(), plain().with([("a", "net1"), ("b", "n/net2"), ("c", "m/net1"), ("d", "net1")]));
+    let found: Vec<(String, String, String)> =
+        rows(&world, &web()).into_iter().map(|(network, (_, name, ip))| (network, name, ip)).collect();
+    // c is on a NAD that says nothing of a switch: it is not ours.
+    let expected = [
+        ("a", "web.n.net1.n.ovn", "10.1.0.1"),
+        ("b", "web.n.net2.n.ovn", "10.2.0.1"),
+        ("d", "web.n.net1.n.ovn.d", "10.1.0.2"),
+        ("default", "web.n", "10.0.0.1"),
+    ];
+    assert_eq!(found, expected.map(|(network, name, ip)| (network.into(), name.into(), ip.into())));
+    assert_eq!(world.complaints(&web()), [""; 0]);
+}
+
+#[test]
+fn a_nic_that_is_refused_keeps_no_other_from_its_port() {
+    let mut world = world();
+    let wish = |ip| plain().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", ip);
+    made(&mut world, &db(), wish("10.1.0.9"));
+    made(&mut world, &web(), wish("10.1.0.9"));
+    assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.2")]));
+    let held = Problem::AddressHeld {
+        address: [10, 1, 0, 9].into(),
+        switch: "red".into(),
+        holder: "the VM n/db (port db.n.net1.n.ovn)".into(),
+    };
+    assert_eq!(world.problems(&web()), [held]);
+    world.destroy(&db());
+    assert_eq!(ips(&world, &web()), pairs([("a", "10.1.0.9"), ("default", "10.0.0.2")]));
+}
+
+#[test]
+fn a_change_of_one_nic_leaves_the_others_as_they_are() {
+    let mut world = world();
+    let nics = |template: Template| template.with([("a", "net1"), ("b", "net1")]);
+    made(&mut world, &db(), nics(plain()));
+    made(&mut world, &web(), nics(plain()));
+    // The lowest addresses are free again: whoever chooses anew is seen.
+    world.destroy(&db());
+    let mut before = rows(&world, &web());
+    let mut template = plain();
+    for (key, value, changes) in [
+        ("ovn.kubernetes.io/ip_address", "10.0.0.77", "default"),
+        ("a.ovn.kubernetes.io/logical_switch", "green", "a"),
+        ("b.ovn.kubernetes.io/ip_address", "10.1.0.50", "b"),
+        ("net2.n.ovn.kubernetes.io/logical_switch", "blue", ""),
+        ("b.ovn.kubernetes.io/logical_switch", "green", ""),
+    ] {
+        template = template.annotated(key, value);
+        made(&mut world, &web(), nics(template.clone()));
+        let after = rows(&world, &web());
+        let changed: Vec<&str> =
+            ["a", "b", "default"].into_iter().filter(|network| before[*network] != after[*network]).collect();
+        assert_eq!(changed.join(" "), changes, "{key}: {before:?} became {after:?}");
+        before = after;
+    }
+}
+
+#[test]
+fn a_renamed_network_keeps_its_row_unless_it_might_be_anothers() {
+    let mut world = world();
+    made(&mut world, &web(), plain().with([("a", "net1"), ("b", "net2")]));
+    let before = rows(&world, &web());
+    // Each is the only new one on what it is on.
+    let mut renamed = plain().with([("c", "net1"), ("d", "net2")]);
+    renamed.network = Some("mgmt".into());
+    made(&mut world, &web(), renamed);
+    let after = rows(&world, &web());
+    for (old, new) in [("a", "c"), ("b", "d"), ("default", "mgmt")] {
+        assert_eq!(before[old], after[new]);
+    }
+    // On another NAD it is another network.
+    made(&mut world, &web(), plain().with([("e", "net2"), ("d", "net2")]));
+    let other = rows(&world, &web());
+    assert_eq!((&other["d"], other.contains_key("c")), (&after["d"], false));
+    assert_eq!(other["e"].1, "web.n.net2.n.ovn.e");
+    // Two at once.
+    made(&mut world, &web(), plain().with([("f", "net2"), ("g", "net2")]));
+    let two = rows(&world, &web());
+    let old: Vec<_> = other.values().filter(|row| row.1.contains("net2")).collect();
+    assert!(["f", "g"].iter().all(|new| old.iter().all(|old| old.0 != two[*new].0 && old.2 != two[*new].2)), "{two:?}");
+}
+
+#[test]
+fn an_unplugged_nics_lease_is_nobodys_until_the_vmi_lets_it_go() {
+    let mut world = world();
+    let mut template = plain().with([("a", "net1")]);
+    world.run(&web(), template.clone(), "n1");
+    let before = rows(&world, &web());
+    template.absent = vec!["a"];
+    made(&mut world, &web(), template.clone());
+    assert_eq!(rows(&world, &web()), before, "the template alone says nothing of what runs");
+    world.plug(&web());
+    world.settle(100);
+    assert_eq!(rows(&world, &web()), before);
+    made(
+        &mut world,
+        &db(),
+        Template::default().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", "10.1.0.1"),
+    );
+    assert_eq!(ips(&world, &db()), []);
+    world.apply(&web(), plain());
+    world.plug(&web());
+    world.settle(100);
+    assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.1")]));
+    assert_eq!(ips(&world, &db()), pairs([("a", "10.1.0.1")]));
+}
+
+#[test]
+fn a_nic_that_is_absent_from_a_stopped_vm_goes_at_once() {
+    let mut world = world();
+    let mut template = plain().with([("a", "net1")]);
+    made(&mut world, &web(), template.clone());
+    template.absent = vec!["a"];
+    made(&mut world, &web(), template);
+    assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.1")]));
+}
+
+#[test]
+fn a_nad_that_says_no_more_of_its_switch_takes_no_port_away() {
+    let mut world = world();
+    let template = Template::default().with([("a", "net1")]);
+    made(&mut world, &web(), template.clone());
+    let before = rows(&world, &web());
+    world.nad("n", "net1", None);
+    world.settle(100);
+    world.nad_goes("n", "net1");
+    world.settle(100);
+    made(&mut world, &db(), template);
+    assert_eq!((rows(&world, &web()), rows(&world, &db()).len()), (before, 0));
+    world.nad("n", "net1", Some("red"));
+    world.settle(100);
+    assert_eq!(ips(&world, &db()), pairs([("a", "10.1.0.2")]));
+}
+
+#[test]
+fn port_security_is_off_only_where_owner_and_operator_want_it() {
+    let security = |world: &World| world.row(&web()).map(|(_, row)| row.port_security.iter().count());
+    let off = || plain().annotated("default.ovn.kubernetes.io/port_security", "false");
+    let mut world = world();
+    made(&mut world, &web(), off());
+    let kept = || vec![Problem::PortSecurityKept("default".into())];
+    assert_eq!((security(&world), world.problems(&web())), (Some(1), kept()));
+    world.settings.allow_port_security_off = true;
+    made(&mut world, &web(), off());
+    assert_eq!((security(&world), world.problems(&web())), (Some(0), vec![]));
+    // A wish that nobody can read changes nothing, and a restart of it is no new lease.
+    let lease = world.addresses(&web());
+    made(&mut world, &web(), plain().annotated("default.ovn.kubernetes.io/port_security", "off"));
+    assert_eq!((security(&world), world.problems(&web()).len(), world.addresses(&web())), (Some(0), 1, lease.clone()));
+    made(&mut world, &web(), plain());
+    assert_eq!((security(&world), world.addresses(&web())), (Some(1), lease));
+    // The operator takes it back.
+    made(&mut world, &web(), off());
+    world.settings.allow_port_security_off = false;
+    made(&mut world, &web(), off());
+    assert_eq!((security(&world), world.problems(&web())), (Some(1), kept()));
+}
+
+#[test]
+fn a_vm_that_has_nothing_of_ours_hears_nothing_and_one_that_has_hears_of_all_its_keys() {
+    let keys = |template: Template| {
+        let template = template.annotated("net9.n.ovn.kubernetes.io/ip_address", "10.9.0.9");
+        template.annotated("plain.n.ovn.kubernetes.io/security_groups", "a").annotated("ovn-kubevirt.io/retain", "soon")
+    };
+    let mut world = world();
+    made(&mut world, &web(), keys(Template::default().with([("a", "plain")])));
+    assert_eq!(world.reports[&web()], []);
+    made(&mut world, &web(), keys(plain().with([("a", "plain")])));
+    let reasons: Vec<&str> = world.problems(&web()).iter().map(Problem::reason).collect();
+    assert_eq!(reasons, ["InvalidRequest", "UnsupportedAnnotation"]);
+    let unmatched = Problem::Unmatched(vec!["net9.n.ovn.kubernetes.io/ip_address".into()]);
+    assert!(world.problems(&web()).contains(&unmatched));
+}
+
+#[test]
+fn a_name_that_others_have_is_never_taken_over() {
+    let mut world = world();
+    let foreign = |tables: &mut Tables, slot: u8, name: &str| {
+        let row = LogicalSwitchPort { name: name.into(), ..Default::default() };
+        tables.put_port(uuid(1, 0), uuid(2, slot), row);
+    };
+    world.edit(|tables| foreign(tables, 0, "web.n.net1.n.ovn.b"));
+    made(&mut world, &web(), Template::default().with([("a", "net1"), ("b", "net1")]));
+    assert_eq!(rows(&world, &web()).keys().collect::<Vec<_>>(), ["a"]);
+    let taken = "the port name web.n.net1.n.ovn.b is taken by a row that is not this NIC's: \
+        delete one of them, or rename the VM";
+    assert_eq!(world.complaints(&web()), [taken]);
+    world.edit(|tables| tables.remove_port(uuid(2, 0)));
+    world.settle(100);
+    assert_eq!(rows(&world, &web())["b"].1, "web.n.net1.n.ovn.b");
+}

@@ -1,0 +1,104 @@
+//! Several NICs, on NetworkAttachmentDefinitions (NADs) and on the pod network.
+
+mod lives;
+mod nads;
+mod wishes;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::stage::{SUBNET, Stage};
+use crate::support::{Nic, Northbound, Port, Service, VmOptions, eventually};
+
+/// A stage with the switches `ovn-default`, `red` (10.17.0.0/24) and `blue` (10.18.0.0/24), and the NADs `net1` on
+/// `red`, `net2` on `blue` and `plain` on none.
+async fn stage(name: &str) -> Stage {
+    stage_with(name, &[]).await
+}
+
+async fn stage_with(name: &str, flags: &[&str]) -> Stage {
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &SUBNET);
+    northbound.add_switch("red", &[("subnet", "10.17.0.0/24"), ("exclude_ips", "10.17.0.1")]);
+    northbound.add_switch("blue", &[("subnet", "10.18.0.0/24"), ("exclude_ips", "10.18.0.1")]);
+    let mut stage = Stage::on(name, northbound).await;
+    if !flags.is_empty() {
+        stage.service.stop().await;
+        let cluster = crate::support::Cluster::shared();
+        stage.service = Service::start(&stage.northbound, cluster, &stage.namespace, flags).await;
+    }
+    stage.player.create_nad("net1", Some("red")).await;
+    stage.player.create_nad("net2", Some("blue")).await;
+    stage.player.create_nad("plain", None).await;
+    stage
+}
+
+/// A VM with a NIC on the pod network and, as `second`, one on `net1`.
+fn two() -> VmOptions {
+    VmOptions::default().nic(Nic::nad("second", "net1"))
+}
+
+impl Stage {
+    /// The name of a VM's port on a NAD of the stage's namespace.
+    fn name_on(&self, vm: &str, nad: &str) -> String {
+        let namespace = &self.namespace.name;
+        format!("{vm}.{namespace}.{nad}.{namespace}.ovn")
+    }
+
+    /// `<nad>.<nad-namespace>.ovn.kubernetes.io/<what>`
+    fn nad_key(&self, nad: &str, what: &str) -> String {
+        format!("{nad}.{}.ovn.kubernetes.io/{what}", self.namespace.name)
+    }
+
+    /// The VM's ports by network.
+    fn ports_of(&self, vm: &str) -> BTreeMap<String, Port> {
+        let vm = format!("{}/{vm}", self.namespace.name);
+        let ports = self.northbound.ports().into_iter();
+        let ours = ports.filter(|port| port.external_id("ovn-kubevirt.io/vm") == Some(&vm));
+        ours.map(|port| (port.external_id("ovn-kubevirt.io/network").unwrap_or_default().to_owned(), port)).collect()
+    }
+
+    /// Waits until the VM's ports are so.
+    async fn ports_where(
+        &self,
+        vm: &str,
+        what: &str,
+        hold: impl Fn(&BTreeMap<String, Port>) -> bool,
+    ) -> BTreeMap<String, Port> {
+        eventually(&format!("the ports of {vm}: {what}"), || async {
+            let ports = self.ports_of(vm);
+            if hold(&ports) { Ok(ports) } else { Err(format!("{ports:#?}\n{}", self.service.log())) }
+        })
+        .await
+    }
+
+    /// Waits until the VM has ports for just these networks.
+    async fn nics(&self, vm: &str, networks: &[&str]) -> BTreeMap<String, Port> {
+        let mut expected = networks.to_vec();
+        expected.sort_unstable();
+        self.ports_where(vm, &format!("{expected:?}"), |ports| ports.keys().eq(expected.iter())).await
+    }
+
+    /// Waits until the VM's annotation says so.
+    async fn told(&self, vm: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("{vm} tells {what}"), || async {
+            let vm = self.player.vm(vm).await.unwrap_or_default();
+            let text = vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().unwrap_or("null");
+            let told: Value = serde_json::from_str(text).expect("JSON");
+            if holds(&told) { Ok(told) } else { Err(told.to_string()) }
+        })
+        .await
+    }
+}
+
+/// What a port holds, without the MAC.
+fn ips(port: &Port) -> Vec<&str> {
+    assert!(port.port_security.is_empty() || port.port_security == port.addresses, "{port:#?}");
+    port.addresses.iter().flat_map(|text| text.split(' ').skip(1)).collect()
+}
+
+/// What a port holds.
+fn addresses(port: &Port) -> &str {
+    port.addresses.iter().next().expect("addresses")
+}

@@ -1,0 +1,210 @@
+//! Every key, by every prefix, and a NIC's changes that are its own.
+
+use std::time::Duration;
+
+use super::{addresses, ips, stage, stage_with, two};
+use crate::support::{Nic, VmOptions, holds_for};
+
+#[tokio::test]
+async fn every_key_is_read_by_every_prefix_and_the_networks_own_is_the_strongest() {
+    let stage = stage("keys").await;
+    let nics =
+        [Nic::pod("default"), Nic::nad("second", "net1"), Nic::nad("third", "net2"), Nic::nad("fourth", "plain")];
+    let options = VmOptions::default()
+        .nics(nics)
+        .annotation("ovn.kubernetes.io/ip_address", "10.16.0.15")
+        .annotation("default.ovn.kubernetes.io/mac_address", "02:00:00:00:00:15")
+        .annotation(&stage.nad_key("net1", "ip_address"), "10.17.0.15")
+        .annotation("second.ovn.kubernetes.io/ip_address", "10.17.0.16")
+        .annotation(&stage.nad_key("net1", "mac_address"), "02:00:00:00:00:16")
+        .annotation(&stage.nad_key("net2", "logical_switch"), "red")
+        .annotation("third.ovn.kubernetes.io/ip_address", "10.17.0.17")
+        .annotation(&stage.nad_key("plain", "logical_switch"), "red")
+        .annotation("fourth.ovn.kubernetes.io/logical_switch", "blue");
+    stage.player.create_vm("testvm", options).await;
+    let ports = stage.nics("testvm", &["default", "second", "third", "fourth"]).await;
+    assert_eq!(addresses(&ports["default"]), "02:00:00:00:00:15 10.16.0.15");
+    assert_eq!(addresses(&ports["second"]), "02:00:00:00:00:16 10.17.0.16");
+    assert_eq!(addresses(&ports["third"]), "0a:58:0a:11:00:11 10.17.0.17");
+    assert_eq!((ips(&ports["fourth"]), &ports["fourth"].switches[..]), (vec!["10.18.0.2"], &["blue".to_owned()][..]));
+    holds_for("nothing is complained of", Duration::from_millis(200), || async {
+        let events = stage.namespace.events("testvm").await;
+        if events.iter().all(|(kind, ..)| kind == "Normal") { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_family_given_on_a_nad_and_the_other_chosen() {
+    let stage = stage("dual").await;
+    stage.northbound.add_switch("dual", &[("subnet", "10.19.0.0/24"), ("ipv6_prefix", "fd00:19::")]);
+    stage.player.create_nad("both", Some("dual")).await;
+    let options = VmOptions::default().nics([Nic::nad("second", "both")]);
+    let options = options.annotation(&stage.nad_key("both", "ip_address"), "fd00:19::15");
+    stage.player.create_vm("testvm", options).await;
+    assert_eq!(ips(&stage.nics("testvm", &["second"]).await["second"]), ["10.19.0.1", "fd00:19::15"]);
+}
+
+#[tokio::test]
+async fn one_address_for_two_nics_is_an_error_that_says_what_to_write() {
+    let stage = stage("shared").await;
+    let key = stage.nad_key("net1", "ip_address");
+    let nics = [Nic::nad("red", "net1"), Nic::nad("blue", "net1")];
+    let options = VmOptions::default().nics(nics).annotation(&key, "10.17.0.15");
+    stage.player.create_vm("testvm", options.annotation("red.ovn.kubernetes.io/ip_address", "10.17.0.20")).await;
+    stage.event("testvm", "InvalidRequest", &["network blue", &key, "blue.ovn.kubernetes.io/ip_address"]).await;
+    assert_eq!(ips(&stage.nics("testvm", &["red"]).await["red"]), ["10.17.0.20"]);
+    stage.player.edit_template_annotation("testvm", &key, None).await;
+    assert_eq!(ips(&stage.nics("testvm", &["red", "blue"]).await["blue"]), ["10.17.0.2"]);
+}
+
+#[tokio::test]
+async fn port_security_goes_off_only_where_the_operator_allows_it() {
+    let key = "second.ovn.kubernetes.io/port_security";
+    let strict = stage("strict").await;
+    strict.player.create_vm("testvm", two().annotation(key, "false")).await;
+    strict.event("testvm", "PortSecurityKept", &["network second", "--allow-port-security-off"]).await;
+    let ports = strict.nics("testvm", &["default", "second"]).await;
+    assert!(ports.values().all(|port| port.port_security == port.addresses), "{ports:#?}");
+
+    let lax = stage_with("lax", &["--allow-port-security-off"]).await;
+    lax.player.create_vm("testvm", two().annotation(key, "false")).await;
+    let off = lax.nics("testvm", &["default", "second"]).await;
+    assert!(off["second"].port_security.is_empty(), "{off:#?}");
+    assert_eq!(off["default"].port_security, off["default"].addresses);
+    // The address is the lease all the same; and on a running VM the change waits for the next start.
+    lax.player.start("testvm", "n1").await;
+    lax.player.edit_template_annotation("testvm", key, None).await;
+    lax.player.edit_template_annotation("testvm", "ovn.kubernetes.io/ip_address", Some("10.16.0.9")).await;
+    lax.event("testvm", "AddressReserved", &["10.16.0.9"]).await;
+    assert!(lax.ports_of("testvm")["second"].port_security.is_empty());
+    lax.player.restart("testvm", "n1").await;
+    let on = lax
+        .ports_where("testvm", "secured", |ports| {
+            ports.get("second").is_some_and(|port| !port.port_security.is_empty())
+        })
+        .await;
+    assert_eq!(
+        (&on["second"].port_security, &on["second"].addresses),
+        (&off["second"].addresses, &off["second"].addresses)
+    );
+    lax.player.create_vm("mistyped", two().annotation(key, "no")).await;
+    lax.event("mistyped", "InvalidRequest", &["network second", key, "\"no\""]).await;
+}
+
+#[tokio::test]
+async fn keys_that_nobody_serves_are_reported_once_and_notes_are_not() {
+    let stage = stage("unserved").await;
+    let options = two()
+        .annotation("ovn.kubernetes.io/security_groups", "sg")
+        .annotation(&stage.nad_key("net1", "ingress_rate"), "5")
+        .annotation("second.ovn.kubernetes.io/ip_adress", "10.17.0.9")
+        .annotation(&stage.nad_key("other", "ip_address"), "10.17.0.9")
+        .annotation("ovn-kubevirt.io/retian", "72h")
+        .annotation("ovn-kubevirt.io/retain", "a while")
+        .annotation("ovn.kubernetes.io/allocated", "true")
+        .annotation("ovn.kubernetes.io/cidr", "10.16.0.0/16");
+    stage.player.create_vm("testvm", options).await;
+    let reason = "UnsupportedAnnotation";
+    stage.event("testvm", reason, &["network default", "ovn.kubernetes.io/security_groups"]).await;
+    let second = stage.nad_key("net1", "ingress_rate");
+    stage.event("testvm", reason, &["network second", &second, "second.ovn.kubernetes.io/ip_adress"]).await;
+    stage.event("testvm", reason, &[&stage.nad_key("other", "ip_address"), "no such network"]).await;
+    stage.event("testvm", reason, &["ovn-kubevirt.io/retian"]).await;
+    stage.event("testvm", "InvalidRequest", &["ovn-kubevirt.io/retain", "\"a while\"", "72h", "forever"]).await;
+    stage.nics("testvm", &["default", "second"]).await;
+    stage.player.start("testvm", "n1").await;
+    stage.told("testvm", "both ports", |told| told.as_array().is_some_and(|told| told.len() == 3)).await;
+    let events = stage.namespace.events("testvm").await;
+    assert_eq!(events.iter().filter(|(_, found, _)| found == reason).count(), 4, "{events:#?}");
+    assert!(!events.iter().any(|(.., text)| text.contains("allocated") || text.contains("cidr")), "{events:#?}");
+}
+
+#[tokio::test]
+async fn kube_ovn_5933_changing_the_subnet_of_nic_1_leaves_nic_2_alone() {
+    let stage = stage("kube-ovn-5933").await;
+    stage.northbound.add_switch("green", &[("subnet", "10.19.0.0/24")]);
+    stage.player.create_vm("other", two()).await;
+    stage.nics("other", &["default", "second"]).await;
+    stage.player.create_vm("testvm", two()).await;
+    let before = stage.nics("testvm", &["default", "second"]).await;
+    // An address below is free: whoever chooses anew is seen.
+    stage.player.delete_vm("other").await;
+    stage.nics("other", &[]).await;
+    stage.player.edit_template_annotation("testvm", "ovn.kubernetes.io/logical_switch", Some("green")).await;
+    let moved = stage
+        .ports_where("testvm", "on green", |ports| ports.get("default").is_some_and(|port| port.switches == ["green"]))
+        .await;
+    assert_eq!((&moved["default"].uuid, ips(&moved["default"])), (&before["default"].uuid, vec!["10.19.0.1"]));
+    assert_eq!(moved["second"], before["second"]);
+    // And the other way round, from start to start.
+    stage.player.start("testvm", "n1").await;
+    let key = "second.ovn.kubernetes.io/logical_switch";
+    stage.player.edit_template_annotation("testvm", key, Some("blue")).await;
+    stage.event("testvm", "SwitchChangePending", &["network second", "blue"]).await;
+    stage.player.stop("testvm").await;
+    let again = stage
+        .ports_where("testvm", "on blue", |ports| {
+            ports.get("second").is_some_and(|port| port.switches == ["blue"] && port.options.is_empty())
+        })
+        .await;
+    assert_eq!(again["default"], moved["default"]);
+}
+
+#[tokio::test]
+async fn kube_ovn_6762_a_static_address_of_the_second_nic_alone_is_the_second_nics() {
+    let stage = stage("kube-ovn-6762").await;
+    let key = stage.nad_key("net1", "ip_address");
+    stage.player.create_vm("testvm", two().annotation(&key, "10.17.0.50")).await;
+    let made = stage.nics("testvm", &["default", "second"]).await;
+    assert_eq!((ips(&made["default"]), ips(&made["second"])), (vec!["10.16.0.2"], vec!["10.17.0.50"]));
+    // Another wish for it, while the VM runs: reserved for that NIC alone, and in force at the next start.
+    stage.player.start("testvm", "n1").await;
+    stage.player.edit_template_annotation("testvm", &key, Some("10.17.0.51")).await;
+    let next = "ovn-kubevirt.io/next-addresses";
+    let reserved = stage
+        .ports_where("testvm", "reserved", |ports| {
+            ports.get("second").is_some_and(|port| port.external_id(next).is_some())
+        })
+        .await;
+    assert_eq!(ips(&reserved["second"]), ["10.17.0.50"]);
+    assert_eq!(reserved["second"].external_id(next).map(|next| next.ends_with(" 10.17.0.51")), Some(true));
+    assert_eq!(reserved["default"].external_id(next), None);
+    stage.player.restart("testvm", "n2").await;
+    let started = stage
+        .ports_where("testvm", "restarted", |ports| {
+            ports.values().all(|port| port.option("requested-chassis") == Some("n2"))
+        })
+        .await;
+    assert_eq!((ips(&started["default"]), ips(&started["second"])), (vec!["10.16.0.2"], vec!["10.17.0.51"]));
+}
+
+#[tokio::test]
+async fn kube_ovn_5848_each_nic_has_its_own_static_address_over_restarts_and_a_migration() {
+    let stage = stage("kube-ovn-5848").await;
+    let options = two()
+        .nic(Nic::nad("third", "net2"))
+        .annotation("ovn.kubernetes.io/ip_address", "10.16.0.60")
+        .annotation(&stage.nad_key("net1", "ip_address"), "10.17.0.61")
+        .annotation(&stage.nad_key("net2", "ip_address"), "10.18.0.62");
+    stage.player.create_vm("testvm", options).await;
+    let networks = ["default", "second", "third"];
+    let made = stage.nics("testvm", &networks).await;
+    let all = |ports: &std::collections::BTreeMap<String, crate::support::Port>| {
+        networks.map(|network| addresses(&ports[network]).to_owned())
+    };
+    let expected = ["10.16.0.60", "10.17.0.61", "10.18.0.62"];
+    assert!(all(&made).iter().zip(expected).all(|(found, expected)| found.ends_with(&format!(" {expected}"))));
+    stage.player.start("testvm", "n1").await;
+    stage.player.restart("testvm", "n2").await;
+    stage.player.migrate("testvm", "n3").await;
+    let moved = stage
+        .ports_where("testvm", "on n3", |ports| {
+            ports.values().all(|port| port.option("requested-chassis") == Some("n3"))
+        })
+        .await;
+    assert_eq!(all(&moved), all(&made));
+    for network in networks {
+        assert_eq!(moved[network].uuid, made[network].uuid);
+    }
+}
