@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use super::index::{Changes, GlobalWatcher, Index, PortWatcher, Rest, RouterPortWatcher, SwitchWatcher, Wake};
 use super::names::{Owner, VmKey, keys};
-use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
+use super::rows::{
+    LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal,
+};
 use super::services::Services;
 use crate::ipam::{AddressSet, Pool, Subnet, SubnetError};
 use crate::ovsdb::{Replica, Row, Table, TableSpec};
@@ -80,6 +82,26 @@ impl Northbound {
     /// All router ports, in no order: for who compares them with the database.
     pub fn router_ports(&self) -> impl Iterator<Item = (&Uuid, &LogicalRouterPort)> {
         self.router_ports.iter()
+    }
+
+    /// All routers, in no order: for who compares them with the database.
+    pub fn routers(&self) -> impl Iterator<Item = (&Uuid, &LogicalRouter)> {
+        self.services.routers.iter()
+    }
+
+    /// All NAT rules, in no order: for who compares them with the database.
+    pub fn nats(&self) -> impl Iterator<Item = (&Uuid, &Nat)> {
+        self.services.nats.iter()
+    }
+
+    /// All load balancers, in no order: for who compares them with the database.
+    pub fn load_balancers(&self) -> impl Iterator<Item = (&Uuid, &LoadBalancer)> {
+        self.services.balancers.iter()
+    }
+
+    /// All groups of them, in no order: for who compares them with the database.
+    pub fn load_balancer_groups(&self) -> impl Iterator<Item = (&Uuid, &LoadBalancerGroup)> {
+        self.services.groups.iter()
     }
 
     /// A port by its UUID.

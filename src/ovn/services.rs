@@ -17,10 +17,10 @@ use crate::ovsdb::{Row, Table, TableSpec, Watcher};
 /// The tables, and what is found in them by address.
 #[derive(Debug, Default)]
 pub(super) struct Services {
-    routers: Table<LogicalRouter>,
-    nats: Table<Nat>,
-    balancers: Table<LoadBalancer>,
-    groups: Table<LoadBalancerGroup>,
+    pub(super) routers: Table<LogicalRouter>,
+    pub(super) nats: Table<Nat>,
+    pub(super) balancers: Table<LoadBalancer>,
+    pub(super) groups: Table<LoadBalancerGroup>,
     index: ServiceIndex,
 }
 

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ovn_kubevirt::ipam::{Pool, RangeSet, Subnet};
-use ovn_kubevirt::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Northbound as View, VmKey};
+use ovn_kubevirt::ovn::{
+    LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat,
+    Northbound as View, VmKey,
+};
 use ovn_kubevirt::ovsdb::{Map, Replica};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -70,8 +73,14 @@ impl Image {
             (uuid, Line::from(line))
         });
         let switches = view.switches().map(|(uuid, row)| {
-            let LogicalSwitch { name, ports, other_config } = row;
-            let line = [("name", one(name)), ("ports", atoms(ports)), ("other_config", map(other_config))];
+            let LogicalSwitch { name, ports, other_config, load_balancer, load_balancer_group } = row;
+            let line = [
+                ("name", one(name)),
+                ("ports", atoms(ports)),
+                ("other_config", map(other_config)),
+                ("load_balancer", atoms(load_balancer)),
+                ("load_balancer_group", atoms(load_balancer_group)),
+            ];
             (*uuid, Line::from(line))
         });
         let ports = view.ports().map(|port| {
@@ -92,7 +101,30 @@ impl Image {
             let LogicalRouterPort { name, mac, networks } = row;
             (*uuid, Line::from([("name", one(name)), ("mac", one(mac)), ("networks", atoms(networks.iter()))]))
         });
+        let routers = view.routers().map(|(uuid, row)| {
+            let LogicalRouter { name, ports, nat, load_balancer, load_balancer_group } = row;
+            let line = [
+                ("name", one(name)),
+                ("ports", atoms(ports)),
+                ("nat", atoms(nat)),
+                ("load_balancer", atoms(load_balancer)),
+                ("load_balancer_group", atoms(load_balancer_group)),
+            ];
+            (*uuid, Line::from(line))
+        });
+        let nats =
+            view.nats().map(|(uuid, Nat { external_ip })| (*uuid, Line::from([("external_ip", one(external_ip))])));
+        let balancers = view
+            .load_balancers()
+            .map(|(uuid, LoadBalancer { name, vips })| (*uuid, Line::from([("name", one(name)), ("vips", map(vips))])));
+        let groups = view.load_balancer_groups().map(|(uuid, LoadBalancerGroup { load_balancer })| {
+            (*uuid, Line::from([("load_balancer", atoms(load_balancer))]))
+        });
         Self(BTreeMap::from([
+            ("Logical_Router", routers.collect()),
+            ("NAT", nats.collect()),
+            ("Load_Balancer", balancers.collect()),
+            ("Load_Balancer_Group", groups.collect()),
             ("NB_Global", global.into_iter().collect()),
             ("Logical_Switch", switches.collect()),
             ("Logical_Switch_Port", ports.collect()),
@@ -228,10 +260,16 @@ pub(super) fn answers(view: &View, without: &BTreeSet<Uuid>) -> BTreeMap<String,
         }
         if !row.ports.iter().any(|port| without.contains(port)) {
             note(format!("{switch} subnet"), format!("{:?}", view.subnet(switch)));
-            let pool = view.pool(switch).cloned().unwrap_or_default();
+            let mut pool = view.pool(switch).cloned().unwrap_or_default();
+            // A replica that was read anew knows of no rest.
+            for ip in IPS.map(|text| text.parse::<IpAddr>().expect("an address")) {
+                pool.rest_of(ip).into_iter().for_each(|rest| pool.end_rest(ip, rest));
+            }
             for text in ["10.0.0.0/28", "10.1.0.0/24"] {
                 let subnet = Subnet::new(Some(text), None, Some("fd00::"), []).expect("a subnet");
-                let free = [true, false].map(|ipv4| pool.lowest_free(&subnet, ipv4, &RangeSet::default()));
+                let free = [true, false].map(|ipv4| {
+                    pool.lowest_free(&subnet.spans(ipv4, None), &RangeSet::default(), view.service_addresses(ipv4))
+                });
                 note(format!("{switch} free in {text}"), format!("{free:?}"));
             }
         }
