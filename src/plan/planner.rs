@@ -226,7 +226,10 @@ impl<'a> Planner<'a> {
         let stands_there = before.as_ref().is_some_and(|before| before.switch == switch.uuid);
         let lease = report.addresses.filter(|_| stands_there);
         let reserved = before.as_ref().and_then(|before| reserved(&before.row)).filter(|_| stands_there);
-        let holding = Holding { own, lease, reserved, running: nic.running };
+        // What is reserved for a template that was edited since is not for the guest that runs.
+        let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
+        let holding =
+            Holding { own, lease, reserved: reserved.filter(|_| !(edited && nic.running)), running: nic.running };
         let settled = match (lease, &nic.now) {
             (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
             (_, Ok(wish)) => self.settle(&switch, wish, &holding),
@@ -249,7 +252,7 @@ impl<'a> Planner<'a> {
         if lease == Some(addresses) {
             self.what_befell(&switch, &addresses, own, nic.now.as_ref().ok(), report);
         }
-        let holding = Holding { lease: Some(addresses), running: false, ..holding };
+        let holding = Holding { own, lease: Some(addresses), reserved, running: nic.running && !edited };
         let next = self.next(nic, &switch, &holding).unwrap_or_else(|refusal| {
             refusal.note(report, plan);
             None
