@@ -233,7 +233,8 @@ impl<'a> Planner<'a> {
         let settled = match (lease, &nic.now) {
             (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
             (_, Ok(wish)) => self.settle(&switch, wish, &holding),
-            (_, Err(invalid)) => Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
+            // On a switch that it would move to, there being that switch is what keeps it from being served where it is.
+            (_, Err(invalid)) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
         };
         let addresses = match (settled, lease) {
             (Ok(addresses), _) => addresses,
