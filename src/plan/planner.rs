@@ -113,6 +113,15 @@ impl<'a> Planner<'a> {
         Self { view, settings, fabric, given: HashMap::new(), names: HashSet::new() }
     }
 
+    /// Minds what these changes give away, too: they are on their way, and the replica does not have them yet.
+    pub fn mind<'c>(&mut self, changes: impl IntoIterator<Item = &'c PortChange>) {
+        for Placed { switch, row } in changes.into_iter().filter_map(|change| change.after.as_ref()) {
+            let reserved = row.external_ids.get(keys::NEXT_ADDRESSES).and_then(|next| next.parse().ok());
+            lease(row).into_iter().chain(reserved).for_each(|addresses| self.give(*switch, addresses));
+            self.names.insert(row.name.clone());
+        }
+    }
+
     /// Nothing of the VM is left in Kubernetes: its ports go.
     pub fn release(&self, vm: &VmKey) -> VmPlan {
         let changes = self.view.ports_of(vm).filter_map(|(_, port)| removal(port)).collect();
