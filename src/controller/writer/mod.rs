@@ -1,32 +1,33 @@
 //! The one task that decides and writes.
 //!
 //! Dirty VMs are planned against the replica and sent as one transaction; whatever becomes dirty
-//! while it is in flight goes into the next. Idle, a VM's port is sent at once; in a storm, batches
+//! while it is in flight goes into the next, which is prepared meanwhile and sent as soon as the answer is there
+//! (`sending.rs`; what may be sent, [`Pipeline`] says). Idle, a VM's port is sent at once; in a storm, batches
 //! grow by themselves. Nothing is planned before the watches and the replica have both synced:
 //! until then, absence means nothing.
 
+mod batch;
+mod outcome;
+mod sending;
+
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
+use self::batch::{Batch, Flight, outcome};
 use super::link::{Link, Office};
-use super::reporter::{Report, Subject};
+use super::reporter::Report;
 use super::status::Status;
 use super::waiting::Waiting;
-use crate::intent::{Intent, Settings};
+use crate::intent::Settings;
 use crate::kubevirt::{Change, Cluster, VmObjects};
-use crate::ovn::{NbGlobal, Northbound, Southbound, SouthboundChanges, VmKey, Wake};
-use crate::ovsdb::{Datum, Mutation, Mutator, Operation, Outcome, RejectionKind, Row, Shared, Transaction};
-use crate::plan::{Fabric, Planner, PortChange, PortReport, Problem, Queue, Seen, Settling, VmPlan};
+use crate::ovn::{Northbound, Southbound, SouthboundChanges, VmKey, Wake};
+use crate::ovsdb::Shared;
+use crate::plan::{Pipeline, Settling};
 
-/// Ports a transaction. Larger ones are slower a port, as measured (1,000: 20k/s, 100: 26k/s).
-const PORTS_PER_TRANSACTION: usize = 100;
 /// VMs looked at in one go: no-ops must not keep the watches waiting.
 const VMS_PER_TURN: usize = 1_000;
 /// Changes taken in before the next plan.
@@ -85,7 +86,8 @@ pub struct Writer {
     status: Status,
     cluster: Cluster,
     settling: Settling,
-    queue: Queue<VmKey>,
+    pipeline: Pipeline<VmKey, Batch>,
+    in_flight: Option<Flight>,
     waiting: Waiting,
     /// VMs whose transaction was refused, and when they are tried again.
     retries: HashMap<VmKey, Retry>,
@@ -99,28 +101,6 @@ struct Retry {
     at: Instant,
     delay: Duration,
 }
-
-/// A transaction that has been sent, with what to do when its outcome is known.
-struct Batch {
-    /// By whose epoch it is fenced.
-    office: Arc<Office>,
-    vms: Vec<Planned>,
-    /// For each operation, the place of its VM in `vms`.
-    owners: Vec<usize>,
-    /// It is a part of one that did not go through.
-    part: bool,
-    /// It raises `nb_cfg`, so that northd's progress can be seen.
-    sync: bool,
-}
-
-struct Planned {
-    vm: VmKey,
-    again: bool,
-    changes: Vec<PortChange>,
-    report: Option<Report>,
-}
-
-type InFlight = Pin<Box<dyn Future<Output = (Outcome, Batch)> + Send>>;
 
 impl Writer {
     /// A writer that knows nothing yet.
@@ -137,7 +117,8 @@ impl Writer {
             status,
             cluster: Cluster::default(),
             settling: Settling::default(),
-            queue: Queue::default(),
+            pipeline: Pipeline::default(),
+            in_flight: None,
             waiting: Waiting::default(),
             retries: HashMap::new(),
             swept: false,
@@ -147,21 +128,15 @@ impl Writer {
 
     /// Runs until it is deserted.
     pub async fn run(mut self) -> Result<(), WriterError> {
-        let mut in_flight: Option<InFlight> = None;
         let northbound = Arc::clone(&self.northbound);
         let mut southbound = self.southbound.clone();
         loop {
-            if in_flight.is_none() {
-                in_flight = self.next_transaction();
-            }
-            let more = in_flight.is_none() && !self.queue.is_empty() && self.office().is_some();
+            self.advance();
+            let more = self.has_more();
             let retry = self.retries.values().map(|retry| retry.at).min();
             tokio::select! {
                 biased;
-                (outcome, batch) = outcome(&mut in_flight), if in_flight.is_some() => {
-                    in_flight = None;
-                    self.finish(outcome, batch);
-                }
+                outcome = outcome(&mut self.in_flight), if !self.pipeline.is_idle() => self.answered(outcome),
                 () = northbound.changed.notified() => self.take_northbound_changes(),
                 () = southbound_moved(&mut southbound) => self.take_southbound_changes(),
                 change = self.changes.recv() => match change {
@@ -176,7 +151,7 @@ impl Writer {
                     self.retry_due();
                 }
                 // A turn of no-ops is over and more VMs wait.
-                () = tokio::task::yield_now(), if more && self.can_plan() => {}
+                () = tokio::task::yield_now(), if more => {}
             }
         }
     }
@@ -211,7 +186,7 @@ impl Writer {
         for vm in self.cluster.apply(change) {
             // What a live migration waits for, its guest waits for: it goes before all others.
             if self.cluster.vm(&vm).is_some_and(VmObjects::is_migrating) {
-                self.queue.push_first(vm);
+                self.pipeline.push_first(vm);
             } else {
                 self.dirty(vm);
             }
@@ -222,7 +197,9 @@ impl Writer {
         let Some(feed) = &self.southbound else { return };
         let in_sync = *feed.in_sync.borrow() == Some(true);
         let came = in_sync && !self.southbound_in_sync;
-        self.southbound_in_sync = in_sync;
+        if std::mem::replace(&mut self.southbound_in_sync, in_sync) != in_sync {
+            self.pipeline.drop_prepared();
+        }
         let SouthboundChanges { ports, chassis } = feed.replica.write().take_changes();
         if came {
             self.wake(&Wake::Southbound);
@@ -242,15 +219,17 @@ impl Writer {
         let woken: Vec<VmKey> = self.waiting.on(wake).cloned().collect();
         for vm in woken {
             if matches!(wake, Wake::Binding(_) | Wake::Processed) {
-                self.queue.push_first(vm);
+                self.pipeline.push_first(vm);
             } else {
                 self.dirty(vm);
             }
         }
     }
 
+    /// Takes in what has come into the replica. What the transaction in flight has done, and nobody else, makes no VM
+    /// dirty: its rows are what its plan made of them.
     fn take_northbound_changes(&mut self) {
-        let changes = {
+        let (changes, unexplained) = {
             let mut view = self.northbound.write();
             if let Some(office) = self.office()
                 && view.global_external_id(&office.epoch.key) != Some(&office.epoch.value)
@@ -258,9 +237,20 @@ impl Writer {
                 office.lose();
             }
             self.settling.processed(view.sb_cfg());
-            view.take_changes()
+            let changes = view.take_changes();
+            let flight = self.in_flight.as_mut().filter(|flight| !flight.disturbed);
+            let unexplained = flight.and_then(|flight| {
+                let unexplained = flight.batch.unexplained(&view, &changes);
+                flight.disturbed = unexplained.is_none();
+                unexplained
+            });
+            (changes, unexplained)
         };
-        for vm in changes.vms {
+        if unexplained.is_none() && !changes.vms.is_empty() {
+            // What is prepared may rest on the rows that somebody else wrote.
+            self.pipeline.drop_prepared();
+        }
+        for vm in unexplained.unwrap_or_else(|| changes.vms.into_iter().collect()) {
             self.dirty(vm);
         }
         for wake in changes.wakes {
@@ -269,6 +259,7 @@ impl Writer {
     }
 
     fn take_link(&mut self) {
+        self.pipeline.drop_prepared();
         if matches!(&*self.link.borrow_and_update(), Link::Following) {
             // Somebody else wrote meanwhile: in office again, every VM is looked at.
             self.swept = false;
@@ -295,7 +286,7 @@ impl Writer {
     }
 
     fn dirty(&mut self, vm: VmKey) {
-        self.queue.push(vm);
+        self.pipeline.push(vm);
     }
 
     fn retry_due(&mut self) {
@@ -311,194 +302,10 @@ impl Writer {
         }
     }
 
-    /// Plans what is dirty; `None` when nothing has to be written, or nothing may be.
-    fn next_transaction(&mut self) -> Option<InFlight> {
-        if !self.can_plan() || self.queue.is_empty() {
-            return None;
-        }
-        let office = self.office()?;
-        let most = self.queue.begin();
-        let shared = Arc::clone(&self.northbound);
-        let view = shared.read();
-        let settings = self.settings.clone();
-        let southbound = self.southbound.clone();
-        let southbound = southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
-        let seen = match &southbound {
-            None => Seen::Never(&self.settling),
-            Some((None, _)) => Seen::NotYet,
-            Some((Some(false), replica)) => Seen::Before(replica),
-            Some((Some(true), replica)) => Seen::Now(replica),
-        };
-        let fabric = Fabric { cluster: &self.cluster, southbound: seen, strategy: settings.strategy };
-        let mut planner = Planner::new(&view, &settings, fabric);
-        let mut batch = Batch {
-            office: Arc::clone(&office),
-            vms: Vec::new(),
-            owners: Vec::new(),
-            part: most.is_some(),
-            sync: false,
-        };
-        let mut operations = Vec::new();
-        let mut ports = 0;
-        for _ in 0..most.unwrap_or(VMS_PER_TURN) {
-            if ports >= PORTS_PER_TRANSACTION && most.is_none() {
-                break;
-            }
-            let Some(vm) = self.queue.pop() else { break };
-            let VmPlan { changes, reports, waits, again, sync } = self.plan(&mut planner, &vm);
-            batch.sync |= sync && self.southbound.is_none();
-            self.waiting.set(&vm, waits);
-            ports += changes.len();
-            let report = self.report(&vm, reports, &changes);
-            if changes.is_empty() {
-                // Nothing to write for this one: what is, is told at once.
-                self.retries.remove(&vm);
-                report.into_iter().for_each(|report| self.tell(report));
-                if again {
-                    batch.vms.push(Planned { vm, again, changes, report: None });
-                }
-                continue;
-            }
-            for operation in changes.iter().flat_map(PortChange::operations) {
-                operations.push(operation);
-                batch.owners.push(batch.vms.len());
-            }
-            batch.vms.push(Planned { vm, again, changes, report });
-        }
-        if batch.sync {
-            operations.extend(view.global().map(raise_nb_cfg));
-        }
-        drop(planner);
-        drop(view);
-        if operations.is_empty() {
-            // They clashed with somebody who in the end wrote nothing: settled by the next look.
-            batch.vms.into_iter().for_each(|planned| self.dirty(planned.vm));
-            return None;
-        }
-        let transaction = Transaction { fence: Some(office.epoch.fence.clone()), operations };
-        Some(Box::pin(async move { (office.connection.transact(&transaction).await, batch) }))
-    }
-
-    fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
-        let Some(objects) = self.cluster.vm(vm) else { return planner.release(vm) };
-        // A namespace that is not known yet, or that others serve: what stands there, stands.
-        let Some(namespace) = self.cluster.namespace(&vm.namespace) else { return VmPlan::default() };
-        let intent = Intent::of(vm, objects, namespace, &self.settings);
-        let mut plan = planner.plan(&intent);
-        plan.reports.extend(unreadable(objects));
-        plan
-    }
-
-    /// What the VM's owner is to be told once the plan is committed.
-    fn report(&self, vm: &VmKey, ports: Vec<PortReport>, changes: &[PortChange]) -> Option<Report> {
-        let Some(objects) = self.cluster.vm(vm) else {
-            let placed = changes.iter().filter_map(|change| change.before.as_ref());
-            let ports = placed.map(|placed| placed.row.clone()).collect();
-            return Some(Report::Released { vm: vm.clone(), ports });
-        };
-        self.cluster.namespace(&vm.namespace)?;
-        let subject = Subject::of(vm, objects)?;
-        Some(Report::Ports { subject, ports })
-    }
-
     fn tell(&self, report: Report) {
         // Without a reporter the process is ending.
         let _ = self.reports.send(report);
     }
-
-    fn finish(&mut self, outcome: Outcome, batch: Batch) {
-        if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_)) {
-            self.unknown_in_a_row = 0;
-        }
-        let Batch { office, mut vms, owners, part, sync } = batch;
-        match outcome {
-            Outcome::Committed { results: _, missed } => {
-                let ports: usize = vms.iter().map(|planned| planned.changes.len()).sum();
-                tracing::debug!(ports, operations = owners.len(), "transaction committed");
-                for planned in &mut vms {
-                    self.retries.remove(&planned.vm);
-                }
-                if sync {
-                    let collapsed = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.collapses());
-                    self.settling.committed(self.northbound.read().nb_cfg(), collapsed.map(|change| change.uuid));
-                }
-                for index in missed {
-                    // The row had gone before we came: plan again from what there is now.
-                    if let Some(planned) = owners.get(index).and_then(|owner| vms.get_mut(*owner)) {
-                        planned.again = true;
-                        planned.report = None;
-                    }
-                }
-                for Planned { vm, again, changes, report } in vms {
-                    changes.iter().for_each(|change| log_change(&vm, change));
-                    report.into_iter().for_each(|report| self.tell(report));
-                    if again {
-                        self.dirty(vm);
-                    }
-                }
-            }
-            Outcome::Fenced => {
-                office.lose();
-                vms.into_iter().for_each(|planned| self.dirty(planned.vm));
-            }
-            Outcome::NotSent => vms.into_iter().for_each(|planned| self.dirty(planned.vm)),
-            Outcome::Unknown(reason) => {
-                // The link raises the epoch and syncs anew before anything is planned again.
-                tracing::warn!(
-                    vms = vms.len(),
-                    reason,
-                    "the outcome of a transaction is unknown; looking again after the next sync"
-                );
-                self.unknown_in_a_row += 1;
-                self.settling.forget();
-                let keys = vms.into_iter().map(|planned| planned.vm);
-                if !part && self.unknown_in_a_row < UNKNOWN_BEFORE_PARTS {
-                    keys.for_each(|vm| self.dirty(vm));
-                } else if let Some(vm) = self.queue.refused(keys.collect(), None) {
-                    // The database, not the network, may be what ends the connection: over this VM.
-                    self.refused(vm, &format!("the connection broke when its port was written: {reason}"));
-                }
-            }
-            // The server may run a transaction again by itself, after a change of its cluster's leader, and find what
-            // it did the first time: it is done, and what is there now is looked at.
-            Outcome::Rejected(rejection) if rejection.kind == RejectionKind::DuplicateUuid && self.is_done(&vms) => {
-                vms.into_iter().for_each(|planned| self.dirty(planned.vm));
-            }
-            Outcome::Rejected(rejection) => {
-                let culprit = rejection.operation.and_then(|operation| owners.get(operation));
-                let culprit = culprit.and_then(|owner| vms.get(*owner)).map(|planned| planned.vm.clone());
-                let keys = vms.into_iter().map(|planned| planned.vm).collect();
-                if let Some(vm) = self.queue.refused(keys, culprit.as_ref()) {
-                    self.refused(vm, &rejection.to_string());
-                }
-            }
-        }
-    }
-
-    /// Whether every row that was to be made is there.
-    fn is_done(&self, vms: &[Planned]) -> bool {
-        let view = self.northbound.read();
-        let mut made = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.before.is_none());
-        made.all(|change| view.port(&change.uuid).is_some())
-    }
-
-    /// A VM's own transaction was refused: its owner is told, and it is tried again later.
-    fn refused(&mut self, vm: VmKey, rejection: &str) {
-        let delay = self.retries.get(&vm).map_or(FIRST_RETRY, |retry| (retry.delay * 2).min(LAST_RETRY));
-        tracing::warn!(%vm, error = rejection, retry_in = ?delay, "the northbound database refused the port");
-        self.retries.insert(vm.clone(), Retry { at: Instant::now() + delay, delay });
-        let Some(objects) = self.cluster.vm(&vm) else { return };
-        let Some(subject) = Subject::of(&vm, objects) else { return };
-        let mut ports = crate::plan::present(&self.northbound.read(), &vm);
-        ports.push(PortReport::of_vm(Problem::Rejected(rejection.to_owned())));
-        self.tell(Report::Ports { subject, ports });
-    }
-}
-
-/// `nb_cfg` one higher: northd writes it to `sb_cfg` once it has processed this transaction.
-fn raise_nb_cfg(global: Uuid) -> Operation {
-    let mutations = vec![Mutation { column: "nb_cfg", mutator: Mutator::Add, value: Datum::One(1_i64.into()) }];
-    Operation::Mutate { table: NbGlobal::TABLE.name, uuid: global, mutations }
 }
 
 /// Waits until the southbound's replica, or how current it is, has changed.
@@ -508,34 +315,4 @@ async fn southbound_moved(feed: &mut Option<SouthboundFeed>) {
         () = replica.changed.notified() => {}
         Ok(()) = in_sync.changed() => {}
     }
-}
-
-/// Waits for the transaction in flight, of which there is one.
-async fn outcome(in_flight: &mut Option<InFlight>) -> (Outcome, Batch) {
-    match in_flight {
-        Some(in_flight) => in_flight.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// An object that cannot be read is a problem of the VM as a whole.
-fn unreadable(objects: &VmObjects) -> Option<PortReport> {
-    let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().err());
-    let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().err());
-    let error = of_vm.or(of_run)?;
-    Some(PortReport::of_vm(Problem::Unreadable(error.clone())))
-}
-
-/// One line a decision.
-fn log_change(vm: &VmKey, change: &PortChange) {
-    let row = change.after.as_ref().or(change.before.as_ref()).map(|placed| &placed.row);
-    let Some(row) = row else { return };
-    let addresses = row.addresses.iter().collect::<Vec<_>>().join(", ");
-    let chassis = row.options.get(crate::ovn::keys::REQUESTED_CHASSIS).unwrap_or_default();
-    let what = match (&change.before, &change.after) {
-        (None, _) => "port made",
-        (Some(_), Some(_)) => "port changed",
-        (Some(_), None) => "port released",
-    };
-    tracing::info!(namespace = vm.namespace, vm = vm.name, port = row.name, addresses, chassis, "{what}");
 }

@@ -1,0 +1,179 @@
+//! From dirty VMs to a transaction in flight, and the next one prepared meanwhile.
+//!
+//! What is prepared is planned on a replica that does not have the transaction in flight yet: what that one gives away
+//! is minded, and what it frees is waited for. It is sent when the answer is there and nothing has changed that it rests
+//! on; else its VMs are planned again, and sent while nothing can change.
+
+use std::sync::Arc;
+
+use super::batch::{Batch, Planned};
+use super::{VMS_PER_TURN, Writer};
+use crate::controller::link::Office;
+use crate::controller::reporter::{Report, Subject};
+use crate::intent::Intent;
+use crate::kubevirt::VmObjects;
+use crate::ovn::{Northbound, VmKey};
+use crate::plan::{Expectation, Fabric, Freed, Planner, PortChange, PortReport, Problem, Seen, VmPlan};
+
+impl Writer {
+    /// Sends what is to be sent, and prepares what comes after it.
+    pub(super) fn advance(&mut self) {
+        let Some(office) = self.office().filter(|_| self.can_plan()) else { return };
+        if self.pipeline.is_idle() {
+            self.send_prepared(&office);
+        }
+        if self.pipeline.is_idle() {
+            self.plan_and_send(&office);
+        } else {
+            self.prepare(&office);
+        }
+    }
+
+    /// Whether VMs wait that could be planned now.
+    pub(super) fn has_more(&self) -> bool {
+        if self.office().is_none() || !self.can_plan() {
+            return false;
+        }
+        if self.pipeline.is_idle() { !self.pipeline.is_empty() } else { self.may_prepare() }
+    }
+
+    fn may_prepare(&self) -> bool {
+        self.pipeline.may_prepare() && !self.pipeline.prepared().is_some_and(Batch::is_full)
+    }
+
+    /// Sends what is prepared, if it is still right.
+    pub(super) fn send_prepared(&mut self, office: &Arc<Office>) {
+        let shared = Arc::clone(&self.northbound);
+        while let Some(batch) = self.pipeline.prepared() {
+            let view = shared.read();
+            if !view.changes().is_empty() {
+                // It may be news of one of its VMs.
+                drop(view);
+                self.take_northbound_changes();
+            } else if Arc::ptr_eq(&batch.office, office) && batch.is_of(&view) {
+                // Held until it is sent: what the replica shows as held then is not in it.
+                self.launch(&view);
+                return;
+            } else {
+                self.pipeline.drop_prepared();
+            }
+        }
+    }
+
+    fn launch(&mut self, view: &Northbound) {
+        self.in_flight = self.pipeline.launch().map(|batch| batch.send(view));
+    }
+
+    /// Plans what is dirty and sends it, on one state of the replica.
+    fn plan_and_send(&mut self, office: &Arc<Office>) {
+        if self.pipeline.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.northbound);
+        let view = shared.read();
+        let most = self.pipeline.begin();
+        let mut batch = Batch::new(office, &view, most.is_some());
+        let clashing = self.fill(&mut batch, &view, most);
+        if !batch.is_empty() {
+            self.pipeline.prepare(batch);
+            self.launch(&view);
+        }
+        // Where nothing is sent, they clashed with somebody who in the end wrote nothing: settled by the next look.
+        clashing.into_iter().for_each(|vm| self.pipeline.push_after(vm));
+    }
+
+    /// Plans what is dirty for the transaction after the one in flight.
+    fn prepare(&mut self, office: &Arc<Office>) {
+        if !self.may_prepare() {
+            return;
+        }
+        let shared = Arc::clone(&self.northbound);
+        let view = shared.read();
+        let is_right = |batch: &Batch| Arc::ptr_eq(&batch.office, office) && batch.is_of(&view);
+        if !self.pipeline.prepared().is_none_or(is_right) {
+            self.pipeline.drop_prepared();
+        }
+        let mut batch = self.pipeline.lift().unwrap_or_else(|| Batch::new(office, &view, false));
+        let clashing = self.fill(&mut batch, &view, None);
+        if !batch.is_empty() {
+            self.pipeline.prepare(batch);
+        }
+        clashing.into_iter().for_each(|vm| self.pipeline.push_after(vm));
+    }
+
+    /// Plans VMs into a transaction, and gives back those that clash with it, or with the one in flight. A VM that has
+    /// nothing to be written ends here.
+    fn fill(&mut self, batch: &mut Batch, view: &Northbound, most: Option<usize>) -> Vec<VmKey> {
+        let southbound = self.southbound.clone();
+        let southbound = southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
+        let seen = match &southbound {
+            None => Seen::Never(&self.settling),
+            Some((None, _)) => Seen::NotYet,
+            Some((Some(false), replica)) => Seen::Before(replica),
+            Some((Some(true), replica)) => Seen::Now(replica),
+        };
+        let fabric = Fabric { cluster: &self.cluster, southbound: seen, strategy: self.settings.strategy };
+        let mut planner = Planner::new(view, &self.settings, fabric);
+        let mut freed = Freed::default();
+        let in_flight = self.in_flight.as_ref().map(|flight| &flight.batch);
+        for on_its_way in in_flight.into_iter().chain([&*batch]) {
+            planner.mind(on_its_way.changes());
+            on_its_way.changes().for_each(|change| freed.add(change));
+        }
+        let mut clashing = Vec::new();
+        for _ in 0..most.unwrap_or(VMS_PER_TURN) {
+            if batch.is_full() && most.is_none() {
+                break;
+            }
+            let Some(vm) = self.pipeline.pop() else { break };
+            let VmPlan { changes, reports, waits, again, sync } = self.plan(&mut planner, &vm);
+            batch.sync |= sync && self.southbound.is_none();
+            let held_up = freed.any_of(&waits);
+            // What stands in its way is going: its owner is told after the next look.
+            let report = if held_up { None } else { self.report(&vm, reports, &changes) };
+            let (waiting, again) = (!waits.is_empty(), again || held_up);
+            self.waiting.set(&vm, waits);
+            if changes.is_empty() {
+                // Nothing to write for this one: what is, is told at once.
+                self.retries.remove(&vm);
+                report.into_iter().for_each(|report| self.tell(report));
+                clashing.extend(again.then_some(vm));
+                continue;
+            }
+            changes.iter().for_each(|change| freed.add(change));
+            let expectation = Expectation::of(view, &vm, &changes);
+            batch.add(Planned { vm, again, changes, report, waits: waiting, expectation });
+        }
+        clashing
+    }
+
+    fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
+        let Some(objects) = self.cluster.vm(vm) else { return planner.release(vm) };
+        // A namespace that is not known yet, or that others serve: what stands there, stands.
+        let Some(namespace) = self.cluster.namespace(&vm.namespace) else { return VmPlan::default() };
+        let intent = Intent::of(vm, objects, namespace, &self.settings);
+        let mut plan = planner.plan(&intent);
+        plan.reports.extend(unreadable(objects));
+        plan
+    }
+
+    /// What the VM's owner is to be told once the plan is committed.
+    fn report(&self, vm: &VmKey, ports: Vec<PortReport>, changes: &[PortChange]) -> Option<Report> {
+        let Some(objects) = self.cluster.vm(vm) else {
+            let placed = changes.iter().filter_map(|change| change.before.as_ref());
+            let ports = placed.map(|placed| placed.row.clone()).collect();
+            return Some(Report::Released { vm: vm.clone(), ports });
+        };
+        self.cluster.namespace(&vm.namespace)?;
+        let subject = Subject::of(vm, objects)?;
+        Some(Report::Ports { subject, ports })
+    }
+}
+
+/// An object that cannot be read is a problem of the VM as a whole.
+fn unreadable(objects: &VmObjects) -> Option<PortReport> {
+    let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().err());
+    let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().err());
+    let error = of_vm.or(of_run)?;
+    Some(PortReport::of_vm(Problem::Unreadable(error.clone())))
+}
