@@ -45,34 +45,54 @@ impl Expectation {
     }
 }
 
-/// What changes that are on their way will free. Who waits for one of these has nothing in the way that lasts.
+/// What the changes of the transaction in flight will free. A plan that is made before then may differ from the one that
+/// would be made after.
 #[derive(Debug, Default)]
-pub struct Freed(HashSet<Wake>);
+pub struct Freed {
+    what: HashSet<Wake>,
+    on: HashSet<Uuid>,
+}
 
 impl Freed {
-    /// This change is on its way, too.
-    pub fn add(&mut self, change: &PortChange) {
-        let Some(before) = &change.before else { return };
-        let after = change.after.as_ref();
-        let stays = after.filter(|after| after.switch == before.switch).map(|after| held(&after.row));
-        let stays = stays.unwrap_or_default();
-        let ips = |held: &[Addresses]| -> Vec<_> { held.iter().flat_map(Addresses::ips).collect() };
-        let (held, kept) = (held(&before.row), ips(&stays));
-        for ip in ips(&held).into_iter().filter(|ip| !kept.contains(ip)) {
-            self.0.insert(Wake::Address(before.switch, ip));
-            self.0.insert(Wake::Room(before.switch));
+    /// By these changes.
+    pub fn by<'a>(changes: impl IntoIterator<Item = &'a PortChange>) -> Self {
+        let mut freed = Self::default();
+        for PortChange { before, after, .. } in changes {
+            if let Some(before) = before {
+                freed.add(before, after.as_ref());
+            }
         }
-        for addresses in held.iter().filter(|addresses| !stays.iter().any(|kept| kept.mac == addresses.mac)) {
-            self.0.insert(Wake::Mac(before.switch, addresses.mac));
+        freed
+    }
+
+    fn add(&mut self, before: &Placed, after: Option<&Placed>) {
+        let had = held(&before.row);
+        let kept = after.filter(|after| after.switch == before.switch).map_or_else(Vec::new, |after| held(&after.row));
+        if had != kept {
+            let macs = had.iter().map(|addresses| Wake::Mac(before.switch, addresses.mac));
+            let ips = had.iter().flat_map(Addresses::ips).map(|ip| Wake::Address(before.switch, ip));
+            self.what.extend(macs.chain(ips).chain([Wake::Room(before.switch)]));
+            self.on.insert(before.switch);
         }
-        if after.is_none_or(|after| after.row.name != before.row.name) {
-            self.0.insert(Wake::Name(before.row.name.clone()));
+        if after.is_none() {
+            self.what.insert(Wake::Name(before.row.name.clone()));
         }
     }
 
-    /// Whether one of these is among it.
-    pub fn any_of(&self, waits: &[Wake]) -> bool {
-        !self.0.is_empty() && waits.iter().any(|wait| self.0.contains(wait))
+    /// Whether a VM's plan, which waits for these, may be another once it is free.
+    pub fn concerns(&self, vm: &VmKey, changes: &[PortChange], waits: &[Wake]) -> bool {
+        if self.what.is_empty() {
+            return false;
+        }
+        let chooses = |change: &PortChange| match (&change.before, &change.after) {
+            (_, None) => false,
+            (None, Some(after)) => self.on.contains(&after.switch) || self.what.contains(&Wake::Name(vm.port_name())),
+            (Some(before), Some(after)) => {
+                let same = before.switch == after.switch && held(&before.row) == held(&after.row);
+                !same && self.on.contains(&after.switch)
+            }
+        };
+        waits.iter().any(|wait| self.what.contains(wait)) || changes.iter().any(chooses)
     }
 }
 

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //!   push ----> waiting ---- pop, prepare ----> prepared ---- launch ----> in flight ---- answered
-//!                 ^  ^                            |                          |
-//!                 |  +---- dropped: in order, ----+                          |
-//!                 |        before all others                                 |
-//!                 +---- what became dirty, or clashed, meanwhile ------------+
+//!                 ^                               |
+//!                 +---- dropped: in order, -------+
+//!                       before all others
 //! ```
 //!
-//! What is prepared is only a cache: it may be dropped at any time. It is, as soon as one of its VMs becomes dirty, or
-//! when a VM comes that goes before all others; so nothing is sent that is older than what is known of its VMs. A VM in
-//! flight is not planned before the answer.
+//! The transactions are those that would be sent if each were planned after the answer to the one before: same keys, same
+//! order. So a key that is in flight, or that the transaction in flight concerns, is not planned before the answer, and
+//! neither are those behind it. What is prepared is only a cache, which may be dropped at any time. It is, as soon as one
+//! of its keys becomes dirty, or when a key comes that goes before all others; so nothing is sent that is older than what
+//! is known of its keys.
 
 use std::hash::Hash;
 
@@ -32,33 +33,21 @@ pub trait OfKeys<K: 'static> {
 pub struct Pipeline<K, B> {
     queue: Queue<K>,
     in_flight: Option<FastSet<K>>,
-    /// Of the keys in flight, and of those that clash with them: dirty when the answer is there.
-    after: Queue<K>,
-    after_first: Queue<K>,
     prepared: Option<(FastSet<K>, B)>,
     drops: usize,
+    /// The next key is one of which more is known after the answer.
+    held: bool,
 }
 
 impl<K, B> Default for Pipeline<K, B> {
     fn default() -> Self {
-        Self {
-            queue: Queue::default(),
-            in_flight: None,
-            after: Queue::default(),
-            after_first: Queue::default(),
-            prepared: None,
-            drops: 0,
-        }
+        Self { queue: Queue::default(), in_flight: None, prepared: None, drops: 0, held: false }
     }
 }
 
 impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
     /// Marks a key dirty.
     pub fn push(&mut self, key: K) {
-        if self.is_in_flight(&key) {
-            self.after.push(key);
-            return;
-        }
         if self.prepared.as_ref().is_some_and(|(keys, _)| keys.contains(&key)) {
             self.drop_prepared();
         }
@@ -67,22 +56,8 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
 
     /// Marks a key dirty, to be looked at before all others: it goes into the next transaction.
     pub fn push_first(&mut self, key: K) {
-        if self.is_in_flight(&key) {
-            self.after_first.push(key);
-            return;
-        }
         self.drop_prepared();
         self.queue.push_first(key);
-    }
-
-    /// What stands in this key's way is in flight or prepared: it is dirty once the transaction in flight is answered,
-    /// or at once where there is none.
-    pub fn push_after(&mut self, key: K) {
-        if self.is_idle() { self.push(key) } else { self.after.push(key) }
-    }
-
-    fn is_in_flight(&self, key: &K) -> bool {
-        self.in_flight.as_ref().is_some_and(|keys| keys.contains(key))
     }
 
     /// Whether nothing is in flight.
@@ -95,9 +70,10 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         self.queue.is_empty()
     }
 
-    /// Whether it is time to prepare more: one is in flight, and keys wait that may go into the next.
+    /// Whether it is time to prepare more: keys wait that may go into the next transaction.
     pub fn may_prepare(&self) -> bool {
-        !self.is_idle() && !self.queue.is_empty() && !self.queue.has_parts() && self.drops < DROPS
+        let waits = !self.queue.is_empty() && !self.queue.has_parts();
+        waits && !self.held && self.drops < DROPS
     }
 
     /// See [`Queue::begin`].
@@ -105,9 +81,21 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         self.queue.begin()
     }
 
-    /// The next key, to be planned.
+    /// The next key, to be planned. One that is in flight is none before the answer, and what waits behind it waits.
     pub fn pop(&mut self) -> Option<K> {
-        self.queue.pop()
+        let next = self.queue.pop()?;
+        if self.in_flight.as_ref().is_some_and(|keys| keys.contains(&next)) {
+            self.hold(next);
+            return None;
+        }
+        Some(next)
+    }
+
+    /// What becomes of this key is known only after the transaction in flight: it is the next one again, and till then
+    /// nothing more is prepared, so that it loses its turn to nobody.
+    pub fn hold(&mut self, key: K) {
+        self.held = true;
+        self.queue.push_first(key);
     }
 
     /// What is prepared.
@@ -140,15 +128,11 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         Some(batch)
     }
 
-    /// The transaction in flight is answered: what was kept for after it is dirty now.
+    /// The transaction in flight is answered.
     pub fn answered(&mut self) {
         self.in_flight = None;
         self.drops = 0;
-        while let Some(key) = self.after.pop() {
-            self.push(key);
-        }
-        let firsts: Vec<K> = std::iter::from_fn(|| self.after_first.pop()).collect();
-        firsts.into_iter().rev().for_each(|key| self.push_first(key));
+        self.held = false;
     }
 
     /// See [`Queue::refused`].

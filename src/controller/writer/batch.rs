@@ -9,7 +9,7 @@ use crate::controller::reporter::Report;
 use crate::hash::FastMap;
 use crate::ovn::{Changes, NbGlobal, Northbound, VmKey};
 use crate::ovsdb::{Datum, Draft, Mutation, Mutator, Operation, Outcome, Row};
-use crate::plan::{Expectation, OfKeys, PortChange};
+use crate::plan::{Expectation, Freed, OfKeys, PortChange};
 
 /// Ports a transaction. Larger ones are slower a port, as measured (1,000: 20k/s, 100: 26k/s).
 const PORTS: usize = 100;
@@ -72,7 +72,7 @@ impl Batch {
 
     /// Whether there is anything to be sent.
     pub(super) fn is_empty(&self) -> bool {
-        self.vms.is_empty() && !self.sync
+        self.draft.is_empty() && !self.sync
     }
 
     /// Whether nothing that is no port of ours has changed since it was planned.
@@ -124,7 +124,8 @@ impl Batch {
         }
         let draft = std::mem::replace(&mut self.draft, self.office.connection.draft(None));
         let answer = Box::pin(self.office.connection.send_draft(draft));
-        Flight { answer, batch: self, disturbed: false }
+        let freed = Freed::by(self.changes());
+        Flight { answer, batch: self, freed, disturbed: false }
     }
 }
 
@@ -132,6 +133,8 @@ impl Batch {
 pub(super) struct Flight {
     answer: Pin<Box<dyn Future<Output = Outcome> + Send>>,
     pub(super) batch: Batch,
+    /// What it frees.
+    pub(super) freed: Freed,
     /// Somebody else wrote meanwhile.
     pub(super) disturbed: bool,
 }

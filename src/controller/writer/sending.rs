@@ -1,7 +1,7 @@
 //! From dirty VMs to a transaction in flight, and the next one prepared meanwhile.
 //!
 //! What is prepared is planned on a replica that does not have the transaction in flight yet: what that one gives away
-//! is minded, and what it frees is waited for. It is sent when the answer is there and nothing has changed that it rests
+//! is minded, and whom it concerns what that one frees is held, so that each VM gets what it would get after it. It is sent when the answer is there and nothing has changed that it rests
 //! on; else its VMs are planned again, and sent while nothing can change.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::controller::reporter::{Report, Subject};
 use crate::intent::Intent;
 use crate::kubevirt::VmObjects;
 use crate::ovn::{Northbound, VmKey};
-use crate::plan::{Expectation, Fabric, Freed, Planner, PortChange, PortReport, Problem, Seen, VmPlan};
+use crate::plan::{Expectation, Fabric, Planner, PortChange, PortReport, Problem, Seen, VmPlan};
 
 impl Writer {
     /// Sends what is to be sent, and prepares what comes after it.
@@ -51,7 +51,10 @@ impl Writer {
                 drop(view);
                 self.take_northbound_changes();
             } else if Arc::ptr_eq(&batch.office, office) && batch.is_of(&view) {
-                // Held until it is sent: what the replica shows as held then is not in it.
+                // The replica is kept as it is until it is sent: nothing that it shows as held then is given away.
+                if self.may_prepare() {
+                    self.extend(office, &view);
+                }
                 self.launch(&view);
                 return;
             } else {
@@ -73,13 +76,14 @@ impl Writer {
         let view = shared.read();
         let most = self.pipeline.begin();
         let mut batch = Batch::new(office, &view, most.is_some());
-        let clashing = self.fill(&mut batch, &view, most);
-        if !batch.is_empty() {
-            self.pipeline.prepare(batch);
-            self.launch(&view);
+        self.fill(&mut batch, &view, most);
+        if batch.is_empty() {
+            // They clashed with somebody who in the end wrote nothing: settled by the next look.
+            batch.vms.into_iter().for_each(|planned| self.dirty(planned.vm));
+            return;
         }
-        // Where nothing is sent, they clashed with somebody who in the end wrote nothing: settled by the next look.
-        clashing.into_iter().for_each(|vm| self.pipeline.push_after(vm));
+        self.pipeline.prepare(batch);
+        self.launch(&view);
     }
 
     /// Plans what is dirty for the transaction after the one in flight.
@@ -93,17 +97,20 @@ impl Writer {
         if !self.pipeline.prepared().is_none_or(is_right) {
             self.pipeline.drop_prepared();
         }
-        let mut batch = self.pipeline.lift().unwrap_or_else(|| Batch::new(office, &view, false));
-        let clashing = self.fill(&mut batch, &view, None);
+        self.extend(office, &view);
+    }
+
+    /// Plans what is dirty into what is prepared, as far as there is room.
+    fn extend(&mut self, office: &Arc<Office>, view: &Northbound) {
+        let mut batch = self.pipeline.lift().unwrap_or_else(|| Batch::new(office, view, false));
+        self.fill(&mut batch, view, None);
         if !batch.is_empty() {
             self.pipeline.prepare(batch);
         }
-        clashing.into_iter().for_each(|vm| self.pipeline.push_after(vm));
     }
 
-    /// Plans VMs into a transaction, and gives back those that clash with it, or with the one in flight. A VM that has
-    /// nothing to be written ends here.
-    fn fill(&mut self, batch: &mut Batch, view: &Northbound, most: Option<usize>) -> Vec<VmKey> {
+    /// Plans VMs into a transaction. A VM that has nothing to be written ends here.
+    fn fill(&mut self, batch: &mut Batch, view: &Northbound, most: Option<usize>) {
         let southbound = self.southbound.clone();
         let southbound = southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
         let seen = match &southbound {
@@ -114,37 +121,44 @@ impl Writer {
         };
         let fabric = Fabric { cluster: &self.cluster, southbound: seen, strategy: self.settings.strategy };
         let mut planner = Planner::new(view, &self.settings, fabric);
-        let mut freed = Freed::default();
-        let in_flight = self.in_flight.as_ref().map(|flight| &flight.batch);
-        for on_its_way in in_flight.into_iter().chain([&*batch]) {
-            planner.mind(on_its_way.changes());
-            on_its_way.changes().for_each(|change| freed.add(change));
-        }
-        let mut clashing = Vec::new();
+        let in_flight = self.in_flight.as_ref();
+        in_flight.into_iter().for_each(|flight| planner.mind(flight.batch.changes()));
+        planner.mind(batch.changes());
+        let freed = in_flight.map(|flight| &flight.freed);
         for _ in 0..most.unwrap_or(VMS_PER_TURN) {
             if batch.is_full() && most.is_none() {
                 break;
             }
             let Some(vm) = self.pipeline.pop() else { break };
             let VmPlan { changes, reports, waits, again, sync } = self.plan(&mut planner, &vm);
+            if freed.is_some_and(|freed| again || freed.concerns(&vm, &changes, &waits)) {
+                // It clashes with the transaction in flight, or gets something else after it.
+                self.pipeline.hold(vm);
+                break;
+            }
             batch.sync |= sync && self.southbound.is_none();
-            let held_up = freed.any_of(&waits);
-            // What stands in its way is going: its owner is told after the next look.
-            let report = if held_up { None } else { self.report(&vm, reports, &changes) };
-            let (waiting, again) = (!waits.is_empty(), again || held_up);
+            let report = self.report(&vm, reports, &changes);
+            let waiting = !waits.is_empty();
             self.waiting.set(&vm, waits);
             if changes.is_empty() {
                 // Nothing to write for this one: what is, is told at once.
                 self.retries.remove(&vm);
                 report.into_iter().for_each(|report| self.tell(report));
-                clashing.extend(again.then_some(vm));
+                if again {
+                    batch.add(Planned {
+                        vm,
+                        again,
+                        changes,
+                        report: None,
+                        waits: waiting,
+                        expectation: Expectation::default(),
+                    });
+                }
                 continue;
             }
-            changes.iter().for_each(|change| freed.add(change));
             let expectation = Expectation::of(view, &vm, &changes);
             batch.add(Planned { vm, again, changes, report, waits: waiting, expectation });
         }
-        clashing
     }
 
     fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
