@@ -95,6 +95,14 @@ impl<'a> Planner<'a> {
         Self { view, settings, fabric, given: HashMap::new(), names: HashSet::new(), now }
     }
 
+    /// Minds what these changes give away, too: they are on their way, and the replica does not have them yet.
+    pub fn mind<'c>(&mut self, changes: impl IntoIterator<Item = &'c PortChange>) {
+        for Placed { switch, row } in changes.into_iter().filter_map(|change| change.after.as_ref()) {
+            lease(row).into_iter().chain(reserved(row)).for_each(|addresses| self.give(*switch, addresses));
+            self.names.insert(row.name.clone());
+        }
+    }
+
     /// Plans a VM's ports.
     pub fn plan(&mut self, intent: &Intent) -> VmPlan {
         let mut plan = VmPlan::default();
