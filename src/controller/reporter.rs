@@ -201,10 +201,11 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
             }
         }
     }
-    // A network that was renamed kept its port.
-    let still_there = |port: &String| now.iter().any(|now| now.port.as_ref() == Some(port));
-    for PortStatus { network, port, mac, ips, .. } in before {
-        if let Some(port) = port.as_ref().filter(|port| !still_there(port)) {
+    // A network that was renamed kept its port; one that lost it in another way is told why above.
+    let is_there = |old: &PortStatus| now.iter().any(|now| now.network == old.network || now.port == old.port);
+    for old in before.iter().filter(|old| !is_there(old)) {
+        let PortStatus { network, port, mac, ips, .. } = old;
+        if let Some(port) = port {
             let held = format!("{} and MAC {}", ips.join(" and "), text(mac));
             let note = format!("the port {port} of network {network} with {held} was released: the VM has no such NIC");
             news.push(News { warning: false, reason: PORT_RELEASED.to_owned(), note });

@@ -46,7 +46,7 @@ pub enum Wake {
 }
 
 /// What has changed since it was last taken.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// VMs with a row of ours that came, changed or went.
     pub vms: BTreeSet<VmKey>,
@@ -65,6 +65,13 @@ pub struct Rest {
     pub address: IpAddr,
     /// Which of its rests this is.
     pub number: u64,
+}
+
+impl Changes {
+    /// Whether nothing has.
+    pub fn is_empty(&self) -> bool {
+        self.vms.is_empty() && self.wakes.is_empty()
+    }
 }
 
 /// What a port holds on its switch.
@@ -115,6 +122,8 @@ pub(super) struct Index {
     pub(super) rerouted: HashSet<Uuid>,
     /// What ports of ours gave back; some of it may be held again.
     pub(super) released: Vec<(Uuid, IpAddr)>,
+    /// Raised by every change of what is not a port of ours.
+    pub(super) foreign_changes: u64,
     sb_cfg_before: i64,
     /// The greatest number of an epoch of this instance that was ever seen.
     pub(super) highest_epoch: u64,
@@ -136,6 +145,13 @@ impl Index {
     /// The ports that may have a name: whose name's hash it is.
     pub(super) fn ports_named(&self, name: &str) -> &[Uuid] {
         self.ports_by_name.get(self.name_hash.hash_one(name))
+    }
+
+    /// Notes a change of this port, unless it is one of ours: that is told by its VM.
+    fn note_foreign(&mut self, row: &LogicalSwitchPort) {
+        if !Owner::is_of(&row.external_ids, &self.instance) {
+            self.foreign_changes += 1;
+        }
     }
 
     /// Empty indexes; rows marked with this instance are ours.
@@ -300,6 +316,7 @@ impl GlobalWatcher<'_> {
 
 impl Watcher<NbGlobal> for GlobalWatcher<'_> {
     fn added(&mut self, _: Uuid, row: &NbGlobal) {
+        self.0.foreign_changes += 1;
         self.note_epoch(row);
         self.0.changes.wakes.insert(Wake::Processed);
     }
@@ -348,6 +365,7 @@ impl SwitchWatcher<'_> {
         }
         // A row that has gone before was taken out then.
         if let Some(row) = self.ports.get(&port) {
+            self.index.note_foreign(row);
             self.index.detach(port, row, switch);
         }
         self.index.switch_of_port.remove(&port);
@@ -363,6 +381,7 @@ impl SwitchWatcher<'_> {
 
     fn attach(&mut self, port: Uuid) {
         if let Some(row) = self.ports.get(&port) {
+            self.index.note_foreign(row);
             self.index.attach(port, row, self.router_ports);
             // It may have come to another switch, or to none.
             self.index.changes.vms.extend(Owner::of(&row.external_ids, &self.index.instance).map(|owner| owner.vm));
@@ -370,6 +389,7 @@ impl SwitchWatcher<'_> {
     }
 
     fn settings_changed(&mut self, name: &str, ports: &FastSet<Uuid>) {
+        self.index.foreign_changes += 1;
         let changes = &mut self.index.changes;
         changes.wakes.insert(Wake::Switch(name.to_owned()));
         // Who stands on the switch is looked at again, too.
@@ -457,6 +477,7 @@ impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
         if let Some(peer) = row.options.get(keys::ROUTER_PORT) {
             self.index.peers.entry(peer.to_owned()).or_default().insert(uuid);
         }
+        self.index.note_foreign(row);
         self.index.attach(uuid, row, self.router_ports);
         self.index.add_ours(uuid, &row.external_ids);
     }
@@ -470,6 +491,7 @@ impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
     }
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        self.index.note_foreign(row);
         self.index.remove_ours(uuid, &row.external_ids);
         if let Some(switch) = self.index.switch_of(&uuid) {
             self.index.detach(uuid, row, switch);
@@ -491,6 +513,7 @@ pub(super) struct RouterPortWatcher<'a> {
 
 impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
     fn added(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
+        self.index.foreign_changes += 1;
         self.index.router_ports_by_name.insert(row.name.clone(), uuid);
         let mut only = Table::default();
         only.put(uuid, row.clone(), &mut Unwatched);
@@ -510,6 +533,7 @@ impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
     }
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
+        self.index.foreign_changes += 1;
         // Another of its name may have come earlier in the same update: the switch ports are its.
         if self.index.router_ports_by_name.get(&row.name) != Some(&uuid) {
             return;

@@ -224,6 +224,17 @@ impl Northbound {
         self.ports.len()
     }
 
+    /// How often something changed that a plan may rest on and that is no port of ours: a port of somebody else, a
+    /// switch's name or settings, a router port, a NAT rule or load balancer.
+    pub fn foreign_changes(&self) -> u64 {
+        self.index.foreign_changes + self.services.version()
+    }
+
+    /// What has changed since it was last taken.
+    pub fn changes(&self) -> &Changes {
+        &self.index.changes
+    }
+
     /// Takes what has changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
         let mut shared = std::mem::take(&mut self.index.shared);

@@ -31,6 +31,8 @@ struct ServiceIndex {
     addresses: AddressSets,
     router_of_port: FastMap<Uuid, Uuid>,
     changes: ServiceChanges,
+    /// Raised by every change.
+    version: u64,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +84,11 @@ impl Services {
     fn balances(&self, direct: &FastSet<Uuid>, groups: &FastSet<Uuid>, row: &Uuid) -> bool {
         let in_group = |group: &Uuid| self.groups.get(group).is_some_and(|group| group.load_balancer.contains(row));
         direct.contains(row) || groups.iter().any(in_group)
+    }
+
+    /// How often something changed.
+    pub(super) fn version(&self) -> u64 {
+        self.index.version
     }
 
     /// A switch refers to these, or does no more.
@@ -144,6 +151,7 @@ impl ServiceIndex {
             self.changes.addresses.push(address);
         }
         self.changes.any = true;
+        self.version += 1;
     }
 
     fn release(&mut self, row: Uuid, addresses: impl Iterator<Item = IpAddr>) {
@@ -154,11 +162,13 @@ impl ServiceIndex {
             self.changes.addresses.push(address);
         }
         self.changes.any = true;
+        self.version += 1;
     }
 
     fn refer<'a>(&mut self, rows: impl Iterator<Item = &'a Uuid>) {
         self.changes.rows.extend(rows);
         self.changes.any = true;
+        self.version += 1;
     }
 
     fn refer_of(&mut self, row: &LogicalRouter) {

@@ -16,9 +16,10 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::codec::CodecError;
+use super::draft::{Draft, Expected};
 use super::member::{Member, Server, Unfit};
 use super::message::request;
-use super::operation::{Outcome, Rejection, RejectionKind, Transaction};
+use super::operation::{Operation, Outcome, Rejection, RejectionKind, Transaction};
 use super::probe::{Heard, probe};
 use super::reader::Reader;
 use super::replica::{FeedError, Feeder, Replica, Shared};
@@ -316,17 +317,52 @@ impl Connection {
         }
     }
 
+    /// The beginning of a transaction, to be put together ahead of time.
+    pub fn draft(&self, fence: Option<&Operation>) -> Draft {
+        Draft::new(self.database, fence)
+    }
+
     /// Sends a transaction and waits for its outcome. When it is `Committed`, the replica has it.
     ///
     /// A caller that goes away while it waits leaves the outcome unknown.
     pub async fn transact(&self, transaction: &Transaction) -> Outcome {
-        let (sender, receiver) = oneshot::channel();
-        match self.send("transact", &transaction.params(self.database), Waiting::Reply(sender)) {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return Outcome::NotSent,
+        match self.post(Draft::of(self.database, transaction)) {
+            Some(posted) => self.answer(posted).await,
+            None => Outcome::NotSent,
         }
-        match receiver.await {
-            Ok(Ok(result)) => transaction.outcome(&result),
+    }
+
+    /// Sends a transaction now, in the order of these calls; what is returned waits for its outcome.
+    ///
+    /// A caller that drops it leaves the outcome unknown.
+    pub fn send_draft(self: &Arc<Self>, draft: Draft) -> impl Future<Output = Outcome> + Send + use<> {
+        let posted = self.post(draft);
+        let connection = Arc::clone(self);
+        async move {
+            match posted {
+                Some(posted) => connection.answer(posted).await,
+                None => Outcome::NotSent,
+            }
+        }
+    }
+
+    /// Queues a transaction; `None` when it will not go out.
+    fn post(&self, draft: Draft) -> Option<Posted> {
+        let (sender, reply) = oneshot::channel();
+        let mut calls = lock(&self.calls);
+        let id = calls.add(Waiting::Reply(sender))?;
+        let request = draft.request(id).ok();
+        let sent = request.filter(|(bytes, _)| self.outgoing.send(bytes.clone()).is_ok());
+        if sent.is_none() {
+            calls.take(id);
+        }
+        let (_, expected) = sent?;
+        Some(Posted { expected, reply })
+    }
+
+    async fn answer(&self, Posted { expected, reply }: Posted) -> Outcome {
+        match reply.await {
+            Ok(Ok(result)) => expected.outcome(&result),
             Ok(Err(error)) => Outcome::Rejected(Rejection {
                 operation: None,
                 kind: RejectionKind::Other("transact".to_owned()),
@@ -335,6 +371,12 @@ impl Connection {
             Err(_) => Outcome::Unknown(self.closed().await.to_string()),
         }
     }
+}
+
+/// A transaction that is on its way.
+struct Posted {
+    expected: Expected,
+    reply: oneshot::Receiver<Result<Box<RawValue>, String>>,
 }
 
 pub(super) fn lock(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {

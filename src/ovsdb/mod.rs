@@ -18,6 +18,7 @@
 mod codec;
 mod column;
 mod connection;
+mod draft;
 mod member;
 mod message;
 mod operation;
@@ -35,6 +36,7 @@ mod tls;
 pub use codec::{CodecError, Splitter};
 pub use column::{Atomic, Column, Kind, WireUuid, Word};
 pub use connection::{Connection, ConnectionError, Terms};
+pub use draft::Draft;
 pub use member::{Member, Model, Unfit};
 pub use operation::{
     Atom, ColumnValue, Condition, Datum, Function, Mutation, Mutator, Operation, OperationResult, Outcome, Rejection,

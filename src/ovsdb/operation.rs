@@ -2,7 +2,7 @@
 //!
 //! Pure: a plan is made of these, and only the connection sends them.
 
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -224,7 +224,7 @@ pub enum Operation {
 
 impl Operation {
     /// Whether a result of `count: 0` means that the row was not there any more.
-    fn expects_a_row(&self) -> bool {
+    pub(super) fn expects_a_row(&self) -> bool {
         matches!(self, Self::Update { .. } | Self::Mutate { .. } | Self::Delete { .. })
     }
 }
@@ -295,54 +295,35 @@ pub struct Transaction {
     pub operations: Vec<Operation>,
 }
 
-impl Transaction {
-    /// The `params` of `transact`.
-    pub(super) fn params<'a>(&'a self, database: &'a str) -> impl Serialize + 'a {
-        struct Params<'a>(&'a str, &'a Transaction);
-        impl Serialize for Params<'_> {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let mut seq = serializer.serialize_seq(None)?;
-                seq.serialize_element(self.0)?;
-                for operation in self.1.fence.iter().chain(&self.1.operations) {
-                    seq.serialize_element(operation)?;
-                }
-                seq.end()
-            }
+/// Reads the result array of a transaction's reply: `expects_a_row` of each operation, the fence not counted.
+pub(super) fn outcome(fenced: bool, expects_a_row: &[bool], result: &RawValue) -> Outcome {
+    let results: Vec<Option<RawResult>> = match serde_json::from_str(result.get()) {
+        Ok(results) => results,
+        Err(error) => {
+            return Outcome::Unknown(format!("the server's reply to a transaction is unreadable: {error}"));
         }
-        Params(database, self)
-    }
-
-    /// Reads the reply's result array.
-    pub(super) fn outcome(&self, result: &RawValue) -> Outcome {
-        let results: Vec<Option<RawResult>> = match serde_json::from_str(result.get()) {
-            Ok(results) => results,
-            Err(error) => {
-                return Outcome::Unknown(format!("the server's reply to a transaction is unreadable: {error}"));
-            }
-        };
-        let fences = usize::from(self.fence.is_some());
-        let failed = results.iter().position(|result| result.as_ref().is_some_and(|result| result.error.is_some()));
-        if let Some(index) = failed {
-            let RawResult { error, details, .. } = results.into_iter().nth(index).flatten().unwrap_or_default();
-            let kind = RejectionKind::from(error.unwrap_or_default());
-            if index < fences && kind == RejectionKind::TimedOut {
-                return Outcome::Fenced;
-            }
-            // A result after the last operation's is the commit's own (RFC 7047 section 4.1.3).
-            let operation = index.checked_sub(fences).filter(|index| *index < self.operations.len());
-            return Outcome::Rejected(Rejection { operation, kind, details: details.unwrap_or_default() });
+    };
+    let fences = usize::from(fenced);
+    let failed = results.iter().position(|result| result.as_ref().is_some_and(|result| result.error.is_some()));
+    if let Some(index) = failed {
+        let RawResult { error, details, .. } = results.into_iter().nth(index).flatten().unwrap_or_default();
+        let kind = RejectionKind::from(error.unwrap_or_default());
+        if index < fences && kind == RejectionKind::TimedOut {
+            return Outcome::Fenced;
         }
-        let results: Vec<OperationResult> = results.into_iter().skip(fences).map(OperationResult::from).collect();
-        let missed = self
-            .operations
-            .iter()
-            .zip(&results)
-            .enumerate()
-            .filter(|(_, (operation, result))| operation.expects_a_row() && result.count == 0)
-            .map(|(index, _)| index)
-            .collect();
-        Outcome::Committed { results, missed }
+        // A result after the last operation's is the commit's own (RFC 7047 section 4.1.3).
+        let operation = index.checked_sub(fences).filter(|index| *index < expects_a_row.len());
+        return Outcome::Rejected(Rejection { operation, kind, details: details.unwrap_or_default() });
     }
+    let results: Vec<OperationResult> = results.into_iter().skip(fences).map(OperationResult::from).collect();
+    let missed = expects_a_row
+        .iter()
+        .zip(&results)
+        .enumerate()
+        .filter(|(_, (expects, result))| **expects && result.count == 0)
+        .map(|(index, _)| index)
+        .collect();
+    Outcome::Committed { results, missed }
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -458,15 +439,9 @@ mod tests {
     use super::*;
 
     fn outcome(fence: bool, operations: Vec<Operation>, reply: &str) -> Outcome {
-        let fence = fence.then(|| Operation::Wait {
-            table: "NB_Global",
-            conditions: vec![],
-            columns: vec!["_uuid"],
-            until: Until::NotEqual,
-            rows: vec![],
-        });
         let raw: Box<RawValue> = serde_json::from_str(reply).expect(reply);
-        Transaction { fence, operations }.outcome(&raw)
+        let expects_a_row: Vec<bool> = operations.iter().map(Operation::expects_a_row).collect();
+        super::outcome(fence, &expects_a_row, &raw)
     }
 
     fn delete() -> Operation {

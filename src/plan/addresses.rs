@@ -37,7 +37,8 @@ pub(super) struct Holding {
     pub(super) lease: Option<Addresses>,
     /// What is reserved for the next start.
     pub(super) reserved: Option<Addresses>,
-    /// A guest uses the lease: only another static wish changes it.
+    /// A guest uses the lease: nothing else is chosen for it. What was wished for, or reserved before it started, it is
+    /// given all the same.
     pub(super) running: bool,
 }
 
@@ -83,18 +84,18 @@ impl Planner<'_> {
             addresses.and_then(|addresses| addresses.ips().find(|address| address.is_ipv4() == ipv4))
         };
         let held = of_family(lease);
-        if held.is_some_and(|held| running || fits(&held)) {
-            return Ok(held);
-        }
+        let complete = lease.is_some_and(|lease| lease.ips().next().is_some());
         // A lease is complete: a family that the switch gained later is not forced upon it.
-        let complete = held.is_none() && lease.is_some_and(|lease| lease.ips().next().is_some());
-        if complete && (running || pool.is_none()) {
-            return Ok(None);
+        if held.is_some_and(|held| fits(&held)) || complete && held.is_none() && pool.is_none() {
+            return Ok(held);
         }
         if let Some(reserved) = of_family(reserved).filter(fits)
             && own.is_some_and(|own| self.view.holders(&switch.uuid, reserved) == [own])
         {
             return Ok(Some(reserved));
+        }
+        if complete && running {
+            return Ok(held);
         }
         self.choose(switch, ipv4, pool)
     }
@@ -259,6 +260,15 @@ impl Planner<'_> {
         for address in lease.ips() {
             if let Some(holder) = self.another_holder(switch, address, own) {
                 befell.push(Problem::AddressDoubled { address, switch: name(), holder });
+            }
+            let pool = wish.and_then(|wish| wish.pool.as_ref()).filter(|pool| !pool.is_empty(address.is_ipv4()));
+            let told = report.problems.iter().any(|problem| matches!(problem, Problem::PoolExhausted { .. }));
+            if let Some(pool) = pool
+                && !pool.contains(address)
+                && !wish.is_some_and(|wish| wish.names(address))
+                && !told
+            {
+                befell.push(Problem::LeaseOutsidePool { address, pool: pool.to_string() });
             }
             let Ok(subnet) = self.subnet(switch) else { continue };
             let wished = wish.is_none_or(|wish| wish.names(address));

@@ -44,6 +44,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.waiting.is_empty() && self.parts.is_empty()
     }
 
+    /// Whether parts of a refused transaction wait: each goes alone.
+    pub fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
     /// How many keys wait.
     pub fn len(&self) -> usize {
         self.waiting.len() + self.parts.iter().map(Vec::len).sum::<usize>()

@@ -3,11 +3,17 @@
 //! Pure. A [`Planner`] plans the VMs of one transaction, one after the other: what it has given to
 //! one of them is not given to the next, though the replica does not have it yet. Planning anew from
 //! the same state gives the same changes, and after they are applied it gives none.
+//!
+//! The next transaction is planned while one is in flight: [`Pipeline`] says which VMs go into which, and when what was
+//! prepared is worth nothing any more; [`Planner::mind`] has a planner mind what is on its way; [`Expectation`] tells
+//! our own commit from what others did.
 
 mod addresses;
 mod batch;
 mod binding;
 mod change;
+mod expectation;
+mod pipeline;
 mod planner;
 mod report;
 mod retention;
@@ -15,6 +21,8 @@ mod retention;
 pub use batch::Queue;
 pub use binding::{Fabric, Seen, Settling};
 pub use change::{Placed, PortChange};
+pub use expectation::{Expectation, Freed};
+pub use pipeline::{OfKeys, Pipeline};
 pub use planner::{Planner, VmPlan, present};
 pub use report::{PortReport, Problem};
 

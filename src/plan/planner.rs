@@ -95,6 +95,14 @@ impl<'a> Planner<'a> {
         Self { view, settings, fabric, given: HashMap::new(), names: HashSet::new(), now }
     }
 
+    /// Minds what these changes give away, too: they are on their way, and the replica does not have them yet.
+    pub fn mind<'c>(&mut self, changes: impl IntoIterator<Item = &'c PortChange>) {
+        for Placed { switch, row } in changes.into_iter().filter_map(|change| change.after.as_ref()) {
+            lease(row).into_iter().chain(reserved(row)).for_each(|addresses| self.give(*switch, addresses));
+            self.names.insert(row.name.clone());
+        }
+    }
+
     /// Plans a VM's ports.
     pub fn plan(&mut self, intent: &Intent) -> VmPlan {
         let mut plan = VmPlan::default();
@@ -226,11 +234,15 @@ impl<'a> Planner<'a> {
         let stands_there = before.as_ref().is_some_and(|before| before.switch == switch.uuid);
         let lease = report.addresses.filter(|_| stands_there);
         let reserved = before.as_ref().and_then(|before| reserved(&before.row)).filter(|_| stands_there);
-        let holding = Holding { own, lease, reserved, running: nic.running };
+        // What is reserved for a template that was edited since is not for the guest that runs.
+        let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
+        let holding =
+            Holding { own, lease, reserved: reserved.filter(|_| !(edited && nic.running)), running: nic.running };
         let settled = match (lease, &nic.now) {
             (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
             (_, Ok(wish)) => self.settle(&switch, wish, &holding),
-            (_, Err(invalid)) => Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
+            // On a switch that it would move to, there being that switch is what keeps it from being served where it is.
+            (_, Err(invalid)) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
         };
         let addresses = match (settled, lease) {
             (Ok(addresses), _) => addresses,
@@ -249,7 +261,7 @@ impl<'a> Planner<'a> {
         if lease == Some(addresses) {
             self.what_befell(&switch, &addresses, own, nic.now.as_ref().ok(), report);
         }
-        let holding = Holding { lease: Some(addresses), running: false, ..holding };
+        let holding = Holding { own, lease: Some(addresses), reserved, running: nic.running && !edited };
         let next = self.next(nic, &switch, &holding).unwrap_or_else(|refusal| {
             refusal.note(report, plan);
             None

@@ -173,6 +173,16 @@ pub enum Problem {
         /// Its blocks.
         subnet: String,
     },
+    /// The owner's pool has none for it while it runs.
+    #[error(
+        "the VM keeps {address}, which is none of the addresses {pool} (ip_pool), while it runs: at its next start one of them is chosen, if one is free"
+    )]
+    LeaseOutsidePool {
+        /// What it has.
+        address: IpAddr,
+        /// What was asked for.
+        pool: String,
+    },
     /// `exclude_ips` names it now.
     #[error(
         "the VM keeps {address}, which exclude_ips of the logical switch {switch} names now: take it out there, or, to renumber the VM, stop it and name another with the annotation ip_address"
@@ -234,6 +244,7 @@ impl Problem {
             Self::SubnetExhausted { .. } | Self::PoolExhausted { .. } => "SubnetExhausted",
             Self::PoolRequired { .. } | Self::PoolNotExcluded { .. } => "PoolRequired",
             Self::LeaseOutside { .. } => "AddressOutsideSubnet",
+            Self::LeaseOutsidePool { .. } => "AddressOutsidePool",
             Self::LeaseExcluded { .. } => "AddressExcluded",
             Self::AddressHeld { .. } | Self::MacHeld { .. } | Self::AddressDoubled { .. } | Self::MacDoubled { .. } => {
                 "AddressConflict"

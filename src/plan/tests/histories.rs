@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::rules;
 use super::server::Tables;
+use super::services;
 use super::world::{INSTANCE, Template, World, map, pod_change, run_change, uuid, vm_change};
 use crate::kubevirt::Change;
 use crate::ovn::{LogicalRouterPort, LogicalSwitchPort, Owner, VmKey, keys, port_uuid};
@@ -76,6 +77,10 @@ enum Step {
         config: usize,
     },
     SwitchGoes(u8),
+    /// Routers, NAT rules, load balancers, and what refers to them.
+    Service(services::Edit),
+    /// Seconds pass.
+    Pass(i64),
     /// A person writes into a row of ours.
     Meddle(usize, usize),
     Rest(usize),
@@ -106,10 +111,16 @@ fn template() -> impl Strategy<Value = Template> {
     let network = some_of(&["default", "default", "default", "m", "m", ""]);
     let another = some_of(&["", "", "10.0.0.2", "10.0.0.4", "x"]);
     let more = (proptest::sample::select(MORE.to_vec()), another, 0..5usize, 0..6usize);
-    (ip, mac, switch, network, more).prop_map(|(ip, mac, switch, network, (more, another, domain, what))| {
+    let pool =
+        some_of(&["", "", "", "", "10.0.0.2..10.0.0.3", "10.0.0.0/30,fd00::2", "fd00::/126", "10.9.0.1", "10.0.0.3"]);
+    let retain = some_of(&["", "", "", "20s", "forever", "x"]);
+    let of_vm = (network, pool, retain);
+    (ip, mac, switch, of_vm, more).prop_map(|(ip, mac, switch, of_vm, (more, another, domain, what))| {
+        let (network, pool, retain) = of_vm;
         let mut template = Template::new([("ip_address", ip), ("mac_address", mac), ("logical_switch", switch)]);
         let domain = ["red", "blue", "net1.n", "net1.m", "green"][domain];
         template = template.annotated(&format!("{domain}.ovn.kubernetes.io/ip_address"), another);
+        template = template.annotated("ovn.kubernetes.io/ip_pool", pool).annotated("ovn-kubevirt.io/retain", retain);
         template = match what {
             0 => template.annotated(&format!("{domain}.ovn.kubernetes.io/logical_switch"), "green"),
             1 => template.annotated(&format!("{domain}.ovn.kubernetes.io/port_security"), "false"),
@@ -148,6 +159,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..3u8, 0..3usize, 0..CONFIGS).prop_map(|(slot, name, config)| Step::Switch { slot, name, config }),
         1 => (0..3u8).prop_map(Step::SwitchGoes),
         2 => (vm, 0..6usize).prop_map(|(vm, what)| Step::Meddle(vm, what)),
+        4 => services::edit().prop_map(Step::Service),
+        3 => (1..30i64).prop_map(Step::Pass),
         12 => (1..6usize).prop_map(Step::Rest),
     ]
 }
@@ -240,6 +253,7 @@ fn take(world: &mut World, step: Step) {
         Step::Namespace(first, switch) => {
             world.namespace(if first { "n" } else { "m" }, NAMES.get(switch).copied());
         }
+        Step::Pass(seconds) => world.pass(seconds),
         Step::Rest(vms) => rest(world, vms),
         other => world.edit(|tables| edit(tables, other)),
     }
@@ -280,6 +294,7 @@ fn edit(tables: &mut Tables, step: Step) {
             row.other_config = config(index);
         }
         Step::SwitchGoes(slot) => drop(tables.switches.remove(&uuid(1, slot))),
+        Step::Service(edit) => services::apply(tables, edit),
         Step::Meddle(index, what) => {
             if let Some(row) = ours_of(tables, &vm(index)).and_then(|port| tables.ports.get_mut(&port)) {
                 meddle(row, what);
@@ -296,12 +311,17 @@ fn rest(world: &mut World, vms: usize) {
     world.a_sweep_finds_nothing();
 }
 
+/// Histories of one run: `make soak` has them by the hundred thousand.
+fn cases() -> u32 {
+    std::env::var("OVN_KUBEVIRT_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
+}
+
 pub(super) fn quick(cases: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
 }
 
 proptest! {
-    #![proptest_config(quick(400))]
+    #![proptest_config(quick(cases()))]
 
     /// Judged on the way, at every transaction (see [`World::edit`] and [`World::transact`]): the
     /// server takes it, only our rows change, nothing is given that another has, leases are kept,
@@ -314,6 +334,7 @@ proptest! {
     ) {
         let mut world = World::new([("blue", config(blue)), ("red", config(red))]);
         world.order = order;
+        world.resting = order % 3 > 0;
         world.settings.allow_port_security_off = port_security_off;
         for (namespace, nad, switch) in [("n", "net1", "blue"), ("m", "net1", "red"), ("n", "net2", "red")] {
             world.nad(namespace, nad, Some(switch));

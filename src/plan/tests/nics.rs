@@ -235,3 +235,29 @@ fn a_name_that_others_have_is_never_taken_over() {
     world.settle(100);
     assert_eq!(rows(&world, &web())["b"].1, "web.n.net1.n.ovn.b");
 }
+
+#[test]
+fn a_refused_move_is_looked_at_again_when_its_switch_goes() {
+    let mut world = world();
+    made(&mut world, &web(), plain());
+    let mut template = Template::new([("logical_switch", "red"), ("ip_address", "x")]);
+    template.network = Some("mgmt".into());
+    made(&mut world, &web(), template);
+    assert_eq!(rows(&world, &web()).into_keys().collect::<Vec<_>>(), ["default"]);
+    // Now it stays where it is, which takes no address: the row is the renamed network's.
+    world.edit(|tables| drop(tables.switches.remove(&uuid(1, 1))));
+    world.settle(100);
+    world.a_sweep_finds_nothing();
+    assert_eq!(ips(&world, &web()), pairs([("mgmt", "10.0.0.1")]));
+}
+
+#[test]
+fn of_two_rows_that_are_left_none_is_taken_for_a_new_network() {
+    let mut world = world();
+    made(&mut world, &web(), Template::default().with([("a", "net1"), ("b", "net1")]));
+    let before = rows(&world, &web());
+    made(&mut world, &web(), Template::default().with([("c", "net1")]));
+    let after = rows(&world, &web());
+    assert_eq!(after.len(), 1);
+    assert!(before.values().all(|old| old.0 != after["c"].0 && old.2 != after["c"].2), "{before:?} became {after:?}");
+}

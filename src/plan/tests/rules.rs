@@ -8,6 +8,7 @@ use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::server::Tables;
+use super::services;
 use super::world::{INSTANCE, World};
 use crate::kubevirt::{Template, VmObjects};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys};
@@ -126,6 +127,8 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
         let had = stayed.map(|before| claims(tables, &before.row)).unwrap_or_default();
         for claim in claims(tables, &after.row).difference(&had) {
             assert!(given.insert((after.switch, claim.clone())), "{claim} is given twice: {changes:#?}");
+            let served = services::on_switch(tables, after.switch);
+            assert!(!served.contains(claim), "{claim} goes to {} and is answered for: {tables:#?}", after.row.name);
             let others = tables.switches[&after.switch].ports.iter().filter(|port| **port != change.uuid);
             for other in others {
                 let row = &tables.ports[other];
@@ -157,6 +160,10 @@ pub(super) fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
     row.port_security.iter().chain(row.addresses.iter()).find_map(|text| text.parse().ok())
 }
 
+fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
+    row.external_ids.get(keys::NEXT_ADDRESSES).and_then(|text| text.parse().ok())
+}
+
 /// A lease changes only where its owner wished so, and never under a launcher that may still run.
 pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChange]) {
     let nothing = VmObjects::default();
@@ -168,6 +175,7 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
     for change in changes {
         let Some(before) = &change.before else { continue };
         let Some(after) = &change.after else {
+            retention_is_lawful(world, vm, &before.row);
             assert!(!old_launcher, "{vm}: its port goes while a launcher of before may run: {objects:#?}");
             let network = before.row.external_ids.get(keys::NETWORK).expect("our row");
             assert!(!is_named(objects, network), "{vm}: the port of {network} goes, which is there: {objects:#?}");
@@ -188,10 +196,32 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         }
         let (Some(old), Some(new)) = (lease(&before.row), lease(&after.row)) else { continue };
         let unlike = |kept: bool| assert!(kept, "{vm}: {old} became {new}, wished was {wish:?}");
-        unlike(new.ipv4 == old.ipv4 || wish.ipv4.is_some() && new.ipv4 == wish.ipv4);
-        unlike(new.ipv6 == old.ipv6 || wish.ipv6.is_some() && new.ipv6 == wish.ipv6);
+        let running = live().next().is_some();
+        let within =
+            |address: Option<IpAddr>| wish.pool.as_ref().zip(address).is_some_and(|(pool, ip)| pool.contains(ip));
+        let reserved = reserved(&before.row);
+        let by_pool = |new: Option<IpAddr>, old: Option<IpAddr>| {
+            let was_reserved = reserved.is_some_and(|reserved| reserved.ips().any(|ip| Some(ip) == new));
+            (!running || was_reserved) && within(new) && !within(old)
+        };
+        let [old_ipv4, new_ipv4] = [old, new].map(|lease| lease.ipv4.map(IpAddr::V4));
+        let [old_ipv6, new_ipv6] = [old, new].map(|lease| lease.ipv6.map(IpAddr::V6));
+        let wished = wish.ipv4.is_some() && new.ipv4 == wish.ipv4 || by_pool(new_ipv4, old_ipv4);
+        unlike(new.ipv4 == old.ipv4 || wished);
+        let wished = wish.ipv6.is_some() && new.ipv6 == wish.ipv6 || by_pool(new_ipv6, old_ipv6);
+        unlike(new.ipv6 == old.ipv6 || wished);
         unlike(new.mac == old.mac || Some(new.mac) == wish.mac);
     }
+}
+
+/// A VM that is gone leaves its addresses reserved for as long as was said.
+fn retention_is_lawful(world: &World, vm: &VmKey, row: &LogicalSwitchPort) {
+    if world.cluster.vm(vm).is_some() || row.external_ids.get(keys::RETAIN).is_none() {
+        return;
+    }
+    let until = row.external_ids.get(keys::RETAINED_UNTIL).unwrap_or_else(|| panic!("{vm} is not retained: {row:#?}"));
+    let until: k8s_openapi::jiff::Timestamp = until.parse().unwrap_or_else(|_| panic!("{vm} goes at {until}"));
+    assert!(until.as_second() <= world.now, "{vm} goes before {until}");
 }
 
 /// Whether a network is one of what runs, unplugged ones included, or of what runs next.

@@ -360,6 +360,15 @@ impl World {
         self.settle(100);
     }
 
+    /// Starts a VM that is stopped on a node.
+    pub(super) fn restart_from_stop(&mut self, vm: &VmKey, node: &str) {
+        self.start(vm);
+        self.settle(100);
+        self.launch(vm, Some(node));
+        self.ready(vm);
+        self.settle(100);
+    }
+
     /// Everything of a VM goes.
     pub(super) fn destroy(&mut self, vm: &VmKey) {
         self.delete(vm);

@@ -1,0 +1,331 @@
+//! The one task that decides and writes.
+//!
+//! Dirty VMs are planned against the replica and sent as one transaction; whatever becomes dirty
+//! while it is in flight goes into the next, which is prepared meanwhile and sent as soon as the answer is there
+//! (`sending.rs`; what may be sent, [`Pipeline`] says). Idle, a VM's port is sent at once; in a storm, batches
+//! grow by themselves. Nothing is planned before the watches and the replica have both synced:
+//! until then, absence means nothing.
+
+mod batch;
+mod outcome;
+mod sending;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use self::batch::{Batch, Flight, outcome};
+use super::link::{Link, Office};
+use super::reporter::Report;
+use super::status::Status;
+use super::timetable::Timetable;
+use super::waiting::Waiting;
+use crate::intent::Settings;
+use crate::kubevirt::{Change, Cluster, VmObjects};
+use crate::ovn::{Northbound, Southbound, SouthboundChanges, VmKey, Wake};
+use crate::ovsdb::Shared;
+use crate::plan::{Pipeline, Settling};
+
+/// VMs looked at in one go: no-ops must not keep the watches waiting.
+const VMS_PER_TURN: usize = 1_000;
+/// Changes taken in before the next plan.
+const CHANGES_PER_TURN: usize = 1_000;
+/// A VM whose transaction the server refused alone is tried again after this, doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// A connection that breaks so often with a transaction in flight may break because of what is in it:
+/// from then on it is taken apart, as one that the server refused.
+const UNKNOWN_BEFORE_PARTS: usize = 3;
+
+/// Why the writer ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// The tasks that it listens to are gone.
+    #[error("the watches have ended")]
+    Deserted,
+}
+
+/// What the writer works with.
+pub struct WriterSettings {
+    /// What the operator chose for all VMs.
+    pub settings: Settings,
+    /// The replica.
+    pub northbound: Arc<Shared<Northbound>>,
+    /// Whether it can be written.
+    pub link: watch::Receiver<Link>,
+    /// The southbound, where it is read.
+    pub southbound: Option<SouthboundFeed>,
+    /// What the watches report.
+    pub changes: mpsc::Receiver<Change>,
+    /// Where outcomes are told.
+    pub reports: mpsc::UnboundedSender<Report>,
+    /// How long a released address rests.
+    pub address_rest: Duration,
+    /// Told when the watches have synced.
+    pub status: Status,
+}
+
+/// The southbound's replica, and how current it is.
+#[derive(Clone)]
+pub struct SouthboundFeed {
+    /// The replica.
+    pub replica: Arc<Shared<Southbound>>,
+    /// Whether it is in sync; `None` before the first time.
+    pub in_sync: watch::Receiver<Option<bool>>,
+}
+
+/// The state of the task.
+pub struct Writer {
+    settings: Settings,
+    northbound: Arc<Shared<Northbound>>,
+    link: watch::Receiver<Link>,
+    southbound: Option<SouthboundFeed>,
+    southbound_in_sync: bool,
+    changes: mpsc::Receiver<Change>,
+    reports: mpsc::UnboundedSender<Report>,
+    status: Status,
+    cluster: Cluster,
+    settling: Settling,
+    pipeline: Pipeline<VmKey, Batch>,
+    in_flight: Option<Flight>,
+    waiting: Waiting,
+    /// VMs whose transaction was refused, and when they are tried again.
+    retries: HashMap<VmKey, Retry>,
+    timetable: Timetable,
+    /// The first sync of both sides has been followed by a look at every VM.
+    swept: bool,
+    /// Transactions whose outcome is unknown, since the last that had one.
+    unknown_in_a_row: usize,
+}
+
+struct Retry {
+    at: Instant,
+    delay: Duration,
+}
+
+impl Writer {
+    /// A writer that knows nothing yet.
+    pub fn new(settings: WriterSettings) -> Self {
+        let WriterSettings { settings, northbound, link, southbound, changes, reports, address_rest, status } =
+            settings;
+        Self {
+            settings,
+            northbound,
+            link,
+            southbound,
+            southbound_in_sync: false,
+            changes,
+            reports,
+            status,
+            cluster: Cluster::default(),
+            settling: Settling::default(),
+            pipeline: Pipeline::default(),
+            in_flight: None,
+            waiting: Waiting::default(),
+            retries: HashMap::new(),
+            timetable: Timetable::new(address_rest),
+            swept: false,
+            unknown_in_a_row: 0,
+        }
+    }
+
+    /// Runs until it is deserted.
+    pub async fn run(mut self) -> Result<(), WriterError> {
+        let northbound = Arc::clone(&self.northbound);
+        let mut southbound = self.southbound.clone();
+        loop {
+            self.advance();
+            let more = self.has_more();
+            let retry = self.retries.values().map(|retry| retry.at).chain(self.timetable.next()).min();
+            tokio::select! {
+                biased;
+                outcome = outcome(&mut self.in_flight), if !self.pipeline.is_idle() => self.answered(outcome),
+                () = northbound.changed.notified() => self.take_northbound_changes(),
+                () = southbound_moved(&mut southbound) => self.take_southbound_changes(),
+                change = self.changes.recv() => match change {
+                    Some(change) => self.take_changes(change),
+                    None => return Err(WriterError::Deserted),
+                },
+                linked = self.link.changed() => match linked {
+                    Ok(()) => self.take_link(),
+                    Err(_) => return Err(WriterError::Deserted),
+                },
+                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
+                    self.retry_due();
+                }
+                // A turn of no-ops is over and more VMs wait.
+                () = tokio::task::yield_now(), if more => {}
+            }
+        }
+    }
+
+    fn office(&self) -> Option<Arc<Office>> {
+        match &*self.link.borrow() {
+            Link::Up(office) if office.is_held() => Some(Arc::clone(office)),
+            Link::Up(_) | Link::Following | Link::NotYet | Link::Down(_) => None,
+        }
+    }
+
+    /// Whether both sides are known.
+    fn can_plan(&self) -> bool {
+        self.swept && self.cluster.is_synced()
+    }
+
+    fn take_changes(&mut self, first: Change) {
+        let mut change = Some(first);
+        for _ in 0..CHANGES_PER_TURN {
+            let Some(present) = change else { break };
+            self.take_change(present);
+            change = self.changes.try_recv().ok();
+        }
+        change.into_iter().for_each(|last| self.take_change(last));
+        if self.cluster.is_synced() {
+            self.status.watches_synced();
+            self.sweep();
+        }
+    }
+
+    fn take_change(&mut self, change: Change) {
+        for vm in self.cluster.apply(change) {
+            // What a live migration waits for, its guest waits for: it goes before all others.
+            if self.cluster.vm(&vm).is_some_and(VmObjects::is_migrating) {
+                self.pipeline.push_first(vm);
+            } else {
+                self.dirty(vm);
+            }
+        }
+    }
+
+    fn take_southbound_changes(&mut self) {
+        let Some(feed) = &self.southbound else { return };
+        let in_sync = *feed.in_sync.borrow() == Some(true);
+        let came = in_sync && !self.southbound_in_sync;
+        if std::mem::replace(&mut self.southbound_in_sync, in_sync) != in_sync {
+            self.pipeline.drop_prepared();
+        }
+        let SouthboundChanges { ports, chassis } = feed.replica.write().take_changes();
+        if came {
+            self.wake(&Wake::Southbound);
+        }
+        let bindings = ports.into_iter().map(Wake::Binding);
+        for wake in bindings.chain((!chassis.is_empty()).then_some(Wake::Chassis)) {
+            self.wake(&wake);
+        }
+        if !chassis.is_empty() {
+            let short = |node: &str| node.split('.').next().unwrap_or_default().to_owned();
+            let affected = self.cluster.vms_on(|node| chassis.contains(node) || chassis.contains(&short(node)));
+            affected.into_iter().for_each(|vm| self.dirty(vm));
+        }
+    }
+
+    fn wake(&mut self, wake: &Wake) {
+        let woken: Vec<VmKey> = self.waiting.on(wake).cloned().collect();
+        for vm in woken {
+            if matches!(wake, Wake::Binding(_) | Wake::Processed) {
+                self.pipeline.push_first(vm);
+            } else {
+                self.dirty(vm);
+            }
+        }
+    }
+
+    /// Takes in what has come into the replica. What the transaction in flight has done, and nobody else, makes no VM
+    /// dirty: its rows are what its plan made of them.
+    fn take_northbound_changes(&mut self) {
+        let (changes, unexplained) = {
+            let mut view = self.northbound.write();
+            if let Some(office) = self.office()
+                && view.global_external_id(&office.epoch.key) != Some(&office.epoch.value)
+            {
+                office.lose();
+            }
+            self.settling.processed(view.sb_cfg());
+            let changes = view.take_changes();
+            let flight = self.in_flight.as_mut().filter(|flight| !flight.disturbed);
+            let unexplained = flight.and_then(|flight| {
+                let unexplained = flight.batch.unexplained(&view, &changes);
+                flight.disturbed = unexplained.is_none();
+                unexplained
+            });
+            (changes, unexplained)
+        };
+        self.timetable.rest(changes.rests, Instant::now());
+        if unexplained.is_none() && !changes.vms.is_empty() {
+            // What is prepared may rest on the rows that somebody else wrote.
+            self.pipeline.drop_prepared();
+        }
+        for vm in unexplained.unwrap_or_else(|| changes.vms.into_iter().collect()) {
+            self.dirty(vm);
+        }
+        for wake in changes.wakes {
+            self.wake(&wake);
+        }
+    }
+
+    fn take_link(&mut self) {
+        self.pipeline.drop_prepared();
+        if matches!(&*self.link.borrow_and_update(), Link::Following) {
+            // Somebody else wrote meanwhile: in office again, every VM is looked at.
+            self.swept = false;
+            self.settling.forget();
+        }
+        self.take_northbound_changes();
+        self.sweep();
+    }
+
+    /// Once both sides are in sync, every VM that either of them knows is looked at.
+    fn sweep(&mut self) {
+        if self.swept || !self.cluster.is_synced() || self.office().is_none() {
+            return;
+        }
+        self.swept = true;
+        let of_northbound: Vec<VmKey> = self.northbound.read().vms().cloned().collect();
+        let of_kubernetes: Vec<VmKey> = self.cluster.vms().cloned().collect();
+        tracing::info!(
+            vms = of_kubernetes.len(),
+            vms_with_ports = of_northbound.len(),
+            "watches and northbound database are in sync: looking at every VM"
+        );
+        of_kubernetes.into_iter().chain(of_northbound).for_each(|vm| self.dirty(vm));
+    }
+
+    fn dirty(&mut self, vm: VmKey) {
+        self.pipeline.push(vm);
+    }
+
+    fn retry_due(&mut self) {
+        let now = Instant::now();
+        let due = self.retries.iter().filter(|(_, retry)| retry.at <= now);
+        let due: Vec<VmKey> = due.map(|(vm, _)| vm.clone()).collect();
+        for vm in due {
+            if let Some(retry) = self.retries.get_mut(&vm) {
+                // Due again only after the next refusal.
+                retry.at = now + LAST_RETRY * 2;
+            }
+            self.dirty(vm);
+        }
+        self.timetable.take_due(now).into_iter().for_each(|vm| self.dirty(vm));
+        let rested = self.timetable.take_rested(now);
+        if !rested.is_empty() {
+            let mut view = self.northbound.write();
+            rested.iter().for_each(|rest| view.end_rest(rest));
+        }
+    }
+
+    fn tell(&self, report: Report) {
+        // Without a reporter the process is ending.
+        let _ = self.reports.send(report);
+    }
+}
+
+/// Waits until the southbound's replica, or how current it is, has changed.
+async fn southbound_moved(feed: &mut Option<SouthboundFeed>) {
+    let Some(SouthboundFeed { replica, in_sync }) = feed else { return std::future::pending().await };
+    tokio::select! {
+        () = replica.changed.notified() => {}
+        Ok(()) = in_sync.changed() => {}
+    }
+}

@@ -1,0 +1,134 @@
+//! What the outcome of a transaction leads to.
+
+use tokio::time::Instant;
+
+use super::batch::{Batch, Flight, Planned};
+use super::{FIRST_RETRY, LAST_RETRY, Retry, UNKNOWN_BEFORE_PARTS, Writer};
+use crate::controller::reporter::{Report, Subject};
+use crate::ovn::VmKey;
+use crate::ovsdb::{Outcome, RejectionKind};
+use crate::plan::{PortChange, PortReport, Problem};
+
+impl Writer {
+    /// The transaction in flight has been answered. The next one goes out before the owners of this one's VMs are told.
+    pub(super) fn answered(&mut self, outcome: Outcome) {
+        // The reader applies what a transaction did before it hands out the answer.
+        self.take_northbound_changes();
+        let Some(Flight { batch, .. }) = self.in_flight.take() else { return };
+        let clean = matches!(&outcome, Outcome::Committed { missed, .. } if missed.is_empty());
+        if !clean {
+            // It was prepared for what has not come about.
+            self.pipeline.drop_prepared();
+        }
+        self.pipeline.answered();
+        if clean && let Some(office) = self.office().filter(|_| self.can_plan()) {
+            self.send_prepared(&office);
+        }
+        self.finish(outcome, batch);
+    }
+
+    fn finish(&mut self, outcome: Outcome, batch: Batch) {
+        if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_)) {
+            self.unknown_in_a_row = 0;
+        }
+        let Batch { office, mut vms, owners, part, sync, .. } = batch;
+        match outcome {
+            Outcome::Committed { results: _, missed } => {
+                let ports: usize = vms.iter().map(|planned| planned.changes.len()).sum();
+                tracing::debug!(ports, operations = owners.len(), "transaction committed");
+                for planned in &mut vms {
+                    self.retries.remove(&planned.vm);
+                }
+                if sync {
+                    let collapsed = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.collapses());
+                    self.settling.committed(self.northbound.read().nb_cfg(), collapsed.map(|change| change.uuid));
+                }
+                for index in missed {
+                    // The row had gone before we came: plan again from what there is now.
+                    if let Some(planned) = owners.get(index).and_then(|owner| vms.get_mut(*owner)) {
+                        planned.again = true;
+                        planned.report = None;
+                    }
+                }
+                for Planned { vm, again, changes, report, .. } in vms {
+                    changes.iter().for_each(|change| log_change(&vm, change));
+                    report.into_iter().for_each(|report| self.tell(report));
+                    if again {
+                        self.dirty(vm);
+                    }
+                }
+            }
+            Outcome::Fenced => {
+                office.lose();
+                vms.into_iter().for_each(|planned| self.dirty(planned.vm));
+            }
+            Outcome::NotSent => vms.into_iter().for_each(|planned| self.dirty(planned.vm)),
+            Outcome::Unknown(reason) => {
+                // The link raises the epoch and syncs anew before anything is planned again.
+                tracing::warn!(
+                    vms = vms.len(),
+                    reason,
+                    "the outcome of a transaction is unknown; looking again after the next sync"
+                );
+                self.unknown_in_a_row += 1;
+                self.settling.forget();
+                let keys = vms.into_iter().map(|planned| planned.vm);
+                if !part && self.unknown_in_a_row < UNKNOWN_BEFORE_PARTS {
+                    keys.for_each(|vm| self.dirty(vm));
+                } else if let Some(vm) = self.pipeline.refused(keys.collect(), None) {
+                    // The database, not the network, may be what ends the connection: over this VM.
+                    self.refused(vm, &format!("the connection broke when its port was written: {reason}"));
+                }
+            }
+            // The server may run a transaction again by itself, after a change of its cluster's leader, and find what
+            // it did the first time: it is done, and what is there now is looked at.
+            Outcome::Rejected(rejection) if rejection.kind == RejectionKind::DuplicateUuid && self.is_done(&vms) => {
+                vms.into_iter().for_each(|planned| self.dirty(planned.vm));
+            }
+            Outcome::Rejected(rejection) => {
+                let culprit = rejection.operation.and_then(|operation| owners.get(operation));
+                let culprit = culprit.and_then(|owner| vms.get(*owner)).map(|planned| planned.vm.clone());
+                let keys = vms.into_iter().map(|planned| planned.vm).collect();
+                if let Some(vm) = self.pipeline.refused(keys, culprit.as_ref()) {
+                    self.refused(vm, &rejection.to_string());
+                }
+            }
+        }
+    }
+
+    /// Whether every row that was to be made is there.
+    fn is_done(&self, vms: &[Planned]) -> bool {
+        let view = self.northbound.read();
+        let mut made = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.before.is_none());
+        made.all(|change| view.port(&change.uuid).is_some())
+    }
+
+    /// A VM's own transaction was refused: its owner is told, and it is tried again later.
+    fn refused(&mut self, vm: VmKey, rejection: &str) {
+        let delay = self.retries.get(&vm).map_or(FIRST_RETRY, |retry| (retry.delay * 2).min(LAST_RETRY));
+        tracing::warn!(%vm, error = rejection, retry_in = ?delay, "the northbound database refused the port");
+        self.retries.insert(vm.clone(), Retry { at: Instant::now() + delay, delay });
+        let Some(objects) = self.cluster.vm(&vm) else { return };
+        let Some(subject) = Subject::of(&vm, objects) else { return };
+        let mut ports = crate::plan::present(&self.northbound.read(), &vm);
+        ports.push(PortReport::of_vm(Problem::Rejected(rejection.to_owned())));
+        self.tell(Report::Ports { subject, ports });
+    }
+}
+
+/// One line a decision.
+fn log_change(vm: &VmKey, change: &PortChange) {
+    let row = change.after.as_ref().or(change.before.as_ref()).map(|placed| &placed.row);
+    let Some(row) = row else { return };
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let addresses = row.addresses.iter().collect::<Vec<_>>().join(", ");
+    let chassis = row.options.get(crate::ovn::keys::REQUESTED_CHASSIS).unwrap_or_default();
+    let what = match (&change.before, &change.after) {
+        (None, _) => "port made",
+        (Some(_), Some(_)) => "port changed",
+        (Some(_), None) => "port released",
+    };
+    tracing::info!(namespace = vm.namespace, vm = vm.name, port = row.name, addresses, chassis, "{what}");
+}

@@ -1,0 +1,206 @@
+//! From dirty VMs to a transaction in flight, and the next one prepared meanwhile.
+//!
+//! What is prepared is planned on a replica that does not have the transaction in flight yet: what that one gives away
+//! is minded, and whom it concerns what that one frees is held, so that each VM gets what it would get after it. It is sent when the answer is there and nothing has changed that it rests
+//! on; else its VMs are planned again, and sent while nothing can change.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::batch::{Batch, Planned};
+use super::{VMS_PER_TURN, Writer};
+use crate::controller::link::Office;
+use crate::controller::reporter::{Report, Subject};
+use crate::intent::Intent;
+use crate::kubevirt::VmObjects;
+use crate::ovn::{Northbound, VmKey};
+use crate::plan::{Expectation, Fabric, Planner, PortChange, PortReport, Problem, Seen, VmPlan};
+
+impl Writer {
+    /// Sends what is to be sent, and prepares what comes after it.
+    pub(super) fn advance(&mut self) {
+        let Some(office) = self.office().filter(|_| self.can_plan()) else { return };
+        if self.pipeline.is_idle() {
+            self.send_prepared(&office);
+        }
+        if self.pipeline.is_idle() {
+            self.plan_and_send(&office);
+        } else {
+            self.prepare(&office);
+        }
+    }
+
+    /// Whether VMs wait that could be planned now.
+    pub(super) fn has_more(&self) -> bool {
+        if self.office().is_none() || !self.can_plan() {
+            return false;
+        }
+        if self.pipeline.is_idle() { !self.pipeline.is_empty() } else { self.may_prepare() }
+    }
+
+    fn may_prepare(&self) -> bool {
+        self.pipeline.may_prepare() && !self.pipeline.prepared().is_some_and(Batch::is_full)
+    }
+
+    /// Sends what is prepared, if it is still right.
+    pub(super) fn send_prepared(&mut self, office: &Arc<Office>) {
+        let shared = Arc::clone(&self.northbound);
+        while let Some(batch) = self.pipeline.prepared() {
+            let view = shared.read();
+            if !view.changes().is_empty() {
+                // It may be news of one of its VMs.
+                drop(view);
+                self.take_northbound_changes();
+            } else if Arc::ptr_eq(&batch.office, office) && batch.is_of(&view) {
+                // The replica is kept as it is until it is sent: nothing that it shows as held then is given away.
+                if self.may_prepare() {
+                    self.extend(office, &view);
+                }
+                self.launch(&view);
+                return;
+            } else {
+                self.pipeline.drop_prepared();
+            }
+        }
+    }
+
+    fn launch(&mut self, view: &Northbound) {
+        self.in_flight = self.pipeline.launch().map(|batch| batch.send(view));
+    }
+
+    /// Plans what is dirty and sends it, on one state of the replica.
+    fn plan_and_send(&mut self, office: &Arc<Office>) {
+        if self.pipeline.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.northbound);
+        let view = shared.read();
+        let most = self.pipeline.begin();
+        let mut batch = Batch::new(office, &view, most.is_some());
+        self.fill(&mut batch, &view, most);
+        if batch.is_empty() {
+            // They clashed with somebody who in the end wrote nothing: settled by the next look.
+            batch.vms.into_iter().for_each(|planned| self.dirty(planned.vm));
+            return;
+        }
+        self.pipeline.prepare(batch);
+        self.launch(&view);
+    }
+
+    /// Plans what is dirty for the transaction after the one in flight.
+    fn prepare(&mut self, office: &Arc<Office>) {
+        if !self.may_prepare() {
+            return;
+        }
+        let shared = Arc::clone(&self.northbound);
+        let view = shared.read();
+        let is_right = |batch: &Batch| Arc::ptr_eq(&batch.office, office) && batch.is_of(&view);
+        if !self.pipeline.prepared().is_none_or(is_right) {
+            self.pipeline.drop_prepared();
+        }
+        self.extend(office, &view);
+    }
+
+    /// Plans what is dirty into what is prepared, as far as there is room.
+    fn extend(&mut self, office: &Arc<Office>, view: &Northbound) {
+        let mut batch = self.pipeline.lift().unwrap_or_else(|| Batch::new(office, view, false));
+        self.fill(&mut batch, view, None);
+        if !batch.is_empty() {
+            self.pipeline.prepare(batch);
+        }
+    }
+
+    /// Plans VMs into a transaction. A VM that has nothing to be written ends here.
+    fn fill(&mut self, batch: &mut Batch, view: &Northbound, most: Option<usize>) {
+        let southbound = self.southbound.clone();
+        let southbound = southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
+        let seen = match &southbound {
+            None => Seen::Never(&self.settling),
+            Some((None, _)) => Seen::NotYet,
+            Some((Some(false), replica)) => Seen::Before(replica),
+            Some((Some(true), replica)) => Seen::Now(replica),
+        };
+        let fabric = Fabric { cluster: &self.cluster, southbound: seen, strategy: self.settings.strategy };
+        let now = seconds_since_the_epoch();
+        let mut planner = Planner::new(view, &self.settings, fabric, now);
+        let in_flight = self.in_flight.as_ref();
+        in_flight.into_iter().for_each(|flight| planner.mind(flight.batch.changes()));
+        planner.mind(batch.changes());
+        let freed = in_flight.map(|flight| &flight.freed);
+        for _ in 0..most.unwrap_or(VMS_PER_TURN) {
+            if batch.is_full() && most.is_none() {
+                break;
+            }
+            let Some(vm) = self.pipeline.pop() else { break };
+            let VmPlan { changes, reports, waits, again, sync, due } = self.plan(&mut planner, &vm);
+            if freed.is_some_and(|freed| again || freed.concerns(&vm, &changes, &waits)) {
+                // It clashes with the transaction in flight, or gets something else after it.
+                self.pipeline.hold(vm);
+                break;
+            }
+            batch.sync |= sync && self.southbound.is_none();
+            let report = self.report(&vm, reports, &changes);
+            let waiting = !waits.is_empty();
+            self.waiting.set(&vm, waits);
+            let after = due.map(|due| Duration::from_secs(u64::try_from(due - now).unwrap_or_default()));
+            self.timetable.set(&vm, after, Instant::now());
+            if changes.is_empty() {
+                // Nothing to write for this one: what is, is told at once.
+                self.retries.remove(&vm);
+                report.into_iter().for_each(|report| self.tell(report));
+                if again {
+                    batch.add(Planned {
+                        vm,
+                        again,
+                        changes,
+                        report: None,
+                        waits: waiting,
+                        expectation: Expectation::default(),
+                    });
+                }
+                continue;
+            }
+            let expectation = Expectation::of(view, &vm, &changes);
+            batch.add(Planned { vm, again, changes, report, waits: waiting, expectation });
+        }
+    }
+
+    fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
+        let Some(objects) = self.cluster.vm(vm) else { return planner.release(vm) };
+        // A namespace that is not known yet, or that others serve: what stands there, stands.
+        let Some(namespace) = self.cluster.namespace(&vm.namespace) else { return VmPlan::default() };
+        let intent = Intent::of(vm, objects, namespace, &self.settings);
+        let mut plan = planner.plan(&intent);
+        plan.reports.extend(unreadable(objects));
+        plan
+    }
+
+    /// What the VM's owner is to be told once the plan is committed.
+    fn report(&self, vm: &VmKey, ports: Vec<PortReport>, changes: &[PortChange]) -> Option<Report> {
+        let Some(objects) = self.cluster.vm(vm) else {
+            let gone = changes.iter().filter(|change| change.after.is_none());
+            let placed = gone.filter_map(|change| change.before.as_ref());
+            let ports = placed.map(|placed| placed.row.clone()).collect();
+            return Some(Report::Released { vm: vm.clone(), ports });
+        };
+        self.cluster.namespace(&vm.namespace)?;
+        let subject = Subject::of(vm, objects)?;
+        Some(Report::Ports { subject, ports })
+    }
+}
+
+/// The time of the wall clock, which retained addresses go by.
+fn seconds_since_the_epoch() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// An object that cannot be read is a problem of the VM as a whole.
+fn unreadable(objects: &VmObjects) -> Option<PortReport> {
+    let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().err());
+    let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().err());
+    let error = of_vm.or(of_run)?;
+    Some(PortReport::of_vm(Problem::Unreadable(error.clone())))
+}

@@ -1,0 +1,107 @@
+//! A transaction in the form in which it is sent, put together ahead of time: when the server is free for it, all that
+//! is left is to hand its bytes over.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::operation::{Operation, Outcome, Transaction, outcome};
+
+/// A `transact` request without its number, and what its reply is read by.
+#[derive(Debug)]
+pub struct Draft {
+    /// `{"method":"transact","params":[<database>,<operation>,...`
+    bytes: Vec<u8>,
+    fenced: bool,
+    /// Of each operation, whether it expects to find a row.
+    expects_a_row: Vec<bool>,
+    error: Option<serde_json::Error>,
+}
+
+impl Draft {
+    /// A transaction of no operations yet, behind a fence where there is one (see [`Transaction::fence`]).
+    pub(super) fn new(database: &str, fence: Option<&Operation>) -> Self {
+        let bytes = format!("{{\"method\":\"transact\",\"params\":[\"{database}\"").into_bytes();
+        let mut draft = Self { bytes, fenced: fence.is_some(), expects_a_row: Vec::new(), error: None };
+        fence.into_iter().for_each(|fence| draft.write(fence));
+        draft
+    }
+
+    /// The whole of a transaction.
+    pub(super) fn of(database: &str, transaction: &Transaction) -> Self {
+        let mut draft = Self::new(database, transaction.fence.as_ref());
+        transaction.operations.iter().for_each(|operation| draft.push(operation));
+        draft
+    }
+
+    /// Adds an operation.
+    pub fn push(&mut self, operation: &Operation) {
+        self.write(operation);
+        self.expects_a_row.push(operation.expects_a_row());
+    }
+
+    /// How many operations there are, the fence not counted.
+    pub fn len(&self) -> usize {
+        self.expects_a_row.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.expects_a_row.is_empty()
+    }
+
+    fn write(&mut self, operation: &Operation) {
+        self.bytes.push(b',');
+        self.error = serde_json::to_writer(&mut self.bytes, operation).err().or(self.error.take());
+    }
+
+    /// The request of that number, and what its reply is read by.
+    ///
+    /// # Errors
+    /// When an operation could not be written.
+    pub(super) fn request(self, id: u64) -> Result<(Bytes, Expected), serde_json::Error> {
+        let Self { mut bytes, fenced, expects_a_row, error } = self;
+        match error {
+            Some(error) => Err(error),
+            None => {
+                bytes.extend_from_slice(format!("],\"id\":{id}}}").as_bytes());
+                Ok((Bytes::from(bytes), Expected { fenced, expects_a_row }))
+            }
+        }
+    }
+}
+
+/// What the reply to a transaction is read by.
+#[derive(Debug)]
+pub(super) struct Expected {
+    fenced: bool,
+    expects_a_row: Vec<bool>,
+}
+
+impl Expected {
+    /// Reads the reply's result array.
+    pub(super) fn outcome(&self, result: &RawValue) -> Outcome {
+        outcome(self.fenced, &self.expects_a_row, result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_draft_is_written_as_the_protocol_has_it() {
+        let delete = |uuid| Operation::Delete { table: "T", uuid: Uuid::from_u128(uuid) };
+        let transaction = Transaction { fence: Some(delete(1)), operations: vec![delete(2), delete(3)] };
+        let draft = Draft::of("D", &transaction);
+        assert_eq!((draft.len(), draft.is_empty()), (2, false));
+        let (bytes, expected) = draft.request(7).expect("a request");
+        let request: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        let written = |uuid| serde_json::to_value(delete(uuid)).expect("JSON");
+        let whole = serde_json::json!(
+            {"id": 7, "method": "transact", "params": ["D", written(1), written(2), written(3)]});
+        assert_eq!(request, whole);
+        assert!(expected.fenced && expected.expects_a_row == [true, true]);
+    }
+}

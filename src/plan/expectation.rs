@@ -1,0 +1,104 @@
+//! What the replica should show once a plan is committed: so our own commit is told from what others do, and what it is
+//! about to free from what stays held.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use super::change::{Placed, PortChange};
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, VmKey, Wake, keys};
+
+/// The rows of a VM that its plan leaves as they are.
+#[derive(Debug, Default)]
+pub struct Expectation {
+    kept: Vec<(Uuid, Placed)>,
+    /// A row that is on no switch: about to change by itself.
+    unsettled: bool,
+}
+
+impl Expectation {
+    /// Of a VM that is planned with these changes on this replica.
+    pub fn of(view: &Northbound, vm: &VmKey, changes: &[PortChange]) -> Self {
+        let mut expectation = Self::default();
+        let left_alone = |port: &PortRef<'_>| !changes.iter().any(|change| change.uuid == port.uuid);
+        for (_, PortRef { uuid, switch, row }) in view.ports_of(vm).filter(|(_, port)| left_alone(port)) {
+            match switch {
+                Some(switch) => expectation.kept.push((uuid, Placed { switch, row: row.clone() })),
+                None => expectation.unsettled = true,
+            }
+        }
+        expectation
+    }
+
+    /// Whether the VM's rows are what the changes made of them, all of them, on the switches that they were to be on:
+    /// planning it again would find nothing to do, unless something else has changed.
+    pub fn is_met(&self, view: &Northbound, vm: &VmKey, changes: &[PortChange]) -> bool {
+        let made = changes.iter().filter_map(|change| Some((change.uuid, change.after.as_ref()?)));
+        let kept = self.kept.iter().map(|(uuid, placed)| (*uuid, placed));
+        let mut count = 0;
+        let mut stands = made.chain(kept).inspect(|_| count += 1);
+        let is = |(uuid, placed): (Uuid, &Placed)| {
+            let port = view.port(&uuid);
+            port.is_some_and(|port| port.switch == Some(placed.switch) && *port.row == placed.row)
+        };
+        !self.unsettled && stands.all(is) && view.ports_of(vm).count() == count
+    }
+}
+
+/// What the changes of the transaction in flight will free. A plan that is made before then may differ from the one that
+/// would be made after.
+#[derive(Debug, Default)]
+pub struct Freed {
+    what: HashSet<Wake>,
+    on: HashSet<Uuid>,
+}
+
+impl Freed {
+    /// By these changes.
+    pub fn by<'a>(changes: impl IntoIterator<Item = &'a PortChange>) -> Self {
+        let mut freed = Self::default();
+        for PortChange { before, after, .. } in changes {
+            if let Some(before) = before {
+                freed.add(before, after.as_ref());
+            }
+        }
+        freed
+    }
+
+    fn add(&mut self, before: &Placed, after: Option<&Placed>) {
+        let had = held(&before.row);
+        let kept = after.filter(|after| after.switch == before.switch).map_or_else(Vec::new, |after| held(&after.row));
+        if had != kept {
+            let macs = had.iter().map(|addresses| Wake::Mac(before.switch, addresses.mac));
+            let ips = had.iter().flat_map(Addresses::ips).map(|ip| Wake::Address(before.switch, ip));
+            self.what.extend(macs.chain(ips).chain([Wake::Room(before.switch)]));
+            self.on.insert(before.switch);
+        }
+        if after.is_none() {
+            self.what.insert(Wake::Name(before.row.name.clone()));
+        }
+    }
+
+    /// Whether a VM's plan, which waits for these, may be another once it is free.
+    pub fn concerns(&self, vm: &VmKey, changes: &[PortChange], waits: &[Wake]) -> bool {
+        if self.what.is_empty() {
+            return false;
+        }
+        let chooses = |change: &PortChange| match (&change.before, &change.after) {
+            (_, None) => false,
+            (None, Some(after)) => self.on.contains(&after.switch) || self.what.contains(&Wake::Name(vm.port_name())),
+            (Some(before), Some(after)) => {
+                let same = before.switch == after.switch && held(&before.row) == held(&after.row);
+                !same && self.on.contains(&after.switch)
+            }
+        };
+        waits.iter().any(|wait| self.what.contains(wait)) || changes.iter().any(chooses)
+    }
+}
+
+/// What a row of ours holds, now and for the next start.
+fn held(row: &LogicalSwitchPort) -> Vec<Addresses> {
+    let texts = row.addresses.iter().chain(row.port_security.iter());
+    let texts = texts.chain(row.external_ids.get(keys::NEXT_ADDRESSES));
+    texts.filter_map(|text| text.parse().ok()).collect()
+}

@@ -1,0 +1,245 @@
+//! Addresses that routers and switches answer for by themselves, in the toy database; and a plain model of them.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
+use super::server::Tables;
+use super::world::{World, map, uuid};
+use crate::hash::FastSet;
+use crate::ovn::{LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitchPort, Nat};
+use crate::ovsdb::{Map, Set};
+
+/// One change to them; what a row refers to, or has, is a bit each.
+#[derive(Debug, Clone)]
+pub(super) enum Edit {
+    /// Without ports and NAT rules it is gone.
+    Router {
+        slot: u8,
+        ports: u8,
+        nats: u8,
+        balancers: u8,
+        groups: u8,
+    },
+    Switch {
+        slot: u8,
+        balancers: u8,
+        groups: u8,
+    },
+    Nat {
+        slot: u8,
+        address: usize,
+    },
+    Balancer {
+        slot: u8,
+        addresses: u8,
+    },
+    Group {
+        balancers: u8,
+    },
+}
+
+const ADDRESSES: [&str; 5] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::2", "192.0.2.1"];
+
+pub(super) fn edit() -> impl Strategy<Value = Edit> {
+    let router = (0..2u8, 0..8u8, 0..4u8, 0..4u8, 0..2u8);
+    prop_oneof![
+        router.prop_map(|(slot, ports, nats, balancers, groups)| Edit::Router { slot, ports, nats, balancers, groups }),
+        (0..3u8, 0..4u8, 0..2u8).prop_map(|(slot, balancers, groups)| Edit::Switch { slot, balancers, groups }),
+        (0..2u8, 0..6usize).prop_map(|(slot, address)| Edit::Nat { slot, address }),
+        (0..2u8, 0..32u8).prop_map(|(slot, addresses)| Edit::Balancer { slot, addresses }),
+        (0..4u8).prop_map(|balancers| Edit::Group { balancers }),
+    ]
+}
+
+fn bits(kind: u8, bits: u8) -> FastSet<Uuid> {
+    (0..8).filter(|bit| bits >> bit & 1 == 1).map(|bit| uuid(kind, bit)).collect()
+}
+
+pub(super) fn apply(tables: &mut Tables, edit: Edit) {
+    match edit {
+        Edit::Router { slot, ports: 0, nats: 0, .. } => drop(tables.routers.remove(&uuid(4, slot))),
+        Edit::Router { slot, ports, nats, balancers, groups } => {
+            let row = LogicalRouter {
+                name: format!("lr{slot}"),
+                ports: bits(3, ports),
+                nat: bits(5, nats),
+                load_balancer: bits(6, balancers),
+                load_balancer_group: bits(7, groups),
+            };
+            // A router port is one router's.
+            tables.routers.values_mut().for_each(|other| other.ports.retain(|port| !row.ports.contains(port)));
+            tables.routers.insert(uuid(4, slot), row);
+        }
+        Edit::Switch { slot, balancers, groups } => {
+            if let Some(row) = tables.switches.get_mut(&uuid(1, slot)) {
+                row.load_balancer = bits(6, balancers);
+                row.load_balancer_group = bits(7, groups);
+            }
+        }
+        Edit::Nat { slot, address } => match ADDRESSES.get(address) {
+            Some(address) => drop(tables.nats.insert(uuid(5, slot), Nat { external_ip: (*address).to_owned() })),
+            None => drop(tables.nats.remove(&uuid(5, slot))),
+        },
+        Edit::Balancer { slot, addresses: 0 } => drop(tables.balancers.remove(&uuid(6, slot))),
+        Edit::Balancer { slot, addresses } => {
+            let vips = ADDRESSES.iter().enumerate().filter(|(index, _)| addresses >> index & 1 == 1);
+            let key = |(index, address): (usize, &&str)| match (index % 2, address.contains(':')) {
+                (0, _) => (*address).to_owned(),
+                (_, true) => format!("[{address}]:80"),
+                (_, false) => format!("{address}:80"),
+            };
+            let vips: Map = vips.map(|vip| (key(vip), "10.9.9.9:80".to_owned())).collect();
+            tables.balancers.insert(uuid(6, slot), LoadBalancer { name: format!("lb{slot}"), vips });
+        }
+        Edit::Group { balancers } => {
+            tables.groups.insert(uuid(7, 0), LoadBalancerGroup { load_balancer: bits(6, balancers) });
+        }
+    }
+}
+
+/// The addresses that somebody answers for on a switch, as the rows say.
+pub(super) fn on_switch(tables: &Tables, switch: Uuid) -> BTreeSet<String> {
+    let row = &tables.switches[&switch];
+    let ports = row.ports.iter().filter_map(|port| tables.ports.get(port));
+    let peers: BTreeSet<&str> =
+        ports.filter(|port| port.kind == "router").filter_map(|port| port.options.get("router-port")).collect();
+    let connected = |router: &&LogicalRouter| {
+        let mut names = router.ports.iter().filter_map(|port| tables.router_ports.get(port)).map(|port| &port.name);
+        names.any(|name| peers.contains(name.as_str()))
+    };
+    let mut balancers: BTreeSet<Uuid> = row.load_balancer.iter().copied().collect();
+    let mut groups: BTreeSet<Uuid> = row.load_balancer_group.iter().copied().collect();
+    let mut addresses = BTreeSet::new();
+    for router in tables.routers.values().filter(connected) {
+        balancers.extend(&router.load_balancer);
+        groups.extend(&router.load_balancer_group);
+        addresses.extend(router.nat.iter().filter_map(|nat| Some(tables.nats.get(nat)?.external_ip.clone())));
+    }
+    let grouped = groups.iter().filter_map(|group| tables.groups.get(group));
+    balancers.extend(grouped.flat_map(|group| &group.load_balancer));
+    for (vip, _) in balancers.iter().filter_map(|row| tables.balancers.get(row)).flat_map(|row| row.vips.iter()) {
+        let of_socket = || vip.parse::<SocketAddr>().map(|socket| socket.ip()).ok();
+        addresses.extend(vip.parse::<IpAddr>().ok().or_else(of_socket).map(|address| address.to_string()));
+    }
+    addresses
+}
+
+/// The usual world, whose switch is connected to the router lr0; lr1 is elsewhere.
+fn routed() -> World {
+    let mut world = world();
+    world.edit(|tables| {
+        let options = map([("router-port", "lrp0")]);
+        let row = LogicalSwitchPort { name: "r".into(), kind: "router".into(), options, ..Default::default() };
+        tables.put_port(uuid(1, 0), uuid(2, 9), row);
+        for (slot, network) in [(0, "10.16.255.254/16"), (1, "10.17.0.1/16")] {
+            let networks = Set::from_iter([network.to_owned()]);
+            let mac = format!("02:00:00:00:ff:0{slot}");
+            tables.router_ports.insert(uuid(3, slot), LogicalRouterPort { name: format!("lrp{slot}"), mac, networks });
+            let (name, ports) = (format!("lr{slot}"), bits(3, 1 << slot));
+            tables.routers.insert(uuid(4, slot), LogicalRouter { name, ports, ..Default::default() });
+        }
+    });
+    world
+}
+
+fn nat(world: &mut World, router: u8, address: &str) {
+    world.edit(|tables| {
+        tables.nats.insert(uuid(5, router), Nat { external_ip: address.into() });
+        tables.routers.get_mut(&uuid(4, router)).expect("a router").nat = bits(5, 1 << router);
+    });
+}
+
+fn balancer(tables: &mut Tables, vips: &[&str]) {
+    let vips = vips.iter().map(|vip| (*vip, "10.9.9.9:80")).collect();
+    tables.balancers.insert(uuid(6, 0), LoadBalancer { name: "shop".into(), vips });
+}
+
+#[test]
+fn a_nat_address_is_not_chosen_nor_granted_until_the_rule_goes() {
+    let mut world = routed();
+    nat(&mut world, 0, "10.16.0.1");
+    made(&mut world, &web(), at("10.16.0.1"));
+    let held = "10.16.0.1 is held by a NAT rule of the logical router lr0 on the logical switch blue; \
+        it is granted as soon as it is free, or choose another";
+    waits_in_vain(&world, &web(), held);
+    made(&mut world, &db(), plain());
+    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
+    world.edit(|tables| drop(tables.nats.remove(&uuid(5, 0))));
+    world.settle(100);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+}
+
+#[test]
+fn a_nat_rule_of_a_router_elsewhere_keeps_nobody_from_what_he_wishes() {
+    let mut world = routed();
+    nat(&mut world, 1, "10.16.0.1");
+    made(&mut world, &web(), at("10.16.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+    assert_eq!(world.complaints(&web()), [""; 0]);
+    // It is not chosen all the same: which router is connected tomorrow is anybody's guess.
+    nat(&mut world, 1, "10.16.0.2");
+    made(&mut world, &db(), plain());
+    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
+}
+
+#[test]
+fn a_load_balancers_addresses_count_on_its_switch_its_router_and_by_group() {
+    let on_switch =
+        |tables: &mut Tables| tables.switches.get_mut(&uuid(1, 0)).expect("blue").load_balancer = bits(6, 1);
+    let on_router = |tables: &mut Tables| tables.routers.get_mut(&uuid(4, 0)).expect("lr0").load_balancer = bits(6, 1);
+    let by_group = |tables: &mut Tables| {
+        tables.groups.insert(uuid(7, 0), LoadBalancerGroup { load_balancer: bits(6, 1) });
+        tables.switches.get_mut(&uuid(1, 0)).expect("blue").load_balancer_group = bits(7, 1);
+    };
+    for refer in [&on_switch as &dyn Fn(&mut Tables), &on_router, &by_group] {
+        let mut world = routed();
+        world.edit(|tables| {
+            balancer(tables, &["10.16.0.1:80", "10.16.0.1:443", "[fd00::1]:80", "10.16.0.2", "^backend:80"]);
+            refer(tables);
+        });
+        made(&mut world, &web(), at("10.16.0.2"));
+        let held = "10.16.0.2 is held by the load balancer shop on the logical switch blue; \
+            it is granted as soon as it is free, or choose another";
+        waits_in_vain(&world, &web(), held);
+        made(&mut world, &db(), plain());
+        assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
+        // It takes another address: the first is free, and the VM that has the other is told.
+        world.edit(|tables| balancer(tables, &["10.16.0.3:80"]));
+        world.settle(100);
+        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
+        let doubled = "10.16.0.3 is held by the load balancer shop, too, on the logical switch blue, and both lose \
+            traffic: the VM keeps it; change it there, or give the VM another with the annotation ip_address and \
+            restart it";
+        assert_eq!(world.complaints(&db()), [doubled]);
+        world.edit(|tables| {
+            tables.switches.get_mut(&uuid(1, 0)).expect("blue").load_balancer.clear();
+            tables.routers.get_mut(&uuid(4, 0)).expect("lr0").load_balancer.clear();
+            tables.groups.clear();
+        });
+        world.settle(100);
+        assert_eq!(world.complaints(&db()), [""; 0]);
+    }
+}
+
+#[test]
+fn a_foreign_port_that_takes_what_a_vm_has_is_named_until_it_goes() {
+    let mut world = world();
+    made(&mut world, &web(), plain());
+    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:01 10.16.0.1"]));
+    world.settle(100);
+    let rest = "held by the port printer, which is not ovn-kubevirt's, too, on the logical switch blue, and both lose \
+        traffic: the VM keeps it; change it there, or give the VM another with";
+    let complaints = [
+        format!("10.16.0.1 is {rest} the annotation ip_address and restart it"),
+        format!("the MAC 0a:58:0a:10:00:01 is {rest} macAddress and restart it"),
+    ];
+    assert_eq!(world.complaints(&web()), complaints);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+    world.edit(|tables| tables.remove_port(uuid(2, 0)));
+    world.settle(100);
+    assert_eq!(world.complaints(&web()), [""; 0]);
+}
