@@ -1,9 +1,121 @@
 //! Where addresses come from, and whose are left alone.
 
+mod edits;
+mod exclusions;
+mod foreign;
+mod histories;
+mod identity;
+mod northd;
+mod pools;
+mod rest;
+mod retention;
+mod services;
+mod upstream;
+
+use serde_json::Value;
+
 use crate::stage::{SUBNET, Stage};
-use crate::support::{Northbound, VmOptions, eventually};
+use crate::support::{Cluster, Northbound, Player, Port, Service, VmOptions, eventually};
 
 const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
+const IP_POOL: &str = "ovn.kubernetes.io/ip_pool";
+const NEXT: &str = "ovn-kubevirt.io/next-addresses";
+
+/// A VM that wishes for this address.
+fn wishing(address: &str) -> VmOptions {
+    VmOptions::default().annotation(IP_ADDRESS, address)
+}
+
+/// A VM that wishes for one of these addresses.
+fn choosing(pool: &str) -> VmOptions {
+    VmOptions::default().annotation(IP_POOL, pool)
+}
+
+/// What a port holds, without the MAC.
+fn ips_of(port: &Port) -> Vec<&str> {
+    assert!(port.port_security.is_empty() || port.port_security == port.addresses, "{port:#?}");
+    port.addresses.iter().flat_map(|text| text.split(' ').skip(1)).collect()
+}
+
+/// What names a lease: its row, and all that it holds.
+fn lease(port: &Port) -> (&str, &str, Vec<&str>) {
+    (&port.uuid, &port.name, port.addresses.iter().map(String::as_str).collect())
+}
+
+/// A stage on a prepared database, whose service has these flags.
+async fn stage_with(name: &str, northbound: Northbound, flags: &[&str]) -> Stage {
+    let namespace = Cluster::shared().namespace(name).await;
+    let player = Player::within(&namespace);
+    let service = Service::start(&northbound, Cluster::shared(), &namespace, flags).await;
+    Stage { northbound, namespace, player, service }
+}
+
+impl Stage {
+    /// The VM as Events name it.
+    fn vm(&self, vm: &str) -> String {
+        format!("{}/{vm}", self.namespace.name)
+    }
+
+    /// Makes a VM, and waits until its port holds just these.
+    async fn create(&self, vm: &str, options: VmOptions, expected: &[&str]) -> Port {
+        self.player.create_vm(vm, options).await;
+        let port = self.port(vm).await;
+        assert_eq!(ips_of(&port), expected, "{vm}\n{}", self.northbound.dump());
+        port
+    }
+
+    /// Waits until the VM's port holds just these.
+    async fn holding(&self, vm: &str, expected: &[&str]) -> Port {
+        self.port_where(vm, &format!("holds {expected:?}"), |port| ips_of(port) == expected).await
+    }
+
+    /// Starts the VM, and waits until its port is bound.
+    async fn started(&self, vm: &str, node: &str) -> Port {
+        self.player.start(vm, node).await;
+        self.port_where(vm, "is bound", |port| port.option("requested-chassis") == Some(node)).await
+    }
+
+    /// Waits until the VM's annotation tells of a problem with this reason and these words, and an Event does.
+    async fn problem(&self, vm: &str, reason: &str, words: &[&str]) {
+        self.event(vm, reason, words).await;
+        let fits = |problem: &Value| {
+            let message = problem["message"].as_str().unwrap_or_default();
+            problem["reason"] == reason && words.iter().all(|word| message.contains(word))
+        };
+        self.problems(vm, &format!("{reason} with {words:?}"), |problems| problems.iter().any(fits)).await;
+    }
+
+    /// Waits until the VM's annotation tells of its port and of no problem.
+    async fn no_problem(&self, vm: &str) {
+        self.problems(vm, "no problem", <[Value]>::is_empty).await;
+    }
+
+    async fn problems(&self, vm: &str, what: &str, hold: impl Fn(&[Value]) -> bool) {
+        eventually(&format!("{vm} tells of {what}"), || async {
+            let vm = self.player.vm(vm).await.unwrap_or_default();
+            let told = vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str();
+            let Some(told) = told else { return Err(vm["metadata"].to_string()) };
+            let told: Vec<Value> = serde_json::from_str(told).expect("a list");
+            let of = |port: &Value| port["problems"].as_array().cloned().unwrap_or_default();
+            let problems: Vec<Value> = told.iter().flat_map(of).collect();
+            if hold(&problems) { Ok(()) } else { Err(format!("{told:#?}")) }
+        })
+        .await;
+    }
+
+    /// Sets a key of the default switch's `other_config`.
+    fn configure(&self, key: &str, value: &str) {
+        self.northbound.nbctl(&["set", "Logical_Switch", "ovn-default", &format!("other_config:{key}=\"{value}\"")]);
+    }
+
+    /// Waits until all that the service was told before has been worked off: a VM that comes now is served after it.
+    async fn settled(&self, sentinel: &str) {
+        self.player.apply_vm(sentinel, VmOptions::default().annotation(SWITCH, "nowhere")).await;
+        self.event(sentinel, "SwitchNotFound", &["nowhere"]).await;
+    }
+}
+
+const SWITCH: &str = "ovn.kubernetes.io/logical_switch";
 
 /// What the VM's port holds, without the MAC.
 async fn ips(stage: &Stage, vm: &str, options: VmOptions) -> Vec<String> {
@@ -126,7 +238,8 @@ async fn a_given_mac_is_the_ports() {
     let vm = format!("{}/a", stage.namespace.name);
     stage.event("b", "AddressConflict", &["02:00:00:00:00:01", &vm]).await;
     stage.player.delete_vm("a").await;
-    assert!(stage.port("b").await.addresses.contains("02:00:00:00:00:01 10.16.0.2"));
+    // The address rests, the MAC does not.
+    assert!(stage.port("b").await.addresses.contains("02:00:00:00:00:01 10.16.0.3"));
 }
 
 #[tokio::test]

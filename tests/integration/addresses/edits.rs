@@ -1,0 +1,138 @@
+//! Wishes that change while a VM runs, and while it does not.
+
+use super::{IP_ADDRESS, IP_POOL, NEXT, SWITCH, choosing, ips_of, wishing};
+use crate::stage::{SUBNET, Stage};
+use crate::support::{Northbound, VmOptions, eventually};
+
+#[tokio::test]
+async fn a_new_pool_on_a_running_vm_reserves_an_address_at_once_which_the_next_start_applies() {
+    let stage = Stage::new("pool-edit").await;
+    let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
+    stage.started("testvm", "n1").await;
+    stage.player.edit_template_annotation("testvm", IP_POOL, Some("10.16.0.40..10.16.0.41")).await;
+    let reserved = stage.port_where("testvm", "has a reservation", |port| port.external_id(NEXT).is_some()).await;
+    assert_eq!(reserved.external_id(NEXT), Some("0a:58:0a:10:00:02 10.16.0.40"));
+    assert_eq!(ips_of(&reserved), ["10.16.0.2"]);
+    stage.event("testvm", "AddressReserved", &["10.16.0.40", "next start", "10.16.0.2"]).await;
+    // Both are the VM's now: nobody else gets the one or the other.
+    let holder = stage.vm("testvm");
+    for (vm, address) in [("next", "10.16.0.40"), ("present", "10.16.0.2")] {
+        stage.player.create_vm(vm, wishing(address)).await;
+        stage.problem(vm, "AddressConflict", &[address, &holder]).await;
+    }
+    stage.create("neighbour", choosing("10.16.0.40..10.16.0.41"), &["10.16.0.41"]).await;
+
+    stage.player.restart("testvm", "n1").await;
+    let restarted = stage.holding("testvm", &["10.16.0.40"]).await;
+    assert_eq!((&restarted.uuid, restarted.external_id(NEXT)), (&made.uuid, None));
+    // The old one is free: whoever waits for it has it.
+    stage.holding("present", &["10.16.0.2"]).await;
+    assert_eq!(stage.northbound.port(&stage.name("next")), None);
+}
+
+#[tokio::test]
+async fn a_wish_that_is_changed_or_withdrawn_before_the_next_start_frees_what_was_reserved() {
+    let stage = Stage::new("withdrawn").await;
+    let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
+    stage.started("testvm", "n1").await;
+    let edit = async |address| stage.player.edit_template_annotation("testvm", IP_ADDRESS, address).await;
+    let reserved = async |address: &str| {
+        stage
+            .port_where("testvm", address, |port| port.external_id(NEXT).is_some_and(|next| next.ends_with(address)))
+            .await
+    };
+    edit(Some("10.16.0.15")).await;
+    reserved(" 10.16.0.15").await;
+    stage.player.create_vm("first", wishing("10.16.0.15")).await;
+    stage.problem("first", "AddressConflict", &["10.16.0.15", &stage.vm("testvm")]).await;
+    edit(Some("10.16.0.16")).await;
+    reserved(" 10.16.0.16").await;
+    stage.holding("first", &["10.16.0.15"]).await;
+    stage.player.create_vm("second", wishing("10.16.0.16")).await;
+    stage.problem("second", "AddressConflict", &["10.16.0.16", &stage.vm("testvm")]).await;
+    edit(None).await;
+    stage.holding("second", &["10.16.0.16"]).await;
+    stage.player.restart("testvm", "n2").await;
+    let restarted = stage.port_where("testvm", "is on n2", |port| port.option("requested-chassis") == Some("n2")).await;
+    assert_eq!((ips_of(&restarted), restarted.external_id(NEXT)), (vec!["10.16.0.2"], None));
+    assert_eq!(restarted.uuid, made.uuid);
+}
+
+#[tokio::test]
+async fn on_a_stopped_vm_a_new_address_or_pool_applies_at_once_and_frees_the_old() {
+    let stage = Stage::new("stopped-edit").await;
+    let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
+    stage.started("testvm", "n1").await;
+    stage.player.stop("testvm").await;
+    stage.port_where("testvm", "is not bound", |port| port.options.is_empty()).await;
+    stage.player.create_vm("waits", wishing("10.16.0.2")).await;
+    stage.problem("waits", "AddressConflict", &["10.16.0.2", &stage.vm("testvm")]).await;
+    stage.player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.15")).await;
+    let moved = stage.holding("testvm", &["10.16.0.15"]).await;
+    assert_eq!((&moved.uuid, moved.external_id(NEXT)), (&made.uuid, None));
+    stage.holding("waits", &["10.16.0.2"]).await;
+    // A pool that has the lease changes nothing, and one that has not moves it.
+    stage.player.edit_template_annotation("testvm", IP_ADDRESS, None).await;
+    stage.player.edit_template_annotation("testvm", IP_POOL, Some("10.16.0.10..10.16.0.20")).await;
+    stage.settled("sentinel").await;
+    assert_eq!(ips_of(&stage.port("testvm").await), ["10.16.0.15"]);
+    stage.player.edit_template_annotation("testvm", IP_POOL, Some("10.16.0.30..10.16.0.40")).await;
+    let moved = stage.holding("testvm", &["10.16.0.30"]).await;
+    assert_eq!(moved.uuid, made.uuid);
+    // One that cannot be had leaves the lease where it is.
+    stage.player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.2")).await;
+    stage.problem("testvm", "AddressConflict", &["10.16.0.2", &stage.vm("waits")]).await;
+    assert_eq!(ips_of(&stage.port("testvm").await), ["10.16.0.30"]);
+    stage.player.delete_vm("waits").await;
+    stage.holding("testvm", &["10.16.0.2"]).await;
+}
+
+/// The name of the switch whose datapath the southbound has a port on.
+fn bound_on(northbound: &Northbound, port: &str) -> Option<String> {
+    let bindings = northbound.southbound().rows("Port_Binding");
+    let binding = bindings.iter().find(|row| row["logical_port"] == port)?;
+    let datapaths = northbound.southbound().rows("Datapath_Binding");
+    let datapath = datapaths.iter().find(|row| row["_uuid"] == binding["datapath"])?;
+    let pairs = datapath["external_ids"][1].as_array()?;
+    pairs.iter().find(|pair| pair[0] == "name").and_then(|pair| Some(pair[1].as_str()?.to_owned()))
+}
+
+#[tokio::test]
+async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_southbound_follows() {
+    let northbound = Northbound::start().await.with_northd().await;
+    northbound.add_switch("ovn-default", &SUBNET);
+    northbound.add_switch("team", &[("subnet", "10.40.0.0/24")]);
+    let stage = Stage::on("moves", northbound).await;
+    let followed = async |switch: &'static str| {
+        let port = stage.name("testvm");
+        eventually("the southbound has the port there", || async {
+            let bound = bound_on(&stage.northbound, &port);
+            if bound.as_deref() == Some(switch) { Ok(()) } else { Err(format!("{bound:?}")) }
+        })
+        .await;
+    };
+    let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
+    followed("ovn-default").await;
+    stage.player.create_vm("waits", wishing("10.16.0.2")).await;
+    stage.problem("waits", "AddressConflict", &["10.16.0.2", &stage.vm("testvm")]).await;
+    stage.player.edit_template_annotation("testvm", SWITCH, Some("team")).await;
+    let moved = stage.port_where("testvm", "is on team", |port| port.switches == ["team"]).await;
+    assert_eq!((&moved.uuid, &moved.name, ips_of(&moved)), (&made.uuid, &made.name, vec!["10.40.0.1"]));
+    followed("team").await;
+    stage.holding("waits", &["10.16.0.2"]).await;
+
+    // Under a guest that runs it stays, and moves with the next start.
+    stage.started("testvm", "n1").await;
+    stage.player.edit_template_annotation("testvm", SWITCH, Some("ovn-default")).await;
+    stage.problem("testvm", "SwitchChangePending", &["ovn-default", "team", "next start"]).await;
+    let running = stage.port("testvm").await;
+    assert_eq!((&running.switches[..], ips_of(&running)), (&["team".to_owned()][..], vec!["10.40.0.1"]));
+    stage.player.restart("testvm", "n1").await;
+    let back = stage.port_where("testvm", "is back", |port| port.switches == ["ovn-default"]).await;
+    assert_eq!((&back.uuid, ips_of(&back)), (&made.uuid, vec!["10.16.0.3"]));
+    followed("ovn-default").await;
+    stage.no_problem("testvm").await;
+    let wish = wishing("10.40.0.1").annotation(SWITCH, "team");
+    stage.player.create_vm("heir", wish).await;
+    stage.port_where("heir", "has what was left", |port| port.switches == ["team"]).await;
+}

@@ -1,0 +1,79 @@
+//! Ports of others: static, `virtual`, of a router, before ours and after.
+
+use super::{lease, wishing};
+use crate::stage::Stage;
+use crate::support::{Northbound, VmOptions};
+
+/// A `virtual` port (ovn-nb(5)) with this address.
+fn add_virtual(northbound: &Northbound, name: &str, address: &str) {
+    northbound.nbctl(&["lsp-add", "ovn-default", name]);
+    northbound.nbctl(&["lsp-set-type", name, "virtual"]);
+    northbound.nbctl(&["lsp-set-options", name, &format!("virtual-ip={address}"), "virtual-parents=none"]);
+}
+
+#[tokio::test]
+async fn a_static_wish_for_what_another_port_holds_is_refused_with_its_name_and_granted_when_it_goes() {
+    let stage = Stage::new("held").await;
+    let northbound = &stage.northbound;
+    northbound.add_foreign_port("ovn-default", "printer", &["unknown", "0a:00:00:00:00:01 10.16.0.9 10.16.0.50"]);
+    add_virtual(northbound, "floating", "10.16.0.51");
+    northbound.add_router_port("ovn-default", &["10.16.0.52/16"]);
+    stage.create("owner", wishing("10.16.0.53"), &["10.16.0.53"]).await;
+    let owner = stage.vm("owner");
+    let cases = [
+        ("a", "10.16.0.50", "the port printer, which is not ovn-kubevirt's"),
+        ("b", "10.16.0.51", "the port floating, which is not ovn-kubevirt's"),
+        ("c", "10.16.0.52", "the router port ovn-default-ovn-default-gateway"),
+        ("d", "10.16.0.53", owner.as_str()),
+    ];
+    for (vm, address, holder) in cases {
+        stage.player.create_vm(vm, wishing(address)).await;
+        stage.problem(vm, "AddressConflict", &[address, holder, "ovn-default"]).await;
+        assert_eq!(stage.northbound.port(&stage.name(vm)), None);
+    }
+    northbound.nbctl(&["lsp-set-addresses", "printer", "0a:00:00:00:00:01 10.16.0.9"]);
+    stage.holding("a", &["10.16.0.50"]).await;
+    northbound.nbctl(&["lsp-set-options", "floating", "virtual-ip=10.16.0.60"]);
+    stage.holding("b", &["10.16.0.51"]).await;
+    northbound.delete_port("ovn-default-ovn-default-gateway");
+    stage.holding("c", &["10.16.0.52"]).await;
+    stage.player.delete_vm("owner").await;
+    stage.holding("d", &["10.16.0.53"]).await;
+    for (vm, ..) in cases {
+        stage.no_problem(vm).await;
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_it_goes() {
+    let mut stage = Stage::new("doubled").await;
+    stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
+    let made = stage.started("testvm", "n1").await;
+    stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.2"]);
+    stage.problem("testvm", "AddressConflict", &["10.16.0.2", "the port printer", "keeps"]).await;
+    // It is not spread: neither is the address anybody else's, nor does a restart of anything change it.
+    stage.create("next", VmOptions::default(), &["10.16.0.3"]).await;
+    stage.kill_and_restart().await;
+    stage.player.restart("testvm", "n1").await;
+    stage.settled("sentinel").await;
+    let now = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
+    assert_eq!(lease(&now), lease(&made));
+    stage.northbound.delete_port("printer");
+    stage.no_problem("testvm").await;
+
+    add_virtual(&stage.northbound, "floating", "10.16.0.2");
+    stage.problem("testvm", "AddressConflict", &["10.16.0.2", "the port floating"]).await;
+    stage.northbound.nbctl(&["lsp-set-options", "floating", "virtual-ip=10.16.0.60"]);
+    stage.no_problem("testvm").await;
+
+    stage.northbound.add_router_port("ovn-default", &["10.16.0.2/16"]);
+    stage.problem("testvm", "AddressConflict", &["10.16.0.2", "the router port"]).await;
+    stage.northbound.delete_port("ovn-default-ovn-default-gateway");
+    stage.no_problem("testvm").await;
+
+    stage.northbound.add_foreign_port("ovn-default", "copy", &["0a:58:0a:10:00:02 10.16.0.70"]);
+    stage.problem("testvm", "AddressConflict", &["0a:58:0a:10:00:02", "the port copy"]).await;
+    stage.northbound.nbctl(&["lsp-set-addresses", "copy", "0a:00:00:00:00:01 10.16.0.70"]);
+    stage.no_problem("testvm").await;
+    assert_eq!(lease(&stage.port("testvm").await), lease(&made));
+}

@@ -1,0 +1,329 @@
+//! The reference: what Kubernetes asks for, what the database has, and which of the two must follow from the other. No
+//! index, no pool and no queue: plain sets, searched from the beginning.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::support::Port;
+
+use super::super::NEXT;
+
+/// What a VM's owner asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// `ip_address`, of each family one at most.
+    pub(super) addresses: Vec<IpAddr>,
+    /// `ip_pool`, as it is written, and what it has within the subnet.
+    pub(super) pool: Option<&'static str>,
+}
+
+/// All pools that anybody names, with what they have of the subnet: what is no host of it, nobody gets.
+const POOLS: [(&str, &[&str], &[u8]); 5] = [
+    ("10.0.0.4..10.0.0.6", &[], &[4, 5, 6]),
+    ("10.0.0.0/29", &[], &[1, 2, 3, 4, 5, 6, 7]),
+    ("10.0.0.12..10.0.0.99, fd00::10..fd00::11", &["fd00::10", "fd00::11"], &[12, 13, 14]),
+    ("10.0.0.2", &[], &[2]),
+    ("10.9.0.0/30", &[], &[]),
+];
+
+/// The addresses of the subnet that a port may have.
+pub(super) const HOSTS: std::ops::RangeInclusive<u8> = 1..=14;
+
+pub(super) fn host(host: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, host])
+}
+
+pub(super) fn pools() -> impl Iterator<Item = &'static str> {
+    POOLS.iter().map(|(text, ..)| *text)
+}
+
+impl Wish {
+    fn address(&self, ipv4: bool) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.is_ipv4() == ipv4)
+    }
+
+    /// What it may choose from of a family; `None` where it is not confined.
+    fn pool(&self, ipv4: bool) -> Option<Vec<IpAddr>> {
+        let (_, ipv6, hosts) = POOLS.iter().find(|(text, ..)| Some(*text) == self.pool)?;
+        match ipv4 {
+            true => Some(hosts.iter().map(|at| host(*at)).collect()),
+            false if ipv6.is_empty() => None,
+            false => Some(ipv6.iter().map(|text| text.parse().expect("an address")).collect()),
+        }
+    }
+
+    fn names(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address) || self.pool(address.is_ipv4()).is_some_and(|pool| pool.contains(&address))
+    }
+
+    /// Whether a VM with this wish is content with an address.
+    fn fits(&self, address: IpAddr) -> bool {
+        match self.address(address.is_ipv4()) {
+            Some(wished) => wished == address,
+            None => self.pool(address.is_ipv4()).is_none_or(|pool| pool.contains(&address)),
+        }
+    }
+}
+
+/// What Kubernetes has of a VM.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Machine {
+    pub(super) uid: String,
+    pub(super) vm: Option<Wish>,
+    /// The VMI: its UID and the wish that it was made with.
+    pub(super) run: Option<(String, Wish)>,
+    /// Launcher pods, all of them live: name, and the UID of their VMI.
+    pub(super) pods: Vec<(String, String)>,
+}
+
+impl Machine {
+    pub(super) fn is_gone(&self) -> bool {
+        self.vm.is_none() && self.run.is_none() && self.pods.is_empty()
+    }
+
+    /// An old launcher may still use what the port holds.
+    fn held(&self) -> bool {
+        self.pods.iter().any(|(_, of)| self.run.as_ref().is_none_or(|(uid, _)| uid != of))
+    }
+
+    fn now(&self) -> Option<&Wish> {
+        self.run.as_ref().map(|(_, wish)| wish).or(self.vm.as_ref())
+    }
+
+    /// Every wish that has a say.
+    pub(super) fn wishes(&self) -> impl Iterator<Item = &Wish> {
+        self.run.iter().map(|(_, wish)| wish).chain(&self.vm)
+    }
+}
+
+/// What a VM's port holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lease {
+    uuid: String,
+    mac: String,
+    ips: BTreeSet<IpAddr>,
+    next: BTreeSet<IpAddr>,
+    /// Somebody overwrote its addresses, and nobody has mended them.
+    broken: bool,
+}
+
+fn ips(text: &str) -> BTreeSet<IpAddr> {
+    text.split(' ').filter_map(|word| word.parse().ok()).collect()
+}
+
+impl Lease {
+    fn of(port: &Port) -> Self {
+        // What the row is mended from.
+        let text = port.port_security.iter().next().map_or("", String::as_str);
+        let next = port.external_id(NEXT).map(ips).unwrap_or_default();
+        let mac = text.split(' ').next().unwrap_or_default().to_owned();
+        Self { uuid: port.uuid.clone(), mac, ips: ips(text), next, broken: port.addresses != port.port_security }
+    }
+
+    fn all(&self) -> BTreeSet<IpAddr> {
+        self.ips.union(&self.next).copied().collect()
+    }
+
+    fn of_family(&self, ipv4: bool) -> Option<IpAddr> {
+        self.ips.iter().copied().find(|address| address.is_ipv4() == ipv4)
+    }
+}
+
+/// The state at rest, and what may have been the case since the last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    pub(super) machines: BTreeMap<String, Machine>,
+    /// What ports of others hold, by their names.
+    pub(super) foreign: BTreeMap<String, BTreeSet<IpAddr>>,
+    /// The hosts that `exclude_ips` names.
+    pub(super) excluded: BTreeSet<u8>,
+    pub(super) leases: BTreeMap<String, Lease>,
+}
+
+/// What happened between two states at rest.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Between {
+    /// Every wish of each VM.
+    pub(super) wishes: BTreeMap<String, Vec<Wish>>,
+    /// VMs of which there was nothing at some time.
+    pub(super) gone: BTreeSet<String>,
+    /// What ports of others let go of, though they may hold it again.
+    pub(super) let_go: BTreeSet<IpAddr>,
+    /// What `exclude_ips` named meanwhile.
+    pub(super) excluded: Vec<BTreeSet<u8>>,
+}
+
+impl State {
+    /// Takes in what the database has; an error where a row is nobody's.
+    pub(super) fn read(&mut self, ports: &[Port]) -> Result<(), String> {
+        self.leases.clear();
+        let mut foreign = BTreeMap::new();
+        for port in ports {
+            match port.external_id("ovn-kubevirt.io/vm").and_then(|vm| vm.strip_prefix("n/")) {
+                Some(vm) => {
+                    if self.leases.insert(vm.to_owned(), Lease::of(port)).is_some() {
+                        return Err(format!("{vm} has two rows"));
+                    }
+                }
+                None => {
+                    let held = port.addresses.iter().flat_map(|text| ips(text)).collect();
+                    foreign.insert(port.name.clone(), held);
+                }
+            }
+        }
+        if foreign != self.foreign { Err(format!("foreign rows: {:?}, now {foreign:?}", self.foreign)) } else { Ok(()) }
+    }
+
+    /// What everybody but this VM holds.
+    fn held_by_others(&self, vm: &str) -> BTreeSet<IpAddr> {
+        let ours = self.leases.iter().filter(|(other, _)| *other != vm).flat_map(|(_, lease)| lease.all());
+        ours.chain(self.foreign.values().flatten().copied()).collect()
+    }
+
+    /// Every rule, against the state before.
+    pub(super) fn check(&self, before: &Self, between: &Between) -> Result<(), String> {
+        self.nobody_shares()?;
+        for (vm, lease) in &self.leases {
+            let machine = self.machines.get(vm).filter(|machine| !machine.is_gone());
+            let Some(machine) = machine else { return Err(format!("{vm} is gone and holds {lease:?}")) };
+            self.nothing_was_taken_from_others(before, between, vm, lease)?;
+            self.the_lease_is_stable(before, between, vm, lease)?;
+            self.the_wish_is_fulfilled(vm, machine, lease)?;
+        }
+        for (vm, machine) in &self.machines {
+            if let (None, Some(wish)) = (self.leases.get(vm), machine.now())
+                && self.can_be_had(vm, wish, None, false)
+            {
+                return Err(format!("{vm} has no port, and {wish:?} could be had"));
+            }
+        }
+        Ok(())
+    }
+
+    fn nobody_shares(&self) -> Result<(), String> {
+        let (mut holders, mut macs) = (BTreeMap::new(), BTreeMap::new());
+        for (vm, lease) in &self.leases {
+            for address in lease.all() {
+                if let Some(other) = holders.insert(address, vm) {
+                    return Err(format!("{address} is held by {vm} and {other}"));
+                }
+            }
+            if let Some(other) = macs.insert(&lease.mac, vm) {
+                return Err(format!("{} is held by {vm} and {other}", lease.mac));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is newly held was nobody's, is in the subnet, and excluded only where the owner named it.
+    fn nothing_was_taken_from_others(
+        &self,
+        before: &Self,
+        between: &Between,
+        vm: &str,
+        lease: &Lease,
+    ) -> Result<(), String> {
+        let had = before.leases.get(vm).map(Lease::all).unwrap_or_default();
+        let named = |address: IpAddr| between.wishes.get(vm).into_iter().flatten().any(|wish| wish.names(address));
+        for address in lease.all().difference(&had).copied() {
+            let all_the_time = |(name, held): (&String, &BTreeSet<IpAddr>)| {
+                held.contains(&address) && before.foreign.get(name).is_some_and(|held| held.contains(&address))
+            };
+            let holder = self.foreign.iter().find(|(name, held)| all_the_time((name, held)));
+            if let Some((holder, _)) = holder.filter(|_| !between.let_go.contains(&address)) {
+                return Err(format!("{vm} was given {address}, which {holder} holds"));
+            }
+            let inside = match address {
+                IpAddr::V4(ipv4) => {
+                    let octets = ipv4.octets();
+                    octets[..3] == [10, 0, 0] && HOSTS.contains(&octets[3])
+                }
+                IpAddr::V6(ipv6) => ipv6.segments()[..4] == [0xfd00, 0, 0, 0] && ipv6.segments()[4..] != [0; 4],
+            };
+            if !inside {
+                return Err(format!("{vm} was given {address}, which is outside the subnet"));
+            }
+            let excludes = |excluded: &BTreeSet<u8>| excluded.iter().any(|at| host(*at) == address);
+            let mut all = between.excluded.iter().chain([&self.excluded, &before.excluded]);
+            if all.all(excludes) && !named(address) {
+                return Err(format!("{vm} was given {address}, which is excluded and which it did not name"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A lease that every wish since was content with is the same.
+    fn the_lease_is_stable(&self, before: &Self, between: &Between, vm: &str, lease: &Lease) -> Result<(), String> {
+        let Some(had) = before.leases.get(vm).filter(|_| !between.gone.contains(vm)) else { return Ok(()) };
+        if had.uuid != lease.uuid || had.mac != lease.mac {
+            return Err(format!("{vm} had {had:?} and has {lease:?}"));
+        }
+        for address in &had.ips {
+            let content = between.wishes.get(vm).into_iter().flatten().all(|wish| wish.fits(*address));
+            if content && !lease.ips.contains(address) {
+                return Err(format!("{vm} had {had:?} and has {lease:?}, which nobody asked for"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What can be had, is; now, and for the next start.
+    fn the_wish_is_fulfilled(&self, vm: &str, machine: &Machine, lease: &Lease) -> Result<(), String> {
+        let running = !machine.pods.is_empty();
+        let content = |wish: &Wish, ips: &BTreeSet<IpAddr>, running: bool| {
+            [true, false].into_iter().all(|ipv4| match (wish.address(ipv4), running) {
+                (Some(address), _) => ips.contains(&address),
+                (None, true) => true,
+                (None, false) => ips.iter().any(|address| address.is_ipv4() == ipv4 && wish.fits(*address)),
+            })
+        };
+        let Some(now) = machine.now() else { return Ok(()) };
+        if lease.broken {
+            return Err(format!("{vm} has {lease:?}, and nobody mends it"));
+        }
+        if !machine.held() && self.can_be_had(vm, now, Some(lease), running) && !content(now, &lease.ips, running) {
+            return Err(format!("{vm} has {lease:?}, and {now:?} could be had"));
+        }
+        let next = match (machine.held(), &machine.run, &machine.vm) {
+            (true, ..) => Some(now),
+            (false, Some(_), Some(wish)) => Some(wish),
+            _ => None,
+        };
+        let planned = if lease.next.is_empty() { &lease.ips } else { &lease.next };
+        match next {
+            None if !lease.next.is_empty() => Err(format!("{vm} has {lease:?} reserved for no start")),
+            Some(wish) if self.can_be_had(vm, wish, Some(lease), false) && !content(wish, planned, false) => {
+                Err(format!("{vm} has {lease:?} planned, and {wish:?} could be had"))
+            }
+            Some(wish) if lease.next.is_empty() || content(wish, planned, false) => Ok(()),
+            Some(wish) => Err(format!("{vm} has {lease:?} reserved, which is not {wish:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a wish can be fulfilled in both families.
+    fn can_be_had(&self, vm: &str, wish: &Wish, lease: Option<&Lease>, running: bool) -> bool {
+        let held = self.held_by_others(vm);
+        let family = |ipv4: bool| {
+            let is_host = |address: &IpAddr| match address {
+                IpAddr::V4(_) => HOSTS.map(host).any(|host| host == *address),
+                IpAddr::V6(ipv6) => ipv6.segments()[0] == 0xfd00,
+            };
+            if let Some(address) = wish.address(ipv4) {
+                let kept = lease.is_some_and(|lease| lease.ips.contains(&address));
+                return kept || (is_host(&address) && !held.contains(&address));
+            }
+            let had = lease.and_then(|lease| lease.of_family(ipv4));
+            if had.is_some_and(|had| running || wish.fits(had)) {
+                return true;
+            }
+            let free = |address: &IpAddr| !held.contains(address);
+            match (wish.pool(ipv4), ipv4) {
+                (Some(pool), _) => pool.iter().any(free),
+                (None, true) => HOSTS.filter(|at| !self.excluded.contains(at)).map(host).any(|address| free(&address)),
+                (None, false) => true,
+            }
+        };
+        family(true) && family(false)
+    }
+}

@@ -1,0 +1,153 @@
+//! Whose an address is, when VMs end in unusual ways. Bare VMIs, renamed networks, hot-plug, a VM made anew under a
+//! running launcher and a namespace that goes are in `nics/lives.rs` and `story.rs`.
+
+use serde_json::json;
+
+use super::{lease, wishing};
+use crate::stage::Stage;
+use crate::support::{Nic, Player, VmOptions, eventually};
+
+#[tokio::test]
+async fn a_vmi_whose_vm_was_orphaned_and_made_anew_keeps_its_address_throughout() {
+    let stage = Stage::new("orphaned").await;
+    stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
+    let made = stage.started("testvm", "n1").await;
+    // kubectl delete vm --cascade=orphan
+    stage.player.delete_vm_start("testvm").await;
+    stage.player.remove_vm_finalizer("testvm").await;
+    stage.player.create_vm("rival", wishing("10.16.0.2")).await;
+    stage.problem("rival", "AddressConflict", &["10.16.0.2", &stage.vm("testvm")]).await;
+    assert_eq!(lease(&stage.port("testvm").await), lease(&made));
+    // Its VM is there again, and adopts what runs.
+    let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
+    let adopted = stage
+        .port_where("testvm", "is the new VM's", |port| port.external_id("ovn-kubevirt.io/vm-uid") == Some(&uid))
+        .await;
+    assert_eq!(lease(&adopted), lease(&made));
+    stage.player.restart("testvm", "n2").await;
+    let restarted = stage.port_where("testvm", "is on n2", |port| port.option("requested-chassis") == Some("n2")).await;
+    assert_eq!(lease(&restarted), lease(&made));
+    assert_eq!(stage.northbound.port(&stage.name("rival")), None);
+    // Orphaned and ended, it lets go.
+    stage.player.delete_vm_start("testvm").await;
+    stage.player.remove_vm_finalizer("testvm").await;
+    stage.player.stop("testvm").await;
+    stage.holding("rival", &["10.16.0.2"]).await;
+}
+
+#[tokio::test]
+async fn a_vm_of_another_namespace_gets_nothing_of_what_one_of_its_name_left_while_its_launcher_runs() {
+    let stage = Stage::new("namesakes").await;
+    let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
+    let run = stage.player.start("testvm", "n1").await;
+    stage.player.delete_vm_start("testvm").await;
+    stage.player.delete_vmi_start("testvm").await;
+    stage.player.remove_vmi_finalizer("testvm").await;
+    stage.player.remove_vm_finalizer("testvm").await;
+    let sibling = stage.namespace.sibling("b").await;
+    let other = Player::within(&sibling);
+    other.create_vm("testvm", wishing("10.16.0.2")).await;
+    let holder = stage.vm("testvm");
+    eventually("the namesake is told who has it", || async {
+        let events = sibling.events("testvm").await;
+        let told = events.iter().any(|(_, reason, note)| reason == "AddressConflict" && note.contains(&holder));
+        if told { Ok(()) } else { Err(format!("{events:?}")) }
+    })
+    .await;
+    assert_eq!(lease(&stage.port("testvm").await), lease(&made));
+    stage.player.pod_phase(&run.pod, "Succeeded").await;
+    stage.player.delete_pod(&run.pod).await;
+    let name = format!("testvm.{}", sibling.name);
+    let port = eventually("the namesake has it", || async { stage.northbound.port(&name).ok_or("not yet") }).await;
+    assert_eq!(super::ips_of(&port), ["10.16.0.2"]);
+}
+
+#[tokio::test]
+async fn harvester_4474_clones_and_restores_that_copy_an_address_or_a_mac_are_refused_and_others_get_their_own() {
+    const MAC: &str = "02:00:00:00:00:01";
+    let stage = Stage::new("clones").await;
+    let original = wishing("10.16.0.50").mac(MAC);
+    stage.create("original", original.clone(), &["10.16.0.50"]).await;
+    let holder = stage.vm("original");
+    // A clone or a restore copies the whole template; a patch may take away the one or the other.
+    stage.player.create_vm("copies-both", original.clone()).await;
+    stage.problem("copies-both", "AddressConflict", &["10.16.0.50", &holder]).await;
+    stage.player.create_vm("copies-the-mac", VmOptions::default().mac(MAC)).await;
+    stage.problem("copies-the-mac", "AddressConflict", &[MAC, &holder]).await;
+    stage.player.create_vm("copies-the-address", wishing("10.16.0.50")).await;
+    stage.problem("copies-the-address", "AddressConflict", &["10.16.0.50", &holder]).await;
+    for vm in ["copies-both", "copies-the-mac", "copies-the-address"] {
+        assert_eq!(stage.northbound.port(&stage.name(vm)), None);
+    }
+    // Clones of a VM that asked for nothing have nothing in common.
+    let first = stage.create("clone-1", VmOptions::default(), &["10.16.0.2"]).await;
+    let second = stage.create("clone-2", VmOptions::default(), &["10.16.0.3"]).await;
+    let mac = |text: &String| text.split(' ').next().map(ToOwned::to_owned);
+    assert_ne!(
+        first.addresses.iter().map(mac).collect::<Vec<_>>(),
+        second.addresses.iter().map(mac).collect::<Vec<_>>()
+    );
+    // Corrected, they are served.
+    stage
+        .player
+        .edit_vm("copies-the-mac", |vm| {
+            let interface = &mut vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"][0];
+            interface.as_object_mut().expect("an interface").remove("macAddress");
+        })
+        .await;
+    stage.holding("copies-the-mac", &["10.16.0.4"]).await;
+    // A restore over the original, which is deleted first, is whole.
+    stage.player.delete_vm("original").await;
+    let restored = eventually("one copy has what the original had", || async {
+        let has = |vm: &str| stage.northbound.port(&stage.name(vm));
+        has("copies-both").or_else(|| has("copies-the-address")).ok_or("none")
+    })
+    .await;
+    assert_eq!(super::ips_of(&restored), ["10.16.0.50"]);
+}
+
+#[tokio::test]
+async fn of_a_pool_of_vms_with_one_address_one_has_it_and_each_of_the_others_is_told_who() {
+    const REPLICAS: usize = 6;
+    let stage = Stage::new("replicas").await;
+    let names: Vec<String> = (0..REPLICAS).map(|index| format!("pool-{index}")).collect();
+    let template = VmOptions::default().nics([Nic::pod("default").mac("02:00:00:00:00:07")]);
+    let template = template.annotation(super::IP_ADDRESS, "10.16.0.50");
+    // All at once: they meet in one transaction.
+    stage.service.freeze();
+    futures::future::join_all(names.iter().map(|name| stage.player.create_vm(name, template.clone()))).await;
+    stage.service.thaw();
+    let mut left: Vec<&String> = names.iter().collect();
+    while !left.is_empty() {
+        let holder = eventually("one of them has it", || async {
+            let has = |vm: &&&String| stage.northbound.port(&stage.name(vm)).is_some();
+            let holders: Vec<&&String> = left.iter().filter(has).collect();
+            match &holders[..] {
+                [holder] => Ok((**holder).clone()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        for other in left.iter().filter(|other| ***other != holder) {
+            stage.problem(other, "AddressConflict", &["10.16.0.50", &stage.vm(&holder)]).await;
+        }
+        assert_eq!(stage.northbound.ports().len(), 1, "{}", stage.northbound.dump());
+        stage.player.delete_vm(&holder).await;
+        stage.port_gone(&holder).await;
+        left.retain(|name| **name != holder);
+    }
+    // A pool with a range, which the documentation says to write instead, serves each.
+    let choosing = VmOptions::default().annotation(super::IP_POOL, "10.16.0.50..10.16.0.55");
+    futures::future::join_all((0..6).map(|index| {
+        let (player, options) = (&stage.player, choosing.clone());
+        async move { player.create_vm(&format!("ranged-{index}"), options).await }
+    }))
+    .await;
+    let mut had = Vec::new();
+    for index in 0..6 {
+        had.extend(super::ips_of(&stage.port(&format!("ranged-{index}")).await).into_iter().map(ToOwned::to_owned));
+    }
+    had.sort();
+    let all: Vec<String> = (50..=55).map(|host| format!("10.16.0.{host}")).collect();
+    assert_eq!(json!(had), json!(all));
+}
