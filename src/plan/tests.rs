@@ -3,7 +3,9 @@
 mod changes;
 mod examples;
 mod histories;
+mod interleavings;
 mod migrations;
+mod nics;
 mod rules;
 mod server;
 mod trouble;
