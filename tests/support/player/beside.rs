@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Migration, Part, Player, enter_phase, name_of, objects, uid};
+use super::{Migration, Part, Player, name_of, objects, uid};
 
 impl Player {
     /// A pod that only provisions a volume of the VM (WaitForFirstConsumer): made from the launcher's template, and
@@ -71,12 +71,8 @@ impl Player {
         self.vm_status(vm, "CrashLoopBackOff", false).await;
     }
 
-    /// A phase of a VMIM that has none yet: the API server has just taken it.
+    /// A VMIM that the API server has just taken: it has no status yet.
     pub async fn without_phase(&self, migration: &Migration) {
-        self.modify(&self.vmims, Part::Status, &migration.name, |vmim| {
-            enter_phase(&mut vmim["status"], "");
-            vmim["status"] = json!({});
-        })
-        .await;
+        self.modify(&self.vmims, Part::Status, &migration.name, |vmim| vmim["status"] = json!({})).await;
     }
 }
