@@ -1,7 +1,7 @@
 //! Who holds which address on one switch, and which ones rest.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::addresses::AddressSet;
 use super::holders::Holders;
@@ -15,24 +15,32 @@ use super::subnet::Span;
 #[derive(Debug, Clone)]
 pub struct Pool<H> {
     holders: Holders<IpAddr, H>,
-    ipv4: Family,
-    ipv6: Family,
+    ipv4: Family<H>,
+    ipv6: Family<H>,
     rests: u64,
+    /// What rests, by who had it last.
+    left: BTreeSet<(H, IpAddr)>,
 }
 
 /// The addresses of one family.
-#[derive(Debug, Clone, Default)]
-struct Family {
+#[derive(Debug, Clone)]
+struct Family<H> {
     /// Held or resting.
     taken: AddressSet,
-    /// Resting, with the number of the rest.
-    resting: BTreeMap<u128, u64>,
+    /// Resting, with the number of the rest and who had it last.
+    resting: BTreeMap<u128, (u64, H)>,
+}
+
+impl<H> Default for Family<H> {
+    fn default() -> Self {
+        Self { taken: AddressSet::default(), resting: BTreeMap::new() }
+    }
 }
 
 impl<H> Default for Pool<H> {
     fn default() -> Self {
         let (ipv4, ipv6) = Default::default();
-        Self { holders: Holders::default(), ipv4, ipv6, rests: 0 }
+        Self { holders: Holders::default(), ipv4, ipv6, rests: 0, left: BTreeSet::new() }
     }
 }
 
@@ -47,8 +55,10 @@ impl<H: Ord + Copy> Pool<H> {
         self.holders.insert(address, holder);
         let family = self.family_mut(address);
         family.taken.insert(address);
-        if !family.resting.is_empty() {
-            family.resting.remove(&number(address));
+        if !family.resting.is_empty()
+            && let Some((_, last)) = family.resting.remove(&number(address))
+        {
+            self.left.remove(&(last, address));
         }
     }
 
@@ -61,26 +71,30 @@ impl<H: Ord + Copy> Pool<H> {
         last
     }
 
-    /// Lets an address rest that nobody holds.
-    pub fn rest(&mut self, address: IpAddr) {
+    /// Lets an address rest that nobody holds, and that this holder had last.
+    pub fn rest(&mut self, address: IpAddr, last: H) {
         self.rests += 1;
         let rest = self.rests;
         let family = self.family_mut(address);
         family.taken.insert(address);
-        family.resting.insert(number(address), rest);
+        family.resting.insert(number(address), (rest, last));
+        self.left.insert((last, address));
     }
 
     /// The number of an address' rest; `None` where it does not rest.
     pub fn rest_of(&self, address: IpAddr) -> Option<u64> {
-        self.family(address.is_ipv4()).resting.get(&number(address)).copied()
+        self.family(address.is_ipv4()).resting.get(&number(address)).map(|(rest, _)| *rest)
     }
 
     /// Ends this rest of an address, unless it has ended.
     pub fn end_rest(&mut self, address: IpAddr, rest: u64) {
         if self.rest_of(address) == Some(rest) {
             let family = self.family_mut(address);
-            family.resting.remove(&number(address));
+            let ended = family.resting.remove(&number(address));
             family.taken.remove(address);
+            if let Some((_, last)) = ended {
+                self.left.remove(&(last, address));
+            }
         }
     }
 
@@ -100,6 +114,20 @@ impl<H: Ord + Copy> Pool<H> {
         rested.or_else(|| spans.iter().find_map(|span| self.lowest_resting(span, given, others)))
     }
 
+    /// The lowest address of the spans that rests since this holder gave it back, and that is neither `given` away nor
+    /// one of the `others`.
+    pub fn left_by(&self, holder: H, spans: &[Span<'_>], given: &RangeSet, others: &AddressSet) -> Option<IpAddr> {
+        let within = |span: &Span<'_>, address: IpAddr| {
+            let at = number(address);
+            let excluded = span.excluded.is_some_and(|excluded| excluded.contains(address));
+            span.ipv4 == address.is_ipv4() && (span.first..=span.last).contains(&at) && !excluded
+        };
+        let from = (holder, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let left = self.left.range(from..).take_while(|(last, _)| *last == holder).map(|(_, address)| *address);
+        let mut free = left.filter(|address| !given.contains(*address) && !others.contains(*address));
+        free.find(|address| spans.iter().any(|span| within(span, *address)))
+    }
+
     fn lowest_resting(&self, span: &Span<'_>, given: &RangeSet, others: &AddressSet) -> Option<IpAddr> {
         let resting = self.family(span.ipv4).resting.range(span.first..=span.last);
         let barred = |at: u128| {
@@ -109,11 +137,11 @@ impl<H: Ord + Copy> Pool<H> {
         resting.map(|(at, _)| *at).find(|at| !barred(*at)).map(|at| address(span.ipv4, at))
     }
 
-    fn family(&self, ipv4: bool) -> &Family {
+    fn family(&self, ipv4: bool) -> &Family<H> {
         if ipv4 { &self.ipv4 } else { &self.ipv6 }
     }
 
-    fn family_mut(&mut self, address: IpAddr) -> &mut Family {
+    fn family_mut(&mut self, address: IpAddr) -> &mut Family<H> {
         if address.is_ipv4() { &mut self.ipv4 } else { &mut self.ipv6 }
     }
 }
@@ -152,8 +180,6 @@ mod tests {
     use super::*;
     use crate::ipam::Subnet;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
-    use std::net::Ipv4Addr;
 
     fn ip(at: u8) -> IpAddr {
         Ipv4Addr::new(10, 0, 0, at).into()
@@ -200,15 +226,15 @@ mod tests {
                         let last = had && !held.iter().any(|(other, _)| *other == at);
                         prop_assert_eq!(pool.release(ip(at), &holder), last);
                         if last {
-                            pool.rest(ip(at));
-                            resting.insert(at, pool.rest_of(ip(at)).expect("it rests"));
+                            pool.rest(ip(at), holder);
+                            resting.insert(at, (pool.rest_of(ip(at)).expect("it rests"), holder));
                         }
                     }
                     Step::EndRest(at, true) => {
-                        if let Some(rest) = resting.remove(&at) { pool.end_rest(ip(at), rest); }
+                        if let Some((rest, _)) = resting.remove(&at) { pool.end_rest(ip(at), rest); }
                     }
                     Step::EndRest(at, false) => {
-                        if let Some(rest) = resting.get(&at) { pool.end_rest(ip(at), rest - 1); }
+                        if let Some((rest, _)) = resting.get(&at) { pool.end_rest(ip(at), rest - 1); }
                     }
                 }
                 let free = |at: &u8| *at != other && *at != given && !held.iter().any(|(held, _)| held == at);
@@ -226,7 +252,12 @@ mod tests {
             for at in 0..16 {
                 let holders: Vec<u8> = held.iter().filter(|(held, _)| *held == at).map(|(_, who)| *who).collect();
                 prop_assert_eq!(pool.holders(ip(at)), &holders[..]);
-                prop_assert_eq!(pool.rest_of(ip(at)), resting.get(&at).copied());
+                prop_assert_eq!(pool.rest_of(ip(at)), resting.get(&at).map(|(rest, _)| *rest));
+            }
+            for holder in 0..3 {
+                let mut left = resting.iter().filter(|(_, (_, last))| *last == holder).map(|(at, _)| *at);
+                let expected = left.find(|at| (1..15).contains(at) && ![5, other, given].contains(at)).map(ip);
+                prop_assert_eq!(pool.left_by(holder, &subnet.spans(true, None), &barred, &others), expected);
             }
         }
     }

@@ -199,7 +199,7 @@ impl Index {
         let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
         for ip in claims.ips {
             if on_switch.pool.release(ip, &port) && ours {
-                on_switch.pool.rest(ip);
+                on_switch.pool.rest(ip, port);
                 self.released.push((switch, ip));
             }
             self.shared.extend(on_switch.pool.holders(ip));

@@ -249,10 +249,13 @@ impl Northbound {
                 shared.extend(addresses.into_iter().flat_map(|address| self.index.holders_anywhere(address)));
             }
         }
+        // A router that came or went may answer for what a port holds.
+        let answered = self.services.any();
         for switch in std::mem::take(&mut self.index.rerouted) {
             // Where the switch itself has a subnet, the routers' networks are none of it.
             let row = self.switches.get(&switch).filter(|row| {
-                row.other_config.get("subnet").is_none() && row.other_config.get("ipv6_prefix").is_none()
+                let config = &row.other_config;
+                answered || config.get("subnet").is_none() && config.get("ipv6_prefix").is_none()
             });
             shared.extend(row.into_iter().flat_map(|row| &row.ports));
         }

@@ -54,6 +54,11 @@ impl Services {
     pub(super) const TABLES: [TableSpec; 4] =
         [LogicalRouter::TABLE, Nat::TABLE, LoadBalancer::TABLE, LoadBalancerGroup::TABLE];
 
+    /// Whether anybody answers for any address.
+    pub(super) fn any(&self) -> bool {
+        self.nats.len() + self.balancers.len() > 0
+    }
+
     /// All their addresses of a family, wherever they matter.
     pub(super) fn addresses(&self, ipv4: bool) -> &AddressSet {
         if ipv4 { &self.index.addresses.ipv4 } else { &self.index.addresses.ipv6 }

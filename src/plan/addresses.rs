@@ -33,6 +33,8 @@ impl Given {
 pub(super) struct Holding {
     /// Its row.
     pub(super) own: Option<Uuid>,
+    /// The row that it will have, where it has none: what that held last is still its own to have.
+    pub(super) lost: Option<Uuid>,
     /// What the row holds.
     pub(super) lease: Option<Addresses>,
     /// What is reserved for the next start.
@@ -77,7 +79,7 @@ impl Planner<'_> {
         holding: &Holding,
         ipv4: bool,
     ) -> Result<Option<IpAddr>, Refusal> {
-        let Holding { own, lease, reserved, running } = *holding;
+        let Holding { own, lost, lease, reserved, running } = *holding;
         let pool = wish.pool.as_ref().filter(|pool| !pool.is_empty(ipv4));
         let fits = |address: &IpAddr| pool.is_none_or(|pool| pool.contains(*address));
         let of_family = |addresses: Option<Addresses>| {
@@ -97,7 +99,7 @@ impl Planner<'_> {
         if complete && running {
             return Ok(held);
         }
-        self.choose(switch, ipv4, pool)
+        self.choose(switch, ipv4, pool, lost)
     }
 
     /// What is reserved for the next start: nothing where it would be what holds already.
@@ -160,7 +162,13 @@ impl Planner<'_> {
 
     /// The lowest free address of a family, of the owner's pool where there is one; `None` where the switch has none
     /// of that family.
-    fn choose(&mut self, switch: &Switch, ipv4: bool, pool: Option<&AddressPool>) -> Result<Option<IpAddr>, Refusal> {
+    fn choose(
+        &mut self,
+        switch: &Switch,
+        ipv4: bool,
+        pool: Option<&AddressPool>,
+        lost: Option<Uuid>,
+    ) -> Result<Option<IpAddr>, Refusal> {
         let subnet = self.subnet(switch)?;
         let name = || switch.name.clone();
         let spans = subnet.spans(ipv4, pool);
@@ -182,7 +190,9 @@ impl Planner<'_> {
         let held = self.view.pool(&switch.uuid).unwrap_or(&empty);
         let services = self.view.service_addresses(ipv4);
         let given = self.given.entry(switch.uuid).or_default().family(ipv4);
-        if let Some(address) = held.lowest_free(&spans, given, services) {
+        // A row that somebody deleted is made anew with what it held: its guest may run.
+        let left = lost.and_then(|row| held.left_by(row, &spans, given, services));
+        if let Some(address) = left.or_else(|| held.lowest_free(&spans, given, services)) {
             return Ok(Some(address));
         }
         if held.lowest_free(&spans, &RangeSet::default(), services).is_some() {

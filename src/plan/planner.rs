@@ -236,8 +236,10 @@ impl<'a> Planner<'a> {
         let reserved = before.as_ref().and_then(|before| reserved(&before.row)).filter(|_| stands_there);
         // What is reserved for a template that was edited since is not for the guest that runs.
         let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
-        let holding =
-            Holding { own, lease, reserved: reserved.filter(|_| !(edited && nic.running)), running: nic.running };
+        let free = nic.names().into_iter().find(|name| self.view.port_named(name).is_none());
+        let lost = free.filter(|_| own.is_none()).map(|name| port_uuid(self.view.instance(), &name));
+        let of_run = reserved.filter(|_| !(edited && nic.running));
+        let holding = Holding { own, lost, lease, reserved: of_run, running: nic.running };
         let settled = match (lease, &nic.now) {
             (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
             (_, Ok(wish)) => self.settle(&switch, wish, &holding),
@@ -261,7 +263,7 @@ impl<'a> Planner<'a> {
         if lease == Some(addresses) {
             self.what_befell(&switch, &addresses, own, nic.now.as_ref().ok(), report);
         }
-        let holding = Holding { own, lease: Some(addresses), reserved, running: nic.running && !edited };
+        let holding = Holding { own, lost: None, lease: Some(addresses), reserved, running: nic.running && !edited };
         let next = self.next(nic, &switch, &holding).unwrap_or_else(|refusal| {
             refusal.note(report, plan);
             None

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ovn_kubevirt::controller::{Leadership, Link, LinkSettings, Linker, Report, Status, Writer, WriterSettings};
+use ovn_kubevirt::controller::{
+    Leadership, Link, LinkSettings, Linker, Metrics, Report, Status, Writer, WriterSettings,
+};
 use ovn_kubevirt::intent::{Retention, Settings, Strategy};
 use ovn_kubevirt::kubevirt::Change;
 use ovn_kubevirt::ovn;
@@ -56,6 +58,7 @@ pub fn start(remotes: &str, leader_only: bool, default_switch: &str, room: usize
         southbound: None,
         changes: changes_receiver,
         reports: reports_sender,
+        metrics: Metrics::default(),
         address_rest: Duration::from_secs(60),
         status: Status::new(link.clone()),
     });

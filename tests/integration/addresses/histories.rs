@@ -179,7 +179,8 @@ impl History {
             15..=16 => self.write_foreign(&format!("foreign-{}", numbers.below(FOREIGN_PORTS)), numbers),
             17 => self.exclude(numbers),
             18 => self.restart().await,
-            _ => self.meddle(&vm),
+            _ if numbers.below(2) == 0 => self.overwrite(&vm),
+            _ => self.delete_row(&vm),
         }
     }
 
@@ -260,29 +261,35 @@ impl History {
         }
     }
 
+    /// The operation that has a port collected.
+    fn removal(&self, name: &str) -> Option<Value> {
+        let found = self.northbound.transact(json!([{"op": "select", "table": "Logical_Switch_Port",
+            "where": [["name", "==", name]], "columns": ["_uuid"]}]));
+        let uuid = found[0]["rows"][0].get("_uuid")?;
+        Some(json!({"op": "mutate", "table": "Logical_Switch", "where": [["name", "==", "s"]],
+            "mutations": [["ports", "delete", uuid]]}))
+    }
+
+    /// Somebody deletes a port of ours: it is made anew, if nobody waited for what it held.
+    fn delete_row(&mut self, vm: &str) {
+        let Some(operation) = self.removal(&format!("{vm}.n")) else { return };
+        self.between.gone.insert(vm.to_owned());
+        self.transact(vec![operation]);
+        let _ = writeln!(self.told, "    the row of {vm} is deleted");
+    }
+
     fn write_foreign(&mut self, name: &str, numbers: &mut Numbers) {
-        let named = |table: &str, name: &str| json!({"table": table, "where": [["name", "==", name]]});
         let mut operations = Vec::new();
         if let Some(held) = self.state.foreign.remove(name) {
             self.between.let_go.extend(held);
-            let [port] = &self.northbound.transact(json!([{"op": "select", "table": "Logical_Switch_Port",
-                "where": [["name", "==", name]], "columns": ["_uuid"]}]))[..]
-            else {
-                return;
-            };
-            let mut operation = named("Logical_Switch", "s");
-            operation["op"] = json!("mutate");
-            operation["mutations"] = json!([["ports", "delete", port["rows"][0]["_uuid"]]]);
-            operations.push(operation);
+            operations.extend(self.removal(name));
         } else {
             let held: BTreeSet<IpAddr> = (0..=numbers.below(2)).map(|_| numbers.address()).collect();
             let text = held.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
             let row = json!({"name": name, "addresses": format!("02:00:00:00:00:{:02x} {text}", numbers.below(256))});
             operations.push(json!({"op": "insert", "table": "Logical_Switch_Port", "uuid-name": "lsp", "row": row}));
-            let mut operation = named("Logical_Switch", "s");
-            operation["op"] = json!("mutate");
-            operation["mutations"] = json!([["ports", "insert", ["named-uuid", "lsp"]]]);
-            operations.push(operation);
+            operations.push(json!({"op": "mutate", "table": "Logical_Switch", "where": [["name", "==", "s"]],
+                "mutations": [["ports", "insert", ["named-uuid", "lsp"]]]}));
             self.state.foreign.insert(name.to_owned(), held);
         }
         self.transact(operations);
@@ -308,7 +315,7 @@ impl History {
     }
 
     /// Somebody overwrites what a port of ours holds.
-    fn meddle(&mut self, vm: &str) {
+    fn overwrite(&mut self, vm: &str) {
         let row = json!({"addresses": ["set", ["unknown"]]});
         self.transact(vec![json!({"op": "update", "table": "Logical_Switch_Port",
             "where": [["name", "==", format!("{vm}.n")]], "row": row})]);

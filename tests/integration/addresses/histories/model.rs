@@ -145,7 +145,7 @@ pub(super) struct State {
 pub(super) struct Between {
     /// Every wish of each VM.
     pub(super) wishes: BTreeMap<String, Vec<Wish>>,
-    /// VMs of which there was nothing at some time.
+    /// VMs of which there was nothing at some time, or whose row somebody deleted.
     pub(super) gone: BTreeSet<String>,
     /// What ports of others let go of, though they may hold it again.
     pub(super) let_go: BTreeSet<IpAddr>,
@@ -290,12 +290,15 @@ impl State {
             _ => None,
         };
         let planned = if lease.next.is_empty() { &lease.ips } else { &lease.next };
+        // For a guest that runs with the very wish nothing else is chosen.
+        let edited = matches!((&machine.run, &machine.vm), (Some((_, now)), Some(next)) if now != next);
+        let fixed = running && !edited;
         match next {
             None if !lease.next.is_empty() => Err(format!("{vm} has {lease:?} reserved for no start")),
-            Some(wish) if self.can_be_had(vm, wish, Some(lease), false) && !content(wish, planned, false) => {
+            Some(wish) if self.can_be_had(vm, wish, Some(lease), fixed) && !content(wish, planned, fixed) => {
                 Err(format!("{vm} has {lease:?} planned, and {wish:?} could be had"))
             }
-            Some(wish) if lease.next.is_empty() || content(wish, planned, false) => Ok(()),
+            Some(wish) if lease.next.is_empty() || content(wish, planned, fixed) => Ok(()),
             Some(wish) => Err(format!("{vm} has {lease:?} reserved, which is not {wish:?}")),
             None => Ok(()),
         }
