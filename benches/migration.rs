@@ -1,66 +1,76 @@
-//! What a live migration costs, in pings: this service, beside others' ways on the same network in the same run.
+//! What a live migration costs, in pings and TCP connections: this service, beside others' ways on the same network in
+//! the same run.
 //!
 //! Three chassis with userspace Open vSwitch in network namespaces, real databases, northd and API server. The guest is
-//! two namespaces with one MAC and address; at the cut-over the one falls silent and the other answers and sends RARPs
-//! as QEMU does. A prober on the third chassis pings every 5 ms. Each way has a network of its own, and all take turns,
-//! so that whatever else the machine does meets all.
+//! two namespaces with one MAC and address; at the cut-over the one falls silent and the other answers, goes on with its
+//! TCP connections, and sends RARPs as QEMU does. Behind masquerade the target's kernel answers before the guest is there,
+//! and no RARP leaves the pod. A prober on the third chassis pings every 5 ms and keeps a TCP connection busy. Each way has
+//! a network of its own, and all take turns, so that whatever else the machine does meets all.
 
-#[allow(dead_code, unused_imports, unreachable_pub, reason = "each target uses a part of the harness")]
-#[path = "../tests/support/mod.rs"]
-mod support;
+#[allow(dead_code, reason = "each bench uses a part of it")]
+mod common;
 
 use std::time::Duration;
 
-use support::Probed;
-use support::lab::{Lab, Pointing};
+use common::support::lab::{Lab, Moved, Pointing};
+use common::support::{Binding, Northbound};
+use common::{is_test, median, setting};
 
-/// Migrations of each way; medians of them are told.
-const RUNS: usize = 5;
+/// One way to have a port follow its guest.
+struct Way {
+    name: &'static str,
+    pointing: Pointing,
+    binding: Binding,
+}
+
+const fn way(name: &'static str, pointing: Pointing, binding: Binding) -> Way {
+    Way { name, pointing, binding }
+}
+
+const WAYS: [Way; 6] = [
+    way("this service", Pointing::Service("rarp"), Binding::Bridge),
+    way("this service, --activation-strategy none", Pointing::Service("none"), Binding::Bridge),
+    way("pointed to the target as the guest arrives", Pointing::Afterwards(Duration::ZERO), Binding::Bridge),
+    way("pointed to the target 500 ms later", Pointing::Afterwards(Duration::from_millis(500)), Binding::Bridge),
+    way("masquerade: this service", Pointing::Service("rarp"), Binding::Masquerade),
+    way("masquerade: --activation-strategy none", Pointing::Service("none"), Binding::Masquerade),
+];
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` runs this too, where nobody asked for a measurement.
-    if std::env::args().any(|argument| argument == "--test") {
+    if is_test() {
         return;
     }
-    let ways = [
-        ("this service", Pointing::Service("rarp")),
-        ("this service, --activation-strategy none", Pointing::Service("none")),
-        ("pointed to the target as the guest arrives", Pointing::Afterwards(Duration::ZERO)),
-        ("pointed to the target 500 ms later", Pointing::Afterwards(Duration::from_millis(500))),
-    ];
+    // Medians of so many migrations of each way.
+    let runs = setting("BENCH_RUNS", &[5])[0];
     for pause in [Duration::ZERO, Duration::from_millis(50)] {
         let mut labs = Vec::new();
-        for (index, (_, pointing)) in ways.iter().enumerate() {
+        for (index, Way { pointing, binding, .. }) in WAYS.iter().enumerate() {
             let name = format!("bench-{index}-{}", pause.as_millis());
-            labs.push((Lab::new(&name, *pointing).await, Vec::new()));
+            labs.push((Lab::with(&name, *pointing, *binding, Northbound::start().await).await, Vec::new()));
         }
-        for run in 0..RUNS {
+        for run in 0..runs {
             let (from, to) = if run % 2 == 0 { ("hv1", "hv2") } else { ("hv2", "hv1") };
-            for (lab, probed) in &mut labs {
-                probed.push(lab.migrate(from, to, pause).await);
+            for (lab, moved) in &mut labs {
+                moved.push(lab.migrate(from, to, pause).await);
             }
         }
-        println!("\nlive migration, a ping every 5 ms, the guest's own pause {pause:?}, medians of {RUNS}");
-        println!("{:<46}{:>6}{:>14}{:>6}{:>12}", "", "lost", "silence (ms)", "late", "duplicates");
+        println!("\nlive migration, a ping every 5 ms, the guest's own pause {pause:?}, medians of {runs}");
+        println!("{:<46}{:>6}{:>14}{:>6}{:>12}{:>12}", "", "lost", "silence (ms)", "late", "duplicates", "TCP resets");
         let mut busy = Vec::new();
-        for ((way, _), (_, probed)) in ways.iter().zip(&labs) {
-            let of = |value: fn(&Probed) -> f64| median(probed.iter().map(value).collect());
+        for (Way { name, .. }, (_, moved)) in WAYS.iter().zip(&labs) {
+            let of = |value: fn(&Moved) -> f64| median(moved.iter().map(value).collect());
             println!(
-                "{way:<46}{:>6}{:>14.1}{:>6}{:>12}",
-                of(|probed| probed.lost as f64),
-                of(|probed| probed.silence_ms),
-                of(|probed| probed.late as f64),
-                of(|probed| probed.duplicates as f64)
+                "{name:<46}{:>6}{:>14.1}{:>6}{:>12}{:>12}",
+                of(|moved| moved.pings.lost as f64),
+                of(|moved| moved.pings.silence_ms),
+                of(|moved| moved.pings.late as f64),
+                of(|moved| moved.pings.duplicates as f64),
+                of(|moved| moved.tcp.resets as f64)
             );
-            busy.extend(probed.iter().map(|probed| probed.busy as f64));
+            busy.extend(moved.iter().map(|moved| moved.pings.busy as f64));
         }
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         println!("machine: {cores} processors, {:.0}% busy (median)", median(busy));
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -15,7 +15,13 @@ pub(super) struct Waiting {
 impl Waiting {
     /// From now on the VM waits for these, and for nothing else.
     pub(super) fn set(&mut self, vm: &VmKey, wakes: Vec<Wake>) {
-        for wake in self.wakes.remove(vm).unwrap_or_default() {
+        let before = self.wakes.remove(vm).unwrap_or_default();
+        if wakes.iter().any(holds_a_target) && !before.iter().any(holds_a_target) {
+            // Who wonders why a migration's target is not open yet finds it here, and later that it is.
+            let (namespace, vm) = (&vm.namespace, &vm.name);
+            tracing::info!(namespace, vm, "the migration's target waits: northd has not processed the last change yet");
+        }
+        for wake in before {
             if let Some(vms) = self.vms.get_mut(&wake) {
                 vms.remove(vm);
                 if vms.is_empty() {
@@ -36,4 +42,9 @@ impl Waiting {
     pub(super) fn on(&self, wake: &Wake) -> impl Iterator<Item = &VmKey> {
         self.vms.get(wake).into_iter().flatten()
     }
+}
+
+/// Whether a migration's target waits for it.
+fn holds_a_target(wake: &Wake) -> bool {
+    matches!(wake, Wake::Processed | Wake::Binding(_))
 }

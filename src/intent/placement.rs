@@ -5,8 +5,11 @@ use crate::kubevirt::{Launcher, Run, VmObjects};
 /// Where a VM's ports should be bound, by nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
-    /// As they are: launcher pods are there, but none that is live and scheduled.
+    /// As they are: launchers are live somewhere, and are not this VMI's.
     Keep,
+    /// As they are, but on one chassis: launcher pods are there, and none that is live and scheduled, so
+    /// that nobody can arrive on a second one.
+    KeepHome,
     /// Nowhere: no launcher pod at all.
     Unbound,
     /// Where the guest runs, or will.
@@ -23,6 +26,9 @@ impl Placement {
     pub fn of(objects: &VmObjects) -> Self {
         if objects.launchers.is_empty() {
             return Self::Unbound;
+        }
+        if !objects.launchers.values().any(|launcher| launcher.live && launcher.node.is_some()) {
+            return Self::KeepHome;
         }
         let Some(run) = &objects.run else { return Self::Keep };
         match home(objects, run) {

@@ -165,7 +165,7 @@ fn placement_follows_the_guest() {
     assert_eq!(placed(run("r", any(), None), &[]), Placement::Unbound);
     assert_eq!(placed(None, &[]), Placement::Unbound);
     let unscheduled = launcher("r", None, true, 1);
-    assert_eq!(placed(run("r", any(), None), &[("a", unscheduled)]), Placement::Keep);
+    assert_eq!(placed(run("r", any(), None), &[("a", unscheduled)]), Placement::KeepHome);
     let (here, there) = (launcher("r", Some("n1"), true, 1), launcher("r", Some("n2"), true, 2));
     assert_eq!(placed(run("r", any(), None), &[("a", here.clone())]), on("n1"));
     // The newest launcher of the current run, while nothing says where the guest runs.
@@ -183,8 +183,9 @@ fn placement_follows_the_guest() {
     // A target that died does not count either.
     let dead = launcher("r", Some("n2"), false, 2);
     assert_eq!(placed(ready("b"), &[("a", here.clone()), ("b", dead.clone())]), on("n1"));
-    // Nothing is live any more: as it is.
-    assert_eq!(placed(run("r", any(), Some("n2")), &[("b", dead)]), Placement::Keep);
+    // Nothing is live any more: as it is, but for a second chassis.
+    assert_eq!(placed(run("r", any(), Some("n2")), &[("b", dead.clone())]), Placement::KeepHome);
+    assert_eq!(placed(None, &[("b", dead)]), Placement::KeepHome);
     assert_eq!(placed(None, &[("a", here)]), Placement::Keep);
 }
 

@@ -92,7 +92,9 @@ impl<H: Ord + Copy> Pool<H> {
             let family = self.family_mut(address);
             let ended = family.resting.remove(&number(address));
             family.taken.remove(address);
-            ended.into_iter().for_each(|(_, last)| drop(self.left.remove(&(last, address))));
+            if let Some((_, last)) = ended {
+                self.left.remove(&(last, address));
+            }
         }
     }
 

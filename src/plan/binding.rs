@@ -108,6 +108,13 @@ impl Fabric<'_> {
         let mut hindrance = Hindrance::default();
         let (home, target) = match placement {
             Placement::Keep => return hindrance,
+            Placement::KeepHome => {
+                let home = options.get(keys::REQUESTED_CHASSIS).and_then(|requested| requested.split_once(','));
+                if let Some(home) = home.map(|(home, _)| home.to_owned()) {
+                    alone(options, home);
+                }
+                return hindrance;
+            }
             Placement::Unbound => {
                 unbind(options);
                 return hindrance;
@@ -122,10 +129,12 @@ impl Fabric<'_> {
                 return hindrance;
             }
         };
-        let target = target.as_ref().and_then(|node| match self.chassis(node, &mut hindrance) {
-            Chassis::Named(chassis) if chassis != home => Some(chassis),
-            Chassis::Named(_) | Chassis::Unknown | Chassis::NotYet => None,
-        });
+        let target = match target.as_ref().map(|node| self.chassis(node, &mut hindrance)) {
+            Some(Chassis::Named(chassis)) if chassis != home => Some(chassis),
+            // Who knows whether it is open already: after a restart, what stands there is the best that is known.
+            Some(Chassis::NotYet) if is_at(options, &home) => return hindrance,
+            Some(Chassis::Named(_) | Chassis::Unknown | Chassis::NotYet) | None => None,
+        };
         match target.filter(|target| self.may_open(view, port, target, &mut hindrance)) {
             Some(target) => {
                 options.insert(keys::REQUESTED_CHASSIS, format!("{home},{target}"));
@@ -134,10 +143,7 @@ impl Fabric<'_> {
                     None => drop(options.remove(keys::ACTIVATION_STRATEGY)),
                 }
             }
-            None => {
-                options.insert(keys::REQUESTED_CHASSIS, home);
-                options.remove(keys::ACTIVATION_STRATEGY);
-            }
+            None => alone(options, home),
         }
         hindrance
     }
@@ -200,6 +206,17 @@ impl Fabric<'_> {
             Seen::Now(_) => Wake::Binding(port.name.to_owned()),
         });
     }
+}
+
+/// Whether this chassis is the first that is asked for.
+fn is_at(options: &Map, home: &str) -> bool {
+    let requested = options.get(keys::REQUESTED_CHASSIS).unwrap_or_default();
+    requested.split(',').next() == Some(home)
+}
+
+fn alone(options: &mut Map, home: String) {
+    options.insert(keys::REQUESTED_CHASSIS, home);
+    options.remove(keys::ACTIVATION_STRATEGY);
 }
 
 fn unbind(options: &mut Map) {

@@ -1,8 +1,10 @@
 //! Tests of the pure core as a whole: objects of Kubernetes in, rows of the northbound database out.
 
+mod all_nics;
 mod changes;
 mod examples;
 mod histories;
+mod interleavings;
 mod migrations;
 mod nics;
 mod pools;

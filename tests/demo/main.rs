@@ -1,8 +1,9 @@
 //! `make demo`: the main job, shown to a person.
 //!
 //! A VM is applied with kubectl to a real API server and gets its port in a real northbound database;
-//! it is restarted onto another node, stopped and started, and migrated, and its port stays. KubeVirt's part (the VMI
-//! and the launcher pods) is played; everything else is what runs beside an ovn-central.
+//! it is restarted onto another node, stopped and started, and migrated, and its port stays. Where network namespaces can
+//! be made, a guest then migrates between real chassis while it is pinged. KubeVirt's part (the VMI and the launcher pods)
+//! is played; everything else is what runs beside an ovn-central.
 
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "each target uses a part of the harness")]
 #[path = "../support/mod.rs"]
@@ -11,6 +12,7 @@ mod support;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use support::lab::{Lab, Moved, Pointing};
 use support::{Cluster, Namespace, Northbound, Player, Port, Service, eventually};
 
 const FIRST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/demo/first-vm.yaml");
@@ -21,6 +23,7 @@ async fn main() -> ExitCode {
     let demo = Demo::prepare().await;
     let rows = demo.play().await;
     println!("\n{}", table(&rows));
+    with_packets().await;
     let kept = rows.iter().all(|row| row.kept);
     println!("{}", if kept { "The address never changed." } else { "An address changed: this is a bug." });
     if std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
@@ -175,6 +178,32 @@ impl Demo {
         if let Err(error) = tokio::signal::ctrl_c().await {
             eprintln!("Ctrl-C cannot be caught: {error}");
         }
+    }
+}
+
+/// A live migration with packets on three chassis of its own; where none can be made, the demo goes on without.
+async fn with_packets() {
+    say("A live migration with packets: three chassis with userspace OVS in network namespaces");
+    if let Err(reason) = support::netns::available() {
+        println!("Skipped: network namespaces cannot be made here ({reason}).");
+        println!("As root (sudo -E make demo), or in a privileged container, a guest is pinged while it migrates.");
+        return;
+    }
+    let mut lab = Lab::new("demo-packets", Pointing::Service("rarp")).await;
+    println!("testvm runs on hv1 ({}); hv3 pings it every 5 ms and keeps a TCP connection to it busy.", lab.state());
+    let (there, back) = (("hv1", "hv2"), ("hv2", "hv1"));
+    for (from, to) in [there, back] {
+        let Moved { pings, tcp } = lab.migrate(from, to, Duration::ZERO).await;
+        println!(
+            "{from} -> {to}: {} of {} pings lost, {} doubled; silent for {:.1} ms at most; {} TCP echoes, {} resets; now {}",
+            pings.lost,
+            pings.sent,
+            pings.duplicates,
+            pings.silence_ms,
+            tcp.echoes,
+            tcp.resets,
+            lab.state()
+        );
     }
 }
 

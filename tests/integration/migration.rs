@@ -2,6 +2,11 @@
 //!
 //! northd is real; there is no ovn-controller: what matters here is what is written, and when.
 
+mod alike;
+mod decentralised;
+mod ends;
+mod regressions;
+
 use crate::stage::{SUBNET, Stage};
 use crate::support::{Cluster, Northbound, Player, Port, Service, VmOptions, holds_for};
 use std::time::Duration;

@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::eventually::eventually;
 use super::netns::{Host, Hosts};
 use super::northbound::Northbound;
+use super::objects::Binding;
 use super::ovsdb_server::run_tool;
 use super::process::{Daemon, spawn};
 
@@ -26,6 +27,8 @@ use super::process::{Daemon, spawn};
 const UNDERLAY_MTU: &str = "1600";
 /// Announcements of a guest that arrives.
 const RARPS: &str = "5";
+/// Where all guests are.
+const SUBNET: &str = "10.16.0.0/16";
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fabric");
 
 /// Chassis `hv1` and so on of one northbound, which has northd.
@@ -147,6 +150,11 @@ impl Fabric {
 
     /// A guest on a chassis: its port there, and itself in a namespace of its own. It sleeps until it is woken.
     pub fn plug(&self, host: usize, port: &str, mac: &str, address: &str) -> Guest {
+        self.plug_bound(host, port, mac, address, Binding::Bridge)
+    }
+
+    /// The same with another binding than a bridge.
+    pub fn plug_bound(&self, host: usize, port: &str, mac: &str, address: &str, binding: Binding) -> Guest {
         static PLUGGED: AtomicUsize = AtomicUsize::new(0);
         let interface = format!("g{}", PLUGGED.fetch_add(1, Ordering::Relaxed));
         let (chassis, guest) = (self.hosts.host(host), Host::new());
@@ -155,16 +163,27 @@ impl Fabric {
         };
         // Nothing but what the test wants is to be on the wire.
         sysctl(&["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]);
-        sysctl(&["net.ipv4.icmp_echo_ignore_all=1", "net.ipv4.conf.all.arp_ignore=8"]);
+        // What a connection has agreed upon need not move with it.
+        sysctl(&["net.ipv4.tcp_timestamps=0", "net.ipv4.tcp_sack=0", "net.ipv4.tcp_window_scaling=0"]);
         chassis.wire(&interface, &guest, "1500");
         guest.ip(&["link", "set", "eth0", "address", mac, "up"]);
-        guest.ip(&["address", "add", &format!("{address}/16"), "dev", "eth0"]);
+        // The guest has its address while it is awake; the way to its network stays.
+        guest.ip(&["route", "add", SUBNET, "dev", "eth0"]);
         chassis.ip(&["link", "set", &interface, "up"]);
         let id = format!("external_ids:iface-id={port}");
         self.vsctl(host, &["add-port", "br-int", &interface, "--", "set", "Interface", &interface, &id]);
         let mut command = guest.mortal("python3");
-        command.args([&format!("{SCRIPTS}/guest.py"), mac, RARPS]);
-        Guest { script: Script::start(command), host: guest, interface, chassis: host }
+        let (rarps, kernel) = match binding {
+            Binding::Bridge | Binding::ManagedTap => (RARPS, None),
+            // QEMU's announcement does not leave the pod.
+            Binding::Masquerade => ("0", Some("awake-kernel")),
+            Binding::Sriov => panic!("such a guest is on no bridge of OVN's"),
+        };
+        command.args([&format!("{SCRIPTS}/guest.py"), mac, address, rarps]).args(kernel);
+        let mut script = Script::start(command);
+        // Its answer says that all is in place.
+        script.order("ready");
+        Guest { script, host: guest, interface, chassis: host }
     }
 
     /// Takes a guest's port away, and then the guest.
@@ -184,15 +203,35 @@ pub struct Guest {
     chassis: usize,
 }
 
+/// What of a guest moves with it: its connections.
+#[derive(Debug, Clone)]
+pub struct Memory(String);
+
 impl Guest {
+    /// It has this neighbour in its cache, as a guest in whose memory the cache moves along.
+    pub fn knows(&self, address: &str, mac: &str) {
+        self.host.ip(&["neighbour", "replace", address, "lladdr", mac, "dev", "eth0", "nud", "permanent"]);
+    }
+
     /// It answers from now on, and announces itself.
     pub fn wake(&mut self) {
         self.script.order("wake");
     }
 
+    /// It goes on here from where it was put to sleep elsewhere.
+    pub fn wake_with(&mut self, memory: &Memory) {
+        self.script.order(&format!("wake {}", memory.0));
+    }
+
     /// It answers no more.
-    pub fn sleep(&mut self) {
-        self.script.order("sleep");
+    pub fn sleep(&mut self) -> Memory {
+        let told: Value = serde_json::from_str(&self.script.order("sleep")).expect("a line of JSON");
+        Memory(told["connections"].to_string())
+    }
+
+    /// One RARP, though it sleeps on.
+    pub fn announce(&mut self) {
+        self.script.order("announce");
     }
 
     /// Whether an address answers it.
@@ -208,6 +247,43 @@ impl Guest {
         let mut script = Script::start(command);
         script.answer();
         Probe { script }
+    }
+
+    /// Begins to use a TCP connection to an address all the time.
+    pub fn echo(&self, address: &str) -> Echo {
+        let mut command = self.host.mortal("python3");
+        command.args([&format!("{SCRIPTS}/echo.py"), address]);
+        let mut script = Script::start(command);
+        script.answer();
+        Echo { script }
+    }
+}
+
+/// A TCP connection in use.
+#[derive(Debug)]
+pub struct Echo {
+    script: Script,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Echoed {
+    /// Answers.
+    pub echoes: u64,
+    /// Connections that ended before their time.
+    pub resets: u64,
+    /// The longest time without an answer.
+    pub silence_ms: f64,
+}
+
+impl Echo {
+    /// Ends it.
+    pub fn end(mut self) -> Echoed {
+        self.script.input.take();
+        let told: Value = serde_json::from_str(&self.script.answer()).expect("a line of JSON");
+        let number = |key: &str| told[key].as_u64().unwrap_or_else(|| panic!("{key} in {told}"));
+        let silence_ms = told["silence_ms"].as_f64().expect("a number");
+        Echoed { echoes: number("echoes"), resets: number("resets"), silence_ms }
     }
 }
 
@@ -264,10 +340,10 @@ impl Script {
         Self { child, input, output }
     }
 
-    fn order(&mut self, order: &str) {
+    fn order(&mut self, order: &str) -> String {
         let input = self.input.as_mut().expect("it runs");
         writeln!(input, "{order}").and_then(|()| input.flush()).expect("the script takes orders");
-        self.answer();
+        self.answer()
     }
 
     fn answer(&mut self) -> String {

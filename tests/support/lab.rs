@@ -1,14 +1,15 @@
 //! One VM on three chassis that migrates, with packets: for the tests of the data path, the benchmark and the demo.
 //!
-//! The VM `testvm` runs on hv1, a guest on hv3 pings it every 5 ms, and hv2 is where it goes.
+//! The VM `testvm` runs on hv1; a guest on hv3 pings it every 5 ms and keeps a TCP connection to it busy; hv2 is where
+//! it goes. A migration is told in [`Phase`]s, in each of which something may befall the service or the database.
 
 use std::time::Duration;
 
-use super::cluster::Cluster;
-use super::eventually::eventually;
-use super::fabric::{Fabric, Guest, Probed};
+use super::cluster::{Cluster, Namespace};
+use super::eventually::{eventually, holds_for};
+use super::fabric::{Echo, Echoed, Fabric, Guest, Probe, Probed};
 use super::northbound::{Northbound, Port};
-use super::objects::VmOptions;
+use super::objects::{Binding, VmOptions};
 use super::player::{Migration, Player};
 use super::service::Service;
 
@@ -27,6 +28,47 @@ pub enum Pointing {
     Afterwards(Duration),
 }
 
+/// What happens in a migration, as far as it matters to the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The target pod gets its node.
+    Scheduled,
+    /// The VMI is handed to the two virt-handlers.
+    HandedOff,
+    /// The guest leaves the source and goes on on the target.
+    CutOver,
+    /// The VMI says that it is there.
+    DomainReady,
+    /// `status.nodeName` moves.
+    NodeMoved,
+    /// The VMIM succeeds, and the source pod ends.
+    Succeeded,
+}
+
+impl Phase {
+    /// All, in their order.
+    pub const ALL: [Self; 6] =
+        [Self::Scheduled, Self::HandedOff, Self::CutOver, Self::DomainReady, Self::NodeMoved, Self::Succeeded];
+}
+
+/// What befalls a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The service is killed with -9 before this comes, and started again after it.
+    Killed(Phase),
+    /// Another member of the northbound's cluster leads when this comes.
+    LeaderMoved(Phase),
+}
+
+/// What came of a migration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moved {
+    /// The pings.
+    pub pings: Probed,
+    /// The TCP connection.
+    pub tcp: Echoed,
+}
+
 /// The network, the VM on it, and who serves it.
 pub struct Lab {
     // The guests end before their chassis, and those before the databases.
@@ -38,32 +80,43 @@ pub struct Lab {
     pub northbound: Northbound,
     /// KubeVirt.
     pub player: Player,
+    namespace: Namespace,
     pointing: Pointing,
+    binding: Binding,
     port: Port,
 }
 
+/// Packets on their way.
+struct Traffic(Probe, Echo);
+
+impl Traffic {
+    fn end(self) -> Moved {
+        let Self(probe, echo) = self;
+        Moved { tcp: echo.end(), pings: probe.end() }
+    }
+}
+
+// --- the set-up ---
 impl Lab {
     /// The VM runs on hv1, and answers.
     pub async fn new(name: &str, pointing: Pointing) -> Self {
-        let northbound = Northbound::start().await.with_northd().await;
+        Self::with(name, pointing, Binding::Bridge, Northbound::start().await).await
+    }
+
+    /// The same with another binding of its NIC, on a northbound of any kind.
+    pub async fn with(name: &str, pointing: Pointing, binding: Binding, northbound: Northbound) -> Self {
+        let northbound = northbound.with_northd().await;
         northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/16"), ("exclude_ips", "10.16.0.1")]);
         let fabric = Fabric::start(&northbound, 3).await;
         let (port, mac, address) = PROBER;
         northbound.add_foreign_port("ovn-default", port, &[&format!("{mac} {address}")]);
         let mut prober = fabric.plug(3, port, mac, address);
         prober.wake();
-        let cluster = Cluster::shared();
-        let namespace = cluster.namespace(name).await;
+        let namespace = Cluster::shared().namespace(name).await;
         let player = Player::within(&namespace);
-        player.create_vm("testvm", VmOptions::default()).await;
+        player.create_vm("testvm", VmOptions::default().binding(binding)).await;
         player.start("testvm", "hv1").await;
-        let sb = northbound.sb_remote();
-        let strategy = match pointing {
-            Pointing::Service(strategy) => strategy,
-            Pointing::Afterwards(_) => "rarp",
-        };
-        let arguments = ["--sb", &sb, "--activation-strategy", strategy];
-        let service = Service::start(&northbound, cluster, &namespace, &arguments).await;
+        let service = start(&northbound, &namespace, pointing).await;
         let name = format!("testvm.{}", namespace.name);
         let port = eventually("the VM is bound to hv1", || async {
             let port = northbound.port(&name).filter(|port| port.option("requested-chassis") == Some("hv1"));
@@ -72,7 +125,8 @@ impl Lab {
         .await;
         // From here on the port is the test's own, where it stands for another controller.
         let service = matches!(pointing, Pointing::Service(_)).then_some(service);
-        let mut lab = Self { prober, guest: None, service, fabric, northbound, player, pointing, port };
+        let mut lab =
+            Self { prober, guest: None, service, fabric, northbound, player, namespace, pointing, binding, port };
         let mut guest = lab.plug("hv1");
         guest.wake();
         lab.guest = Some(guest);
@@ -80,88 +134,192 @@ impl Lab {
         lab
     }
 
+    /// The VM's other self, asleep.
+    pub fn plug(&self, chassis: &str) -> Guest {
+        self.plug_bound(chassis, self.binding)
+    }
+
+    /// The same with another binding.
+    pub fn plug_bound(&self, chassis: &str, binding: Binding) -> Guest {
+        let host = chassis.trim_start_matches("hv").parse().expect("hv and a number");
+        let (mac, address) = self.addresses();
+        let guest = self.fabric.plug_bound(host, &self.port.name, mac, address, binding);
+        let (_, mac, address) = PROBER;
+        guest.knows(address, mac);
+        guest
+    }
+
+    /// Its port goes, and then itself.
+    pub fn unplug(&self, guest: Guest) {
+        self.fabric.unplug(guest);
+    }
+}
+
+async fn start(northbound: &Northbound, namespace: &Namespace, pointing: Pointing) -> Service {
+    let strategy = match pointing {
+        Pointing::Service(strategy) => strategy,
+        Pointing::Afterwards(_) => "rarp",
+    };
+    let arguments = ["--sb", &northbound.sb_remote(), "--activation-strategy", strategy];
+    Service::start(northbound, Cluster::shared(), namespace, &arguments).await
+}
+
+// --- what happens ---
+impl Lab {
     /// One migration there, `pause` being the guest's own between its last breath here and its first there.
-    pub async fn migrate(&mut self, from: &str, to: &str, pause: Duration) -> Probed {
-        let migration = self.prepare(from, to).await;
-        let mut arriving = self.plug(to);
-        self.prepared().await;
-        let mut leaving = self.guest.take().expect("the VM runs");
-        let probe = self.prober.probe(self.address());
+    pub async fn migrate(&mut self, from: &str, to: &str, pause: Duration) -> Moved {
+        self.migrate_through(from, to, pause, None).await
+    }
+
+    /// The same, and something befalls it.
+    pub async fn migrate_through(&mut self, from: &str, to: &str, pause: Duration, fault: Option<Fault>) -> Moved {
+        let (migration, arriving) = self.prepare(from, to, fault).await;
+        let traffic = self.traffic();
         tokio::time::sleep(AROUND).await;
-        leaving.sleep();
-        tokio::time::sleep(pause).await;
-        arriving.wake();
-        if let Pointing::Afterwards(late) = self.pointing {
-            tokio::time::sleep(late).await;
-            self.point(to);
-        }
+        self.befall(fault, Phase::CutOver);
+        let leaving = self.cut_over(arriving, to, pause).await;
+        self.recover(fault, Phase::CutOver).await;
+        self.befall(fault, Phase::DomainReady);
         self.player.domain_ready(&migration).await;
-        self.player.succeed(&migration).await;
+        self.recover(fault, Phase::DomainReady).await;
+        self.befall(fault, Phase::NodeMoved);
+        self.player.node_moved(&migration).await;
+        self.recover(fault, Phase::NodeMoved).await;
+        self.befall(fault, Phase::Succeeded);
+        self.player.migration_succeeded(&migration).await;
+        self.player.source_ends(&migration).await;
+        self.recover(fault, Phase::Succeeded).await;
         self.bound(to).await;
         self.northbound.nbctl(&["--wait=hv", "sync"]);
         tokio::time::sleep(AROUND).await;
         self.fabric.unplug(leaving);
         tokio::time::sleep(AROUND).await;
-        self.guest = Some(arriving);
-        let probed = probe.end();
+        let moved = traffic.end();
         self.reachable().await;
-        probed
+        moved
+    }
+
+    /// The guest leaves for the target, with all its connections; and whoever goes by what has happened follows.
+    pub async fn cut_over(&mut self, mut arriving: Guest, to: &str, pause: Duration) -> Guest {
+        let mut leaving = self.guest.take().expect("the VM runs");
+        let memory = leaving.sleep();
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        arriving.wake_with(&memory);
+        if let Pointing::Afterwards(late) = self.pointing {
+            tokio::time::sleep(late).await;
+            self.point(to);
+        }
+        self.guest = Some(arriving);
+        leaving
     }
 
     /// A migration that fails once the target is prepared.
-    pub async fn roll_back(&mut self, from: &str, to: &str) -> Probed {
-        let probe = self.prober.probe(self.address());
+    pub async fn roll_back(&mut self, from: &str, to: &str) -> Moved {
+        let traffic = self.traffic();
         tokio::time::sleep(AROUND).await;
-        let migration = self.prepare(from, to).await;
-        // It is there, and is not let go: not a packet is to reach it.
-        let arriving = self.plug(to);
-        self.prepared().await;
+        // The target is there, and is not let go: not a packet is to reach it.
+        let (migration, arriving) = self.prepare(from, to, None).await;
         self.player.fail(&migration).await;
         self.bound(from).await;
         self.northbound.nbctl(&["--wait=hv", "sync"]);
         self.fabric.unplug(arriving);
         tokio::time::sleep(AROUND).await;
-        probe.end()
+        traffic.end()
     }
 
-    /// KubeVirt's part, up to the hand-over to the two virt-handlers.
-    async fn prepare(&self, from: &str, to: &str) -> Migration {
-        let player = &self.player;
-        let migration = player.start_migration("testvm", to).await;
-        player.bind_target(&migration).await;
+    /// A migration up to the hand-over to the two virt-handlers: the target is there, asleep, and has the port where
+    /// it is asked to.
+    pub async fn prepare(&mut self, from: &str, to: &str, fault: Option<Fault>) -> (Migration, Guest) {
+        let migration = self.player.start_migration("testvm", to).await;
+        self.befall(fault, Phase::Scheduled);
+        self.player.bind_target(&migration).await;
+        self.recover(fault, Phase::Scheduled).await;
         if self.service.is_some() {
             self.bound(&format!("{from},{to}")).await;
         }
-        player.target_running(&migration).await;
-        player.migration_scheduled(&migration).await;
-        player.hand_off(&migration).await;
-        migration
-    }
-
-    /// All chassis have done what there is to do, and the target has the port where it is asked to.
-    async fn prepared(&self) {
+        self.player.target_running(&migration).await;
+        self.player.migration_scheduled(&migration).await;
+        self.befall(fault, Phase::HandedOff);
+        self.player.hand_off(&migration).await;
+        self.recover(fault, Phase::HandedOff).await;
+        let arriving = self.plug(to);
         if self.service.is_some() {
-            let binding = format!("logical_port={}", self.port.name);
-            let additional = ["--bare", "--columns=additional_chassis", "find", "Port_Binding", &binding];
-            eventually("the target has claimed the port", || async {
-                let chassis = self.northbound.sbctl(&additional);
-                if chassis.trim().is_empty() { Err(self.shown()) } else { Ok(()) }
-            })
-            .await;
+            self.claimed().await;
         }
         self.northbound.nbctl(&["--wait=hv", "sync"]);
+        (migration, arriving)
+    }
+
+    /// The target's ovn-controller has the port.
+    async fn claimed(&self) {
+        let binding = format!("logical_port={}", self.port.name);
+        let additional = ["--bare", "--columns=additional_chassis", "find", "Port_Binding", &binding];
+        eventually("the target has claimed the port", || async {
+            let chassis = self.northbound.sbctl(&additional);
+            if chassis.trim().is_empty() { Err(self.shown()) } else { Ok(()) }
+        })
+        .await;
+    }
+
+    /// The VM is restarted on another node, while its old pod is still terminating there.
+    pub async fn replace_pod(&mut self, to: &str) -> Moved {
+        let old = self.player.launchers("testvm").await.pop().expect("a launcher");
+        let mut ending = self.guest.take().expect("the VM runs");
+        self.player.delete_vmi_start("testvm").await;
+        self.player.delete_pod_start(&old).await;
+        self.player.remove_vmi_finalizer("testvm").await;
+        ending.sleep();
+        self.player.start("testvm", to).await;
+        self.bound(to).await;
+        let mut beginning = self.plug(to);
+        beginning.wake();
+        self.reachable().await;
+        let traffic = self.traffic();
+        tokio::time::sleep(AROUND).await;
+        // Only now the old one is gone for good.
+        self.fabric.unplug(ending);
+        self.player.delete_pod(&old).await;
+        tokio::time::sleep(AROUND).await;
+        self.guest = Some(beginning);
+        traffic.end()
+    }
+
+    /// The VM has ended: its interface goes with it.
+    pub fn forget_guest(&mut self) {
+        self.guest.take().into_iter().for_each(|guest| self.fabric.unplug(guest));
+    }
+
+    fn befall(&mut self, fault: Option<Fault>, phase: Phase) {
+        match fault {
+            Some(Fault::Killed(at)) if at == phase => self.service.take().expect("the service runs").kill9(),
+            Some(Fault::LeaderMoved(at)) if at == phase => drop(self.northbound.move_leader()),
+            _ => {}
+        }
+    }
+
+    async fn recover(&mut self, fault: Option<Fault>, phase: Phase) {
+        if fault == Some(Fault::Killed(phase)) {
+            self.service = Some(start(&self.northbound, &self.namespace, self.pointing).await);
+        }
     }
 
     /// What another controller than ours does.
     fn point(&self, chassis: &str) {
         self.northbound.nbctl(&["lsp-set-options", &self.port.name, &format!("requested-chassis={chassis}")]);
     }
+}
 
-    /// The VM's other self, asleep.
-    fn plug(&self, chassis: &str) -> Guest {
-        let host = chassis.trim_start_matches("hv").parse().expect("hv and a number");
-        let (mac, address) = self.addresses();
-        self.fabric.plug(host, &self.port.name, mac, address)
+// --- what is seen ---
+impl Lab {
+    fn traffic(&self) -> Traffic {
+        Traffic(self.prober.probe(self.address()), self.prober.echo(self.address()))
+    }
+
+    /// Only pings, as long as the caller likes.
+    pub fn pings(&self) -> Probe {
+        self.prober.probe(self.address())
     }
 
     fn addresses(&self) -> (&str, &str) {
@@ -180,11 +338,36 @@ impl Lab {
         .await;
     }
 
-    async fn bound(&self, requested: &str) {
-        eventually(&format!("the port is bound to {requested}"), || async {
-            let port = self.northbound.port(&self.port.name);
-            let bound = port.as_ref().and_then(|port| port.option("requested-chassis")) == Some(requested);
-            if bound { Ok(()) } else { Err(format!("{port:#?}")) }
+    fn is_bound(&self, requested: &str) -> Result<(), String> {
+        let port = self.northbound.port(&self.port.name);
+        let bound = port.as_ref().and_then(|port| port.option("requested-chassis")) == Some(requested);
+        if bound { Ok(()) } else { Err(format!("{port:#?}")) }
+    }
+
+    /// Waits until these chassis are asked for.
+    pub async fn bound(&self, requested: &str) {
+        eventually(&format!("the port is bound to {requested}"), || async { self.is_bound(requested) }).await;
+    }
+
+    /// These chassis are asked for all the time.
+    pub async fn stays_bound(&self, requested: &str, time: Duration) {
+        holds_for(&format!("the port is bound to {requested}"), time, || async { self.is_bound(requested) }).await;
+    }
+
+    /// What `ovn-kubevirt ports --sb` says of the port.
+    pub fn state(&self) -> String {
+        let (nb, sb) = (self.northbound.remote(), self.northbound.sb_remote());
+        let output = Service::command_line(&["ports", "--nb", &nb, "--sb", &sb]);
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let line = text.lines().find(|line| line.contains(&self.port.name)).unwrap_or(&text);
+        line.split("   ").last().unwrap_or_default().trim().to_owned()
+    }
+
+    /// Waits until it says so.
+    pub async fn tells(&self, state: &str) {
+        eventually(&format!("`ports --sb` says \"{state}\""), || async {
+            let said = self.state();
+            if said == state { Ok(()) } else { Err(said) }
         })
         .await;
     }
@@ -200,6 +383,13 @@ impl Lab {
             "{strategy}{}",
             bound.replace(&format!("requested-chassis={}", port.option("requested-chassis").unwrap_or_default()), "")
         )
+    }
+
+    /// The whole northbound as text, but for what counts up and what a migration changes.
+    pub fn northbound_without_counters(&self) -> String {
+        let dump = self.northbound.dump();
+        let lines = dump.lines().filter(|line| !line.starts_with("NB_Global") && !line.contains("requested-chassis"));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn shown(&self) -> String {

@@ -33,7 +33,7 @@ pub mod service;
 
 pub use cluster::{Cluster, Namespace};
 pub use eventually::{eventually, holds_for, never};
-pub use fabric::{Fabric, Guest, Probed};
+pub use fabric::{Echoed, Fabric, Guest, Probed};
 pub use gate::Gate;
 pub use northbound::{Northbound, Port};
 pub use objects::{Binding, Nic, VmOptions};

@@ -94,6 +94,17 @@ impl Hosts {
     }
 }
 
+/// Whether namespaces and wires can be made here; the error says why not. For the demo: a test fails instead.
+pub fn available() -> Result<(), String> {
+    let wire = "ip link add a type veth peer name b";
+    let output = Command::new("unshare").args(["--net", "sh", "-c", wire]).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(format!("unshare (util-linux): {error}")),
+    }
+}
+
 impl Host {
     /// A namespace with nothing in it but loopback.
     ///

@@ -3,12 +3,15 @@
 //! Every step is a function, so that a test can stop between any two of them; [`Player::start`], [`Player::stop`] and
 //! their like do the usual ones in a row. The player keeps no state: each step reads the objects afresh, as a
 //! controller does, so that it goes on after any accident that a test stages. Migrations are in [`migration`], hot-plug
-//! is in [`hotplug`], and [`api`] is the way to the server.
+//! is in [`hotplug`], a migration to or from elsewhere in [`decentralised`], pods that are no launchers in [`beside`], and
+//! [`api`] is the way to the server.
 //!
 //! What a CNI would tell (the pod's address, the guest's NICs) is taken from the ports that the service has reported on
 //! the VM; where it has not, the status has no address.
 
 mod api;
+mod beside;
+mod decentralised;
 mod hotplug;
 mod migration;
 
@@ -24,6 +27,7 @@ use super::eventually::eventually;
 use super::objects::{self, VmOptions};
 
 use api::{Part, name_of, uid, value_of};
+pub use decentralised::Remote;
 pub use migration::Migration;
 
 /// The annotation in which the service reports a VM's ports.

@@ -382,3 +382,21 @@ fn a_second_target_waits_until_northd_has_seen_the_first_one_go() {
         assert_eq!(model.requested(), ["n0", "n1"]);
     }
 }
+
+/// A restart, and the southbound has not been read yet: the home's chassis is known by its Node's annotation, the
+/// target's is not.
+#[test]
+fn a_target_that_cannot_be_named_yet_stays_open() {
+    let mut model = Model::new(true);
+    let metadata = json!({"name": "n0", "annotations": {"ovn-kubevirt.io/chassis": "n0"}});
+    model.cluster.apply(Change::Node(Box::new(serde_json::from_value(metadata).expect("metadata"))));
+    (0..3).for_each(|_| model.kubevirt());
+    model.look();
+    assert_eq!(model.requested(), ["n0", "n2"]);
+    let objects = model.cluster.vm(&vm()).expect("the VM");
+    let intent = Intent::of(&vm(), objects, &Namespace::default(), &settings());
+    let fabric = Fabric { cluster: &model.cluster, southbound: Seen::NotYet, strategy: Activation::Rarp };
+    let plan = Planner::new(&model.northbound, &settings(), fabric, 0).plan(&intent);
+    assert!(plan.changes.is_empty(), "{plan:?}");
+    assert_eq!(plan.waits, [crate::ovn::Wake::Southbound]);
+}

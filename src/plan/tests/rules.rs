@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::server::Tables;
 use super::services;
-use super::world::{INSTANCE, World};
+use super::world::{INSTANCE, Sent, World};
 use crate::kubevirt::{Template, VmObjects};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys};
 use crate::plan::{PortChange, VmPlan};
@@ -276,5 +276,37 @@ pub(super) fn what_is_told_holds_without_the_others(plan: &VmPlan, alone: &VmPla
     let problems = |plan: &VmPlan| plan.reports.iter().flat_map(|report| report.problems.clone()).collect::<Vec<_>>();
     if !plan.waits.is_empty() {
         assert_eq!((problems(plan), &plan.waits), (problems(alone), &alone.waits), "planned in company, and alone");
+    }
+}
+
+/// While a transaction is in flight, a VM that it does not concern gets the plan that it would get after it.
+pub(super) fn a_plan_that_was_made_ahead_is_the_one_that_is_made_after(vm: &VmKey, ahead: &VmPlan, after: &VmPlan) {
+    assert_eq!((&ahead.changes, &ahead.waits, after.again), (&after.changes, &after.waits, false), "{vm}");
+    let said = |plan: &VmPlan| plan.reports.iter().map(|report| report.problems.clone()).collect::<Vec<_>>();
+    assert_eq!(said(ahead), said(after), "{vm}");
+}
+
+/// What our own commit does is no change of anybody else's, and each VM has what its plan made of it; were any of its
+/// rows another, it had not.
+pub(super) fn what_was_planned_is_told_from_what_others_do(
+    foreign_changes: u64,
+    northbound: &Northbound,
+    changed: &BTreeSet<VmKey>,
+    sent: &[Sent],
+) {
+    assert_eq!(northbound.foreign_changes(), foreign_changes, "only rows of ours were written");
+    for vm in changed {
+        // Another shares an address with one of them: it is looked at.
+        let Some(Sent { changes, expectation, .. }) = sent.iter().find(|sent| sent.vm == *vm) else { continue };
+        assert!(expectation.is_met(northbound, vm, changes), "{vm}: {changes:#?}");
+        for index in 0..changes.len() {
+            let mut other = changes.clone();
+            match &mut other[index].after {
+                Some(after) => after.row.name.push('x'),
+                None => drop(other.remove(index)),
+            }
+            let met = expectation.is_met(northbound, vm, &other);
+            assert_eq!(met, other.len() < changes.len(), "{vm}: {other:#?}");
+        }
     }
 }

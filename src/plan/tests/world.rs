@@ -12,7 +12,9 @@ use crate::intent::{Intent, Retention, Settings, Strategy};
 use crate::kubevirt::{Change, Cluster, Kind};
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Owner, Rest, VmKey, Wake};
 use crate::ovsdb::Map;
-use crate::plan::{Fabric, Planner, PortReport, Problem, Queue, Seen, Settling, VmPlan};
+use crate::plan::{
+    Expectation, Fabric, Freed, Planner, PortChange, PortReport, Problem, Queue, Seen, Settling, VmPlan,
+};
 
 pub(super) const INSTANCE: &str = "default";
 
@@ -156,6 +158,16 @@ pub(super) struct World {
     rests: Vec<Rest>,
     due: BTreeMap<VmKey, i64>,
     created: usize,
+    /// A transaction of ours that the next edit commits, and how often something foreign had changed before it.
+    in_flight: Option<(u64, Vec<Sent>)>,
+}
+
+/// What a VM's part in a transaction was.
+pub(super) struct Sent {
+    pub(super) vm: VmKey,
+    pub(super) changes: Vec<PortChange>,
+    pub(super) expectation: Expectation,
+    waits: bool,
 }
 
 impl World {
@@ -177,6 +189,7 @@ impl World {
             rests: Vec::new(),
             due: BTreeMap::new(),
             created: 0,
+            in_flight: None,
         };
         for (slot, (name, other_config)) in switches.into_iter().enumerate() {
             let row = LogicalSwitch { name: name.into(), other_config, ..Default::default() };
@@ -197,10 +210,20 @@ impl World {
         self.tables.send_changes(&before, self.order, &mut self.northbound);
         self.order = self.order.wrapping_mul(31).wrapping_add(7) % 1009;
         rules::the_index_is_what_the_rows_say(&self.northbound, &self.tables);
-        let changes = self.northbound.take_changes();
-        self.rests.extend(changes.rests);
+        let mut changes = self.northbound.take_changes();
+        self.rests.append(&mut changes.rests);
         if !self.resting {
             self.end_rests();
+        }
+        if let Some((foreign_changes, plans)) = self.in_flight.take().filter(|_| self.tables != before) {
+            rules::what_was_planned_is_told_from_what_others_do(
+                foreign_changes,
+                &self.northbound,
+                &changes.vms,
+                &plans,
+            );
+            // As the writer does it: who has what its plan made of it is not looked at because of that.
+            changes.vms.retain(|vm| plans.iter().find(|plan| plan.vm == *vm).is_none_or(|plan| plan.waits));
         }
         let woken = self.waits.iter().filter(|(_, waits)| waits.iter().any(|wait| changes.wakes.contains(wait)));
         let woken = woken.map(|(vm, _)| vm.clone());
@@ -425,8 +448,12 @@ impl World {
         let mut changes = Vec::new();
         let mut again = BTreeSet::new();
         let mut told = Vec::new();
+        let mut sent = Vec::new();
         for vm in &batch {
             let plan = self.plan(&mut planner, vm);
+            let expectation = Expectation::of(&self.northbound, vm, &plan.changes);
+            let (waits, own) = (!plan.waits.is_empty(), plan.changes.clone());
+            sent.push(Sent { vm: vm.clone(), changes: own, expectation, waits });
             rules::a_change_is_lawful(self, vm, &plan.changes);
             if plan.again {
                 again.insert(vm.clone());
@@ -448,11 +475,31 @@ impl World {
         rules::nothing_is_given_that_another_has(&self.tables, &changes);
         let operations: Vec<_> = changes.iter().flat_map(|change| change.operations()).collect();
         let before = self.tables.clone();
+        let ahead = self.planned_ahead(&batch, &changes);
+        self.in_flight = Some((self.northbound.foreign_changes(), sent));
         self.edit(|tables| tables.transact(&operations));
+        self.in_flight = None;
+        for (vm, plan) in ahead {
+            rules::a_plan_that_was_made_ahead_is_the_one_that_is_made_after(&vm, &plan, &self.look_at(&vm));
+        }
         rules::the_operations_do_what_the_changes_say(&self.tables, &changes);
         rules::only_our_rows_changed(&before, &self.tables);
         assert!(again.is_empty() || !changes.is_empty(), "{again:?} clash with a transaction that writes nothing");
         again.into_iter().for_each(|vm| self.dirty.push(vm));
+    }
+
+    /// The plans that VMs get, each by itself, while these changes of others are in flight; without those that wait for
+    /// the answer.
+    fn planned_ahead(&self, in_flight: &[VmKey], changes: &[PortChange]) -> Vec<(VmKey, VmPlan)> {
+        let freed = Freed::by(changes);
+        let others = self.vms().into_iter().filter(|vm| !in_flight.contains(vm));
+        let plans = others.map(|vm| {
+            let mut planner = self.planner();
+            planner.mind(changes);
+            let plan = self.plan(&mut planner, &vm);
+            (vm, plan)
+        });
+        plans.filter(|(vm, plan)| !plan.again && !freed.concerns(vm, &plan.changes, &plan.waits)).collect()
     }
 
     /// All VMs that either side knows.

@@ -1,0 +1,156 @@
+//! Several NICs of one VM: they move together.
+
+use uuid::Uuid;
+
+use super::world::{map, settings, uuid};
+use crate::intent::{Intent, Nic, Placement, Strategy, SwitchWish, Wish};
+use crate::kubevirt::Cluster;
+use crate::ovn::{LogicalSwitch, Northbound, VmKey, keys};
+use crate::ovsdb::{Datum, Operation};
+use crate::plan::{Fabric, Planner, PortChange, Queue, Seen, Settling, VmPlan};
+
+const NETWORKS: [&str; 3] = ["default", "red", "blue"];
+
+fn nic(network: &str) -> Nic {
+    Nic {
+        network: network.to_owned(),
+        base_name: format!("vm.n.{network}.n.ovn"),
+        another_before: false,
+        switch: Some(SwitchWish { name: network.to_owned(), explicit: true }),
+        now: Ok(Wish::default()),
+        next: None,
+        next_switch: None,
+        held_by_old_launcher: false,
+        running: true,
+        unserved: Vec::new(),
+    }
+}
+
+fn intent(placement: Placement) -> Intent {
+    let nics = NETWORKS.map(nic).into();
+    Intent {
+        vm: VmKey::new("n", "vm"),
+        uid: Some("u".into()),
+        nics,
+        untouched: None,
+        placement,
+        retain: None,
+        invalid: Vec::new(),
+        unserved: Vec::new(),
+        unmatched: Vec::new(),
+    }
+}
+
+fn on(home: &str, target: Option<&str>) -> Placement {
+    Placement::On { home: home.to_owned(), target: target.map(ToOwned::to_owned) }
+}
+
+struct Ports {
+    northbound: Northbound,
+    settling: Settling,
+}
+
+impl Ports {
+    /// Three switches, and the VM's port on each, at home on n1.
+    fn new() -> Self {
+        let mut northbound = Northbound::new("default");
+        for (slot, name) in (0..).zip(NETWORKS) {
+            let subnet = format!("10.{slot}.0.0/24");
+            let other_config = map([("subnet", subnet.as_str())]);
+            northbound
+                .put_switch(uuid(1, slot), LogicalSwitch { name: name.into(), other_config, ..Default::default() });
+        }
+        let mut settling = Settling::default();
+        settling.committed(0, []);
+        let mut ports = Self { northbound, settling };
+        // Names are given one after the other.
+        while !ports.commit(on("n1", None)).is_empty() {}
+        assert_eq!(ports.requested(), ["n1"; 3]);
+        ports
+    }
+
+    fn plan(&self, placement: Placement) -> VmPlan {
+        let (cluster, settings) = (Cluster::default(), settings());
+        let southbound = Seen::Never(&self.settling);
+        let fabric = Fabric { cluster: &cluster, southbound, strategy: Strategy::Rarp };
+        Planner::new(&self.northbound, &settings, fabric, 0).plan(&intent(placement))
+    }
+
+    fn commit(&mut self, placement: Placement) -> Vec<PortChange> {
+        let changes = self.plan(placement).changes;
+        for change in &changes {
+            let placed = change.after.clone().expect("no port goes");
+            self.northbound.put_port(change.uuid, placed.row);
+            self.northbound.place_port(change.uuid, Some(placed.switch));
+        }
+        changes
+    }
+
+    fn requested(&self) -> Vec<String> {
+        let vm = VmKey::new("n", "vm");
+        let of =
+            |(_, port): (_, crate::ovn::PortRef<'_>)| port.row.options.get(keys::REQUESTED_CHASSIS).map(str::to_owned);
+        self.northbound.ports_of(&vm).filter_map(of).collect()
+    }
+}
+
+#[test]
+fn all_nics_of_a_vm_are_opened_and_moved_by_one_transaction() {
+    let mut ports = Ports::new();
+    for (placement, requested) in [(on("n1", Some("n2")), "n1,n2"), (on("n2", None), "n2"), (Placement::Unbound, "")] {
+        let changes = ports.commit(placement);
+        assert_eq!(changes.len(), 3);
+        let expected: &[&str] = if requested.is_empty() { &[] } else { &[requested; 3] };
+        assert_eq!(ports.requested(), expected);
+    }
+}
+
+/// What is not ours is not even read: each of our keys is taken off and put on by itself (ovn-nb(5) has some thirty
+/// others in `options`).
+#[test]
+fn only_our_own_keys_of_the_options_are_written() {
+    let ports = Ports::new();
+    let changes = ports.plan(on("n1", Some("n2"))).changes;
+    let ours = [keys::REQUESTED_CHASSIS, keys::ACTIVATION_STRATEGY];
+    for operation in changes.iter().flat_map(PortChange::operations) {
+        let Operation::Mutate { table: "Logical_Switch_Port", mutations, .. } = &operation else {
+            panic!("{operation:?}")
+        };
+        for mutation in mutations {
+            assert_eq!(mutation.column, "options");
+            let keys: Vec<String> = match &mutation.value {
+                Datum::Map(pairs) => pairs.iter().map(|(key, _)| key.clone()).collect(),
+                Datum::Set(atoms) => {
+                    atoms.iter().map(|atom| format!("{atom:?}")).map(|text| text.replace(['"', '(', ')'], "")).collect()
+                }
+                other => panic!("{other:?}"),
+            };
+            let is_ours = |key: &String| ours.iter().any(|ours| key.ends_with(ours));
+            assert!(!keys.is_empty() && keys.iter().all(is_ours), "{keys:?}");
+        }
+    }
+}
+
+/// A VM's ports collapse together, and together wait for northd.
+#[test]
+fn no_nic_is_opened_again_before_its_collapse_is_processed() {
+    let mut ports = Ports::new();
+    ports.commit(on("n1", Some("n2")));
+    let collapsed = ports.commit(on("n1", None));
+    ports.settling.committed(1, collapsed.iter().map(|change| change.uuid));
+    let plan = ports.plan(on("n1", Some("n3")));
+    assert!(plan.changes.is_empty() && plan.waits.len() == 3, "{plan:?}");
+    ports.settling.processed(1);
+    let uuids = |changes: &[PortChange]| changes.iter().map(|change| change.uuid).collect::<Vec<Uuid>>();
+    // northd has come so far, and says so in the replica.
+    ports.northbound.put_global(crate::ovn::NbGlobal { nb_cfg: 1, sb_cfg: 1, ..Default::default() });
+    assert_eq!(uuids(&ports.plan(on("n1", Some("n3"))).changes), uuids(&collapsed));
+}
+
+#[test]
+fn a_vm_that_migrates_goes_before_all_that_wait() {
+    let mut queue = Queue::default();
+    (0..1_000).for_each(|key| queue.push(key));
+    queue.push_first(777);
+    assert_eq!((queue.pop(), queue.pop(), queue.len()), (Some(777), Some(0), 998));
+}

@@ -1,0 +1,87 @@
+//! Faults in mid-migration, with packets flowing.
+
+use std::time::Duration;
+
+use super::unharmed;
+use crate::support::Northbound;
+use crate::support::lab::{Fault, Lab, Phase, Pointing};
+use crate::support::objects::Binding;
+
+/// kube-ovn 7419, with packets: what comes while the service is dead is made good when it starts, and the guest has not
+/// waited for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_killed_in_any_phase_harms_no_packet() {
+    let mut lab = Lab::new("killed-in-phase", Pointing::Service("rarp")).await;
+    let mut places = ["hv1", "hv2"];
+    for phase in Phase::ALL {
+        let moved = lab.migrate_through(places[0], places[1], Duration::ZERO, Some(Fault::Killed(phase))).await;
+        println!("killed in {phase:?}: {moved:?}");
+        unharmed(&moved);
+        assert_eq!(lab.residue(), "");
+        places.reverse();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_northbound_whose_leader_changes_in_mid_migration_harms_no_packet() {
+    let northbound = Northbound::start_cluster().await;
+    let mut lab = Lab::with("leader-moved", Pointing::Service("rarp"), Binding::Bridge, northbound).await;
+    let mut places = ["hv1", "hv2"];
+    for phase in [Phase::Scheduled, Phase::CutOver, Phase::DomainReady] {
+        let moved = lab.migrate_through(places[0], places[1], Duration::ZERO, Some(Fault::LeaderMoved(phase))).await;
+        println!("leader moved in {phase:?}: {moved:?}");
+        unharmed(&moved);
+        assert_eq!(lab.residue(), "");
+        places.reverse();
+    }
+}
+
+/// Measured: `hv1` and then `hv1,hv3` committed in a row, with northd asleep, leave the activation of the attempt before
+/// standing, and the new target is open without its guest. Its kernel would answer here, as with masquerade.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_is_not_open_before_its_guest_though_northd_slept_between_two_attempts() {
+    let mut lab = Lab::new("northd-asleep", Pointing::Service("rarp")).await;
+    let (failed, mut asleep) = lab.prepare("hv1", "hv2", None).await;
+    // The first target is opened, and fails all the same.
+    asleep.announce();
+    lab.tells("moving hv1 -> hv2 (activated)").await;
+    let pings = lab.pings();
+    lab.northbound.freeze_northd();
+    lab.player.fail(&failed).await;
+    lab.bound("hv1").await;
+    let next = lab.player.start_migration("testvm", "hv3").await;
+    lab.player.bind_target(&next).await;
+    let mut arriving = lab.plug_bound("hv3", Binding::Masquerade);
+    lab.stays_bound("hv1", Duration::from_millis(700)).await;
+    lab.unplug(asleep);
+    lab.northbound.thaw_northd();
+    lab.bound("hv1,hv3").await;
+    lab.tells("moving hv1 -> hv3 (waiting for the guest)").await;
+    lab.stays_bound("hv1,hv3", Duration::from_millis(700)).await;
+    let pings = pings.end();
+    assert_eq!((pings.lost, pings.duplicates), (0, 0), "the new target has answered: {pings:?}");
+    // Now its guest comes.
+    lab.player.target_running(&next).await;
+    lab.player.hand_off(&next).await;
+    arriving.announce();
+    lab.tells("moving hv1 -> hv3 (activated)").await;
+    let leaving = lab.cut_over(arriving, "hv3", Duration::ZERO).await;
+    lab.player.domain_ready(&next).await;
+    lab.player.succeed(&next).await;
+    lab.bound("hv3").await;
+    lab.unplug(leaving);
+    lab.reachable().await;
+}
+
+/// A restart, not a migration: the port goes where the new pod is, while the old one is still terminating.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_replaced_on_another_node_has_the_port_at_once_and_alone() {
+    let mut lab = Lab::new("pod-replaced", Pointing::Service("rarp")).await;
+    for to in ["hv2", "hv1"] {
+        let moved = lab.replace_pod(to).await;
+        // The old pod's end is no loss.
+        assert_eq!((moved.pings.lost, moved.pings.duplicates, moved.tcp.resets), (0, 0, 0), "{moved:?}");
+        assert_eq!(lab.state(), format!("on {to}"));
+        assert_eq!(lab.residue(), "");
+    }
+}
