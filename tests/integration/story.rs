@@ -79,8 +79,8 @@ async fn a_new_address_on_a_running_vm_is_reserved_at_once_and_in_force_at_the_n
         })
         .await;
     assert_eq!(restarted, bound_to(stage.contract_row("testvm", &uid, &port.uuid, next), "n1"));
-    // And the old one is free: the next VM without a wish gets it.
-    stage.player.create_vm("third", VmOptions::default()).await;
+    // And the old one is free: who asks for it has it at once, others when it has rested.
+    stage.player.create_vm("third", VmOptions::default().annotation(IP_ADDRESS, "10.16.0.2")).await;
     assert!(stage.port("third").await.addresses.iter().all(|text| text.ends_with(" 10.16.0.2")));
 }
 

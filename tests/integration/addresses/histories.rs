@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use ovn_kubevirt::controller::Report;
 use ovn_kubevirt::kubevirt::{Change, Kind};
 use ovn_kubevirt::ovn::VmKey;
+use ovn_kubevirt::plan::PortReport;
 use serde_json::{Value, json};
 
 use self::model::{Between, HOSTS, Machine, State, Wish, host, pools};
@@ -36,6 +37,7 @@ const FOREIGN_PORTS: u64 = 4;
 /// How long a round may take to come to rest, and how long a failed history may be shortened.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SHORTENING: Duration = Duration::from_secs(60);
+/// A VM and the switch that it has alone.
 const BARRIER: &str = "barrier";
 
 /// Numbers that follow from a seed (SplitMix64).
@@ -134,6 +136,7 @@ impl History {
     async fn begin() -> Self {
         let northbound = Northbound::start().await;
         northbound.add_switch("s", &[("subnet", "10.0.0.0/28"), ("ipv6_prefix", "fd00::")]);
+        northbound.add_switch(BARRIER, &[("subnet", "10.1.0.0/24")]);
         let (state, between) = (State::default(), Between::default());
         let mut history =
             Self { northbound, service: None, state, between, nb_cfg: 0, barriers: 0, created: 0, told: String::new() };
@@ -322,14 +325,16 @@ impl History {
         let _ = writeln!(self.told, "    the addresses of {vm} are overwritten");
     }
 
-    /// Waits until nothing changes any more. Three looks: what was dirty at the first is planned before the second's
-    /// barrier is, or with it, and committed before the third's.
+    /// Waits until nothing changes any more. What was dirty when one barrier was committed is planned no later than the
+    /// next, and committed no later; another look is for those who gave way to others of their transaction.
     async fn rest(&mut self) -> Result<Vec<Port>, String> {
         let deadline = Instant::now() + PATIENCE;
         let mut seen: Vec<Vec<Port>> = Vec::new();
         while Instant::now() < deadline {
             self.barrier(deadline).await?;
-            seen.push(self.northbound.ports());
+            let mut ports = self.northbound.ports();
+            ports.retain(|port| port.switches != [BARRIER]);
+            seen.push(ports);
             if let [.., first, second, third] = &seen[..]
                 && first == second
                 && second == third
@@ -340,12 +345,12 @@ impl History {
         Err(format!("it does not come to rest: {:#?}", seen.last()))
     }
 
-    /// The writer has taken in what was there before, and has looked at a VM that came after it.
+    /// The writer has taken in what was there before, and has committed a VM's port that changed after it.
     async fn barrier(&mut self, deadline: Instant) -> Result<(), String> {
         let nb_cfg = self.nb_cfg;
         self.barriers += 1;
-        // Its switch is none: it is looked at, and told of, each time.
-        let annotations = json!({SWITCH: "nowhere", "ovn-kubevirt.io/round": self.barriers.to_string()});
+        let address = IpAddr::from([10, 1, 0, u8::try_from(1 + self.barriers % 250).expect("small")]);
+        let annotations = json!({SWITCH: BARRIER, IP_ADDRESS: address.to_string()});
         let service = self.service.as_mut().expect("it runs");
         while service.northbound.read().nb_cfg() < nb_cfg {
             if Instant::now() > deadline {
@@ -353,15 +358,19 @@ impl History {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        while service.reports.try_recv().is_ok() {}
         service.changes.send(vm_change(BARRIER, BARRIER, &annotations)).await.expect("the writer runs");
         let barrier = VmKey::new("n", BARRIER);
+        let passed = |ports: &[PortReport]| {
+            ports.iter().filter_map(|port| port.addresses).any(|addresses| addresses.ips().any(|ip| ip == address))
+        };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match tokio::time::timeout(left, service.reports.recv()).await {
-                Ok(Some(Report::Ports { subject, .. })) if *subject.vm() == barrier => return Ok(()),
+                Ok(Some(Report::Ports { subject, ports })) if *subject.vm() == barrier && passed(&ports) => {
+                    return Ok(());
+                }
                 Ok(Some(_)) => {}
-                other => return Err(format!("the barrier is not looked at: {other:?}")),
+                other => return Err(format!("the barrier does not pass: {other:?}")),
             }
         }
     }
