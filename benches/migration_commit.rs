@@ -139,7 +139,7 @@ impl Bench {
         };
         let uuid = self.replica.read().port_named("raw").map_or_else(|| port_uuid("bench", "raw"), |port| port.uuid);
         let (one, two) = (placed("n1", None), placed("n1,n2", Some((keys::ACTIVATION_STRATEGY, "rarp"))));
-        let (before, after) = if index % 2 == 0 { (one, two) } else { (two, one) };
+        let (before, after) = if index.is_multiple_of(2) { (one, two) } else { (two, one) };
         let operations = PortChange { uuid, before, after }.operations();
         let begun = Instant::now();
         let outcome = self.connection.transact(&Transaction { fence: None, operations }).await;
