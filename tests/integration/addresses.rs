@@ -85,6 +85,12 @@ impl Stage {
         self.problems(vm, &format!("{reason} with {words:?}"), |problems| problems.iter().any(fits)).await;
     }
 
+    /// Waits until the VM is told that its wish is held, and by whom: it has no port.
+    async fn refused(&self, vm: &str, address: &str, holder: &str) {
+        self.problem(vm, "AddressConflict", &[address, holder, "granted as soon as it is free"]).await;
+        assert_eq!(self.northbound.port(&self.name(vm)), None);
+    }
+
     /// Waits until the VM's annotation tells of its port and of no problem.
     async fn no_problem(&self, vm: &str) {
         self.problems(vm, "no problem", <[Value]>::is_empty).await;

@@ -18,7 +18,7 @@ async fn a_new_pool_on_a_running_vm_reserves_an_address_at_once_which_the_next_s
     let holder = stage.vm("testvm");
     for (vm, address) in [("next", "10.16.0.40"), ("present", "10.16.0.2")] {
         stage.player.create_vm(vm, wishing(address)).await;
-        stage.problem(vm, "AddressConflict", &[address, &holder]).await;
+        stage.refused(vm, address, &holder).await;
     }
     stage.create("neighbour", choosing("10.16.0.40..10.16.0.41"), &["10.16.0.41"]).await;
 
@@ -44,12 +44,12 @@ async fn a_wish_that_is_changed_or_withdrawn_before_the_next_start_frees_what_wa
     edit(Some("10.16.0.15")).await;
     reserved(" 10.16.0.15").await;
     stage.player.create_vm("first", wishing("10.16.0.15")).await;
-    stage.problem("first", "AddressConflict", &["10.16.0.15", &stage.vm("testvm")]).await;
+    stage.refused("first", "10.16.0.15", &stage.vm("testvm")).await;
     edit(Some("10.16.0.16")).await;
     reserved(" 10.16.0.16").await;
     stage.holding("first", &["10.16.0.15"]).await;
     stage.player.create_vm("second", wishing("10.16.0.16")).await;
-    stage.problem("second", "AddressConflict", &["10.16.0.16", &stage.vm("testvm")]).await;
+    stage.refused("second", "10.16.0.16", &stage.vm("testvm")).await;
     edit(None).await;
     stage.holding("second", &["10.16.0.16"]).await;
     stage.player.restart("testvm", "n2").await;
@@ -66,7 +66,7 @@ async fn on_a_stopped_vm_a_new_address_or_pool_applies_at_once_and_frees_the_old
     stage.player.stop("testvm").await;
     stage.port_where("testvm", "is not bound", |port| port.options.is_empty()).await;
     stage.player.create_vm("waits", wishing("10.16.0.2")).await;
-    stage.problem("waits", "AddressConflict", &["10.16.0.2", &stage.vm("testvm")]).await;
+    stage.refused("waits", "10.16.0.2", &stage.vm("testvm")).await;
     stage.player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.15")).await;
     let moved = stage.holding("testvm", &["10.16.0.15"]).await;
     assert_eq!((&moved.uuid, moved.external_id(NEXT)), (&made.uuid, None));
@@ -81,7 +81,7 @@ async fn on_a_stopped_vm_a_new_address_or_pool_applies_at_once_and_frees_the_old
     assert_eq!(moved.uuid, made.uuid);
     // One that cannot be had leaves the lease where it is.
     stage.player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.2")).await;
-    stage.problem("testvm", "AddressConflict", &["10.16.0.2", &stage.vm("waits")]).await;
+    stage.problem("testvm", "AddressConflict", &["10.16.0.2", &stage.vm("waits"), "granted"]).await;
     assert_eq!(ips_of(&stage.port("testvm").await), ["10.16.0.30"]);
     stage.player.delete_vm("waits").await;
     stage.holding("testvm", &["10.16.0.2"]).await;
@@ -114,7 +114,7 @@ async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     followed("ovn-default").await;
     stage.player.create_vm("waits", wishing("10.16.0.2")).await;
-    stage.problem("waits", "AddressConflict", &["10.16.0.2", &stage.vm("testvm")]).await;
+    stage.refused("waits", "10.16.0.2", &stage.vm("testvm")).await;
     stage.player.edit_template_annotation("testvm", SWITCH, Some("team")).await;
     let moved = stage.port_where("testvm", "is on team", |port| port.switches == ["team"]).await;
     assert_eq!((&moved.uuid, &moved.name, ips_of(&moved)), (&made.uuid, &made.name, vec!["10.40.0.1"]));

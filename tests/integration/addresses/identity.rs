@@ -16,7 +16,7 @@ async fn a_vmi_whose_vm_was_orphaned_and_made_anew_keeps_its_address_throughout(
     stage.player.delete_vm_start("testvm").await;
     stage.player.remove_vm_finalizer("testvm").await;
     stage.player.create_vm("rival", wishing("10.16.0.2")).await;
-    stage.problem("rival", "AddressConflict", &["10.16.0.2", &stage.vm("testvm")]).await;
+    stage.refused("rival", "10.16.0.2", &stage.vm("testvm")).await;
     assert_eq!(lease(&stage.port("testvm").await), lease(&made));
     // Its VM is there again, and adopts what runs.
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
@@ -50,7 +50,9 @@ async fn a_vm_of_another_namespace_gets_nothing_of_what_one_of_its_name_left_whi
     let holder = stage.vm("testvm");
     eventually("the namesake is told who has it", || async {
         let events = sibling.events("testvm").await;
-        let told = events.iter().any(|(_, reason, note)| reason == "AddressConflict" && note.contains(&holder));
+        let told = events
+            .iter()
+            .any(|(_, reason, note)| reason == "AddressConflict" && note.contains(&holder) && note.contains("granted"));
         if told { Ok(()) } else { Err(format!("{events:?}")) }
     })
     .await;
@@ -71,11 +73,11 @@ async fn harvester_4474_clones_and_restores_that_copy_an_address_or_a_mac_are_re
     let holder = stage.vm("original");
     // A clone or a restore copies the whole template; a patch may take away the one or the other.
     stage.player.create_vm("copies-both", original.clone()).await;
-    stage.problem("copies-both", "AddressConflict", &["10.16.0.50", &holder]).await;
+    stage.refused("copies-both", "10.16.0.50", &holder).await;
     stage.player.create_vm("copies-the-mac", VmOptions::default().mac(MAC)).await;
-    stage.problem("copies-the-mac", "AddressConflict", &[MAC, &holder]).await;
+    stage.refused("copies-the-mac", MAC, &holder).await;
     stage.player.create_vm("copies-the-address", wishing("10.16.0.50")).await;
-    stage.problem("copies-the-address", "AddressConflict", &["10.16.0.50", &holder]).await;
+    stage.refused("copies-the-address", "10.16.0.50", &holder).await;
     for vm in ["copies-both", "copies-the-mac", "copies-the-address"] {
         assert_eq!(stage.northbound.port(&stage.name(vm)), None);
     }

@@ -48,7 +48,7 @@ async fn a_deleted_vms_addresses_stay_reserved_for_the_time_and_are_its_own_when
     // Nobody else's, over a restart of the service, too.
     let address = super::ips_of(&port)[0].to_owned();
     stage.player.create_vm("rival", wishing(&address)).await;
-    stage.problem("rival", "AddressConflict", &[&address, &stage.vm("testvm")]).await;
+    stage.refused("rival", &address, &stage.vm("testvm")).await;
     stage.kill_and_restart().await;
     stage.create("chosen", VmOptions::default(), &["10.16.0.4"]).await;
     assert_eq!(stage.port("testvm").await, port);
@@ -73,7 +73,7 @@ async fn after_its_time_a_retained_port_goes_and_who_waits_for_its_address_has_i
     stage.player.delete_vm("testvm").await;
     let port = retained(&stage, "testvm").await;
     stage.player.create_vm("waits", wishing("10.16.0.2")).await;
-    stage.problem("waits", "AddressConflict", &["10.16.0.2", &stage.vm("testvm")]).await;
+    stage.refused("waits", "10.16.0.2", &stage.vm("testvm")).await;
     stage.port_gone("testvm").await;
     assert!(seconds_left(&port) <= 0, "{port:#?} went before its time");
     stage.holding("waits", &["10.16.0.2"]).await;

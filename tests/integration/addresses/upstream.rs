@@ -97,7 +97,7 @@ async fn kube_ovn_2486_the_addresses_of_a_stopped_vm_with_several_nics_are_nobod
         stage.create(vm, VmOptions::default(), &[address]).await;
     }
     stage.player.create_vm("rival", wishing("10.16.0.2")).await;
-    stage.problem("rival", "AddressConflict", &["10.16.0.2", &stage.vm("testvm")]).await;
+    stage.refused("rival", "10.16.0.2", &stage.vm("testvm")).await;
 }
 
 /// Days after a VM was made, its address was given to a pod of its subnet.
