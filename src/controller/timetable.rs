@@ -38,6 +38,11 @@ impl Timetable {
         }
     }
 
+    /// Whether addresses rest at all.
+    pub(super) fn has_rests(&self) -> bool {
+        !self.rest.is_zero()
+    }
+
     /// These addresses rest from now on.
     pub(super) fn rest(&mut self, rests: Vec<Rest>, now: Instant) {
         let end = now + self.rest;

@@ -51,6 +51,17 @@ impl InProcess {
 
 /// Starts it on these remotes, alone, with so much room for changes.
 pub fn start(remotes: &str, leader_only: bool, default_switch: &str, room: usize) -> InProcess {
+    start_with_rest(remotes, leader_only, default_switch, room, Duration::ZERO)
+}
+
+/// The same, with released addresses that rest so long.
+pub fn start_with_rest(
+    remotes: &str,
+    leader_only: bool,
+    default_switch: &str,
+    room: usize,
+    address_rest: Duration,
+) -> InProcess {
     let northbound = Arc::new(Shared::new(ovn::Northbound::new("default")));
     let (link_sender, link) = watch::channel(Link::default());
     let (leadership_sender, leadership) = watch::channel(Leadership::Leader { transitions: 0 });
@@ -79,7 +90,7 @@ pub fn start(remotes: &str, leader_only: bool, default_switch: &str, room: usize
         changes: changes_receiver,
         reports: reports_sender,
         metrics: Metrics::default(),
-        address_rest: Duration::from_secs(60),
+        address_rest,
         status: Status::new(link.clone()),
     });
     let mut tasks = JoinSet::new();

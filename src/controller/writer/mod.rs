@@ -248,7 +248,10 @@ impl Writer {
                 office.lose();
             }
             self.settling.processed(view.sb_cfg());
-            let changes = view.take_changes();
+            let mut changes = view.take_changes();
+            if !self.timetable.has_rests() {
+                changes.rests.drain(..).for_each(|rest| view.end_rest(&rest));
+            }
             let flight = self.in_flight.as_mut().filter(|flight| !flight.disturbed);
             let unexplained = flight.and_then(|flight| {
                 let unexplained = flight.batch.unexplained(&view, &changes);

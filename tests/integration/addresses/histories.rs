@@ -146,7 +146,7 @@ impl History {
 
     /// The service, told of all that is there.
     async fn start(&mut self) {
-        self.service = Some(in_process::start(&self.northbound.remote(), true, "s", 1_000));
+        self.service = Some(in_process::start_with_rest(&self.northbound.remote(), true, "s", 1_000, SHORTENING));
         self.send(Change::Namespace(object(json!({"name": "n"})))).await;
         for (vm, machine) in self.state.machines.clone() {
             for change in changes_of(&vm, &machine) {

@@ -10,7 +10,7 @@ use ovn_kubevirt::ovsdb::{Connection, Operation, Outcome, Session, Shared, Trans
 use uuid::Uuid;
 
 use super::image::{Image, answers, pools};
-use super::writer::{IPS, PORT_NAMES, SWITCH_NAMES, Writer, Written, connected};
+use super::writer::{IPS, MACS, PORT_NAMES, SWITCH_NAMES, Writer, Written, connected};
 use super::{shared, soak, target};
 use crate::support::{Gate, Northbound};
 
@@ -115,6 +115,33 @@ fn changed_vms(before: &Image, after: &Image) -> (BTreeSet<VmKey>, BTreeSet<VmKe
     (must, may)
 }
 
+/// VMs that may be looked at for what others' rows are: those that share an address or a MAC with another port, and where
+/// routers have changed all.
+fn concerned_vms(before: &Moment, after: &Moment) -> BTreeSet<VmKey> {
+    let owners = |image: &Image, ports: &[Uuid]| {
+        ports.iter().filter_map(|port| image.owner(*port)).map(|owned| owned.vm).collect::<Vec<_>>()
+    };
+    let mut concerned = BTreeSet::new();
+    let rerouted = before.image.routing() != after.image.routing();
+    for moment in [before, after] {
+        let (view, image) = (moment.view.read(), &moment.image);
+        if rerouted {
+            concerned.extend(owners(image, &image.ports().keys().copied().collect::<Vec<_>>()));
+        }
+        for (switch, _) in view.switches() {
+            for ip in IPS.map(|text| text.parse::<IpAddr>().expect("an address")) {
+                let holders = view.holders(switch, ip);
+                concerned.extend(owners(image, if holders.len() > 1 { holders } else { &[] }));
+            }
+            for mac in MACS {
+                let holders: Vec<Uuid> = view.mac_holders(switch, mac.parse().expect("a MAC")).collect();
+                concerned.extend(owners(image, if holders.len() > 1 { &holders } else { &[] }));
+            }
+        }
+    }
+    concerned
+}
+
 /// What somebody may have waited for, and now is.
 fn due_wakes(before: &Moment, after: &Moment) -> BTreeSet<Wake> {
     let doubled: BTreeSet<Uuid> = before.image.doubled().union(&after.image.doubled()).copied().collect();
@@ -165,6 +192,7 @@ fn assert_noted(changes: &Changes, before: &Moment, after: &Moment, when: &str) 
     let (must, mut may) = changed_vms(&before.image, &after.image);
     // A row in which only what nobody reads has changed may be looked at, too.
     may.extend(changed_vms(&before.whole, &after.whole).0);
+    may.extend(concerned_vms(before, after));
     let missing: Vec<_> = must.difference(&changes.vms).collect();
     assert!(missing.is_empty(), "{when}: not named: {missing:?}, of {changes:?}, where this changed:\n{difference}");
     let known: BTreeSet<VmKey> = must.union(&may).cloned().collect();

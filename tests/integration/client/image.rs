@@ -171,6 +171,15 @@ impl Image {
         self.ports().keys().copied().filter(|port| self.switches_of(*port).len() > 1).collect()
     }
 
+    /// What routers answer for, and where they are connected: their rows, and those of the ports that lead to them.
+    pub(super) fn routing(&self) -> BTreeMap<Uuid, (Line, BTreeSet<Uuid>)> {
+        let tables = ["Logical_Router", "Logical_Router_Port", "NAT", "Load_Balancer", "Load_Balancer_Group"];
+        let rows = tables.iter().flat_map(|table| self.table(table));
+        let router = ("type", one("router"));
+        let peers = self.ports().iter().filter(|(_, line)| line.get(router.0) == Some(&router.1));
+        rows.chain(peers).map(|(uuid, line)| (*uuid, (line.clone(), self.switches_of(*uuid)))).collect()
+    }
+
     /// Whose a port of the instance `default` is.
     pub(super) fn owner(&self, port: Uuid) -> Option<Owned> {
         let Cell::Pairs(ids) = &self.ports().get(&port)?["external_ids"] else { return None };

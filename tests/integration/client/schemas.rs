@@ -48,6 +48,11 @@ fn least() -> Value {
     whole["tables"].as_object_mut().expect("tables").retain(|table, _| read.contains_key(table.as_str()));
     for (table, kept) in &read {
         columns(&mut whole, table).retain(|column, _| kept.contains(&column.as_str()));
+        // An index over what is not there is none.
+        if let Some(indexes) = whole["tables"][table].get_mut("indexes").and_then(Value::as_array_mut) {
+            let known = |column: &Value| column.as_str().is_some_and(|column| kept.contains(&column));
+            indexes.retain(|index| index.as_array().is_some_and(|columns| columns.iter().all(known)));
+        }
     }
     whole
 }
