@@ -93,7 +93,7 @@ async fn northd_renumbers_nobody_while_dynamic_ports_and_vms_are_made_at_the_sam
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:02}")).collect();
     let make = async |index: usize, name: &str| {
         // Every fourth names no pool: it must be refused, not served with what northd is about to give.
-        let options = if index % 4 == 0 { VmOptions::default() } else { choosing("10.16.0.2..10.16.0.99") };
+        let options = if index.is_multiple_of(4) { VmOptions::default() } else { choosing("10.16.0.2..10.16.0.99") };
         stage.player.apply_vm(name, options).await;
     };
     let vms = async {
@@ -118,7 +118,7 @@ async fn northd_renumbers_nobody_while_dynamic_ports_and_vms_are_made_at_the_sam
     };
     tokio::join!(vms, ports);
     for (index, name) in names.iter().enumerate() {
-        if index % 4 == 0 {
+        if index.is_multiple_of(4) {
             stage.event(name, "PoolRequired", &[]).await;
         } else {
             stage.port(name).await;
