@@ -28,8 +28,9 @@ test: setup ## all tests: unit, property, integration, documentation, and test-c
 test-compose: setup ## the containers of docker-compose.yml under test, where Docker and Compose are there
 	@tests/compose/run.sh
 
-soak: setup ## the long runs that `make test` takes a sample of: cuts at every byte, long histories of several writers and of addresses, 20 migrations
-	@$(with_api) OVN_KUBEVIRT_CUT_STRIDE=1 OVN_KUBEVIRT_SOAK=20 OVN_KUBEVIRT_HISTORIES=100 OVN_KUBEVIRT_MIGRATIONS=20 cargo test --locked --test integration -- --nocapture cut:: client::the_replica client::histories datapath:: addresses::histories
+soak: setup ## the long runs that `make test` takes a sample of: cuts at every byte, long histories, 20 migrations
+	@OVN_KUBEVIRT_HISTORIES=$${HISTORIES:-100000} cargo test --locked --release --lib whatever_happens
+	@$(with_api) OVN_KUBEVIRT_CUT_STRIDE=1 OVN_KUBEVIRT_SOAK=20 OVN_KUBEVIRT_MIGRATIONS=20 OVN_KUBEVIRT_HISTORIES=100 cargo test --locked --test integration -- --nocapture cut:: client::the_replica client::histories addresses::histories datapath::
 
 fuzz: setup ## the codec and the row decoder, fed with anything for FUZZ_SECONDS (60) each
 	@cargo fuzz --version >/dev/null 2>&1 || { echo 'fuzz: installing cargo-fuzz (a minute, once)'; cargo install --locked cargo-fuzz; }

@@ -83,14 +83,13 @@ impl Bench {
         let bench = Self { northbound, service, connection, replica, switch };
         let namespace = Change::Namespace(Box::new(object(json!({"name": "bench"}))));
         bench.send(std::iter::once(namespace).chain(Kind::ALL.map(Change::ListEnds))).await;
-        bench.send((0..vms).flat_map(running)).await;
-        for index in 0..vms {
+        bench.send((0..=vms).flat_map(running)).await;
+        for index in 0..=vms {
             bench.bound(index, "n1").await;
         }
         // The first target waits until northd has been heard of; from then on northd is not needed, and would take the
         // processors from what is measured.
-        bench.send([vmim(vms), vm(vms), run(vms, false), launcher(vms, "source", Some("n1"))]).await;
-        bench.send([launcher(vms, "target", Some("n2"))]).await;
+        bench.send([vmim(vms), launcher(vms, "target", Some("n2"))]).await;
         bench.bound(vms, "n1,n2").await;
         bench.northbound.kill9_northd();
         bench
@@ -140,7 +139,7 @@ impl Bench {
         };
         let uuid = self.replica.read().port_named("raw").map_or_else(|| port_uuid("bench", "raw"), |port| port.uuid);
         let (one, two) = (placed("n1", None), placed("n1,n2", Some((keys::ACTIVATION_STRATEGY, "rarp"))));
-        let (before, after) = if index % 2 == 0 { (one, two) } else { (two, one) };
+        let (before, after) = if index.is_multiple_of(2) { (one, two) } else { (two, one) };
         let operations = PortChange { uuid, before, after }.operations();
         let begun = Instant::now();
         let outcome = self.connection.transact(&Transaction { fence: None, operations }).await;
@@ -157,9 +156,8 @@ impl Bench {
         self.send((1_000_000..1_000_000 + vms).map(vm)).await;
         let (mut opened, mut ahead, mut index) = (Vec::new(), Vec::new(), first);
         while ports() < at_begin + vms && index < first + vms / 100 {
-            let before = ports();
             self.send([vmim(index), launcher(index, "target", None)]).await;
-            let sent = Instant::now();
+            let (before, sent) = (ports(), Instant::now());
             self.send([launcher(index, "target", Some("n2"))]).await;
             opened.push(self.bound(index, "n1,n2").await - sent);
             ahead.push((ports() - before) as f64);

@@ -110,7 +110,7 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", value_parser = clap::builder::BoolishValueParser::new())]
     pub no_lease: bool,
 
-    /// The address for /livez and /readyz; port 0 takes a free one
+    /// The address for /livez, /readyz and /metrics; port 0 takes a free one
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     pub http: SocketAddr,
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::config::RunOptions;
 use crate::controller::{
-    Candidacy, Leadership, LeaseError, Link, LinkSettings, Linker, Reporter, SouthboundFeed, Status, Writer,
+    Candidacy, Leadership, LeaseError, Link, LinkSettings, Linker, Metrics, Reporter, SouthboundFeed, Status, Writer,
     WriterSettings, follow_southbound, keep_lease, watch_all,
 };
 use crate::ovn::{Northbound, Southbound};
@@ -95,6 +95,7 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         });
         SouthboundFeed { replica, in_sync }
     });
+    let metrics = Metrics::default();
     let writer = Writer::new(WriterSettings {
         settings: options.settings(),
         northbound: Arc::clone(&northbound),
@@ -102,6 +103,7 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         southbound: feed,
         changes,
         reports: reports_sender,
+        metrics: metrics.clone(),
         address_rest: options.address_rest,
         status: status.clone(),
     });
@@ -146,7 +148,9 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         reporter.run().await;
         Ended("reporter", Ok(()))
     });
-    tasks.spawn(async move { Ended("http server", crate::api::serve(listener, status).await.map_err(Into::into)) });
+    tasks.spawn(
+        async move { Ended("http server", crate::api::serve(listener, status, metrics).await.map_err(Into::into)) },
+    );
     Ok((candidacy_sender, tasks))
 }
 

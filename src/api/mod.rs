@@ -5,16 +5,19 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::controller::Status;
+use crate::controller::{Metrics, Status};
 
-/// Serves `/livez` and `/readyz` until the listener fails.
-pub async fn serve(listener: TcpListener, status: Status) -> std::io::Result<()> {
+/// Serves `/livez`, `/readyz` and `/metrics` until the listener fails.
+pub async fn serve(listener: TcpListener, status: Status, metrics: Metrics) -> std::io::Result<()> {
+    let counted = move || async move { ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], metrics.text()) };
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(counted))
         .with_state(Arc::new(status));
     axum::serve(listener, router).await
 }

@@ -16,6 +16,7 @@
 mod epoch;
 mod lease;
 mod link;
+mod metrics;
 mod reporter;
 mod southbound;
 mod status;
@@ -27,6 +28,7 @@ mod writer;
 pub use epoch::{Epoch, EpochError};
 pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
 pub use link::{Link, LinkSettings, Linker, Office};
+pub use metrics::Metrics;
 pub use reporter::{Report, Reporter, Subject};
 pub use southbound::follow_southbound;
 pub use status::{Standing, Status, Unready};

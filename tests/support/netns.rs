@@ -96,7 +96,7 @@ impl Hosts {
 
 /// Whether namespaces and wires can be made here; the error says why not. For the demo: a test fails instead.
 pub fn available() -> Result<(), String> {
-    let wire = "ip link add a type veth peer name b";
+    let wire = "ip link add wire0 type veth peer name wire1";
     let output = Command::new("unshare").args(["--net", "sh", "-c", wire]).output();
     match output {
         Ok(output) if output.status.success() => Ok(()),

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use self::batch::{Batch, Flight, outcome};
 use super::link::{Link, Office};
+use super::metrics::{Metrics, Tally};
 use super::reporter::Report;
 use super::status::Status;
 use super::timetable::Timetable;
@@ -62,6 +63,8 @@ pub struct WriterSettings {
     pub changes: mpsc::Receiver<Change>,
     /// Where outcomes are told.
     pub reports: mpsc::UnboundedSender<Report>,
+    /// Where problems are counted.
+    pub metrics: Metrics,
     /// How long a released address rests.
     pub address_rest: Duration,
     /// Told when the watches have synced.
@@ -95,6 +98,7 @@ pub struct Writer {
     /// VMs whose transaction was refused, and when they are tried again.
     retries: HashMap<VmKey, Retry>,
     timetable: Timetable,
+    tally: Tally,
     /// The first sync of both sides has been followed by a look at every VM.
     swept: bool,
     /// Transactions whose outcome is unknown, since the last that had one.
@@ -109,7 +113,7 @@ struct Retry {
 impl Writer {
     /// A writer that knows nothing yet.
     pub fn new(settings: WriterSettings) -> Self {
-        let WriterSettings { settings, northbound, link, southbound, changes, reports, address_rest, status } =
+        let WriterSettings { settings, northbound, link, southbound, changes, reports, metrics, address_rest, status } =
             settings;
         Self {
             settings,
@@ -127,6 +131,7 @@ impl Writer {
             waiting: Waiting::default(),
             retries: HashMap::new(),
             timetable: Timetable::new(address_rest),
+            tally: Tally::new(&metrics),
             swept: false,
             unknown_in_a_row: 0,
         }
@@ -271,6 +276,7 @@ impl Writer {
             // Somebody else wrote meanwhile: in office again, every VM is looked at.
             self.swept = false;
             self.settling.forget();
+            self.tally.clear();
         }
         self.take_northbound_changes();
         self.sweep();

@@ -1,8 +1,8 @@
 //! From dirty VMs to a transaction in flight, and the next one prepared meanwhile.
 //!
 //! What is prepared is planned on a replica that does not have the transaction in flight yet: what that one gives away
-//! is minded, and whom it concerns what that one frees is held, so that each VM gets what it would get after it. It is sent when the answer is there and nothing has changed that it rests
-//! on; else its VMs are planned again, and sent while nothing can change.
+//! is minded, and whom it concerns what that one frees is held, so that each VM gets what it would get after it. It is
+//! sent when the answer is there and nothing has changed that it rests on; else its VMs are planned again, and sent while nothing can change.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -141,6 +141,7 @@ impl Writer {
                 break;
             }
             batch.sync |= sync && self.southbound.is_none();
+            self.tally.set(&vm, &reports);
             let report = self.report(&vm, reports, &changes);
             let waiting = !waits.is_empty();
             self.waiting.set(&vm, waits);

@@ -44,6 +44,12 @@ async fn a_static_wish_for_what_another_port_holds_is_refused_with_its_name_and_
     }
 }
 
+/// What `/metrics` says of conflicts.
+async fn conflicts(stage: &Stage) -> Option<String> {
+    let (_, text) = stage.service.http_get("/metrics").await;
+    text.lines().find(|line| line.contains("reason=\"AddressConflict\"")).map(ToOwned::to_owned)
+}
+
 #[tokio::test]
 async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_it_goes() {
     let mut stage = Stage::new("doubled").await;
@@ -51,6 +57,7 @@ async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_i
     let made = stage.started("testvm", "n1").await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.2"]);
     stage.problem("testvm", "AddressConflict", &["10.16.0.2", "the port printer", "keeps"]).await;
+    assert_eq!(conflicts(&stage).await.as_deref(), Some("ovn_kubevirt_problems{reason=\"AddressConflict\"} 1"));
     // It is not spread: neither is the address anybody else's, nor does a restart of anything change it.
     stage.create("next", VmOptions::default(), &["10.16.0.3"]).await;
     stage.kill_and_restart().await;
@@ -60,6 +67,7 @@ async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_i
     assert_eq!(lease(&now), lease(&made));
     stage.northbound.delete_port("printer");
     stage.no_problem("testvm").await;
+    assert_eq!(conflicts(&stage).await.as_deref(), Some("ovn_kubevirt_problems{reason=\"AddressConflict\"} 0"));
 
     add_virtual(&stage.northbound, "floating", "10.16.0.2");
     stage.problem("testvm", "AddressConflict", &["10.16.0.2", "the port floating"]).await;

@@ -1,7 +1,7 @@
 //! What looks like a migration and is none, and migrations that come in crowds.
 
-use super::{bound, running, stays_bound};
-use crate::support::{Port, eventually};
+use super::{A_WHILE, bound, running, stays_bound};
+use crate::support::{Port, VmOptions, eventually, holds_for};
 
 #[tokio::test]
 async fn a_restart_onto_another_node_does_not_wait_for_the_old_pod_to_end() {
@@ -133,11 +133,29 @@ async fn a_vm_in_a_crash_loop_keeps_its_port_between_two_vmis() {
 }
 
 #[tokio::test]
-async fn pods_that_provision_or_attach_disks_are_no_launchers() {
-    let stage = running("no-launchers").await;
-    let provisioning = stage.player.create_provisioning_pod("testvm").await;
+async fn a_pod_that_provisions_a_volume_is_no_launcher() {
+    let stage = running("provisioning").await;
+    stage.player.create_vm("fresh", VmOptions::default()).await;
+    stage.port("fresh").await;
+    stage.player.create_vmi("fresh").await;
+    // It looks like a launcher, has a node, and is the only pod that the VM has so far.
+    let provisioning = stage.player.create_provisioning_pod("fresh").await;
     stage.player.bind_pod(&provisioning, "n3").await;
+    let name = stage.name("fresh");
+    holds_for("the port is bound nowhere", A_WHILE, || async {
+        let port = stage.northbound.port(&name).expect("the port");
+        if port.options.is_empty() { Ok(()) } else { Err(format!("{port:#?}")) }
+    })
+    .await;
+    stage.player.launch("fresh", "n2").await;
+    stage.port_where("fresh", "is bound to n2", |port| port.option("requested-chassis") == Some("n2")).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_attaches_a_disk_is_no_target() {
+    let stage = running("hotplug-pod").await;
     let migration = stage.player.start_migration("testvm", "n2").await;
+    // It has the migration's labels.
     let attaching = stage.player.create_hotplug_pod(&migration).await;
     stage.player.bind_pod(&attaching, "n3").await;
     stays_bound(&stage, "n1").await;
