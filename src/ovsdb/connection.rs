@@ -234,6 +234,12 @@ impl Connection {
         self.outgoing.is_closed() || self.ended.has_changed().is_err() || self.ended.borrow().is_some()
     }
 
+    /// How many requests have been made, and how many of them are not answered yet.
+    pub fn requests(&self) -> (u64, usize) {
+        let calls = lock(&self.calls);
+        (calls.next_id, calls.waiting.len())
+    }
+
     /// Waits for the end of the connection and says why it ended.
     pub async fn closed(&self) -> ConnectionError {
         let mut ended = self.ended.clone();

@@ -1,5 +1,7 @@
 //! The writer: group commit, and a bad VM that fails alone.
 
+mod ahead;
+
 use std::collections::BTreeSet;
 
 use serde_json::json;

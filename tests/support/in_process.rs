@@ -27,6 +27,26 @@ pub struct InProcess {
     _leadership: watch::Sender<Leadership>,
 }
 
+impl InProcess {
+    /// Waits until the writer has nothing to do, nothing in flight and nothing prepared. `look` waits until the writer
+    /// has looked at all that it was told: it does so after it has heard of an answer, and sent what was prepared. So
+    /// where all was answered before a look, and nothing is asked until after it, nothing is left.
+    pub async fn idle(&mut self, mut look: impl AsyncFnMut(&mut Self)) {
+        let mut before = None;
+        loop {
+            look(self).await;
+            let now = match &*self.link.borrow() {
+                Link::Up(office) => Some(office.connection.requests()).filter(|(_, unanswered)| *unanswered == 0),
+                Link::NotYet | Link::Down(_) | Link::Following => None,
+            };
+            if now.is_some() && now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+}
+
 /// Starts it on these remotes, alone, with so much room for changes.
 pub fn start(remotes: &str, leader_only: bool, default_switch: &str, room: usize) -> InProcess {
     let northbound = Arc::new(Shared::new(ovn::Northbound::new("default")));

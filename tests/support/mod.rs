@@ -30,6 +30,7 @@ pub mod player;
 pub mod process;
 pub mod raft_log;
 pub mod service;
+pub mod valve;
 
 pub use cluster::{Cluster, Namespace};
 pub use eventually::{eventually, holds_for, never};

@@ -44,25 +44,10 @@ impl Service {
         changes.into_iter().for_each(|change| self.of.changes.try_send(change).expect("room for the changes"));
     }
 
-    /// Waits until the writer has nothing to do and nothing in flight: a VM that it can do nothing for is reported when
-    /// all that came before has been looked at, and a second one when what that led to has been committed.
+    /// Waits until the writer has nothing to do and nothing in flight.
     async fn idle(&mut self) {
-        for _ in 0..2 {
-            self.looks += 1;
-            let switch = scenario::hopeless_switch(self.looks);
-            self.feed(vec![scenario::hopeless(self.looks)]);
-            let reported = async {
-                while let Some(report) = self.of.reports.recv().await {
-                    let Report::Ports { ports, .. } = report else { continue };
-                    let mut problems = ports.iter().flat_map(|port| &port.problems);
-                    if problems.any(|problem| *problem == Problem::SwitchNotFound(switch.clone())) {
-                        return;
-                    }
-                }
-            };
-            let reported = tokio::time::timeout(deadline(), reported).await;
-            assert!(reported.is_ok(), "the writer looks at nothing any more: {:?}", self.ended());
-        }
+        let looks = &mut self.looks;
+        self.of.idle(async |of| looked(of, looks).await).await;
     }
 
     /// Waits until it is in office by another epoch than this.
@@ -83,6 +68,24 @@ impl Service {
     fn ended(&mut self) -> Option<String> {
         self.of.tasks.try_join_next().map(|ended| ended.unwrap_or_else(|error| error.to_string()))
     }
+}
+
+/// Waits until the writer has looked at all that it was told: a VM that it can do nothing for is reported then.
+async fn looked(service: &mut InProcess, looks: &mut usize) {
+    *looks += 1;
+    let switch = scenario::hopeless_switch(*looks);
+    service.changes.try_send(scenario::hopeless(*looks)).expect("room for the change");
+    let reported = async {
+        while let Some(report) = service.reports.recv().await {
+            let Report::Ports { ports, .. } = report else { continue };
+            let mut problems = ports.iter().flat_map(|port| &port.problems);
+            if problems.any(|problem| *problem == Problem::SwitchNotFound(switch.clone())) {
+                return;
+            }
+        }
+    };
+    let reported = tokio::time::timeout(deadline(), reported).await;
+    assert!(reported.is_ok(), "the writer looks at nothing any more: {:?}", service.tasks.try_join_next());
 }
 
 /// One run of the scenario.
