@@ -39,11 +39,13 @@ async fn main() {
         "", "VMs", "on switch", "service", "bare loop", "ratio", "nbctl daemon", "nbctl each"
     );
     let busy = Busy::begin();
-    for cluster in [false, true] {
+    let rounds = setting("BENCH_ROUNDS", &[ROUNDS])[0];
+    for members in setting("BENCH_MEMBERS", &[1, 3]) {
+        let cluster = members > 1;
         for vms in setting("BENCH_VMS", &[2_000, 10_000]) {
-            for present in [0, 10_000] {
+            for present in setting("BENCH_PRESENT", &[0, 10_000]) {
                 let (mut served, mut bare) = (Vec::new(), Vec::new());
-                for _ in 0..ROUNDS {
+                for _ in 0..rounds {
                     served.push(vms as f64 / service(&database(cluster, present).await, vms).await.as_secs_f64());
                     bare.push(vms as f64 / bare_loop(&database(cluster, present).await, vms).await.as_secs_f64());
                 }
