@@ -123,7 +123,7 @@ impl Cut {
             }
             Some(call @ (_, "leases", "get" | "create")) => self.never_leads(&setup.start().await, call).await,
             Some(call @ (_, "leases", "update")) => {
-                self.leads_not_for_long(&setup.args(&["--lease-duration", "1"]).start().await, call).await;
+                self.leads_not_for_long(&setup.args(&["--lease-duration", "5"]).start().await, call).await;
             }
             Some(call @ (_, "leases", _)) => {
                 self.put_lease("another", 600).await;
