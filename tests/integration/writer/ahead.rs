@@ -99,6 +99,15 @@ impl Path {
         looked(&mut self.service, self.looks, &mut Vec::new()).await;
     }
 
+    /// Waits until the writer has taken all that it was told. In the same breath it prepares what it can: the test and it
+    /// share a thread.
+    async fn taken(&self) {
+        eventually("the writer has taken all of it", || async {
+            if self.service.changes.capacity() == self.service.changes.max_capacity() { Ok(()) } else { Err("not yet") }
+        })
+        .await;
+    }
+
     /// Waits until nothing is in flight either, and gives back who was reported meanwhile.
     async fn idle(&mut self) -> Vec<String> {
         let (looks, mut reported) = (&mut self.looks, Vec::new());
@@ -223,14 +232,11 @@ async fn a_migration_goes_before_what_was_prepared() {
     path.address_is("moves", "10.16.0.3").await;
     path.idle().await;
     path.keep_in_flight("flying").await;
-    // A full one, and one more.
+    // A full one is prepared when all of this has been taken, and the rest waits behind it.
     path.feed((0..150).map(|index| vm(&format!("storm-{index:03}"), &[])));
-    // The last of them are behind what is prepared, so nobody tells; the migration is told behind them.
+    path.taken().await;
     path.feed([migration("moves"), launcher("moves", "n2"), run("moves", "n2", Some("moves-n2"))]);
-    eventually("the writer has taken all of it", || async {
-        if path.service.changes.capacity() == path.service.changes.max_capacity() { Ok(()) } else { Err("not yet") }
-    })
-    .await;
+    path.taken().await;
     let history = path.history();
     path.valve.open();
     path.address_is("storm-149", "10.16.0.154").await;
