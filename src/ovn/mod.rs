@@ -9,6 +9,7 @@ mod northbound;
 mod rows;
 mod services;
 mod southbound;
+mod watchers;
 
 pub(crate) use addresses::mac_text;
 pub use addresses::{AddressError, Addresses};

@@ -11,12 +11,13 @@ use macaddr::MacAddr6;
 use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
-use super::index::{Changes, GlobalWatcher, Index, PortWatcher, Rest, RouterPortWatcher, SwitchWatcher, Wake};
+use super::index::{Changes, Index, Rest, Wake};
 use super::names::{Owner, VmKey, keys};
 use super::rows::{
     LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal,
 };
 use super::services::Services;
+use super::watchers::{GlobalWatcher, PortWatcher, RouterPortWatcher, SwitchWatcher};
 use crate::ipam::{AddressSet, Pool, Subnet, SubnetError};
 use crate::ovsdb::{Replica, Row, Table, TableSpec};
 

@@ -1,0 +1,257 @@
+//! What each change of a row means for the indexes ([`Index`]).
+
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
+
+use uuid::Uuid;
+
+use super::index::{Index, Wake};
+use super::names::{Owner, epoch_key, epoch_number, keys};
+use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
+use super::services::Services;
+use crate::hash::FastSet;
+use crate::ovsdb::{Map, Table, Unwatched, Watcher};
+
+/// Watches the one row of `NB_Global`.
+pub(super) struct GlobalWatcher<'a>(pub(super) &'a mut Index);
+
+impl GlobalWatcher<'_> {
+    fn note_epoch(&mut self, row: &NbGlobal) {
+        let epoch = row.external_ids.get(&epoch_key(&self.0.instance)).and_then(epoch_number);
+        self.0.highest_epoch = self.0.highest_epoch.max(epoch.unwrap_or_default());
+    }
+}
+
+impl Watcher<NbGlobal> for GlobalWatcher<'_> {
+    fn added(&mut self, _: Uuid, row: &NbGlobal) {
+        self.0.foreign_changes += 1;
+        self.note_epoch(row);
+        self.0.changes.wakes.insert(Wake::Processed);
+    }
+    fn changing(&mut self, _: Uuid, row: &NbGlobal, _: &NbGlobal) {
+        self.0.sb_cfg_before = row.sb_cfg;
+    }
+    fn changed(&mut self, _: Uuid, row: &NbGlobal) {
+        self.note_epoch(row);
+        if row.sb_cfg != self.0.sb_cfg_before {
+            self.0.changes.wakes.insert(Wake::Processed);
+        }
+    }
+    fn removed(&mut self, _: Uuid, _: &NbGlobal) {}
+}
+
+pub(super) struct SwitchWatcher<'a> {
+    pub(super) index: &'a mut Index,
+    pub(super) ports: &'a Table<LogicalSwitchPort>,
+    pub(super) router_ports: &'a Table<LogicalRouterPort>,
+    pub(super) services: &'a mut Services,
+    /// Name and settings of the row that is changing.
+    pub(super) before: Option<(String, Map)>,
+}
+
+impl SwitchWatcher<'_> {
+    fn enter(&mut self, switch: Uuid, port: Uuid) {
+        match self.index.switch_of_port.entry(port) {
+            Entry::Vacant(none) => {
+                none.insert(switch);
+                self.attach(port);
+            }
+            // A port that moves may come here before its old switch lets it go in the same update.
+            Entry::Occupied(_) => self.index.more_switches_of_port.entry(port).or_default().push(switch),
+        }
+    }
+
+    fn leave(&mut self, switch: Uuid, port: Uuid) {
+        if self.index.switch_of(&port) != Some(switch) {
+            if let Entry::Occupied(mut more) = self.index.more_switches_of_port.entry(port) {
+                more.get_mut().retain(|present| *present != switch);
+                if more.get().is_empty() {
+                    more.remove();
+                }
+            }
+            return;
+        }
+        // A row that has gone before was taken out then.
+        if let Some(row) = self.ports.get(&port) {
+            self.index.note_foreign(row);
+            self.index.detach(port, row, switch);
+        }
+        self.index.switch_of_port.remove(&port);
+        if let Entry::Occupied(mut more) = self.index.more_switches_of_port.entry(port) {
+            let next = more.get_mut().remove(0);
+            if more.get().is_empty() {
+                more.remove();
+            }
+            self.index.switch_of_port.insert(port, next);
+            self.attach(port);
+        }
+    }
+
+    fn attach(&mut self, port: Uuid) {
+        if let Some(row) = self.ports.get(&port) {
+            self.index.note_foreign(row);
+            self.index.attach(port, row, self.router_ports);
+            // It may have come to another switch, or to none.
+            self.index.changes.vms.extend(Owner::of(&row.external_ids, &self.index.instance).map(|owner| owner.vm));
+        }
+    }
+
+    fn settings_changed(&mut self, name: &str, ports: &FastSet<Uuid>) {
+        self.index.foreign_changes += 1;
+        let changes = &mut self.index.changes;
+        changes.wakes.insert(Wake::Switch(name.to_owned()));
+        // Who stands on the switch is looked at again, too.
+        let rows = ports.iter().filter_map(|port| self.ports.get(port));
+        let owners = rows.filter_map(|row| Owner::of(&row.external_ids, &self.index.instance));
+        changes.vms.extend(owners.map(|owner| owner.vm));
+    }
+}
+
+impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
+    fn added(&mut self, uuid: Uuid, row: &LogicalSwitch) {
+        self.index.switches_by_name.entry(row.name.clone()).or_default().insert(uuid);
+        let on_switch = self.index.on_switch.entry(uuid).or_default();
+        on_switch.name.clone_from(&row.name);
+        // A first sync names the switches before their ports.
+        on_switch.pool.reserve(row.ports.len());
+        on_switch.macs.reserve(row.ports.len());
+        self.index.switch_of_port.reserve(row.ports.len());
+        self.services.referred(&row.load_balancer, &row.load_balancer_group);
+        row.ports.iter().for_each(|port| self.enter(uuid, *port));
+        self.settings_changed(&row.name, &row.ports);
+    }
+
+    fn changing(&mut self, uuid: Uuid, row: &LogicalSwitch, difference: &LogicalSwitch) {
+        self.before = Some((row.name.clone(), row.other_config.clone()));
+        self.services.referred(&difference.load_balancer, &difference.load_balancer_group);
+        for port in &difference.ports {
+            if row.ports.contains(port) {
+                self.leave(uuid, *port);
+            } else {
+                self.enter(uuid, *port);
+            }
+        }
+    }
+
+    fn changed(&mut self, uuid: Uuid, row: &LogicalSwitch) {
+        let Some((name, other_config)) = self.before.take() else { return };
+        if name != row.name {
+            if let Some(switches) = self.index.switches_by_name.get_mut(&name) {
+                switches.remove(&uuid);
+            }
+            self.index.switches_by_name.entry(row.name.clone()).or_default().insert(uuid);
+            self.index.on_switch.entry(uuid).or_default().name.clone_from(&row.name);
+            self.index.changes.wakes.insert(Wake::Switch(name.clone()));
+        }
+        if name != row.name || other_config != row.other_config {
+            self.settings_changed(&row.name, &row.ports);
+        }
+    }
+
+    /// Only what differs counts: a switch may hold many thousand ports that stay as they are.
+    fn replaced(&mut self, uuid: Uuid, row: &LogicalSwitch, by: &LogicalSwitch) {
+        self.before = Some((row.name.clone(), row.other_config.clone()));
+        for row in [row, by] {
+            self.services.referred(&row.load_balancer, &row.load_balancer_group);
+        }
+        by.ports.difference(&row.ports).for_each(|port| self.enter(uuid, *port));
+        row.ports.difference(&by.ports).for_each(|port| self.leave(uuid, *port));
+        self.changed(uuid, by);
+    }
+
+    fn removed(&mut self, uuid: Uuid, row: &LogicalSwitch) {
+        self.settings_changed(&row.name, &row.ports);
+        self.services.referred(&row.load_balancer, &row.load_balancer_group);
+        row.ports.iter().for_each(|port| self.leave(uuid, *port));
+        self.index.on_switch.remove(&uuid);
+        if let Some(switches) = self.index.switches_by_name.get_mut(&row.name) {
+            switches.remove(&uuid);
+            if switches.is_empty() {
+                self.index.switches_by_name.remove(&row.name);
+            }
+        }
+    }
+}
+
+pub(super) struct PortWatcher<'a> {
+    pub(super) index: &'a mut Index,
+    pub(super) router_ports: &'a Table<LogicalRouterPort>,
+}
+
+impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
+    fn added(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        let name = self.index.name_hash.hash_one(row.name.as_str());
+        self.index.ports_by_name.insert(name, uuid);
+        if let Some(peer) = row.options.get(keys::ROUTER_PORT) {
+            self.index.peers.entry(peer.to_owned()).or_default().insert(uuid);
+        }
+        self.index.note_foreign(row);
+        self.index.attach(uuid, row, self.router_ports);
+        self.index.add_ours(uuid, &row.external_ids);
+    }
+
+    fn changing(&mut self, uuid: Uuid, row: &LogicalSwitchPort, _: &LogicalSwitchPort) {
+        self.removed(uuid, row);
+    }
+
+    fn changed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        self.added(uuid, row);
+    }
+
+    fn removed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        self.index.note_foreign(row);
+        self.index.remove_ours(uuid, &row.external_ids);
+        if let Some(switch) = self.index.switch_of(&uuid) {
+            self.index.detach(uuid, row, switch);
+        }
+        if let Some(peer) = row.options.get(keys::ROUTER_PORT)
+            && let Some(ports) = self.index.peers.get_mut(peer)
+        {
+            ports.remove(&uuid);
+        }
+        self.index.ports_by_name.remove(self.index.name_hash.hash_one(row.name.as_str()), uuid);
+        self.index.changes.wakes.insert(Wake::Name(row.name.clone()));
+    }
+}
+
+pub(super) struct RouterPortWatcher<'a> {
+    pub(super) index: &'a mut Index,
+    pub(super) ports: &'a Table<LogicalSwitchPort>,
+}
+
+impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
+    fn added(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
+        self.index.foreign_changes += 1;
+        self.index.router_ports_by_name.insert(row.name.clone(), uuid);
+        let mut only = Table::default();
+        only.put(uuid, row.clone(), &mut Unwatched);
+        for port in self.index.peers.get(&row.name).cloned().unwrap_or_default() {
+            if let Some(peer) = self.ports.get(&port) {
+                self.index.enter_again(port, peer, &only);
+            }
+        }
+    }
+
+    fn changing(&mut self, uuid: Uuid, row: &LogicalRouterPort, _: &LogicalRouterPort) {
+        self.removed(uuid, row);
+    }
+
+    fn changed(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
+        self.added(uuid, row);
+    }
+
+    fn removed(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
+        self.index.foreign_changes += 1;
+        // Another of its name may have come earlier in the same update: the switch ports are its.
+        if self.index.router_ports_by_name.get(&row.name) != Some(&uuid) {
+            return;
+        }
+        self.index.router_ports_by_name.remove(&row.name);
+        let none = Table::default();
+        for port in self.index.peers.get(&row.name).cloned().unwrap_or_default() {
+            if let Some(peer) = self.ports.get(&port) {
+                self.index.enter_again(port, peer, &none);
+            }
+        }
+    }
+}
