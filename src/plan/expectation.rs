@@ -79,14 +79,20 @@ impl Freed {
         }
     }
 
+    /// Whether a new port might have had one of the names: its own, or the one that it has the network appended to.
+    fn frees_a_name_for(&self, name: &str) -> bool {
+        let frees = |name: &str| self.what.contains(&Wake::Name(name.to_owned()));
+        frees(name) || name.rsplit_once('.').is_some_and(|(base, _)| frees(base))
+    }
+
     /// Whether a VM's plan, which waits for these, may be another once it is free.
-    pub fn concerns(&self, vm: &VmKey, changes: &[PortChange], waits: &[Wake]) -> bool {
+    pub fn concerns(&self, changes: &[PortChange], waits: &[Wake]) -> bool {
         if self.what.is_empty() {
             return false;
         }
         let chooses = |change: &PortChange| match (&change.before, &change.after) {
             (_, None) => false,
-            (None, Some(after)) => self.on.contains(&after.switch) || self.what.contains(&Wake::Name(vm.port_name())),
+            (None, Some(after)) => self.on.contains(&after.switch) || self.frees_a_name_for(&after.row.name),
             (Some(before), Some(after)) => {
                 let same = before.switch == after.switch && held(&before.row) == held(&after.row);
                 !same && self.on.contains(&after.switch)
@@ -101,4 +107,27 @@ fn held(row: &LogicalSwitchPort) -> Vec<Addresses> {
     let texts = row.addresses.iter().chain(row.port_security.iter());
     let texts = texts.chain(row.external_ids.get(keys::NEXT_ADDRESSES));
     texts.filter_map(|text| text.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(switch: u128, name: &str) -> Placed {
+        let row = LogicalSwitchPort { name: name.to_owned(), ..LogicalSwitchPort::default() };
+        Placed { switch: Uuid::from_u128(switch), row }
+    }
+
+    #[test]
+    fn a_name_that_is_freed_concerns_who_took_the_longer_one_because_of_it() {
+        let uuid = Uuid::nil();
+        let base = "vm.ns.net1.ns.ovn";
+        let freed = Freed::by(&[PortChange { uuid, before: Some(placed(1, base)), after: None }]);
+        let concerns = |name: &str| {
+            let made = PortChange { uuid, before: None, after: Some(placed(2, name)) };
+            freed.concerns(&[made], &[])
+        };
+        assert!(concerns(base) && concerns("vm.ns.net1.ns.ovn.red"));
+        assert!(!concerns("vm.ns") && !concerns("vm.ns.net2.ns.ovn"));
+    }
 }

@@ -135,7 +135,7 @@ impl Writer {
             }
             let Some(vm) = self.pipeline.pop() else { break };
             let VmPlan { changes, reports, waits, again, sync, due } = self.plan(&mut planner, &vm);
-            if freed.is_some_and(|freed| again || freed.concerns(&vm, &changes, &waits)) {
+            if freed.is_some_and(|freed| again || freed.concerns(&changes, &waits)) {
                 // It clashes with the transaction in flight, or gets something else after it.
                 self.pipeline.hold(vm);
                 break;

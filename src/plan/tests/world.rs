@@ -499,7 +499,7 @@ impl World {
             let plan = self.plan(&mut planner, &vm);
             (vm, plan)
         });
-        plans.filter(|(vm, plan)| !plan.again && !freed.concerns(vm, &plan.changes, &plan.waits)).collect()
+        plans.filter(|(_, plan)| !plan.again && !freed.concerns(&plan.changes, &plan.waits)).collect()
     }
 
     /// All VMs that either side knows.
