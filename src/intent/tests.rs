@@ -36,15 +36,18 @@ fn launcher(run_uid: &str, node: Option<&str>, live: bool, created: i64) -> Laun
     Launcher { run_uid: run_uid.into(), node: node.map(Into::into), live, created, migration: None }
 }
 
-fn intent(objects: &VmObjects) -> Intent {
-    let settings = Settings {
+fn settings() -> Settings {
+    Settings {
         default_switch: Some("ovn-default".into()),
         mac_prefix: [0x0a, 0x58],
         strategy: Strategy::Rarp,
         allow_port_security_off: false,
         default_retain: Retention::NONE,
-    };
-    Intent::of(&VmKey::new("ns", "vm"), objects, &Namespace::default(), &settings)
+    }
+}
+
+fn intent(objects: &VmObjects) -> Intent {
+    Intent::of(&VmKey::new("ns", "vm"), objects, &Namespace::default(), &settings())
 }
 
 #[test]
@@ -88,17 +91,10 @@ fn the_networks_own_annotation_is_the_strongest() {
 #[test]
 fn the_namespaces_switch_goes_before_the_default() {
     let objects = VmObjects { vm: vm(template(&[], pod_network_spec(None))), ..Default::default() };
-    let settings = Settings {
-        default_switch: Some("ovn-default".into()),
-        mac_prefix: [0x0a, 0x58],
-        strategy: Strategy::Rarp,
-        allow_port_security_off: false,
-        default_retain: Retention::NONE,
-    };
     let namespace = Namespace { switch: Some("team-a".into()) };
-    let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &namespace, &settings).nics.remove(0);
+    let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &namespace, &settings()).nics.remove(0);
     assert_eq!(nic.switch, Some(SwitchWish { name: "team-a".into(), explicit: false }));
-    let nothing = Settings { default_switch: None, ..settings };
+    let nothing = Settings { default_switch: None, ..settings() };
     let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &Namespace::default(), &nothing).nics.remove(0);
     assert_eq!(nic.switch, None);
 }

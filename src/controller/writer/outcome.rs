@@ -5,9 +5,9 @@ use tokio::time::Instant;
 use super::batch::{Batch, Flight, Planned};
 use super::{FIRST_RETRY, LAST_RETRY, Retry, UNKNOWN_BEFORE_PARTS, Writer};
 use crate::controller::reporter::{Report, Subject};
-use crate::ovn::VmKey;
+use crate::ovn::{VmKey, keys};
 use crate::ovsdb::{Outcome, RejectionKind};
-use crate::plan::{PortChange, PortReport, Problem};
+use crate::plan::{Placed, PortChange, PortReport, Problem};
 
 impl Writer {
     /// The transaction in flight has been answered. The next one goes out before the owners of this one's VMs are told.
@@ -116,6 +116,10 @@ impl Writer {
     }
 }
 
+fn is_retained(placed: &Placed) -> bool {
+    placed.row.external_ids.get(keys::RETAINED_UNTIL).is_some()
+}
+
 /// One line a decision.
 fn log_change(vm: &VmKey, change: &PortChange) {
     let row = change.after.as_ref().or(change.before.as_ref()).map(|placed| &placed.row);
@@ -124,9 +128,10 @@ fn log_change(vm: &VmKey, change: &PortChange) {
         return;
     }
     let addresses = row.addresses.iter().collect::<Vec<_>>().join(", ");
-    let chassis = row.options.get(crate::ovn::keys::REQUESTED_CHASSIS).unwrap_or_default();
+    let chassis = row.options.get(keys::REQUESTED_CHASSIS).unwrap_or_default();
     let what = match (&change.before, &change.after) {
         (None, _) => "port made",
+        (Some(before), Some(after)) if is_retained(after) && !is_retained(before) => "port retained: its VM is gone",
         (Some(_), Some(_)) => "port changed",
         (Some(_), None) => "port released",
     };
