@@ -58,8 +58,12 @@ impl Player {
     /// The guest has ended by itself (`Succeeded`) or in an accident (`Failed`), and all its launchers with it. KubeVirt
     /// leaves them there until the VM's run strategy says what comes next.
     pub async fn guest_ends(&self, vm: &str, phase: &str) {
-        for pod in self.launchers(vm).await {
-            self.pod_phase(&pod, phase).await;
+        let mut pods = self.launcher_objects(vm).await;
+        // A migration's target ends after its source, which the guest has left: the other way round the source would be
+        // the last that is live, and the port with it.
+        pods.sort_by_key(|pod| pod["metadata"]["labels"]["kubevirt.io/migrationJobUID"].is_string());
+        for pod in pods {
+            self.pod_phase(pod["metadata"]["name"].as_str().expect("a name"), phase).await;
         }
         self.vmi_phase(vm, phase).await;
     }
