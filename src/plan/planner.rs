@@ -260,7 +260,8 @@ impl<'a> Planner<'a> {
             None => self.free_name(nic)?,
         };
         let secured = self.port_security(nic, before.as_ref().map(|before| &before.row), report);
-        if lease == Some(addresses) {
+        // Of a lease that changes in part, the rest stands.
+        if lease.is_some() {
             self.what_befell(&switch, &addresses, own, nic.now.as_ref().ok(), report);
         }
         let holding = Holding { own, lost: None, lease: Some(addresses), reserved, running: nic.running && !edited };

@@ -243,3 +243,16 @@ fn a_foreign_port_that_takes_what_a_vm_has_is_named_until_it_goes() {
     world.settle(100);
     assert_eq!(world.complaints(&web()), [""; 0]);
 }
+
+#[test]
+fn of_a_lease_that_changes_in_part_what_befell_the_rest_is_told_at_once() {
+    let mut world = world();
+    made(&mut world, &web(), plain());
+    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:01"]));
+    made(&mut world, &web(), at("10.16.0.9"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.9"));
+    let doubled = "the MAC 0a:58:0a:10:00:01 is held by the port printer, which is not ovn-kubevirt's, too, on the \
+        logical switch blue, and both lose traffic: the VM keeps it; change it there, or give the VM another with \
+        macAddress and restart it";
+    assert_eq!(world.complaints(&web()), [doubled]);
+}
