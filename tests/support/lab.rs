@@ -136,14 +136,9 @@ impl Lab {
 
     /// The VM's other self, asleep.
     pub fn plug(&self, chassis: &str) -> Guest {
-        self.plug_bound(chassis, self.binding)
-    }
-
-    /// The same with another binding.
-    pub fn plug_bound(&self, chassis: &str, binding: Binding) -> Guest {
         let host = chassis.trim_start_matches("hv").parse().expect("hv and a number");
         let (mac, address) = self.addresses();
-        let guest = self.fabric.plug_bound(host, &self.port.name, mac, address, binding);
+        let guest = self.fabric.plug_bound(host, &self.port.name, mac, address, self.binding);
         let (_, mac, address) = PROBER;
         guest.knows(address, mac);
         guest
@@ -190,7 +185,7 @@ impl Lab {
         self.player.source_ends(&migration).await;
         self.recover(fault, Phase::Succeeded).await;
         self.bound(to).await;
-        self.northbound.nbctl(&["--wait=hv", "sync"]);
+        self.flows_stand();
         tokio::time::sleep(AROUND).await;
         self.fabric.unplug(leaving);
         tokio::time::sleep(AROUND).await;
@@ -223,7 +218,7 @@ impl Lab {
         let (migration, arriving) = self.prepare(from, to, None).await;
         self.player.fail(&migration).await;
         self.bound(from).await;
-        self.northbound.nbctl(&["--wait=hv", "sync"]);
+        self.flows_stand();
         self.fabric.unplug(arriving);
         tokio::time::sleep(AROUND).await;
         traffic.end()
@@ -248,8 +243,13 @@ impl Lab {
         if self.service.is_some() {
             self.claimed().await;
         }
-        self.northbound.nbctl(&["--wait=hv", "sync"]);
+        self.flows_stand();
         (migration, arriving)
+    }
+
+    /// Waits until every chassis has installed what stands in the databases.
+    pub fn flows_stand(&self) {
+        self.northbound.nbctl(&["--wait=hv", "sync"]);
     }
 
     /// The target's ovn-controller has the port.

@@ -36,39 +36,40 @@ async fn a_northbound_whose_leader_changes_in_mid_migration_harms_no_packet() {
     }
 }
 
-/// Measured: `hv1` and then `hv1,hv3` committed in a row, with northd asleep, leave the activation of the attempt before
-/// standing, and the new target is open without its guest. Its kernel would answer here, as with masquerade.
+/// Measured: `hv1` and then `hv1,hv2` committed in a row, with northd asleep, leave the activation of the attempt before
+/// standing, and the new target is open without its guest. Its kernel answers here, as with masquerade.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_is_not_open_before_its_guest_though_northd_slept_between_two_attempts() {
-    let mut lab = Lab::new("northd-asleep", Pointing::Service("rarp")).await;
-    let (failed, mut asleep) = lab.prepare("hv1", "hv2", None).await;
-    // The first target is opened, and fails all the same.
-    asleep.announce();
+    let northbound = Northbound::start().await;
+    let mut lab = Lab::with("northd-asleep", Pointing::Service("rarp"), Binding::Masquerade, northbound).await;
+    let (failed, mut arriving) = lab.prepare("hv1", "hv2", None).await;
+    // The first attempt opens it, and fails all the same.
+    arriving.announce();
     lab.tells("moving hv1 -> hv2 (activated)").await;
-    let pings = lab.pings();
     lab.northbound.freeze_northd();
     lab.player.fail(&failed).await;
     lab.bound("hv1").await;
-    let next = lab.player.start_migration("testvm", "hv3").await;
+    // The next begins before the interface of the one before has gone, which is its own from now on.
+    let next = lab.player.start_migration("testvm", "hv2").await;
     lab.player.bind_target(&next).await;
-    let mut arriving = lab.plug_bound("hv3", Binding::Masquerade);
     lab.stays_bound("hv1", Duration::from_millis(700)).await;
-    lab.unplug(asleep);
     lab.northbound.thaw_northd();
-    lab.bound("hv1,hv3").await;
-    lab.tells("moving hv1 -> hv3 (waiting for the guest)").await;
-    lab.stays_bound("hv1,hv3", Duration::from_millis(700)).await;
+    lab.bound("hv1,hv2").await;
+    lab.tells("moving hv1 -> hv2 (waiting for the guest)").await;
+    lab.flows_stand();
+    let pings = lab.pings();
+    lab.stays_bound("hv1,hv2", Duration::from_millis(700)).await;
     let pings = pings.end();
     assert_eq!((pings.lost, pings.duplicates), (0, 0), "the new target has answered: {pings:?}");
     // Now its guest comes.
     lab.player.target_running(&next).await;
     lab.player.hand_off(&next).await;
     arriving.announce();
-    lab.tells("moving hv1 -> hv3 (activated)").await;
-    let leaving = lab.cut_over(arriving, "hv3", Duration::ZERO).await;
+    lab.tells("moving hv1 -> hv2 (activated)").await;
+    let leaving = lab.cut_over(arriving, "hv2", Duration::ZERO).await;
     lab.player.domain_ready(&next).await;
     lab.player.succeed(&next).await;
-    lab.bound("hv3").await;
+    lab.bound("hv2").await;
     lab.unplug(leaving);
     lab.reachable().await;
 }
