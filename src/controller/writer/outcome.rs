@@ -14,6 +14,10 @@ impl Writer {
     pub(super) fn answered(&mut self, outcome: Outcome) {
         // The reader applies what a transaction did before it hands out the answer.
         self.take_northbound_changes();
+        // What has come by now goes before what is prepared: a migration waits for one transaction, never for two.
+        if let Ok(change) = self.changes.try_recv() {
+            self.take_changes(change);
+        }
         let Some(Flight { batch, .. }) = self.in_flight.take() else { return };
         let clean = matches!(&outcome, Outcome::Committed { missed, .. } if missed.is_empty());
         if !clean {
