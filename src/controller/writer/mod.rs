@@ -32,8 +32,9 @@ use crate::plan::{Pipeline, Settling};
 
 /// VMs looked at in one go: no-ops must not keep the watches waiting.
 const VMS_PER_TURN: usize = 1_000;
-/// Changes taken in before the next plan.
-const CHANGES_PER_TURN: usize = 1_000;
+/// Changes taken in before the next plan: as many as a transaction has ports, so that the first of many is not kept
+/// waiting for all.
+const CHANGES_PER_TURN: usize = 100;
 /// A VM whose transaction the server refused alone is tried again after this, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
@@ -142,12 +143,20 @@ impl Writer {
         let northbound = Arc::clone(&self.northbound);
         let mut southbound = self.southbound.clone();
         loop {
-            self.advance();
+            if self.advance() {
+                gone_out().await;
+            }
             let more = self.has_more();
             let retry = self.retries.values().map(|retry| retry.at).chain(self.timetable.next()).min();
             tokio::select! {
                 biased;
-                outcome = outcome(&mut self.in_flight), if !self.pipeline.is_idle() => self.answered(outcome),
+                outcome = outcome(&mut self.in_flight), if !self.pipeline.is_idle() => {
+                    let batch = self.answered(&outcome);
+                    gone_out().await;
+                    if let Some(batch) = batch {
+                        self.finish(outcome, batch);
+                    }
+                }
                 () = northbound.changed.notified() => self.take_northbound_changes(),
                 () = southbound_moved(&mut southbound) => self.take_southbound_changes(),
                 change = self.changes.recv() => match change {
@@ -328,6 +337,12 @@ impl Writer {
         // Without a reporter the process is ending.
         let _ = self.reports.send(report);
     }
+}
+
+/// Has what was sent go out before anything else is done. The task that writes to the socket waits for this one's thread
+/// otherwise, where no other may take it: for as long as the next hundred ports are planned, as measured.
+async fn gone_out() {
+    tokio::task::yield_now().await;
 }
 
 /// Waits until the southbound's replica, or how current it is, has changed.

@@ -10,16 +10,17 @@ use crate::ovsdb::{Outcome, RejectionKind};
 use crate::plan::{Placed, PortChange, PortReport, Problem};
 
 impl Writer {
-    /// The transaction in flight has been answered. The next one goes out before the owners of this one's VMs are told.
-    pub(super) fn answered(&mut self, outcome: Outcome) {
+    /// The transaction in flight has been answered: the next one is sent, if it is prepared. The one that is answered is to
+    /// be finished after that.
+    pub(super) fn answered(&mut self, outcome: &Outcome) -> Option<Batch> {
         // The reader applies what a transaction did before it hands out the answer.
         self.take_northbound_changes();
         // What has come by now goes before what is prepared: a migration waits for one transaction, never for two.
         if let Ok(change) = self.changes.try_recv() {
             self.take_changes(change);
         }
-        let Some(Flight { batch, .. }) = self.in_flight.take() else { return };
-        let clean = matches!(&outcome, Outcome::Committed { missed, .. } if missed.is_empty());
+        let Some(Flight { batch, .. }) = self.in_flight.take() else { return None };
+        let clean = matches!(outcome, Outcome::Committed { missed, .. } if missed.is_empty());
         if !clean {
             // It was prepared for what has not come about.
             self.pipeline.drop_prepared();
@@ -28,10 +29,11 @@ impl Writer {
         if clean && let Some(office) = self.office().filter(|_| self.can_plan()) {
             self.send_prepared(&office);
         }
-        self.finish(outcome, batch);
+        Some(batch)
     }
 
-    fn finish(&mut self, outcome: Outcome, batch: Batch) {
+    /// Does what the outcome calls for, and tells the owners of its VMs.
+    pub(super) fn finish(&mut self, outcome: Outcome, batch: Batch) {
         if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_)) {
             self.unknown_in_a_row = 0;
         }

@@ -19,17 +19,18 @@ use crate::ovn::{Northbound, VmKey};
 use crate::plan::{Expectation, Fabric, Planner, PortChange, PortReport, Problem, Seen, VmPlan};
 
 impl Writer {
-    /// Sends what is to be sent, and prepares what comes after it.
-    pub(super) fn advance(&mut self) {
-        let Some(office) = self.office().filter(|_| self.can_plan()) else { return };
-        if self.pipeline.is_idle() {
-            self.send_prepared(&office);
+    /// Sends what is to be sent, or prepares what comes after it. Whether something has been sent.
+    pub(super) fn advance(&mut self) -> bool {
+        let Some(office) = self.office().filter(|_| self.can_plan()) else { return false };
+        if !self.pipeline.is_idle() {
+            self.prepare(&office);
+            return false;
         }
+        self.send_prepared(&office);
         if self.pipeline.is_idle() {
             self.plan_and_send(&office);
-        } else {
-            self.prepare(&office);
         }
+        !self.pipeline.is_idle()
     }
 
     /// Whether VMs wait that could be planned now.
