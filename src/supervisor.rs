@@ -13,14 +13,12 @@ use tokio::task::JoinSet;
 
 use crate::config::RunOptions;
 use crate::controller::{
-    Candidacy, Leadership, LeaseError, Link, LinkSettings, Linker, Metrics, Reporter, SouthboundFeed, Status, Writer,
-    WriterSettings, follow_southbound, keep_lease, watch_all,
+    CHANGES_AHEAD, Candidacy, Leadership, LeaseError, Link, LinkSettings, Linker, Metrics, Reporter, SouthboundFeed,
+    Status, Writer, WriterSettings, follow_southbound, keep_lease, watch_all,
 };
 use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Shared, Target};
 
-/// Changes that the watches may be ahead of the writer; beyond it they wait, and so does the server.
-const CHANGES_AHEAD: usize = 4_096;
 /// The Lease is given back within this, or left to run out: the process is to end within a second.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(700);
 /// The API server must answer within this, or the request is tried again.

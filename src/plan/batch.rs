@@ -69,6 +69,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         Some(count)
     }
 
+    /// The next key, which stays.
+    pub fn next(&self) -> Option<&K> {
+        self.waiting.front()
+    }
+
     /// The next key.
     pub fn pop(&mut self) -> Option<K> {
         let key = self.waiting.pop_front()?;

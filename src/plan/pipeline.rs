@@ -34,6 +34,8 @@ pub struct Pipeline<K, B> {
     queue: Queue<K>,
     in_flight: Option<FastSet<K>>,
     prepared: Option<(FastSet<K>, B)>,
+    /// Those of the keys on their way that go before all others.
+    urgent: FastSet<K>,
     drops: usize,
     /// The next key is one of which more is known after the answer.
     held: bool,
@@ -41,7 +43,14 @@ pub struct Pipeline<K, B> {
 
 impl<K, B> Default for Pipeline<K, B> {
     fn default() -> Self {
-        Self { queue: Queue::default(), in_flight: None, prepared: None, drops: 0, held: false }
+        Self {
+            queue: Queue::default(),
+            in_flight: None,
+            prepared: None,
+            urgent: FastSet::default(),
+            drops: 0,
+            held: false,
+        }
     }
 }
 
@@ -54,9 +63,11 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         self.queue.push(key);
     }
 
-    /// Marks a key dirty, to be looked at before all others: it goes into the next transaction.
+    /// Marks a key dirty, to be looked at before all others: it goes into the next transaction, with its like alone, so
+    /// that it need not wait for what many others take.
     pub fn push_first(&mut self, key: K) {
         self.drop_prepared();
+        self.urgent.insert(key.clone());
         self.queue.push_first(key);
     }
 
@@ -89,6 +100,17 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
             return None;
         }
         Some(next)
+    }
+
+    /// Whether the next key goes into the same transaction as these.
+    pub fn joins(&self, batch: &B) -> bool {
+        let alone = batch.keys().next().is_some_and(|first| self.urgent.contains(first));
+        !alone || self.queue.next().is_some_and(|next| self.urgent.contains(next))
+    }
+
+    /// There is nothing to be done for this key.
+    pub fn done(&mut self, key: &K) {
+        self.urgent.remove(key);
     }
 
     /// What becomes of this key is known only after the transaction in flight: it is the next one again, and till then
@@ -124,6 +146,7 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
     /// What is prepared is sent.
     pub fn launch(&mut self) -> Option<B> {
         let (keys, batch) = self.prepared.take()?;
+        keys.iter().for_each(|key| self.done(key));
         self.in_flight = Some(keys);
         Some(batch)
     }

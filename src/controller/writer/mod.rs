@@ -30,6 +30,10 @@ use crate::ovn::{Northbound, Southbound, SouthboundChanges, VmKey, Wake};
 use crate::ovsdb::Shared;
 use crate::plan::{Pipeline, Settling};
 
+/// Changes that the watches may be ahead of the writer; beyond it they wait, and so does the server. A migration waits for
+/// all that came before it to be taken in: some milliseconds, for so many.
+pub const CHANGES_AHEAD: usize = 256;
+
 /// VMs looked at in one go: no-ops must not keep the watches waiting.
 const VMS_PER_TURN: usize = 1_000;
 /// Changes taken in before the next plan: as many as a transaction has ports, so that the first of many is not kept

@@ -19,7 +19,7 @@ impl Writer {
         if let Ok(change) = self.changes.try_recv() {
             self.take_changes(change);
         }
-        let Some(Flight { batch, .. }) = self.in_flight.take() else { return None };
+        let Flight { batch, .. } = self.in_flight.take()?;
         let clean = matches!(outcome, Outcome::Committed { missed, .. } if missed.is_empty());
         if !clean {
             // It was prepared for what has not come about.

@@ -42,7 +42,8 @@ impl Writer {
     }
 
     fn may_prepare(&self) -> bool {
-        self.pipeline.may_prepare() && !self.pipeline.prepared().is_some_and(Batch::is_full)
+        let has_room = |batch: &Batch| !batch.is_full() && self.pipeline.joins(batch);
+        self.pipeline.may_prepare() && self.pipeline.prepared().is_none_or(has_room)
     }
 
     /// Sends what is prepared, if it is still right.
@@ -131,7 +132,7 @@ impl Writer {
         planner.mind(batch.changes());
         let freed = in_flight.map(|flight| &flight.freed);
         for _ in 0..most.unwrap_or(VMS_PER_TURN) {
-            if batch.is_full() && most.is_none() {
+            if most.is_none() && (batch.is_full() || !self.pipeline.joins(batch)) {
                 break;
             }
             let Some(vm) = self.pipeline.pop() else { break };
@@ -151,6 +152,7 @@ impl Writer {
             if changes.is_empty() {
                 // Nothing to write for this one: what is, is told at once.
                 self.retries.remove(&vm);
+                self.pipeline.done(&vm);
                 report.into_iter().for_each(|report| self.tell(report));
                 if again {
                     batch.add(Planned {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -46,6 +46,8 @@ struct Model {
     flight: Option<Batch>,
     /// The last that was to go first.
     first: Option<u8>,
+    /// All that are to go first, and have not gone.
+    urgent: BTreeSet<u8>,
 }
 
 impl Model {
@@ -54,6 +56,7 @@ impl Model {
         if first {
             self.pipeline.push_first(key);
             self.first = Some(key);
+            self.urgent.insert(key);
         } else {
             self.pipeline.push(key);
         }
@@ -61,6 +64,9 @@ impl Model {
 
     fn fill(&mut self, mut batch: Batch, count: usize) {
         for _ in 0..count {
+            if !self.pipeline.joins(&batch) {
+                break;
+            }
             let Some(key) = self.pipeline.pop() else { break };
             let flying = self.flight.as_ref().is_some_and(|batch| batch.keys().any(|flying| *flying == key));
             assert!(!flying, "{key} is planned while it is in flight");
@@ -81,6 +87,10 @@ impl Model {
         if let Some(first) = self.first.take() {
             assert_eq!(batch.0[0].0, first, "{batch:?}");
         }
+        if self.urgent.contains(&batch.0[0].0) {
+            assert!(batch.keys().all(|key| self.urgent.contains(key)), "an urgent one waits for others: {batch:?}");
+        }
+        self.urgent.retain(|key| batch.keys().all(|sent| sent != key));
         self.flight = Some(batch);
     }
 
@@ -110,7 +120,10 @@ impl Model {
                     // They are next, in the same order.
                     let again: Vec<u8> = keys.iter().filter_map(|_| self.pipeline.pop()).collect();
                     assert_eq!(again, keys.iter().map(|(key, _)| *key).collect::<Vec<_>>());
-                    again.into_iter().rev().for_each(|key| self.pipeline.push_first(key));
+                    again.into_iter().rev().for_each(|key| {
+                        self.pipeline.push_first(key);
+                        self.urgent.insert(key);
+                    });
                 }
             }
             Step::Send(count) if self.pipeline.is_idle() => {
