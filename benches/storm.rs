@@ -33,13 +33,13 @@ async fn main() {
     if is_test() {
         return;
     }
-    println!("ports a second, medians of {ROUNDS} (ratio: service to bare loop)");
+    let rounds = setting("BENCH_ROUNDS", &[ROUNDS])[0];
+    println!("ports a second, medians of {rounds} (ratio: service to bare loop)");
     println!(
         "{:<12}{:>8}{:>10}{:>12}{:>12}{:>8}{:>14}{:>12}",
         "", "VMs", "on switch", "service", "bare loop", "ratio", "nbctl daemon", "nbctl each"
     );
     let busy = Busy::begin();
-    let rounds = setting("BENCH_ROUNDS", &[ROUNDS])[0];
     for members in setting("BENCH_MEMBERS", &[1, 3]) {
         let cluster = members > 1;
         for vms in setting("BENCH_VMS", &[2_000, 10_000]) {
