@@ -208,7 +208,9 @@ mod tests {
 
     fn free(subnet: &Subnet, taken: &[&str]) -> Option<String> {
         let mut pool = Pool::default();
-        taken.iter().for_each(|address| pool.hold(ip(address), 0));
+        for address in taken {
+            pool.hold(ip(address), 0);
+        }
         let spans = |ipv4| subnet.spans(ipv4, None);
         let lowest = |ipv4| pool.lowest_free(&spans(ipv4), &RangeSet::default(), &AddressSet::default());
         lowest(true).or_else(|| lowest(false)).map(|address| address.to_string())

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::addresses::{is_dynamic, scan};
 use super::names::{Owner, VmKey, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitchPort};
-use crate::hash::{FastMap, Fold};
+use crate::hash::{FastMap, FastSet, Fold};
 use crate::ipam::{Holders, Pool};
 use crate::ovsdb::{Map, Table};
 
@@ -118,6 +118,8 @@ pub(super) struct Index {
     pub(super) shared: Vec<Uuid>,
     /// Switches that a router port came to, left, or told its networks: what their ports hold may be outside them now.
     pub(super) rerouted: HashSet<Uuid>,
+    /// What ports of ours hold only since the last call of [`Index::take_rests`], on which switch.
+    pub(super) entered: FastSet<(Uuid, IpAddr, Uuid)>,
     /// What ports of ours gave back; some of it may be held again.
     pub(super) released: Vec<(Uuid, IpAddr)>,
     /// Raised by every change of what is not a port of ours.
@@ -162,10 +164,13 @@ impl Index {
         let Some(switch) = self.switch_of(&port) else { return };
         let mut claims = std::mem::take(&mut self.claims);
         self.claims_of(row, router_ports, &mut claims);
+        let ours = Owner::is_of(&row.external_ids, &self.instance);
         let on_switch = self.on_switch.entry(switch).or_default();
         for ip in &claims.ips {
             self.shared.extend(on_switch.pool.holders(*ip));
-            on_switch.pool.hold(*ip, port);
+            if on_switch.pool.hold(*ip, port) && ours {
+                self.entered.insert((switch, *ip, port));
+            }
         }
         for mac in &claims.macs {
             self.shared.extend(on_switch.macs.get(*mac));
@@ -196,7 +201,10 @@ impl Index {
         let ours = Owner::is_of(&row.external_ids, &self.instance);
         let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
         for ip in claims.ips {
-            if on_switch.pool.release(ip, &port) && ours {
+            // One update brings a port to another switch and its other addresses there, one after the other: what it seems
+            // to hold in between, it never held.
+            let held = !self.entered.remove(&(switch, ip, port));
+            if on_switch.pool.release(ip, &port) && ours && held {
                 on_switch.pool.rest(ip, port);
                 self.released.push((switch, ip));
             }
@@ -270,6 +278,7 @@ impl Index {
 
     /// Takes what rests since the last call.
     pub(super) fn take_rests(&mut self) -> Vec<Rest> {
+        self.entered = FastSet::default();
         let released = std::mem::take(&mut self.released);
         let rest = |(switch, address): (Uuid, IpAddr)| {
             let number = self.on_switch.get(&switch)?.pool.rest_of(address)?;

@@ -176,3 +176,21 @@ fn retention_may_be_for_ever_by_the_operators_word_and_not_at_all_by_the_owners(
     let (_, row) = world.row(&web()).expect("it is kept");
     assert_eq!(row.external_ids.get(keys::RETAINED_UNTIL), Some("forever"));
 }
+
+#[test]
+fn what_a_port_seems_to_hold_while_it_moves_to_another_switch_does_not_rest_there() {
+    for order in 0..12 {
+        let switch = |name| (name, map([("subnet", "10.0.0.0/29")]));
+        let mut world = World::new([switch("blue"), switch("red")]);
+        world.resting = true;
+        let on = |switch, ip| Template::new([("logical_switch", switch), ("ip_address", ip)]);
+        made(&mut world, &web(), on("red", "10.0.0.1"));
+        // Its row and its place are two tables of one update, in any order.
+        world.order = order;
+        made(&mut world, &web(), on("blue", "10.0.0.5"));
+        made(&mut world, &db(), Template::new([("logical_switch", "blue")]));
+        assert_eq!(ip(&world, &db()).as_deref(), Some("10.0.0.1"));
+        made(&mut world, &third(), Template::new([("logical_switch", "red")]));
+        assert_eq!(ip(&world, &third()).as_deref(), Some("10.0.0.2"), "what it left rests");
+    }
+}
