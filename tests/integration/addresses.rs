@@ -132,6 +132,14 @@ async fn ips(stage: &Stage, vm: &str, options: VmOptions) -> Vec<String> {
     text.split(' ').skip(1).map(ToOwned::to_owned).collect()
 }
 
+/// Waits until the service has seen what was written to the database before now: it mends this VM's port, which is
+/// overwritten after that. A VM comes by the API server, and may be there sooner than an update of the database.
+async fn has_seen(stage: &Stage, vm: &str) {
+    let port = stage.port(vm).await;
+    stage.northbound.nbctl(&["lsp-set-addresses", &port.name, "unknown"]);
+    stage.port_where(vm, "has its addresses back", |now| now.addresses == port.addresses).await;
+}
+
 #[tokio::test]
 async fn excluded_addresses_are_not_chosen_and_may_be_asked_for() {
     let config = [("subnet", "10.20.0.0/24"), ("exclude_ips", "10.20.0.1..10.20.0.9 10.20.0.11")];
@@ -189,9 +197,11 @@ async fn what_other_ports_hold_is_never_handed_out() {
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.7"]);
     // Also what came after the service had started.
     stage.northbound.add_foreign_port("ovn-default", "later", &["0a:00:00:00:00:04 10.16.0.8"]);
+    has_seen(&stage, "a").await;
     assert_eq!(ips(&stage, "b", VmOptions::default()).await, ["10.16.0.9"]);
     // And what is free again is the lowest again.
     stage.northbound.delete_port("several");
+    has_seen(&stage, "a").await;
     assert_eq!(ips(&stage, "c", VmOptions::default()).await, ["10.16.0.4"]);
 }
 
