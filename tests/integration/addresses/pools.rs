@@ -1,6 +1,6 @@
 //! Pools that a VM's owner names (`ip_pool`), in every form.
 
-use super::{IP_POOL, choosing};
+use super::{IP_POOL, choosing, has_seen};
 use crate::stage::Stage;
 use crate::support::VmOptions;
 
@@ -47,6 +47,7 @@ async fn a_pool_that_has_nothing_to_give_is_refused_and_served_as_soon_as_it_has
     }
     stage.create("first", choosing("10.16.0.40..10.16.0.41"), &["10.16.0.40"]).await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.41"]);
+    has_seen(&stage, "first").await;
     stage.player.create_vm("second", choosing("10.16.0.40..10.16.0.41")).await;
     stage.problem("second", "SubnetExhausted", &["10.16.0.40..10.16.0.41", "ovn-default"]).await;
     stage.northbound.delete_port("printer");
