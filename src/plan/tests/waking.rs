@@ -73,10 +73,7 @@ pub(super) fn whoever_waits_is_woken(world: &World, order: usize) {
             let (northbound, wakes, vms) = world.woken_by(edit, order);
             let after = gist(&world.planner_of(&northbound).plan(&intent));
             let woken = vms.contains(vm) || waits.iter().any(|wait| wakes.contains(wait));
-            // Fewer words are no help where a new one stands in for them: a family's pool that is used up now hides
-            // what is wrong with the other's.
-            let is_old = |reason| before.1.contains(reason);
-            let helps = after.0 > before.0 || after.1.len() < before.1.len() && after.1.iter().all(is_old);
+            let helps = after.0 > before.0 || after.1.len() < before.1.len();
             assert!(
                 woken || !helps,
                 "edit {number} helps {vm}: {before:?} becomes {after:?}, but none of {waits:?} is in {wakes:?}"
