@@ -55,12 +55,16 @@ impl Planner<'_> {
                 self.check(switch, address, own)?;
             }
         }
-        let [mut ipv4, mut ipv6] = wished;
-        for (address, is_ipv4) in [(&mut ipv4, true), (&mut ipv6, false)] {
-            if address.is_none() {
-                *address = self.keep_or_choose(switch, wish, holding, is_ipv4)?;
-            }
-        }
+        let [ipv4, ipv6] = wished;
+        let families = [(ipv4, true), (ipv6, false)].map(|(address, is_ipv4)| match address {
+            Some(_) => Ok(address),
+            None => self.keep_or_choose(switch, wish, holding, is_ipv4),
+        });
+        let [ipv4, ipv6] = match families {
+            // What only the VM's owner can mend is told before what may pass by itself.
+            [Err(_), Err(refusal @ Refusal::Problem(Problem::PoolOutOfSubnet { .. }, _))] => return Err(refusal),
+            [ipv4, ipv6] => [ipv4?, ipv6?],
+        };
         let mac = match (wish.mac, lease) {
             (Some(mac), Some(lease)) if mac == lease.mac => mac,
             (Some(mac), _) => self.check_mac(switch, mac, own)?,
