@@ -194,3 +194,12 @@ fn what_a_port_seems_to_hold_while_it_moves_to_another_switch_does_not_rest_ther
         assert_eq!(ip(&world, &third()).as_deref(), Some("10.0.0.2"), "what it left rests");
     }
 }
+
+#[test]
+fn a_pool_that_a_switch_can_never_serve_is_told_before_one_that_is_used_up() {
+    let mut world = small();
+    made(&mut world, &db(), at("10.0.0.9"));
+    made(&mut world, &third(), from("10.0.0.9,fd00::2"));
+    let told = world.complaints(&third());
+    assert!(told.len() == 1 && told[0].contains("is one for a port of the logical switch blue"), "{told:?}");
+}
