@@ -50,8 +50,8 @@ impl<H: Ord + Copy> Pool<H> {
         self.holders.reserve(addresses);
     }
 
-    /// Notes that a holder has an address. Whether it is new to it: not one that rests since it gave it back.
-    pub fn hold(&mut self, address: IpAddr, holder: H) -> bool {
+    /// Notes that a holder has an address.
+    pub fn hold(&mut self, address: IpAddr, holder: H) {
         self.holders.insert(address, holder);
         let family = self.family_mut(address);
         family.taken.insert(address);
@@ -59,9 +59,7 @@ impl<H: Ord + Copy> Pool<H> {
             && let Some((_, last)) = family.resting.remove(&number(address))
         {
             self.left.remove(&(last, address));
-            return last != holder;
         }
-        true
     }
 
     /// Notes that a holder has it no more. Whether nobody has.

@@ -118,10 +118,13 @@ pub(super) struct Index {
     pub(super) shared: Vec<Uuid>,
     /// Switches that a router port came to, left, or told its networks: what their ports hold may be outside them now.
     pub(super) rerouted: HashSet<Uuid>,
-    /// What ports of ours hold only since the last call of [`Index::take_rests`], on which switch.
-    pub(super) entered: FastSet<(Uuid, IpAddr, Uuid)>,
-    /// What ports of ours gave back; some of it may be held again.
-    pub(super) released: Vec<(Uuid, IpAddr)>,
+    /// Ports that this update has taken out already. What one seems to hold between two tables of the update, it never
+    /// held: its old addresses on its new switch, or the new ones on the old.
+    taken_out: FastSet<Uuid>,
+    /// What ports of ours held before this update, on which switch, and do not hold since; some of it is held again.
+    released: Vec<(Uuid, IpAddr, Uuid)>,
+    /// What rests since the last call of [`Index::take_rests`]; some of it may be held again.
+    rests: Vec<(Uuid, IpAddr)>,
     /// Raised by every change of what is not a port of ours.
     pub(super) foreign_changes: u64,
     pub(super) sb_cfg_before: i64,
@@ -164,13 +167,10 @@ impl Index {
         let Some(switch) = self.switch_of(&port) else { return };
         let mut claims = std::mem::take(&mut self.claims);
         self.claims_of(row, router_ports, &mut claims);
-        let ours = Owner::is_of(&row.external_ids, &self.instance);
         let on_switch = self.on_switch.entry(switch).or_default();
         for ip in &claims.ips {
             self.shared.extend(on_switch.pool.holders(*ip));
-            if on_switch.pool.hold(*ip, port) && ours {
-                self.entered.insert((switch, *ip, port));
-            }
+            on_switch.pool.hold(*ip, port);
         }
         for mac in &claims.macs {
             self.shared.extend(on_switch.macs.get(*mac));
@@ -198,15 +198,12 @@ impl Index {
                 claims
             }
         };
-        let ours = Owner::is_of(&row.external_ids, &self.instance);
+        let gives_back = self.taken_out.insert(port) && Owner::is_of(&row.external_ids, &self.instance);
         let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
         for ip in claims.ips {
-            // One update brings a port to another switch and its other addresses there, one after the other: what it seems
-            // to hold in between, it never held.
-            let held = !self.entered.remove(&(switch, ip, port));
-            if on_switch.pool.release(ip, &port) && ours && held {
-                on_switch.pool.rest(ip, port);
-                self.released.push((switch, ip));
+            on_switch.pool.release(ip, &port);
+            if gives_back {
+                self.released.push((switch, ip, port));
             }
             self.shared.extend(on_switch.pool.holders(ip));
             self.changes.wakes.insert(Wake::Address(switch, ip));
@@ -276,15 +273,27 @@ impl Index {
         self.on_switch.values().flat_map(move |switch| switch.pool.holders(address))
     }
 
+    /// An update is whole: what ports of ours held before it, and nobody holds after it, rests.
+    pub(super) fn end_update(&mut self) {
+        self.taken_out = FastSet::default();
+        for (switch, address, last) in std::mem::take(&mut self.released) {
+            let Some(on_switch) = self.on_switch.get_mut(&switch) else { continue };
+            let pool = &mut on_switch.pool;
+            if pool.holders(address).is_empty() && pool.rest_of(address).is_none() {
+                pool.rest(address, last);
+                self.rests.push((switch, address));
+            }
+        }
+    }
+
     /// Takes what rests since the last call.
     pub(super) fn take_rests(&mut self) -> Vec<Rest> {
-        self.entered = FastSet::default();
-        let released = std::mem::take(&mut self.released);
+        let rests = std::mem::take(&mut self.rests);
         let rest = |(switch, address): (Uuid, IpAddr)| {
             let number = self.on_switch.get(&switch)?.pool.rest_of(address)?;
             Some(Rest { switch, address, number })
         };
-        released.into_iter().filter_map(rest).collect()
+        rests.into_iter().filter_map(rest).collect()
     }
 
     pub(super) fn add_ours(&mut self, uuid: Uuid, external_ids: &Map) {

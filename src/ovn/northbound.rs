@@ -300,6 +300,10 @@ impl Replica for Northbound {
         switches.end_dump(&mut SwitchWatcher { index, ports, router_ports, services, before: None });
     }
 
+    fn end_update(&mut self) {
+        self.index.end_update();
+    }
+
     fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, updates: A) -> Result<(), A::Error> {
         let Self { global, switches, ports, router_ports, services, index } = self;
         match table {

@@ -25,6 +25,8 @@ pub trait Replica: Send + Sync + 'static {
     fn end_dump(&mut self);
     /// Applies the updates of one table.
     fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, updates: A) -> Result<(), A::Error>;
+    /// All tables of an update, or of a dump, are applied: the rows agree with each other again.
+    fn end_update(&mut self) {}
 }
 
 /// A replica that the reader task writes and everybody reads. Locks are held for the time of a
@@ -137,6 +139,7 @@ impl<R: Replica> Feeder<R> {
             if !to.found {
                 replica.end_dump();
             }
+            replica.end_update();
             Ok(to.last_transaction)
         })
     }
@@ -223,7 +226,9 @@ pub(super) struct Update<'a>(
 /// # Errors
 /// When they are malformed; the replica may then have a part of them.
 pub fn apply_updates<R: Replica>(replica: &mut R, updates: &str) -> Result<(), serde_json::Error> {
-    TableUpdates(replica).deserialize(&mut serde_json::Deserializer::from_str(updates))
+    TableUpdates(&mut *replica).deserialize(&mut serde_json::Deserializer::from_str(updates))?;
+    replica.end_update();
+    Ok(())
 }
 
 /// Applies the updates of an `update3`.
@@ -252,6 +257,7 @@ impl<'de, R: Replica> Visitor<'de> for Since<'_, R> {
         if !found {
             self.0.end_dump();
         }
+        self.0.end_update();
         Ok(SyncedTo { found, last_transaction })
     }
 }

@@ -203,3 +203,24 @@ fn a_pool_that_a_switch_can_never_serve_is_told_before_one_that_is_used_up() {
     let told = world.complaints(&third());
     assert!(told.len() == 1 && told[0].contains("is one for a port of the logical switch blue"), "{told:?}");
 }
+
+#[test]
+fn what_a_port_leaves_rests_though_another_seems_to_hold_it_while_it_moves() {
+    for order in 0..42 {
+        let switch = |name| (name, map([("subnet", "10.0.0.0/29")]));
+        let mut world = World::new([switch("blue"), switch("red")]);
+        world.resting = true;
+        made(&mut world, &db(), Template::new([("logical_switch", "blue"), ("ip_address", "10.0.0.1")]));
+        let on = |switch| Template::new([("logical_switch", switch)]).with([("second", "net1")]);
+        world.nad("n", "net1", Some("red"));
+        made(&mut world, &web(), on("red"));
+        world.order = order;
+        world.nad("n", "net1", Some("blue"));
+        made(&mut world, &web(), on("blue"));
+        let vm = web();
+        let of_web = world.northbound.ports_of(&vm).filter_map(|(_, port)| port.row.addresses.iter().next());
+        assert_eq!(of_web.collect::<Vec<_>>(), ["0a:58:0a:00:00:02 10.0.0.2", "0a:58:0a:00:00:03 10.0.0.3"]);
+        made(&mut world, &third(), Template::new([("logical_switch", "red")]));
+        assert_eq!(ip(&world, &third()).as_deref(), Some("10.0.0.3"), "what it left rests (order {order})");
+    }
+}

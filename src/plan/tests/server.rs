@@ -3,9 +3,7 @@
 //! an index that leans on the order of an update, shows.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -14,7 +12,7 @@ use crate::ovn::{
     LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat,
     Northbound,
 };
-use crate::ovsdb::{Atom, Datum, Map, Mutation, Mutator, Operation, Replica, Row, Set};
+use crate::ovsdb::{Atom, Datum, Map, Mutation, Mutator, Operation, Row, Set, apply_updates};
 
 /// The northbound database as the server has it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -127,6 +125,7 @@ impl Tables {
         if order % 2 == 1 {
             tables.reverse();
         }
+        let mut texts = Vec::new();
         for (table, mut rows) in tables {
             if rows.is_empty() {
                 continue;
@@ -137,10 +136,10 @@ impl Tables {
                 rows.reverse();
             }
             let rows: Vec<String> = rows.into_iter().map(|(uuid, update)| format!("\"{uuid}\":{update}")).collect();
-            let text = format!("{{{}}}", rows.join(","));
-            let mut json = serde_json::Deserializer::from_str(&text);
-            json.deserialize_map(Apply { table, replica }).unwrap_or_else(|error| panic!("{error}: {text}"));
+            texts.push(format!("\"{table}\":{{{}}}", rows.join(",")));
         }
+        let text = format!("{{{}}}", texts.join(","));
+        apply_updates(replica, &text).unwrap_or_else(|error| panic!("{error}: {text}"));
     }
 
     /// A replica that has just connected.
@@ -148,28 +147,6 @@ impl Tables {
         let mut replica = Northbound::new(instance);
         self.send_changes(&Self::default(), 0, &mut replica);
         replica
-    }
-}
-
-struct Apply<'a> {
-    table: &'a str,
-    replica: &'a mut Northbound,
-}
-
-impl<'de> Visitor<'de> for Apply<'_> {
-    type Value = ();
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a table-update2")
-    }
-    fn visit_map<A: MapAccess<'de>>(self, updates: A) -> Result<(), A::Error> {
-        self.replica.apply(self.table, updates)
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Apply<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
     }
 }
 
