@@ -13,7 +13,7 @@ use crate::ipam::{AddressPool, Pool, RangeSet, Subnet, SubnetError};
 use crate::ovn::{Addresses, Wake};
 
 /// What a transaction gives away on one switch, unknown to the replica yet.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Given {
     ipv4: RangeSet,
     ipv6: RangeSet,
@@ -155,12 +155,14 @@ impl Planner<'_> {
 
     /// Who else has an address: a port, a NAT rule or a load balancer.
     fn another_holder(&self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Option<String> {
-        let holder = self.view.holders(&switch.uuid, address).iter().find(|holder| Some(**holder) != own);
+        let in_the_way = |holder: &&Uuid| Some(**holder) != own && !self.exchanging.contains(*holder);
+        let holder = self.view.holders(&switch.uuid, address).iter().find(in_the_way);
         holder.map(|holder| self.describe(*holder)).or_else(|| self.view.service(&switch.uuid, address))
     }
 
     fn another_mac_holder(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Option<String> {
-        let holder = self.view.mac_holders(&switch.uuid, mac).find(|holder| Some(*holder) != own);
+        let in_the_way = |holder: &Uuid| Some(*holder) != own && !self.exchanging.contains(holder);
+        let holder = self.view.mac_holders(&switch.uuid, mac).find(in_the_way);
         holder.map(|holder| self.describe(holder))
     }
 

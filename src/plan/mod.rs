@@ -12,6 +12,7 @@ mod addresses;
 mod batch;
 mod binding;
 mod change;
+mod exchange;
 mod expectation;
 mod pipeline;
 mod planner;

@@ -77,7 +77,9 @@ pub struct Planner<'a> {
     pub(super) settings: &'a Settings,
     fabric: Fabric<'a>,
     pub(super) given: HashMap<Uuid, Given>,
-    names: HashSet<String>,
+    pub(super) names: HashSet<String>,
+    /// Rows of the VM at hand that are no holders to each other: see `exchange.rs`.
+    pub(super) exchanging: HashSet<Uuid>,
     /// Seconds since the epoch.
     pub(super) now: i64,
 }
@@ -92,7 +94,8 @@ pub(super) struct Switch {
 impl<'a> Planner<'a> {
     /// A planner for one transaction, at so many seconds since the epoch.
     pub fn new(view: &'a Northbound, settings: &'a Settings, fabric: Fabric<'a>, now: i64) -> Self {
-        Self { view, settings, fabric, given: HashMap::new(), names: HashSet::new(), now }
+        let (given, names, exchanging) = Default::default();
+        Self { view, settings, fabric, given, names, exchanging, now }
     }
 
     /// Minds what these changes give away, too: they are on their way, and the replica does not have them yet.
@@ -105,6 +108,10 @@ impl<'a> Planner<'a> {
 
     /// Plans a VM's ports.
     pub fn plan(&mut self, intent: &Intent) -> VmPlan {
+        self.exchanged(intent).unwrap_or_else(|| self.plan_nics(intent))
+    }
+
+    pub(super) fn plan_nics(&mut self, intent: &Intent) -> VmPlan {
         let mut plan = VmPlan::default();
         let mut taken = Vec::new();
         for nic in &intent.nics {
@@ -411,12 +418,12 @@ fn report_of(view: &Northbound, network: &str, port: PortRef<'_>) -> PortReport 
 
 /// What a row of ours holds: its `port_security`, from which `addresses` are healed where somebody
 /// overwrote them; else the first of its `addresses` that is a NIC's.
-fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
+pub(super) fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
     row.port_security.iter().chain(row.addresses.iter()).find_map(|text| text.parse().ok())
 }
 
 /// What is reserved for the next start.
-fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
+pub(super) fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
     row.external_ids.get(keys::NEXT_ADDRESSES)?.parse().ok()
 }
 

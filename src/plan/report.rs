@@ -66,7 +66,9 @@ pub enum Problem {
         ipv4: bool,
     },
     /// A wish outside.
-    #[error("{address} is no address for a port of the logical switch {switch}, whose subnet is {subnet}")]
+    #[error(
+        "{address} is no address for a port of the logical switch {switch}, whose subnet is {subnet}: name another"
+    )]
     OutOfSubnet {
         /// What was asked for.
         address: IpAddr,

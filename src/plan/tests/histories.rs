@@ -109,7 +109,7 @@ fn template() -> impl Strategy<Value = Template> {
     let mac = some_of(&["", "", "", "", "0a:58:0a:00:00:02", "02:00:00:00:00:01"]);
     let switch = some_of(&["", "", "", "", "blue", "red", "green"]);
     let network = some_of(&["default", "default", "default", "m", "m", ""]);
-    let another = some_of(&["", "", "10.0.0.2", "10.0.0.4", "x"]);
+    let another = some_of(&["", "", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "x"]);
     let more = (proptest::sample::select(MORE.to_vec()), another, 0..5usize, 0..6usize);
     let pool =
         some_of(&["", "", "", "", "10.0.0.2..10.0.0.3", "10.0.0.0/30,fd00::2", "fd00::/126", "10.9.0.1", "10.0.0.3"]);

@@ -101,6 +101,54 @@ fn a_change_of_one_nic_leaves_the_others_as_they_are() {
     }
 }
 
+/// The NICs a and b on red, with wishes.
+fn crossed(a: &str, b: &str) -> Template {
+    let template = plain().with([("a", "net1"), ("b", "net1")]);
+    template.annotated("a.ovn.kubernetes.io/ip_address", a).annotated("b.ovn.kubernetes.io/ip_address", b)
+}
+
+fn of_red(world: &World) -> Vec<String> {
+    ips(world, &web()).into_iter().filter(|(network, _)| network != "default").map(|(_, ip)| ip).collect()
+}
+
+#[test]
+fn nics_of_one_vm_exchange_their_addresses_in_one_transaction_or_keep_them() {
+    let mut world = world();
+    made(&mut world, &web(), crossed("10.1.0.2", "10.1.0.3"));
+    made(&mut world, &web(), crossed("10.1.0.3", "10.1.0.2"));
+    assert_eq!((of_red(&world), world.complaints(&web())), (vec!["10.1.0.3".into(), "10.1.0.2".into()], vec![]));
+    // In a row, too.
+    made(&mut world, &web(), crossed("10.1.0.2", "10.1.0.4"));
+    assert_eq!((of_red(&world), world.complaints(&web())), (vec!["10.1.0.2".into(), "10.1.0.4".into()], vec![]));
+    // The other one cannot have what it wishes, and gives nothing up.
+    made(&mut world, &db(), plain().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", "10.1.0.9"));
+    made(&mut world, &web(), crossed("10.1.0.4", "10.1.0.9"));
+    assert_eq!(of_red(&world), ["10.1.0.2", "10.1.0.4"]);
+    let held = |address: [u8; 4], holder: &str| {
+        let (switch, holder) = ("red".into(), holder.into());
+        Problem::AddressHeld { address: address.into(), switch, holder }
+    };
+    let of_web = held([10, 1, 0, 4], "the VM n/web (port web.n.net1.n.ovn.b)");
+    assert_eq!(world.problems(&web()), [of_web, held([10, 1, 0, 9], "the VM n/db (port db.n.net1.n.ovn)")]);
+    world.destroy(&db());
+    assert_eq!((of_red(&world), world.complaints(&web())), (vec!["10.1.0.4".into(), "10.1.0.9".into()], vec![]));
+}
+
+#[test]
+fn nics_of_a_vm_that_runs_exchange_their_addresses_at_its_next_start() {
+    let mut world = world();
+    made(&mut world, &web(), crossed("10.1.0.2", "10.1.0.3"));
+    world.run(&web(), crossed("10.1.0.2", "10.1.0.3"), "n1");
+    made(&mut world, &web(), crossed("10.1.0.3", "10.1.0.2"));
+    assert_eq!(of_red(&world), ["10.1.0.2", "10.1.0.3"]);
+    world.stop(&web());
+    world.settle(1);
+    assert_eq!(of_red(&world), ["10.1.0.2", "10.1.0.3"], "its launcher may run");
+    world.end_launcher(&web());
+    world.settle(1);
+    assert_eq!((of_red(&world), world.complaints(&web())), (vec!["10.1.0.3".into(), "10.1.0.2".into()], vec![]));
+}
+
 #[test]
 fn a_renamed_network_keeps_its_row_unless_it_might_be_anothers() {
     let mut world = world();

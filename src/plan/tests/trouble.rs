@@ -93,7 +93,9 @@ fn a_wish_outside_the_subnet_names_the_subnet() {
     for ip in ["10.17.0.1", "10.16.0.0", "10.16.255.255", "fd00::1"] {
         let mut world = world();
         made(&mut world, &web(), at(ip));
-        let outside = format!("{ip} is no address for a port of the logical switch blue, whose subnet is 10.16.0.0/16");
+        let outside = format!(
+            "{ip} is no address for a port of the logical switch blue, whose subnet is 10.16.0.0/16: name another"
+        );
         waits_in_vain(&world, &web(), &outside);
     }
 }

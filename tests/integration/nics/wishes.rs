@@ -59,6 +59,34 @@ async fn one_address_for_two_nics_is_an_error_that_says_what_to_write() {
 }
 
 #[tokio::test]
+async fn nics_of_one_vm_exchange_their_addresses_and_macs() {
+    let stage = stage("exchange").await;
+    let key = |network: &str, what: &str| format!("{network}.ovn.kubernetes.io/{what}");
+    let mut options = VmOptions::default().nics([Nic::nad("red", "net1"), Nic::nad("blue", "net1")]);
+    for (network, host) in [("red", 15), ("blue", 16)] {
+        options = options.annotation(&key(network, "ip_address"), &format!("10.17.0.{host}"));
+        options = options.annotation(&key(network, "mac_address"), &format!("02:00:00:00:00:{host}"));
+    }
+    stage.player.create_vm("testvm", options).await;
+    let before = stage.nics("testvm", &["red", "blue"]).await;
+    stage.player.start("testvm", "n1").await;
+    let edits = [("red", "10.17.0.16", "02:00:00:00:00:16"), ("blue", "10.17.0.15", "02:00:00:00:00:15")];
+    for (network, ip, mac) in edits {
+        stage.player.edit_template_annotation("testvm", &key(network, "ip_address"), Some(ip)).await;
+        stage.player.edit_template_annotation("testvm", &key(network, "mac_address"), Some(mac)).await;
+    }
+    stage.player.restart("testvm", "n1").await;
+    let of_other = |network: &str| if network == "red" { "blue" } else { "red" };
+    let after = stage
+        .ports_where("testvm", "exchanged", |ports| {
+            ports.iter().all(|(network, port)| port.addresses == before[of_other(network)].addresses)
+        })
+        .await;
+    assert!(after.iter().all(|(network, port)| port.uuid == before[network].uuid), "{before:#?} became {after:#?}");
+    assert!(after.values().all(|port| port.port_security == port.addresses), "{after:#?}");
+}
+
+#[tokio::test]
 async fn port_security_goes_off_only_where_the_operator_allows_it() {
     let key = "second.ovn.kubernetes.io/port_security";
     let strict = stage("strict").await;
