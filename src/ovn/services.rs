@@ -256,6 +256,10 @@ impl Watcher<LogicalRouter> for ServiceIndex {
             }
         }
         self.refer_of(difference);
+        if !difference.ports.is_empty() {
+            // What it answered for all along matters on other switches now.
+            self.refer_of(row);
+        }
     }
     fn changed(&mut self, _: Uuid, _: &LogicalRouter) {}
     fn removed(&mut self, uuid: Uuid, row: &LogicalRouter) {

@@ -187,6 +187,29 @@ fn a_nat_rule_of_a_router_elsewhere_keeps_nobody_from_what_he_wishes() {
 }
 
 #[test]
+fn a_router_port_that_passes_to_another_router_brings_what_that_one_answers_for() {
+    let mut world = routed();
+    nat(&mut world, 1, "10.16.0.1");
+    made(&mut world, &web(), at("10.16.0.1"));
+    let pass = |world: &mut World, from: u8, to: u8| {
+        world.edit(|tables| {
+            tables.routers.get_mut(&uuid(4, from)).expect("a router").ports.remove(&uuid(3, 0));
+            tables.routers.get_mut(&uuid(4, to)).expect("a router").ports.insert(uuid(3, 0));
+        });
+        world.settle(100);
+    };
+    for _ in 0..7 {
+        pass(&mut world, 0, 1);
+        let doubled = "10.16.0.1 is held by a NAT rule of the logical router lr1, too, on the logical switch blue, and \
+            both lose traffic: the VM keeps it; change it there, or give the VM another with the annotation ip_address \
+            and restart it";
+        assert_eq!(world.complaints(&web()), [doubled]);
+        pass(&mut world, 1, 0);
+        assert_eq!(world.complaints(&web()), [""; 0]);
+    }
+}
+
+#[test]
 fn a_load_balancers_addresses_count_on_its_switch_its_router_and_by_group() {
     let on_switch =
         |tables: &mut Tables| tables.switches.get_mut(&uuid(1, 0)).expect("blue").load_balancer = bits(6, 1);
