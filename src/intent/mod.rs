@@ -17,7 +17,7 @@ pub use retention::Retention;
 pub use wish::{InvalidWish, Wish};
 
 use crate::kubevirt::{Namespace, Template, VmObjects};
-use crate::ovn::VmKey;
+use crate::ovn::{LogicalSwitchPort, VmKey, keys};
 use networks::Network;
 
 /// Our annotation on VMs: the ports as they are.
@@ -93,6 +93,8 @@ pub struct Nic {
     /// The switch that is named for it; `None`: none is, and the NIC is not ours unless it has a
     /// port already.
     pub switch: Option<SwitchWish>,
+    /// What it is on is there, and names no switch: a port that the NIC had on another network goes.
+    pub on_none_of_ours: bool,
     /// What holds now.
     pub now: Result<Wish, InvalidWish>,
     /// What holds from the next start on, where that is known and may differ.
@@ -124,20 +126,20 @@ impl Nic {
         if self.another_before { vec![fallback] } else { vec![self.base_name.clone(), fallback] }
     }
 
-    /// Whether a port was named for a NIC that is on the same (the pod network, that NAD), whatever its network was
-    /// called. No network's name has a dot, and what a NAD adds has three.
-    pub fn is_on_the_network_of(&self, port_name: &str) -> bool {
-        self.beyond_base(port_name).is_some_and(|rest| !rest.contains('.'))
+    /// Whether a port of the VM was last served on what this NIC is on (the pod network, that NAD), whatever its network
+    /// was called. Its name says so, unless it has been elsewhere since.
+    pub fn is_on_the_network_of(&self, port: &LogicalSwitchPort) -> bool {
+        match port.external_ids.get(keys::BASE_NAME) {
+            Some(base_name) => base_name == self.base_name,
+            None => self.was_named_for(&port.name),
+        }
     }
 
-    /// Whether a port was named for a NIC on a NAD, where this one is on the pod network.
-    pub fn was_on_a_nad(&self, port_name: &str) -> bool {
-        self.beyond_base(port_name).is_some_and(|rest| rest.contains('.'))
-    }
-
-    fn beyond_base<'a>(&self, port_name: &'a str) -> Option<&'a str> {
-        let rest = port_name.strip_prefix(self.base_name.as_str())?;
-        if rest.is_empty() { Some(rest) } else { rest.strip_prefix('.') }
+    /// Whether a port was named for a NIC on what this one is on. No network's name has a dot, and what a NAD adds has
+    /// three.
+    pub fn was_named_for(&self, port_name: &str) -> bool {
+        let rest = port_name.strip_prefix(self.base_name.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(|rest| !rest.contains('.')))
     }
 }
 
@@ -245,11 +247,18 @@ impl Source<'_> {
         let next = self.next.as_ref().and_then(|next| Some((next, next.present(&network.name)?)));
         let own = named(&self.now, network).map(|name| SwitchWish { name, explicit: true });
         let (newest, newest_network) = next.unwrap_or((&self.now, network));
+        let switch = own.or_else(|| self.default_switch(&network.on));
+        let is_there = match &network.on {
+            Attachment::Pod => true,
+            // One that has not come yet may name a switch.
+            Attachment::Nad(nad) => self.objects.nads.contains_key(nad),
+        };
         Nic {
             network: network.name.clone(),
             base_name: network.on.port_name(self.vm),
             another_before: false,
-            switch: own.or_else(|| self.default_switch(&network.on)),
+            on_none_of_ours: switch.is_none() && is_there,
+            switch,
             now: Wish::of(self.now.template, network),
             next: next.map(|(next, network)| Wish::of(next.template, network)),
             next_switch: next.and_then(|(next, network)| named(next, network)),
@@ -262,7 +271,7 @@ impl Source<'_> {
     fn switch_of_nad(&self, on: &Attachment) -> Option<String> {
         match on {
             Attachment::Pod => None,
-            Attachment::Nad(nad) => self.objects.nads.get(nad).cloned(),
+            Attachment::Nad(nad) => self.objects.nads.get(nad).cloned().flatten(),
         }
     }
 

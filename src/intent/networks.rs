@@ -99,8 +99,8 @@ fn with_sharers(mut networks: Vec<Network>) -> Vec<Network> {
 pub(super) fn unmatched(template: &Template, networks: &[Network]) -> Vec<String> {
     let domains: BTreeSet<String> =
         networks.iter().flat_map(|network| [network.own_domain(), network.on.domain()]).collect();
-    let suffix = format!(".{DOMAIN}");
-    let speaks_to_ovn = |domain: &str| domain == DOMAIN || domain.ends_with(&suffix);
+    // Of what is read of a template, all but our own keys speak to OVN.
+    let speaks_to_ovn = |domain: &str| domain.ends_with(".kubernetes.io");
     let is_unmatched = |key: &&String| {
         key.split_once('/').is_some_and(|(domain, _)| speaks_to_ovn(domain) && !domains.contains(domain))
     };

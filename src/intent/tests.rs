@@ -208,7 +208,7 @@ fn nics_spec() -> serde_json::Value {
 
 /// The VM's objects with these annotations; `net1` of its namespace is on `switch-1`.
 fn with_nics(annotations: &[(&str, &str)]) -> VmObjects {
-    let nads = [(crate::ovn::NadKey::new("ns", "net1"), "switch-1".to_owned())].into();
+    let nads = [(crate::ovn::NadKey::new("ns", "net1"), Some("switch-1".to_owned()))].into();
     VmObjects { vm: vm(template(annotations, nics_spec())), nads, ..Default::default() }
 }
 
@@ -259,7 +259,7 @@ fn names_tell_what_a_port_was_made_for() {
         ("vm.nsx", false, false),
         ("other", false, false),
     ] {
-        assert_eq!((pod.is_on_the_network_of(name), red.is_on_the_network_of(name)), (on_pod, on_net1), "{name}");
+        assert_eq!((pod.was_named_for(name), red.was_named_for(name)), (on_pod, on_net1), "{name}");
     }
     assert_eq!(pod.names(), ["vm.ns", "vm.ns.default"]);
     assert_eq!(red.names(), ["vm.ns.net1.ns.ovn", "vm.ns.net1.ns.ovn.red"]);

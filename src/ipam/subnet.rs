@@ -113,6 +113,7 @@ impl Subnet {
         if blocks.is_empty() {
             return Err(SubnetError::Missing);
         }
+        exclude_each_others_ends(&mut blocks);
         for text in exclude_ips.unwrap_or_default().split([' ', ',']).filter(|text| !text.is_empty()) {
             let (first, last) = range(text).ok_or_else(|| SubnetError::BadExclude(text.to_owned()))?;
             let of_family = |block: &&mut Block| block.net.addr().is_ipv4() == first.is_ipv4();
@@ -170,6 +171,18 @@ impl std::fmt::Display for Subnet {
             write!(formatter, "{}{}", if index > 0 { ", " } else { "" }, block.net)?;
         }
         Ok(())
+    }
+}
+
+/// Of IPv4 networks that overlap, none's own and broadcast address is chosen from another.
+fn exclude_each_others_ends(blocks: &mut [Block]) {
+    let nets: Vec<IpNet> = blocks.iter().map(|block| block.net).collect();
+    for net in nets.into_iter().filter(|net| net.addr().is_ipv4() && net.prefix_len() < 31) {
+        for block in blocks.iter_mut().filter(|block| block.net != net && block.net.addr().is_ipv4()) {
+            for end in [net.network(), net.broadcast()] {
+                block.excluded.insert(end);
+            }
+        }
     }
 }
 

@@ -42,7 +42,11 @@ impl Template {
 /// Whether an annotation may concern us; the others are not kept.
 fn is_read(key: &str) -> bool {
     let of_ours = |domain: &str| domain == "ovn-kubevirt.io" && key != crate::intent::PORTS_ANNOTATION;
-    key.split_once('/').is_some_and(|(domain, _)| domain.ends_with("ovn.kubernetes.io") || of_ours(domain))
+    // Kube-OVN puts an interface's name in where a NAD is there twice.
+    let of_kube_ovn = |domain: &str| {
+        domain.ends_with("ovn.kubernetes.io") || domain.contains(".ovn.") && domain.ends_with(".kubernetes.io")
+    };
+    key.split_once('/').is_some_and(|(domain, _)| of_kube_ovn(domain) || of_ours(domain))
 }
 
 /// A VirtualMachine.
@@ -117,8 +121,8 @@ pub struct VmObjects {
     pub launchers: BTreeMap<String, Launcher>,
     /// The migrations of its VMI by name. They alone are no VM.
     pub migrations: BTreeMap<String, Migration>,
-    /// The NADs that its networks are on and that name a logical switch: which one.
-    pub nads: BTreeMap<NadKey, String>,
+    /// The NADs that its networks are on and that are there, with the logical switch that they name, if any.
+    pub nads: BTreeMap<NadKey, Option<String>>,
 }
 
 impl VmObjects {

@@ -24,6 +24,8 @@ pub mod keys {
     pub const NEXT_ADDRESSES: &str = "ovn-kubevirt.io/next-addresses";
     /// `external_ids`: how long the addresses stay reserved after the VM is deleted, as the owner writes it.
     pub const RETAIN: &str = "ovn-kubevirt.io/retain";
+    /// `external_ids`: what the port would be named were it new, where its NIC has come to another network since.
+    pub const BASE_NAME: &str = "ovn-kubevirt.io/base-name";
     /// `external_ids`: until when they do, since it was: RFC 3339, or `forever`.
     pub const RETAINED_UNTIL: &str = "ovn-kubevirt.io/retained-until";
     /// `NB_Global:external_ids`: who is in office, with the instance's name appended.

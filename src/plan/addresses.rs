@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
-use super::planner::{Planner, Refusal, Switch};
+use super::planner::{Planner, Refusal, Switch, VmPlan};
 use super::report::{PortReport, Problem};
+use super::siblings::Claim;
 use crate::intent::{Nic, Wish};
 use crate::ipam::{AddressPool, Pool, RangeSet, Subnet, SubnetError};
 use crate::ovn::{Addresses, Wake};
@@ -30,10 +31,12 @@ impl Given {
 
 /// What a NIC has on the switch already.
 #[derive(Clone, Copy)]
-pub(super) struct Holding {
+pub(super) struct Holding<'a> {
+    /// Its network's name in the VM.
+    pub(super) nic: &'a str,
     /// Its row.
     pub(super) own: Option<Uuid>,
-    /// The row that it will have, where it has none: what that held last is still its own to have.
+    /// The row that it has without a lease, or will have: what that held last is still its own to have.
     pub(super) lost: Option<Uuid>,
     /// What the row holds.
     pub(super) lease: Option<Addresses>,
@@ -47,7 +50,7 @@ pub(super) struct Holding {
 impl Planner<'_> {
     /// What the port holds from now on: the lease, changed where the owner wishes; what neither says
     /// is chosen.
-    pub(super) fn settle(&mut self, switch: &Switch, wish: &Wish, holding: &Holding) -> Result<Addresses, Refusal> {
+    pub(super) fn settle(&mut self, switch: &Switch, wish: &Wish, holding: &Holding<'_>) -> Result<Addresses, Refusal> {
         let Holding { own, lease, .. } = *holding;
         let wished = [wish.ipv4.map(IpAddr::V4), wish.ipv6.map(IpAddr::V6)];
         for address in wished.into_iter().flatten() {
@@ -69,7 +72,7 @@ impl Planner<'_> {
             (Some(mac), Some(lease)) if mac == lease.mac => mac,
             (Some(mac), _) => self.check_mac(switch, mac, own)?,
             (None, Some(lease)) => lease.mac,
-            (None, None) => self.make_mac(switch, ipv4.or(ipv6)),
+            (None, None) => self.make_mac(switch, ipv4.or(ipv6), holding.nic),
         };
         Ok(Addresses::new(mac, [ipv4, ipv6].into_iter().flatten()))
     }
@@ -80,10 +83,10 @@ impl Planner<'_> {
         &mut self,
         switch: &Switch,
         wish: &Wish,
-        holding: &Holding,
+        holding: &Holding<'_>,
         ipv4: bool,
     ) -> Result<Option<IpAddr>, Refusal> {
-        let Holding { own, lost, lease, reserved, running } = *holding;
+        let Holding { nic, own, lost, lease, reserved, running } = *holding;
         let pool = wish.pool.as_ref().filter(|pool| !pool.is_empty(ipv4));
         let fits = |address: &IpAddr| pool.is_none_or(|pool| pool.contains(*address));
         let of_family = |addresses: Option<Addresses>| {
@@ -103,24 +106,58 @@ impl Planner<'_> {
         if complete && running {
             return Ok(held);
         }
-        self.choose(switch, ipv4, pool, lost)
+        self.choose(switch, ipv4, pool, lost, nic)
     }
 
-    /// What is reserved for the next start: nothing where it would be what holds already.
-    pub(super) fn next(&mut self, nic: &Nic, switch: &Switch, holding: &Holding) -> Result<Option<Addresses>, Refusal> {
+    /// What is reserved for the next start: nothing where it would be what holds already. Why it is not what is wished is
+    /// noted.
+    pub(super) fn next(
+        &mut self,
+        nic: &Nic,
+        switch: &Switch,
+        holding: &Holding<'_>,
+        report: &mut PortReport,
+        plan: &mut VmPlan,
+    ) -> Option<Addresses> {
         let next = if nic.held_by_old_launcher { Some(&nic.now) } else { nic.next.as_ref() };
         if let Some(wished) = nic.next_switch.as_ref().filter(|wished| **wished != switch.name) {
-            let (present, wished) = (switch.name.clone(), wished.clone());
-            return Err(Refusal::Problem(Problem::SwitchDeferred { present, wished }, Vec::new()));
+            let wish = next.and_then(|next| next.as_ref().ok());
+            let refusals = self.deferred(switch, wished, wish, holding.own);
+            refusals.into_iter().for_each(|refusal| refusal.note(report, plan));
+            return None;
         }
-        match next {
-            None => Ok(None),
-            Some(Err(invalid)) => Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new())),
-            Some(Ok(wish)) => {
-                let next = self.settle(switch, wish, holding)?;
-                Ok((Some(next) != holding.lease).then_some(next))
+        let wish = match next? {
+            Ok(wish) => wish,
+            Err(invalid) => {
+                Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new()).note(report, plan);
+                return None;
+            }
+        };
+        match self.settle(switch, wish, holding) {
+            Ok(next) => (Some(next) != holding.lease).then_some(next),
+            Err(refusal) => {
+                refusal.note(report, plan);
+                self.still_reserved(switch, wish, holding)
             }
         }
+    }
+
+    /// What has been reserved and is still wished, while the rest of the wish cannot be had.
+    fn still_reserved(&self, switch: &Switch, wish: &Wish, holding: &Holding<'_>) -> Option<Addresses> {
+        let (reserved, lease, own) = (holding.reserved?, holding.lease?, holding.own?);
+        let is_own = |address: &IpAddr| self.view.holders(&switch.uuid, *address) == [own];
+        let wished: Vec<IpAddr> = reserved.ips().filter(|address| wish.names(*address)).filter(is_own).collect();
+        let mac = if wish.mac == Some(reserved.mac) { reserved.mac } else { lease.mac };
+        let new = wished.iter().any(|address| lease.ips().all(|held| held != *address));
+        new.then(|| Addresses::new(mac, wished))
+    }
+
+    /// Whether all that a wish names may be had.
+    pub(super) fn check_all(&mut self, switch: &Switch, wish: &Wish, own: Option<Uuid>) -> Result<(), Refusal> {
+        for address in [wish.ipv4.map(IpAddr::V4), wish.ipv6.map(IpAddr::V6)].into_iter().flatten() {
+            self.check(switch, address, own)?;
+        }
+        wish.mac.map_or(Ok(()), |mac| self.check_mac(switch, mac, own).map(|_| ()))
     }
 
     /// Whether a wished address may be had.
@@ -155,15 +192,28 @@ impl Planner<'_> {
 
     /// Who else has an address: a port, a NAT rule or a load balancer.
     fn another_holder(&self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Option<String> {
-        let in_the_way = |holder: &&Uuid| Some(**holder) != own && !self.exchanging.contains(*holder);
+        let in_the_way = |holder: &&Uuid| Some(**holder) != own && !self.is_no_holder(**holder, Claim::Ip(address));
         let holder = self.view.holders(&switch.uuid, address).iter().find(in_the_way);
         holder.map(|holder| self.describe(*holder)).or_else(|| self.view.service(&switch.uuid, address))
     }
 
     fn another_mac_holder(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Option<String> {
-        let in_the_way = |holder: &Uuid| Some(*holder) != own && !self.exchanging.contains(holder);
+        let in_the_way = |holder: &Uuid| Some(*holder) != own && !self.is_no_holder(*holder, Claim::Mac(mac));
         let holder = self.view.mac_holders(&switch.uuid, mac).find(in_the_way);
         holder.map(|holder| self.describe(holder))
+    }
+
+    /// Who else has what a port holds. What somebody wrote into a row of ours, which is not its lease, is about to go.
+    fn doubled_by(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<String> {
+        let counts = |holder: &Uuid| {
+            Some(*holder) != own && !self.is_no_holder(*holder, claim) && !self.only_seems_to_hold(*holder, claim)
+        };
+        let holder = match claim {
+            Claim::Ip(ip) => self.view.holders(&switch.uuid, ip).iter().copied().find(counts),
+            Claim::Mac(mac) => self.view.mac_holders(&switch.uuid, mac).find(counts),
+        };
+        let service = || if let Claim::Ip(ip) = claim { self.view.service(&switch.uuid, ip) } else { None };
+        holder.map(|holder| self.describe(holder)).or_else(service)
     }
 
     /// The lowest free address of a family, of the owner's pool where there is one; `None` where the switch has none
@@ -174,6 +224,7 @@ impl Planner<'_> {
         ipv4: bool,
         pool: Option<&AddressPool>,
         lost: Option<Uuid>,
+        nic: &str,
     ) -> Result<Option<IpAddr>, Refusal> {
         let subnet = self.subnet(switch)?;
         let name = || switch.name.clone();
@@ -195,13 +246,23 @@ impl Planner<'_> {
         let empty = Pool::default();
         let held = self.view.pool(&switch.uuid).unwrap_or(&empty);
         let services = self.view.service_addresses(ipv4);
+        // What another NIC of the VM names is for that one.
+        let named = self.named_by_others(switch, nic, ipv4);
         let given = self.given.entry(switch.uuid).or_default().family(ipv4);
-        // A row that somebody deleted is made anew with what it held: its guest may run.
+        let with_named = (!named.is_empty()).then(|| {
+            let mut given = given.clone();
+            named.iter().for_each(|ip| given.insert(*ip));
+            given
+        });
+        let given = with_named.as_ref().unwrap_or(given);
+        // What the row had and lost, by whatever hand: its guest may run.
         let left = lost.and_then(|row| held.left_by(row, &spans, given, services));
         if let Some(address) = left.or_else(|| held.lowest_free(&spans, given, services)) {
             return Ok(Some(address));
         }
-        if held.lowest_free(&spans, &RangeSet::default(), services).is_some() {
+        let mut barred = RangeSet::default();
+        named.iter().for_each(|ip| barred.insert(*ip));
+        if held.lowest_free(&spans, &barred, services).is_some() {
             // Whether the others get the last ones is known after this transaction.
             return Err(Refusal::Again);
         }
@@ -227,7 +288,7 @@ impl Planner<'_> {
     }
 
     /// A MAC made from the address, or from a hash of it where that one is held.
-    fn make_mac(&mut self, switch: &Switch, address: Option<IpAddr>) -> MacAddr6 {
+    fn make_mac(&mut self, switch: &Switch, address: Option<IpAddr>, nic: &str) -> MacAddr6 {
         let [first, second] = self.settings.mac_prefix;
         let mac = |tail: [u8; 4]| MacAddr6::new(first, second, tail[0], tail[1], tail[2], tail[3]);
         let hashed = |attempt: u32| {
@@ -235,13 +296,16 @@ impl Planner<'_> {
             let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, seed.as_bytes()).as_u128();
             mac(u32::try_from(hash >> 96).unwrap_or_default().to_be_bytes())
         };
+        let named = self.macs_named_by_others(switch, nic);
         let given = &self.given.entry(switch.uuid).or_default().macs;
         let first = match address {
             Some(IpAddr::V4(address)) => mac(address.octets()),
             _ => hashed(0),
         };
         let candidates = std::iter::once(first).chain((1..).map(hashed));
-        let free = |mac: &MacAddr6| self.view.mac_holders(&switch.uuid, *mac).next().is_none() && !given.contains(mac);
+        let free = |mac: &MacAddr6| {
+            self.view.mac_holders(&switch.uuid, *mac).next().is_none() && !given.contains(mac) && !named.contains(mac)
+        };
         // The iterator does not end, and a switch has fewer ports than there are MACs.
         candidates.into_iter().find(free).unwrap_or(first)
     }
@@ -268,20 +332,23 @@ impl Planner<'_> {
         switch: &Switch,
         lease: &Addresses,
         own: Option<Uuid>,
-        wish: Option<&Wish>,
+        wish: Option<(&Wish, bool)>,
         report: &mut PortReport,
     ) {
         let name = || switch.name.clone();
+        let running = wish.is_some_and(|(_, running)| running);
+        let wish = wish.map(|(wish, _)| wish);
         let mut befell = Vec::new();
         for address in lease.ips() {
-            if let Some(holder) = self.another_holder(switch, address, own) {
+            if let Some(holder) = self.doubled_by(switch, Claim::Ip(address), own) {
                 befell.push(Problem::AddressDoubled { address, switch: name(), holder });
             }
             let pool = wish.and_then(|wish| wish.pool.as_ref()).filter(|pool| !pool.is_empty(address.is_ipv4()));
-            let told = report.problems.iter().any(|problem| matches!(problem, Problem::PoolExhausted { .. }));
+            let told = report.problems.iter().any(Problem::is_of_a_pool);
             if let Some(pool) = pool
                 && !pool.contains(address)
                 && !wish.is_some_and(|wish| wish.names(address))
+                && running
                 && !told
             {
                 befell.push(Problem::LeaseOutsidePool { address, pool: pool.to_string() });
@@ -296,7 +363,7 @@ impl Planner<'_> {
                 Some(_) => {}
             }
         }
-        if let Some(holder) = self.another_mac_holder(switch, lease.mac, own) {
+        if let Some(holder) = self.doubled_by(switch, Claim::Mac(lease.mac), own) {
             befell.push(Problem::MacDoubled { mac: lease.mac, switch: name(), holder });
         }
         for problem in befell {

@@ -12,12 +12,13 @@ mod addresses;
 mod batch;
 mod binding;
 mod change;
-mod exchange;
 mod expectation;
+mod lease;
 mod pipeline;
 mod planner;
 mod report;
 mod retention;
+mod siblings;
 
 pub use batch::Queue;
 pub use binding::{Fabric, Seen, Settling};

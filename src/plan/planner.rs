@@ -7,9 +7,11 @@ use uuid::Uuid;
 use super::addresses::{Given, Holding};
 use super::binding::{Bound, Fabric, Hindrance};
 use super::change::{Placed, PortChange};
+use super::lease::{lease, reserved, written};
 use super::report::{PortReport, Problem};
+use super::siblings::Named;
 use crate::intent::{Intent, Nic, Settings, SwitchWish, Wish};
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, PortRef, VmKey, Wake, keys, port_uuid};
+use crate::ovn::{LogicalSwitchPort, Northbound, Owner, PortRef, VmKey, Wake, keys, port_uuid};
 use crate::ovsdb::{Map, Set};
 
 /// What is to be done for one VM.
@@ -39,7 +41,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// Tells the owner, and sees to it that the VM is looked at again.
-    fn note(self, report: &mut PortReport, plan: &mut VmPlan) {
+    pub(super) fn note(self, report: &mut PortReport, plan: &mut VmPlan) {
         match self {
             Self::Problem(problem, waits) => {
                 // What holds now and what comes next may fail alike.
@@ -78,8 +80,12 @@ pub struct Planner<'a> {
     fabric: Fabric<'a>,
     pub(super) given: HashMap<Uuid, Given>,
     pub(super) names: HashSet<String>,
-    /// Rows of the VM at hand that are no holders to each other: see `exchange.rs`.
-    pub(super) exchanging: HashSet<Uuid>,
+    /// The rows of the VM at hand.
+    pub(super) siblings: Vec<Uuid>,
+    /// They are no holders to each other: see `siblings.rs`.
+    pub(super) exchanging: bool,
+    /// What the VM at hand names, where it has several NICs.
+    pub(super) named: Vec<Named>,
     /// Seconds since the epoch.
     pub(super) now: i64,
 }
@@ -94,20 +100,22 @@ pub(super) struct Switch {
 impl<'a> Planner<'a> {
     /// A planner for one transaction, at so many seconds since the epoch.
     pub fn new(view: &'a Northbound, settings: &'a Settings, fabric: Fabric<'a>, now: i64) -> Self {
-        let (given, names, exchanging) = Default::default();
-        Self { view, settings, fabric, given, names, exchanging, now }
+        let (given, names, siblings, exchanging, named) = Default::default();
+        Self { view, settings, fabric, given, names, siblings, exchanging, named, now }
     }
 
     /// Minds what these changes give away, too: they are on their way, and the replica does not have them yet.
     pub fn mind<'c>(&mut self, changes: impl IntoIterator<Item = &'c PortChange>) {
         for Placed { switch, row } in changes.into_iter().filter_map(|change| change.after.as_ref()) {
-            lease(row).into_iter().chain(reserved(row)).for_each(|addresses| self.give(*switch, addresses));
+            written(row).into_iter().chain(reserved(row)).for_each(|addresses| self.give(*switch, addresses));
             self.names.insert(row.name.clone());
         }
     }
 
     /// Plans a VM's ports.
     pub fn plan(&mut self, intent: &Intent) -> VmPlan {
+        self.siblings = self.view.ports_of(&intent.vm).map(|(_, port)| port.uuid).collect();
+        self.named = self.named_by(intent);
         self.exchanged(intent).unwrap_or_else(|| self.plan_nics(intent))
     }
 
@@ -164,7 +172,7 @@ impl<'a> Planner<'a> {
             intent.nics.iter().any(|nic| nic.network == network)
                 || intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
         };
-        let mut left = rows().filter(|(network, port)| !claimed(network) && nic.is_on_the_network_of(&port.row.name));
+        let mut left = rows().filter(|(network, port)| !claimed(network) && nic.is_on_the_network_of(port.row));
         let first = left.next().map(|(_, port)| port);
         first.filter(|_| left.next().is_none())
     }
@@ -197,11 +205,17 @@ impl<'a> Planner<'a> {
         if present.is_none() && (nic.switch.is_none() || port.is_some()) {
             return;
         }
+        // Nor is one that has come from a network of ours to another's, once no guest uses the port.
+        let leaves = |port: &PortRef<'_>| nic.on_none_of_ours && !nic.is_on_the_network_of(port.row);
+        if let Some(port) = port.filter(leaves).filter(|_| !nic.running && !nic.held_by_old_launcher) {
+            plan.changes.extend(removal(port));
+            return;
+        }
         let mut report = PortReport {
             network: nic.network.clone(),
             port: port.map(|port| port.row.name.clone()),
             switch: present.as_ref().map(|switch| switch.name.clone()),
-            addresses: port.and_then(|port| lease(port.row)),
+            addresses: port.and_then(|port| lease(self.view, &port)),
             next: None,
             problems: Vec::new(),
         };
@@ -213,7 +227,10 @@ impl<'a> Planner<'a> {
             Err(refusal) => {
                 refusal.note(&mut report, plan);
                 // A VM that holds a lease keeps it, whatever became of its wish.
-                let change = port.and_then(|port| self.kept(intent, port, &mut report, plan));
+                let mut change = port.and_then(|port| self.kept(intent, port, &mut report, plan));
+                if let Some(kept) = change.as_mut().and_then(|change| change.after.as_mut()) {
+                    self.note_retention(&mut kept.row.external_ids, intent);
+                }
                 plan.changes.extend(change);
             }
         }
@@ -233,10 +250,12 @@ impl<'a> Planner<'a> {
         let own = port.as_ref().map(|(port, _)| port.uuid);
         let before = port.as_ref().map(|(port, switch)| Placed { switch: switch.uuid, row: port.row.clone() });
         let (switch, stays) = match (port, &nic.switch) {
-            (Some((port, present)), _) => self.stay_or_move(nic, &port.row.name, present),
-            (None, Some(wish)) => (self.find_switch(&wish.name)?, None),
+            (Some((port, present)), _) => self.stay_or_move(nic, port, present),
+            (None, Some(wish)) => (self.find_switch(&wish.name)?, Vec::new()),
             (None, None) => return Err(Refusal::Again),
         };
+        // What is wished is wished on the other switch: neither is it had here, nor is it judged by what is here.
+        let elsewhere = !stays.is_empty();
         stays.into_iter().for_each(|refusal| refusal.note(report, plan));
         let stands_there = before.as_ref().is_some_and(|before| before.switch == switch.uuid);
         let lease = report.addresses.filter(|_| stands_there);
@@ -244,14 +263,17 @@ impl<'a> Planner<'a> {
         // What is reserved for a template that was edited since is not for the guest that runs.
         let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
         let free = nic.names().into_iter().find(|name| self.view.port_named(name).is_none());
-        let lost = free.filter(|_| own.is_none()).map(|name| port_uuid(self.view.instance(), &name));
+        let to_come = free.filter(|_| own.is_none()).map(|name| port_uuid(self.view.instance(), &name));
+        let lost = own.filter(|_| lease.is_none()).or(to_come);
         let of_run = reserved.filter(|_| !(edited && nic.running));
-        let holding = Holding { own, lost, lease, reserved: of_run, running: nic.running };
+        let holding = Holding { nic: &nic.network, own, lost, lease, reserved: of_run, running: nic.running };
         let settled = match (lease, &nic.now) {
             (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
-            (_, Ok(wish)) => self.settle(&switch, wish, &holding),
             // On a switch that it would move to, there being that switch is what keeps it from being served where it is.
             (_, Err(invalid)) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
+            (Some(lease), Ok(_)) if elsewhere => Ok(lease),
+            (None, Ok(_)) if elsewhere => self.settle(&switch, &Wish::default(), &holding),
+            (_, Ok(wish)) => self.settle(&switch, wish, &holding),
         };
         let addresses = match (settled, lease) {
             (Ok(addresses), _) => addresses,
@@ -269,13 +291,13 @@ impl<'a> Planner<'a> {
         let secured = self.port_security(nic, before.as_ref().map(|before| &before.row), report);
         // Of a lease that changes in part, the rest stands.
         if lease.is_some() {
-            self.what_befell(&switch, &addresses, own, nic.now.as_ref().ok(), report);
+            let wish = nic.now.as_ref().ok().filter(|_| !elsewhere);
+            self.what_befell(&switch, &addresses, own, wish.map(|wish| (wish, nic.running)), report);
         }
-        let holding = Holding { own, lost: None, lease: Some(addresses), reserved, running: nic.running && !edited };
-        let next = self.next(nic, &switch, &holding).unwrap_or_else(|refusal| {
-            refusal.note(report, plan);
-            None
-        });
+        let running = nic.running && !edited;
+        let holding = Holding { nic: &nic.network, own, lost: None, lease: Some(addresses), reserved, running };
+        let next =
+            if elsewhere && nic.held_by_old_launcher { None } else { self.next(nic, &switch, &holding, report, plan) };
         self.give(switch.uuid, addresses);
         next.into_iter().for_each(|next| self.give(switch.uuid, next));
         self.names.insert(name.clone());
@@ -293,7 +315,14 @@ impl<'a> Planner<'a> {
         let bound = Bound { uuid, name: &row.name, present };
         self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
         self.mark(&mut row.external_ids, intent, Some(&nic.network));
-        self.note_retention(&mut row.external_ids, intent.retain);
+        // It stands where the NIC is now, if anything says where that is.
+        if nic.switch.is_some() && !elsewhere {
+            match nic.was_named_for(&row.name) {
+                true => drop(row.external_ids.remove(keys::BASE_NAME)),
+                false => drop(row.external_ids.insert(keys::BASE_NAME, nic.base_name.as_str())),
+            }
+        }
+        self.note_retention(&mut row.external_ids, intent);
         match next {
             Some(next) => drop(row.external_ids.insert(keys::NEXT_ADDRESSES, next.to_string())),
             None => drop(row.external_ids.remove(keys::NEXT_ADDRESSES)),
@@ -303,20 +332,37 @@ impl<'a> Planner<'a> {
 
     /// The switch that a port stays on, or moves to; and, where it stays though another is wished,
     /// why.
-    fn stay_or_move(&self, nic: &Nic, port_name: &str, present: Switch) -> (Switch, Option<Refusal>) {
-        // A row that was made for a NAD is on that one's switch: a NIC that is on the pod network now has no business there.
-        let moves = |wish: &SwitchWish| wish.explicit || nic.was_on_a_nad(port_name);
+    fn stay_or_move(&mut self, nic: &Nic, port: PortRef<'_>, present: Switch) -> (Switch, Vec<Refusal>) {
+        // A row that was made for another network is on that one's switch: it has no business there.
+        let moves = |wish: &SwitchWish| wish.explicit || !nic.is_on_the_network_of(port.row);
         match &nic.switch {
             Some(wish) if moves(wish) && wish.name != present.name && nic.running => {
-                let problem = Problem::SwitchDeferred { present: present.name.clone(), wished: wish.name.clone() };
-                (present, Some(Refusal::Problem(problem, Vec::new())))
+                let refusals = self.deferred(&present, &wish.name, nic.now.as_ref().ok(), Some(port.uuid));
+                (present, refusals)
             }
             Some(wish) if moves(wish) && wish.name != present.name => match self.find_switch(&wish.name) {
-                Ok(switch) => (switch, None),
-                Err(refusal) => (present, Some(refusal)),
+                Ok(switch) => (switch, Vec::new()),
+                Err(refusal) => (present, vec![refusal]),
             },
-            _ => (present, None),
+            _ => (present, Vec::new()),
         }
+    }
+
+    /// Why a port does not go to another switch under a guest that runs, and what keeps it from going there at all.
+    pub(super) fn deferred(
+        &mut self,
+        present: &Switch,
+        wished: &str,
+        wish: Option<&Wish>,
+        own: Option<Uuid>,
+    ) -> Vec<Refusal> {
+        let (present, name) = (present.name.clone(), wished.to_owned());
+        let mut refusals = vec![Refusal::Problem(Problem::SwitchDeferred { present, wished: name }, Vec::new())];
+        match self.find_switch(wished) {
+            Ok(switch) => refusals.extend(wish.and_then(|wish| self.check_all(&switch, wish, own).err())),
+            Err(refusal) => refusals.push(refusal),
+        }
+        refusals
     }
 
     fn find_switch(&self, name: &str) -> Result<Switch, Refusal> {
@@ -367,11 +413,11 @@ impl<'a> Planner<'a> {
 
     /// A holder as its owner would name it.
     pub(super) fn describe(&self, holder: Uuid) -> String {
-        let Some(port) = self.view.port(&holder) else { return "a port that just went".to_owned() };
-        let name = &port.row.name;
-        match Owner::of(&port.row.external_ids, self.view.instance()) {
+        let Some(PortRef { row, .. }) = self.view.port(&holder) else { return "a port that just went".to_owned() };
+        let name = &row.name;
+        match Owner::of(&row.external_ids, self.view.instance()) {
             Some(owner) => format!("the VM {} (port {name})", owner.vm),
-            None if port.row.kind == "router" => format!("the router port {name}"),
+            None if row.kind == "router" => format!("the router port {name}"),
             None => format!("the port {name}, which is not ovn-kubevirt's"),
         }
     }
@@ -410,21 +456,10 @@ fn report_of(view: &Northbound, network: &str, port: PortRef<'_>) -> PortReport 
         network: network.to_owned(),
         port: Some(port.row.name.clone()),
         switch: port.switch.and_then(|switch| view.switch(&switch)).map(|switch| switch.name.clone()),
-        addresses: lease(port.row),
+        addresses: lease(view, &port),
         next: reserved(port.row),
         problems: Vec::new(),
     }
-}
-
-/// What a row of ours holds: its `port_security`, from which `addresses` are healed where somebody
-/// overwrote them; else the first of its `addresses` that is a NIC's.
-pub(super) fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
-    row.port_security.iter().chain(row.addresses.iter()).find_map(|text| text.parse().ok())
-}
-
-/// What is reserved for the next start.
-pub(super) fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
-    row.external_ids.get(keys::NEXT_ADDRESSES)?.parse().ok()
 }
 
 pub(super) fn removal(port: PortRef<'_>) -> Option<PortChange> {

@@ -232,6 +232,18 @@ impl Problem {
         )
     }
 
+    /// Whether it says why the owner's pool has nothing.
+    pub(super) fn is_of_a_pool(&self) -> bool {
+        matches!(
+            self,
+            Self::PoolExhausted { .. }
+                | Self::PoolOutOfSubnet { .. }
+                | Self::PoolRequired { .. }
+                | Self::PoolNotExcluded { .. }
+                | Self::NoSubnet { .. }
+        )
+    }
+
     /// The Event's reason.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -6,10 +6,11 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::change::{Placed, PortChange};
+use super::lease::lease;
 use super::planner::{Planner, VmPlan, removal};
-use crate::intent::Retention;
+use crate::intent::{Intent, InvalidWish, Retention};
 use crate::ovn::{PortRef, VmKey, keys};
-use crate::ovsdb::Map;
+use crate::ovsdb::{Map, Set};
 
 /// `ovn-kubevirt.io/retained-until`, where there is no end.
 const FOREVER: &str = "forever";
@@ -55,6 +56,12 @@ impl Planner<'_> {
         let before = Placed { switch: port.switch?, row: port.row.clone() };
         let mut row = port.row.clone();
         row.external_ids.insert(keys::RETAINED_UNTIL, until.map_or(FOREVER.to_owned(), |until| until.to_string()));
+        // What somebody else wrote there is not what is retained.
+        if let Some(lease) = lease(self.view, &port) {
+            let text = lease.to_string();
+            row.port_security = Set::from_iter((!row.port_security.is_empty()).then(|| text.clone()));
+            row.addresses = Set::from_iter([text]);
+        }
         // The next start is nobody's, and there is no guest.
         row.external_ids.remove(keys::NEXT_ADDRESSES);
         row.options.remove(keys::REQUESTED_CHASSIS);
@@ -65,8 +72,13 @@ impl Planner<'_> {
     }
 
     /// Writes how long a port is to be retained when its VM is gone.
-    pub(super) fn note_retention(&self, external_ids: &mut Map, wish: Option<Retention>) {
-        match wish.unwrap_or(self.settings.default_retain) {
+    pub(super) fn note_retention(&self, external_ids: &mut Map, intent: &Intent) {
+        // Nor is what the owner mistyped.
+        let unreadable = intent.invalid.iter().any(|invalid| matches!(invalid, InvalidWish::Retain(_)));
+        if unreadable && external_ids.get(keys::RETAIN).is_some() {
+            return;
+        }
+        match intent.retain.unwrap_or(self.settings.default_retain) {
             Retention::NONE => drop(external_ids.remove(keys::RETAIN)),
             retention => drop(external_ids.insert(keys::RETAIN, retention.to_string())),
         }

@@ -1,7 +1,9 @@
 //! Tests of the pure core as a whole: objects of Kubernetes in, rows of the northbound database out.
 
 mod all_nics;
+mod attachments;
 mod changes;
+mod edits;
 mod examples;
 mod histories;
 mod interleavings;
@@ -11,6 +13,7 @@ mod pools;
 mod rules;
 mod server;
 mod services;
+mod siblings;
 mod trouble;
 mod waking;
 mod world;

@@ -21,13 +21,12 @@ impl Cluster {
     pub(super) fn put_nad(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {
         let VmKey { namespace, name } = self.confirm(Kind::Nad, metadata);
         let (nad, switch) = (NadKey::new(namespace, name), named_switch(metadata));
-        let before = self.nads.insert(nad.clone(), switch.clone()).flatten();
-        if before == switch { BTreeSet::new() } else { self.nad_changed(nad) }
+        let before = self.nads.insert(nad.clone(), switch.clone());
+        if before == Some(switch) { BTreeSet::new() } else { self.nad_changed(nad) }
     }
 
     pub(super) fn remove_nad(&mut self, nad: &NadKey) -> BTreeSet<VmKey> {
-        let switch = self.nads.remove(nad).flatten();
-        switch.map(|_| self.nad_changed(nad.clone())).unwrap_or_default()
+        self.nads.remove(nad).map(|_| self.nad_changed(nad.clone())).unwrap_or_default()
     }
 
     /// The VMs on a NAD; while a list comes in, they are named at its end.
@@ -51,7 +50,7 @@ impl Cluster {
     /// Looks up the NADs of a VM.
     pub(super) fn find_nads(&mut self, vm: &VmKey) {
         let Some(objects) = self.vms.get_mut(vm) else { return };
-        let named = |nad: NadKey| self.nads.get(&nad).cloned().flatten().map(|switch| (nad, switch));
-        objects.nads = objects.nads_of(vm).filter_map(named).collect();
+        let there = |nad: NadKey| self.nads.get(&nad).cloned().map(|switch| (nad, switch));
+        objects.nads = objects.nads_of(vm).filter_map(there).collect();
     }
 }

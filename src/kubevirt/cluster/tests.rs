@@ -108,7 +108,7 @@ fn a_nads_switch_reaches_the_vms_that_are_on_it_and_no_others() {
     }
     let of_net1: BTreeSet<VmKey> = ["bare", "full"].map(|name| VmKey::new("ns", name)).into();
     let switch = |cluster: &Cluster, name: &str| {
-        cluster.vm(&VmKey::new("ns", name)).expect("the VM").nads.values().next().cloned()
+        cluster.vm(&VmKey::new("ns", name)).expect("the VM").nads.values().next().cloned().flatten()
     };
     assert_eq!(cluster.apply(nad("net1", Some("red"))), of_net1);
     assert_eq!(cluster.apply(nad("net1", Some("red"))), BTreeSet::new());

@@ -17,6 +17,7 @@ fn nic(network: &str) -> Nic {
         base_name: format!("vm.n.{network}.n.ovn"),
         another_before: false,
         switch: Some(SwitchWish { name: network.to_owned(), explicit: true }),
+        on_none_of_ours: false,
         now: Ok(Wish::default()),
         next: None,
         next_switch: None,

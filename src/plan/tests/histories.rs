@@ -158,7 +158,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8, 0..3u8, 0..4usize).prop_map(|(old, new, networks)| Step::RouterPortReplaced { old, new, networks }),
         4 => (0..3u8, 0..3usize, 0..CONFIGS).prop_map(|(slot, name, config)| Step::Switch { slot, name, config }),
         1 => (0..3u8).prop_map(Step::SwitchGoes),
-        2 => (vm, 0..6usize).prop_map(|(vm, what)| Step::Meddle(vm, what)),
+        2 => (vm, 0..8usize).prop_map(|(vm, what)| Step::Meddle(vm, what)),
         4 => services::edit().prop_map(Step::Service),
         3 => (1..30i64).prop_map(Step::Pass),
         12 => (1..6usize).prop_map(Step::Rest),
@@ -222,6 +222,11 @@ fn meddle(row: &mut LogicalSwitchPort, what: usize) {
         1 => row.addresses = Set::from_iter(["dynamic".to_owned()]),
         2 => row.addresses = Set::from_iter(["unknown".to_owned()]),
         3 => row.port_security = Set::default(),
+        6 => row.port_security = Set::from_iter(["0a:58:0a:00:00:02 10.0.0.1".to_owned()]),
+        7 => {
+            let more = ["0a:58:0a:00:00:05 10.0.0.2".to_owned()];
+            row.port_security = row.port_security.iter().map(ToOwned::to_owned).chain(more).collect();
+        }
         4 => {
             row.options.insert("requested-chassis", "elsewhere");
             row.options.insert("activation-strategy", "garp");

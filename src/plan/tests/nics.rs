@@ -102,7 +102,7 @@ fn a_change_of_one_nic_leaves_the_others_as_they_are() {
 }
 
 /// The NICs a and b on red, with wishes.
-fn crossed(a: &str, b: &str) -> Template {
+pub(super) fn crossed(a: &str, b: &str) -> Template {
     let template = plain().with([("a", "net1"), ("b", "net1")]);
     template.annotated("a.ovn.kubernetes.io/ip_address", a).annotated("b.ovn.kubernetes.io/ip_address", b)
 }

@@ -12,6 +12,7 @@ use super::services;
 use super::world::{INSTANCE, Sent, World};
 use crate::kubevirt::{Template, VmObjects};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys};
+use crate::ovsdb::Set;
 use crate::plan::{PortChange, VmPlan};
 
 /// What a port holds: addresses and MACs as text.
@@ -125,7 +126,13 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
     for change in changes {
         let Some(after) = &change.after else { continue };
         let stayed = change.before.as_ref().filter(|before| before.switch == after.switch);
-        let had = stayed.map(|before| claims(tables, &before.row)).unwrap_or_default();
+        let columns = |row: &LogicalSwitchPort| (row.addresses.clone(), row.port_security.clone());
+        let had = stayed.map(|before| match columns(&before.row) == columns(&after.row) {
+            // What is there already is not given.
+            true => claims(tables, &before.row),
+            false => had(tables, &before.row),
+        });
+        let had = had.unwrap_or_default();
         for claim in claims(tables, &after.row).difference(&had) {
             assert!(given.insert((after.switch, claim.clone())), "{claim} is given twice: {changes:#?}");
             let served = services::on_switch(tables, after.switch);
@@ -149,6 +156,13 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
     }
 }
 
+/// What a row of ours had: where it has a NIC's addresses, what somebody wrote into `port_security` alone it had not.
+fn had(tables: &Tables, row: &LogicalSwitchPort) -> BTreeSet<String> {
+    let is_overwritten = row.addresses.iter().all(|text| text.parse::<Addresses>().is_err());
+    let port_security = row.port_security.iter().filter(|_| is_overwritten).map(ToOwned::to_owned).collect();
+    claims(tables, &LogicalSwitchPort { port_security, ..row.clone() })
+}
+
 /// No two ports of ours on a switch share an address or a MAC, reserved ones included.
 pub(super) fn no_two_of_ours_share_anything(tables: &Tables) {
     let mut held: BTreeMap<(Uuid, String), &str> = BTreeMap::new();
@@ -162,9 +176,14 @@ pub(super) fn no_two_of_ours_share_anything(tables: &Tables) {
     }
 }
 
-/// What a row holds, from either column.
-pub(super) fn lease(row: &LogicalSwitchPort) -> Option<Addresses> {
-    row.port_security.iter().chain(row.addresses.iter()).find_map(|text| text.parse().ok())
+/// What a row may hold: what both columns say; where they have nothing in common, what either does.
+fn leases(row: &LogicalSwitchPort) -> Vec<Addresses> {
+    let of = |elements: &Set| elements.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Addresses>>();
+    let (addresses, secured) = (of(&row.addresses), of(&row.port_security));
+    match addresses.iter().find(|addresses| secured.contains(addresses)) {
+        Some(both) => vec![*both],
+        None => [secured, addresses].concat(),
+    }
 }
 
 fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
@@ -185,7 +204,12 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             retention_is_lawful(world, vm, &before.row);
             assert!(!old_launcher, "{vm}: its port goes while a launcher of before may run: {objects:#?}");
             let network = before.row.external_ids.get(keys::NETWORK).expect("our row");
-            assert!(!is_named(objects, network), "{vm}: the port of {network} goes, which is there: {objects:#?}");
+            let nic = intent.as_ref().and_then(|intent| intent.nics.iter().find(|nic| nic.network == network));
+            let has_left = nic.is_some_and(|nic| nic.on_none_of_ours && nic.base_name != base(vm, &before.row));
+            assert!(
+                !is_named(objects, network) || has_left && live().next().is_none(),
+                "{vm}: the port of {network} goes, which is there: {objects:#?}"
+            );
             continue;
         };
         assert_eq!(after.row.name, before.row.name, "a port keeps its name");
@@ -195,14 +219,14 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         let wish = nic.and_then(|nic| nic.now.clone().ok()).filter(|_| !old_launcher).unwrap_or_default();
         if after.switch != before.switch {
             assert!(live().next().is_none(), "{vm}: its port changes switches while it runs");
-            // From a NAD's switch to the pod network's, no wish is needed.
-            let was_on_a_nad = before.row.name.contains(".ovn");
-            let wished = nic.and_then(|nic| nic.switch.as_ref()).filter(|wish| wish.explicit || was_on_a_nad);
+            // From what one network is on to what another is, no wish is needed.
+            let was_elsewhere = nic.is_some_and(|nic| nic.base_name != base(vm, &before.row));
+            let wished = nic.and_then(|nic| nic.switch.as_ref()).filter(|wish| wish.explicit || was_elsewhere);
             assert_eq!(wished.map(|wish| &wish.name), Some(&world.tables.switches[&after.switch].name));
             continue;
         }
-        let (Some(old), Some(new)) = (lease(&before.row), lease(&after.row)) else { continue };
-        let unlike = |kept: bool| assert!(kept, "{vm}: {old} became {new}, wished was {wish:?}");
+        let olds = leases(&before.row);
+        let Some(new) = leases(&after.row).first().copied() else { continue };
         let running = live().next().is_some();
         let within =
             |address: Option<IpAddr>| wish.pool.as_ref().zip(address).is_some_and(|(pool, ip)| pool.contains(ip));
@@ -211,13 +235,30 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             let was_reserved = reserved.is_some_and(|reserved| reserved.ips().any(|ip| Some(ip) == new));
             (!running || was_reserved) && within(new) && !within(old)
         };
-        let [old_ipv4, new_ipv4] = [old, new].map(|lease| lease.ipv4.map(IpAddr::V4));
-        let [old_ipv6, new_ipv6] = [old, new].map(|lease| lease.ipv6.map(IpAddr::V6));
-        let wished = wish.ipv4.is_some() && new.ipv4 == wish.ipv4 || by_pool(new_ipv4, old_ipv4);
-        unlike(new.ipv4 == old.ipv4 || wished);
-        let wished = wish.ipv6.is_some() && new.ipv6 == wish.ipv6 || by_pool(new_ipv6, old_ipv6);
-        unlike(new.ipv6 == old.ipv6 || wished);
-        unlike(new.mac == old.mac || Some(new.mac) == wish.mac);
+        let lawful = |old: &Addresses| {
+            let [old_ipv4, new_ipv4] = [*old, new].map(|lease| lease.ipv4.map(IpAddr::V4));
+            let [old_ipv6, new_ipv6] = [*old, new].map(|lease| lease.ipv6.map(IpAddr::V6));
+            let wished_ipv4 = wish.ipv4.is_some() && new.ipv4 == wish.ipv4 || by_pool(new_ipv4, old_ipv4);
+            let wished_ipv6 = wish.ipv6.is_some() && new.ipv6 == wish.ipv6 || by_pool(new_ipv6, old_ipv6);
+            (new.ipv4 == old.ipv4 || wished_ipv4)
+                && (new.ipv6 == old.ipv6 || wished_ipv6)
+                && (new.mac == old.mac || Some(new.mac) == wish.mac)
+        };
+        // What somebody wrote into it and another of ours has is no lease.
+        let others = world.tables.ports.iter().filter(|(port, row)| {
+            **port != change.uuid
+                && world.tables.switch_of(port) == Some(before.switch)
+                && Owner::of(&row.external_ids, INSTANCE).is_some()
+        });
+        let held: BTreeSet<String> = others.flat_map(|(_, row)| claims(&world.tables, row)).collect();
+        let is_anothers = |old: &Addresses| {
+            let row = LogicalSwitchPort { addresses: Set::from_iter([old.to_string()]), ..Default::default() };
+            claims(&world.tables, &row).intersection(&held).next().is_some()
+        };
+        assert!(
+            olds.iter().any(lawful) || olds.iter().all(is_anothers),
+            "{vm}: {olds:?} became {new}, wished was {wish:?}"
+        );
     }
 }
 
@@ -244,6 +285,15 @@ fn is_named(objects: &VmObjects, network: &str) -> bool {
     of_run.is_some_and(|run| named(run, true)) || of_vm.is_some_and(|vm| named(vm, false))
 }
 
+/// What a row is on: as it says, or its name.
+fn base(vm: &VmKey, row: &LogicalSwitchPort) -> String {
+    let named = || match row.name.find(".ovn") {
+        Some(end) => row.name[..end + 4].to_owned(),
+        None => vm.port_name(),
+    };
+    row.external_ids.get(keys::BASE_NAME).map_or_else(named, ToOwned::to_owned)
+}
+
 /// A row changes its network only to that of the one new NIC which is on the same, and only where no other row was left.
 fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, network: &str) {
     let old = before.external_ids.get(keys::NETWORK).expect("our row");
@@ -251,14 +301,10 @@ fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, net
         return;
     }
     let intent = world.intent(vm).expect("there is a NIC");
-    let base = |name: &str| match name.find(".ovn") {
-        Some(end) => name[..end + 4].to_owned(),
-        None => vm.port_name(),
-    };
+    let base = |row: &LogicalSwitchPort| base(vm, row);
     let rows = || {
         world.tables.ports.values().filter(|row| {
-            Owner::of(&row.external_ids, INSTANCE).is_some_and(|owner| owner.vm == *vm)
-                && base(&row.name) == base(&before.name)
+            Owner::of(&row.external_ids, INSTANCE).is_some_and(|owner| owner.vm == *vm) && base(row) == base(before)
         })
     };
     let marked = |network: &str| {
@@ -272,7 +318,7 @@ fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, net
         intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
     };
     assert_eq!(left.filter(|row| !untouched(row)).count(), 1, "{vm}: which row is {network}'s is a guess");
-    let new = intent.nics.iter().filter(|nic| nic.base_name == base(&before.name) && !marked(&nic.network));
+    let new = intent.nics.iter().filter(|nic| nic.base_name == base(before) && !marked(&nic.network));
     let new: Vec<&str> = new.map(|nic| nic.network.as_str()).collect();
     assert_eq!(new, [network], "{vm}: which network the row of {old} is for is a guess");
 }

@@ -116,7 +116,7 @@ fn changed_vms(before: &Image, after: &Image) -> (BTreeSet<VmKey>, BTreeSet<VmKe
 }
 
 /// VMs that may be looked at for what others' rows are: those that share an address or a MAC with another port, and where
-/// routers have changed all.
+/// routers have changed all. A port that two switches refer to may count on either.
 fn concerned_vms(before: &Moment, after: &Moment) -> BTreeSet<VmKey> {
     let owners = |image: &Image, ports: &[Uuid]| {
         ports.iter().filter_map(|port| image.owner(*port)).map(|owned| owned.vm).collect::<Vec<_>>()
@@ -128,15 +128,23 @@ fn concerned_vms(before: &Moment, after: &Moment) -> BTreeSet<VmKey> {
         if rerouted {
             concerned.extend(owners(image, &image.ports().keys().copied().collect::<Vec<_>>()));
         }
-        for (switch, _) in view.switches() {
-            for ip in IPS.map(|text| text.parse::<IpAddr>().expect("an address")) {
-                let holders = view.holders(switch, ip);
-                concerned.extend(owners(image, if holders.len() > 1 { holders } else { &[] }));
-            }
-            for mac in MACS {
-                let holders: Vec<Uuid> = view.mac_holders(switch, mac.parse().expect("a MAC")).collect();
+        let doubled = image.doubled();
+        let mut sharing = |holders_on: &dyn Fn(&Uuid) -> Vec<Uuid>| {
+            let anywhere: Vec<Uuid> = view.switches().flat_map(|(switch, _)| holders_on(switch)).collect();
+            for (switch, _) in view.switches() {
+                let mut holders: BTreeSet<Uuid> = holders_on(switch).into_iter().collect();
+                let of_two = anywhere.iter().filter(|port| doubled.contains(port));
+                holders.extend(of_two.filter(|port| image.switches_of(**port).contains(switch)));
+                let holders: Vec<Uuid> = holders.into_iter().collect();
                 concerned.extend(owners(image, if holders.len() > 1 { &holders } else { &[] }));
             }
+        };
+        for ip in IPS.map(|text| text.parse::<IpAddr>().expect("an address")) {
+            sharing(&|switch| view.holders(switch, ip).to_vec());
+        }
+        for mac in MACS {
+            let mac = mac.parse().expect("a MAC");
+            sharing(&|switch| view.mac_holders(switch, mac).collect());
         }
     }
     concerned

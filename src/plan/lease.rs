@@ -1,0 +1,47 @@
+//! What a row of ours holds, also where somebody has written into it.
+
+use uuid::Uuid;
+
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, PortRef, keys};
+
+/// The lease of a row as we write it: `addresses` and `port_security` say the same, or the one that is there says it.
+pub(super) fn written(row: &LogicalSwitchPort) -> Option<Addresses> {
+    of_nic(row.addresses.iter()).next().or_else(|| of_nic(row.port_security.iter()).next())
+}
+
+/// What is reserved for the next start.
+pub(super) fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
+    row.external_ids.get(keys::NEXT_ADDRESSES)?.parse().ok()
+}
+
+/// The lease of a port: what both columns say. Where they have nothing in common, `port_security`, from which `addresses`
+/// are healed that somebody overwrote; but rather what nobody else has, and never what another port of ours has: then it
+/// was that column that somebody wrote into.
+pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> {
+    let row = port.row;
+    let secured = || of_nic(row.port_security.iter());
+    if row.addresses == row.port_security {
+        return secured().next();
+    }
+    if let Some(in_both) = of_nic(row.addresses.iter()).find(|addresses| secured().any(|secured| secured == *addresses))
+    {
+        return Some(in_both);
+    }
+    let either = || secured().chain(of_nic(row.addresses.iter()));
+    let Some(switch) = port.switch else { return either().next() };
+    let others = |addresses: &Addresses| -> Vec<Uuid> {
+        let of_ips = addresses.ips().flat_map(|ip| view.holders(&switch, ip).iter().copied());
+        of_ips.chain(view.mac_holders(&switch, addresses.mac)).filter(|other| *other != port.uuid).collect()
+    };
+    let is_nobodys = |addresses: &Addresses| {
+        others(addresses).is_empty() && addresses.ips().all(|ip| view.service(&switch, ip).is_none())
+    };
+    let is_ours =
+        |other: &Uuid| view.port(other).is_some_and(|other| Owner::is_of(&other.row.external_ids, view.instance()));
+    either().find(is_nobodys).or_else(|| either().find(|addresses| !others(addresses).iter().any(is_ours)))
+}
+
+/// Those that are a NIC's, of the elements of a column.
+fn of_nic<'a>(elements: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Addresses> {
+    elements.filter_map(|text| text.parse().ok())
+}

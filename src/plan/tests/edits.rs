@@ -1,0 +1,181 @@
+//! What edits of a VM, and of its row by other hands, do to its lease, and what its owner is told, by example.
+
+use super::attachments::world;
+use super::examples::{at, db, made, plain, web};
+use super::world::{Template, World, map, uuid};
+use crate::ovn::{LogicalRouterPort, LogicalSwitchPort, VmKey, keys};
+use crate::ovsdb::Set;
+
+fn ip(world: &World, vm: &VmKey) -> Option<String> {
+    world.addresses(vm).and_then(|text| text.split_once(' ').map(|(_, ip)| ip.to_owned()))
+}
+
+#[test]
+fn port_security_with_another_vms_address_is_not_followed() {
+    for which in [&["0a:58:0a:00:00:02 10.0.0.1"][..], &["0a:58:0a:00:00:02 10.0.0.1", "0a:58:0a:00:00:02 10.0.0.2"]] {
+        let mut world = world();
+        made(&mut world, &db(), plain());
+        world.run(&web(), plain(), "n1");
+        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
+        let (port, _) = world.row(&web()).expect("its port");
+        world.edit(|tables| {
+            let row = tables.ports.get_mut(&port).expect("the port");
+            row.port_security = which.iter().map(|text| (*text).to_owned()).collect();
+        });
+        world.settle(100);
+        assert_eq!(
+            (world.addresses(&web()).as_deref(), world.addresses(&db()).as_deref()),
+            (Some("0a:58:0a:00:00:02 10.0.0.2"), Some("0a:58:0a:00:00:01 10.0.0.1")),
+            "{which:?}"
+        );
+    }
+}
+
+#[test]
+fn a_widened_port_security_moves_no_lease() {
+    let mut world = world();
+    world.run(&web(), at("10.0.0.5"), "n1");
+    let before = world.addresses(&web());
+    let (port, _) = world.row(&web()).expect("its port");
+    made(&mut world, &db(), at("10.0.0.9"));
+    world.apply(&web(), plain());
+    world.restart(&web(), "n1");
+    world.edit(|tables| {
+        let row = tables.ports.get_mut(&port).expect("the port");
+        let both = row.port_security.iter().map(ToOwned::to_owned).chain(["0a:58:0a:00:00:05 10.0.0.2".to_owned()]);
+        row.port_security = both.collect();
+    });
+    world.settle(100);
+    assert_eq!(world.addresses(&web()), before);
+}
+
+#[test]
+fn a_wish_for_a_switch_that_is_missing_changes_nothing_where_the_port_is() {
+    let mut world = world();
+    made(&mut world, &web(), plain());
+    let lease = world.addresses(&web());
+    made(&mut world, &web(), Template::new([("logical_switch", "violet"), ("ip_address", "10.0.0.9")]));
+    assert_eq!(world.addresses(&web()), lease);
+}
+
+#[test]
+fn nor_is_it_judged_by_that_switch() {
+    let mut world = world();
+    made(&mut world, &web(), plain());
+    made(&mut world, &web(), Template::new([("logical_switch", "violet"), ("ip_address", "10.9.0.9")]));
+    assert_eq!(world.complaints(&web()).len(), 1, "{:?}", world.complaints(&web()));
+}
+
+#[test]
+fn a_vm_made_anew_on_another_switch_while_its_old_launcher_runs_is_told_that_alone() {
+    let mut world = world();
+    world.run(&web(), plain(), "n1");
+    world.delete(&web());
+    world.stop(&web());
+    made(&mut world, &web(), Template::new([("logical_switch", "red"), ("ip_address", "10.1.0.9")]));
+    assert_eq!(world.complaints(&web()).len(), 1, "{:?}", world.complaints(&web()));
+}
+
+#[test]
+fn a_reservation_stands_while_the_rest_of_the_wish_is_refused() {
+    let mut world = world();
+    made(&mut world, &db(), Template::new([("mac_address", "02:00:00:00:00:01"), ("ip_address", "10.0.0.100")]));
+    world.run(&web(), plain(), "n1");
+    made(&mut world, &web(), at("10.0.0.15"));
+    assert!(world.row(&web()).expect("port").1.external_ids.get(keys::NEXT_ADDRESSES).is_some());
+    made(&mut world, &web(), Template::new([("ip_address", "10.0.0.15"), ("mac_address", "02:00:00:00:00:01")]));
+    let third = VmKey::new("m", "third");
+    made(&mut world, &third, at("10.0.0.15"));
+    assert_eq!(ip(&world, &third), None);
+}
+
+#[test]
+fn without_port_security_a_lease_that_was_overwritten_is_its_vms_again() {
+    let mut world = world();
+    world.settings.allow_port_security_off = true;
+    world.resting = true;
+    world.run(&web(), Template::new([("port_security", "false")]), "n1");
+    let before = world.addresses(&web());
+    let (port, _) = world.row(&web()).expect("its port");
+    world.edit(|tables| tables.ports.get_mut(&port).expect("it").addresses = Set::from_iter(["unknown".to_owned()]));
+    world.settle(100);
+    assert_eq!(world.addresses(&web()), before);
+}
+
+#[test]
+fn a_running_vm_that_names_a_missing_switch_is_told_so_at_once() {
+    let mut world = world();
+    world.run(&web(), plain(), "n1");
+    made(&mut world, &web(), Template::new([("logical_switch", "violet")]));
+    let told = world.complaints(&web());
+    assert!(told.iter().any(|text| text.contains("there is no logical switch named violet")), "{told:?}");
+}
+
+#[test]
+fn and_so_is_one_that_wishes_for_a_held_address_on_another_switch() {
+    let mut world = world();
+    let red = || Template::new([("logical_switch", "red"), ("ip_address", "10.1.0.9")]);
+    made(&mut world, &db(), red());
+    world.run(&web(), plain(), "n1");
+    made(&mut world, &web(), red());
+    let told = world.complaints(&web());
+    assert!(told.iter().any(|text| text.contains("10.1.0.9 is held")), "{told:?}");
+}
+
+#[test]
+fn retention_is_noted_on_a_port_whose_move_is_refused() {
+    let mut world = world();
+    made(&mut world, &web(), plain());
+    made(&mut world, &db(), Template::new([("logical_switch", "red"), ("ip_address", "10.1.0.9")]));
+    made(
+        &mut world,
+        &web(),
+        Template::new([("logical_switch", "red"), ("ip_address", "10.1.0.9")])
+            .annotated("ovn-kubevirt.io/retain", "72h"),
+    );
+    world.destroy(&web());
+    assert!(world.row(&web()).is_some());
+}
+
+#[test]
+fn a_retention_that_is_mistyped_gives_nothing_away() {
+    let mut world = world();
+    let retain = |text| plain().annotated("ovn-kubevirt.io/retain", text);
+    made(&mut world, &web(), retain("72h"));
+    made(&mut world, &web(), retain("3 days"));
+    world.destroy(&web());
+    assert!(world.row(&web()).is_some(), "what cannot be read is no reason to give away what was to be kept");
+}
+
+#[test]
+fn a_stopped_vm_is_not_told_that_it_runs() {
+    let mut world = world();
+    made(&mut world, &web(), plain());
+    made(&mut world, &web(), Template::new([("ip_pool", "10.9.0.0/16")]));
+    let told = world.complaints(&web());
+    assert!(!told.iter().any(|text| text.contains("while it runs")), "{told:#?}");
+}
+
+#[test]
+fn the_broadcast_address_of_one_network_is_not_chosen_by_a_wider_one() {
+    let mut world = World::new([("blue", map([]))]);
+    world.edit(|tables| {
+        let row = LogicalSwitchPort {
+            name: "r".into(),
+            kind: "router".into(),
+            options: map([("router-port", "lrp")]),
+            ..Default::default()
+        };
+        tables.put_port(uuid(1, 0), uuid(2, 0), row);
+        let networks = ["10.0.0.1/30", "10.0.0.5/29"].map(String::from).into_iter().collect();
+        let row = LogicalRouterPort { name: "lrp".into(), mac: "02:00:00:00:00:01".into(), networks };
+        tables.router_ports.insert(uuid(3, 0), row);
+    });
+    let mut got = Vec::new();
+    for index in 0..6 {
+        let vm = VmKey::new("n", format!("vm{index}"));
+        made(&mut world, &vm, plain());
+        got.extend(ip(&world, &vm));
+    }
+    assert!(!got.contains(&"10.0.0.3".to_owned()), "{got:?}");
+}

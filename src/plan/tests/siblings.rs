@@ -1,0 +1,67 @@
+//! What NICs of one VM do to each other, by example.
+
+use super::attachments::{held, world};
+use super::examples::{made, plain, web};
+use super::nics::crossed;
+use super::world::Template;
+use crate::plan::Problem;
+
+/// Nothing but the NICs a and b on one NAD.
+fn two() -> Template {
+    Template::default().with([("a", "net1"), ("b", "net1")])
+}
+
+#[test]
+fn what_one_nic_names_another_does_not_choose() {
+    let on_two = plain().with([("a", "net3")]).annotated("a.ovn.kubernetes.io/ip_address", "10.0.0.1");
+    let on_one = two().annotated("b.ovn.kubernetes.io/ip_address", "10.1.0.1");
+    // Nor is a MAC made that another names.
+    let mac = two().annotated("b.ovn.kubernetes.io/mac_address", "0a:58:0a:01:00:01");
+    for template in [on_two, on_one, mac] {
+        let mut world = world();
+        made(&mut world, &web(), template);
+        assert_eq!((world.complaints(&web()), held(&world, &web()).len()), (vec![], 2));
+    }
+}
+
+#[test]
+fn the_last_address_that_another_nic_names_is_no_free_one() {
+    let mut world = world();
+    let pool = two().annotated("a.ovn.kubernetes.io/ip_pool", "10.1.0.9");
+    made(&mut world, &web(), pool.annotated("b.ovn.kubernetes.io/ip_address", "10.1.0.9"));
+    let exhausted = Problem::PoolExhausted { pool: "10.1.0.9".into(), switch: "red".into() };
+    assert_eq!((world.problems(&web()), held(&world, &web()).len()), (vec![exhausted], 1));
+}
+
+#[test]
+fn what_is_reserved_for_one_nic_is_not_what_another_names() {
+    let mut world = world();
+    world.run(&web(), two(), "n1");
+    let pool = two().annotated("a.ovn.kubernetes.io/ip_pool", "10.1.0.20..10.1.0.21");
+    made(&mut world, &web(), pool.annotated("b.ovn.kubernetes.io/ip_address", "10.1.0.20"));
+    assert_eq!(world.complaints(&web()), [""; 0]);
+}
+
+#[test]
+fn a_nic_that_chooses_anew_leaves_what_it_had_to_the_one_that_names_it() {
+    let mut world = world();
+    made(&mut world, &web(), two());
+    let pool = two().annotated("a.ovn.kubernetes.io/ip_pool", "10.1.0.20..10.1.0.21");
+    made(&mut world, &web(), pool.annotated("b.ovn.kubernetes.io/ip_address", "10.1.0.1"));
+    assert_eq!(world.complaints(&web()), [""; 0]);
+    assert_eq!(held(&world, &web())["b"], "0a:58:0a:01:00:02 10.1.0.1");
+}
+
+#[test]
+fn of_an_exchange_that_cannot_be_the_one_in_the_way_is_told() {
+    // c has what a wishes of b's, and more that a wishes.
+    let mut world = world();
+    made(&mut world, &web(), crossed("10.1.0.2", "10.1.0.3"));
+    made(&mut world, &super::examples::db(), two().annotated("a.ovn.kubernetes.io/mac_address", "02:00:00:00:00:09"));
+    let before = held(&world, &web());
+    let edited = crossed("10.1.0.3", "10.1.0.2").annotated("a.ovn.kubernetes.io/mac_address", "02:00:00:00:00:09");
+    made(&mut world, &web(), edited);
+    assert_eq!(held(&world, &web()), before);
+    let told = world.complaints(&web());
+    assert!(told.iter().any(|text| text.starts_with("10.1.0.3 is held by the VM n/web")), "{told:#?}");
+}
