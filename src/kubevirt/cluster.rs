@@ -246,6 +246,15 @@ impl Cluster {
         self.vms.iter().filter(|(_, objects)| objects.exists()).map(|(key, _)| key)
     }
 
+    /// Whether a VM names an address: whoever takes any should not take that one before it.
+    pub fn names_an_address(&self, vm: &VmKey) -> bool {
+        let Some(objects) = self.vms.get(vm) else { return false };
+        let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().ok());
+        let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().ok());
+        let mut keys = of_vm.into_iter().chain(of_run).flat_map(|template| template.annotations.keys());
+        keys.any(|key| key.ends_with("/ip_address"))
+    }
+
     /// A namespace that we serve.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(name)

@@ -39,6 +39,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.waiting.push_front(key);
     }
 
+    /// These go before the others, each in the order that they have.
+    pub fn prefer(&mut self, first: impl Fn(&K) -> bool) {
+        self.waiting.make_contiguous().sort_by_cached_key(|key| !first(key));
+    }
+
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.parts.is_empty()
@@ -107,6 +112,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn those_that_are_preferred_go_before_the_others_each_in_its_order() {
+        let mut queue = Queue::default();
+        (0..8).for_each(|key| queue.push(key));
+        assert_eq!(queue.pop(), Some(0));
+        queue.push(0);
+        queue.prefer(|key| key % 3 == 0);
+        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [3, 6, 0, 1, 2, 4, 5, 7]);
+    }
 
     fn take(queue: &mut Queue<u32>, most: usize) -> Vec<u32> {
         let most = queue.begin().unwrap_or(most);

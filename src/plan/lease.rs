@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, PortRef, keys};
+use crate::ovsdb::Set;
 
 /// The lease of a row as we write it: `addresses` and `port_security` say the same, or the one that is there says it.
 pub(super) fn written(row: &LogicalSwitchPort) -> Option<Addresses> {
@@ -39,6 +40,13 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
     let is_ours =
         |other: &Uuid| view.port(other).is_some_and(|other| Owner::is_of(&other.row.external_ids, view.instance()));
     either().find(is_nobodys).or_else(|| either().find(|addresses| !others(addresses).iter().any(is_ours)))
+}
+
+/// Writes the lease over what somebody else wrote, in a row that stays as it is otherwise.
+pub(super) fn heal(row: &mut LogicalSwitchPort, lease: &Addresses) {
+    let text = lease.to_string();
+    row.port_security = Set::from_iter((!row.port_security.is_empty()).then(|| text.clone()));
+    row.addresses = Set::from_iter([text]);
 }
 
 /// Those that are a NIC's, of the elements of a column.

@@ -71,6 +71,13 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         self.queue.push_first(key);
     }
 
+    /// Of what waits, these go before the others, but for those that go before all.
+    pub fn prefer(&mut self, first: impl Fn(&K) -> bool) {
+        self.drop_prepared();
+        let urgent = &self.urgent;
+        self.queue.prefer(|key| urgent.contains(key) || first(key));
+    }
+
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_none()

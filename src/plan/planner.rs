@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::addresses::{Given, Holding};
 use super::binding::{Bound, Fabric, Hindrance};
 use super::change::{Placed, PortChange};
-use super::lease::{lease, reserved, written};
+use super::lease::{heal, lease, reserved, written};
 use super::report::{PortReport, Problem};
 use super::siblings::Named;
 use crate::intent::{Intent, Nic, Settings, SwitchWish, Wish};
@@ -187,6 +187,9 @@ impl<'a> Planner<'a> {
     ) -> Option<PortChange> {
         let switch = port.switch?;
         let mut row = port.row.clone();
+        if let Some(lease) = lease(self.view, &port) {
+            heal(&mut row, &lease);
+        }
         let bound = Bound { uuid: port.uuid, name: &port.row.name, present: Some(&port.row.options) };
         self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
         self.mark(&mut row.external_ids, intent, None);
@@ -418,6 +421,9 @@ impl<'a> Planner<'a> {
         match Owner::of(&row.external_ids, self.view.instance()) {
             Some(owner) => format!("the VM {} (port {name})", owner.vm),
             None if row.kind == "router" => format!("the router port {name}"),
+            None if row.external_ids.get(keys::VENDOR) == Some(keys::OUR_VENDOR) => {
+                format!("the port {name} of another instance of ovn-kubevirt")
+            }
             None => format!("the port {name}, which is not ovn-kubevirt's"),
         }
     }

@@ -6,11 +6,11 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::change::{Placed, PortChange};
-use super::lease::lease;
+use super::lease::{heal, lease};
 use super::planner::{Planner, VmPlan, removal};
 use crate::intent::{Intent, InvalidWish, Retention};
 use crate::ovn::{PortRef, VmKey, keys};
-use crate::ovsdb::{Map, Set};
+use crate::ovsdb::Map;
 
 /// `ovn-kubevirt.io/retained-until`, where there is no end.
 const FOREVER: &str = "forever";
@@ -58,9 +58,7 @@ impl Planner<'_> {
         row.external_ids.insert(keys::RETAINED_UNTIL, until.map_or(FOREVER.to_owned(), |until| until.to_string()));
         // What somebody else wrote there is not what is retained.
         if let Some(lease) = lease(self.view, &port) {
-            let text = lease.to_string();
-            row.port_security = Set::from_iter((!row.port_security.is_empty()).then(|| text.clone()));
-            row.addresses = Set::from_iter([text]);
+            heal(&mut row, &lease);
         }
         // The next start is nobody's, and there is no guest.
         row.external_ids.remove(keys::NEXT_ADDRESSES);

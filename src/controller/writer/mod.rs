@@ -312,6 +312,8 @@ impl Writer {
             "watches and northbound database are in sync: looking at every VM"
         );
         of_kubernetes.into_iter().chain(of_northbound).for_each(|vm| self.dirty(vm));
+        // In a database that was lost, or is an old one again, nobody has a port yet.
+        self.pipeline.prefer(|vm| self.cluster.names_an_address(vm));
     }
 
     fn dirty(&mut self, vm: VmKey) {

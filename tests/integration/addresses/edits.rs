@@ -136,3 +136,62 @@ async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_
     stage.player.create_vm("heir", wish).await;
     stage.port_where("heir", "has what was left", |port| port.switches == ["team"]).await;
 }
+
+#[tokio::test]
+async fn a_wish_that_a_running_vm_cannot_have_is_told_at_once_and_what_was_reserved_stands() {
+    let stage = Stage::new("refused").await;
+    stage.create("owner", wishing("10.16.0.15"), &["10.16.0.15"]).await;
+    let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
+    stage.started("testvm", "n1").await;
+    stage.player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.15")).await;
+    stage.problem("testvm", "AddressConflict", &["10.16.0.15", &stage.vm("owner")]).await;
+    stage.player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.16")).await;
+    let reserved =
+        |port: &crate::support::Port| port.external_id(NEXT).is_some_and(|next| next.ends_with(" 10.16.0.16"));
+    stage.port_where("testvm", "has a reservation", reserved).await;
+    // A MAC that another has keeps the wish from being whole; what it has of it already, it keeps.
+    let owners = stage.port("owner").await.addresses.first().expect("one").split(' ').next().map(ToOwned::to_owned);
+    let mac = "ovn.kubernetes.io/mac_address";
+    stage.player.edit_template_annotation("testvm", mac, owners.as_deref()).await;
+    stage.problem("testvm", "AddressConflict", &["the MAC", &stage.vm("owner")]).await;
+    stage.player.create_vm("other", wishing("10.16.0.16")).await;
+    stage.refused("other", "10.16.0.16", &stage.vm("testvm")).await;
+    stage.player.edit_template_annotation("testvm", mac, None).await;
+    stage.player.restart("testvm", "n1").await;
+    let restarted = stage.holding("testvm", &["10.16.0.16"]).await;
+    assert_eq!(restarted.uuid, made.uuid);
+}
+
+#[tokio::test]
+async fn a_switch_that_cannot_be_moved_to_is_told_at_once_and_nothing_changes_where_the_port_is() {
+    let stage = Stage::new("nowhere").await;
+    stage.northbound.add_switch("red", &[("subnet", "10.17.0.0/24")]);
+    stage.create("owner", wishing("10.17.0.9").annotation(SWITCH, "red"), &["10.17.0.9"]).await;
+    for (vm, runs) in [("stopped", false), ("running", true)] {
+        stage.player.create_vm(vm, VmOptions::default()).await;
+        let made = stage.port(vm).await;
+        if runs {
+            stage.started(vm, "n1").await;
+        }
+        stage
+            .player
+            .edit_vm(vm, |vm| {
+                let annotations = &mut vm["spec"]["template"]["metadata"]["annotations"];
+                *annotations = serde_json::json!({SWITCH: "violet", IP_ADDRESS: "10.16.0.99"});
+            })
+            .await;
+        stage.problem(vm, "SwitchNotFound", &["violet"]).await;
+        let stays = stage.port(vm).await;
+        assert_eq!((ips_of(&stays), &stays.switches), (ips_of(&made), &made.switches), "{vm}");
+        stage
+            .player
+            .edit_vm(vm, |vm| {
+                let annotations = &mut vm["spec"]["template"]["metadata"]["annotations"];
+                *annotations = serde_json::json!({SWITCH: "red", IP_ADDRESS: "10.17.0.9"});
+            })
+            .await;
+        stage.problem(vm, "AddressConflict", &["10.17.0.9", &stage.vm("owner"), "red"]).await;
+        let stays = stage.port(vm).await;
+        assert_eq!((ips_of(&stays), &stays.switches), (ips_of(&made), &made.switches), "{vm}");
+    }
+}

@@ -85,3 +85,56 @@ async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_i
     stage.no_problem("testvm").await;
     assert_eq!(lease(&stage.port("testvm").await), lease(&made));
 }
+
+#[tokio::test]
+async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_holder_goes() {
+    let stage = Stage::new("marked").await;
+    let northbound = &stage.northbound;
+    let marks = [
+        ("kube-ovn", vec!["vendor=kube-ovn", "ls=ovn-default"], "which is not ovn-kubevirt's"),
+        ("neutron", vec!["neutron\\:port_name=web"], "which is not ovn-kubevirt's"),
+        (
+            "elsewhere",
+            vec![
+                "vendor=ovn-kubevirt",
+                "ovn-kubevirt.io/instance=other",
+                "ovn-kubevirt.io/vm=n/a",
+                "ovn-kubevirt.io/network=a",
+            ],
+            "of another instance of ovn-kubevirt",
+        ),
+    ];
+    for (number, (port, marks, of)) in (3..).zip(&marks) {
+        northbound.add_foreign_port("ovn-default", port, &[&format!("0a:00:00:00:00:0{number} 10.16.0.{number}")]);
+        for mark in marks {
+            northbound.nbctl(&["set", "Logical_Switch_Port", port, &format!("external_ids:{mark}")]);
+        }
+        let vm = format!("wants-{number}");
+        stage.player.create_vm(&vm, wishing(&format!("10.16.0.{number}"))).await;
+        stage.problem(&vm, "AddressConflict", &[port, of]).await;
+    }
+    stage.create("chooses", VmOptions::default(), &["10.16.0.2"]).await;
+    stage.create("next", VmOptions::default(), &["10.16.0.6"]).await;
+    let mac = VmOptions::default().annotation("ovn.kubernetes.io/mac_address", "0a:00:00:00:00:03");
+    stage.player.create_vm("same-mac", mac).await;
+    stage.problem("same-mac", "AddressConflict", &["the MAC 0a:00:00:00:00:03", "the port kube-ovn"]).await;
+    northbound.delete_port("kube-ovn");
+    stage.holding("wants-3", &["10.16.0.3"]).await;
+    let granted = stage.port("same-mac").await;
+    assert!(granted.addresses.first().is_some_and(|text| text.starts_with("0a:00:00:00:00:03 ")), "{granted:#?}");
+}
+
+#[tokio::test]
+async fn a_foreign_duplicate_of_what_is_reserved_is_told_and_not_followed() {
+    let stage = Stage::new("reserved").await;
+    stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
+    stage.started("testvm", "n1").await;
+    stage.player.edit_template_annotation("testvm", super::IP_ADDRESS, Some("10.16.0.15")).await;
+    stage.port_where("testvm", "has a reservation", |port| port.external_id(super::NEXT).is_some()).await;
+    stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.15"]);
+    stage.problem("testvm", "AddressConflict", &["10.16.0.15", "the port printer"]).await;
+    stage.player.restart("testvm", "n2").await;
+    stage.port_where("testvm", "is on n2", |port| port.option("requested-chassis") == Some("n2")).await;
+    stage.settled("sentinel").await;
+    stage.holding("testvm", &["10.16.0.2"]).await;
+}

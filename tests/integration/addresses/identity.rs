@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{lease, wishing};
 use crate::stage::Stage;
-use crate::support::{Nic, Player, VmOptions, eventually};
+use crate::support::{Cluster, Nic, Player, Service, VmOptions, eventually};
 
 #[tokio::test]
 async fn a_vmi_whose_vm_was_orphaned_and_made_anew_keeps_its_address_throughout() {
@@ -152,4 +152,36 @@ async fn of_a_pool_of_vms_with_one_address_one_has_it_and_each_of_the_others_is_
     had.sort();
     let all: Vec<String> = (50..=55).map(|host| format!("10.16.0.{host}")).collect();
     assert_eq!(json!(had), json!(all));
+}
+
+#[tokio::test]
+async fn in_a_database_that_was_lost_whoever_names_an_address_has_it_before_others_choose() {
+    let mut stage = Stage::new("lost").await;
+    assert!(stage.service.stop().await.success());
+    for vm in ["a", "b", "c", "d", "e", "f", "g"] {
+        stage.player.create_vm(vm, VmOptions::default()).await;
+    }
+    stage.player.create_vm("static", wishing("10.16.0.2")).await;
+    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.holding("static", &["10.16.0.2"]).await;
+}
+
+#[tokio::test]
+async fn what_somebody_writes_into_port_security_alone_moves_no_lease() {
+    let stage = Stage::new("secured").await;
+    stage.create("owner", VmOptions::default(), &["10.16.0.2"]).await;
+    stage.create("testvm", VmOptions::default(), &["10.16.0.3"]).await;
+    let made = stage.started("testvm", "n1").await;
+    let own = made.addresses.first().expect("one").as_str();
+    let (owners, free) = ("0a:58:0a:10:00:03 10.16.0.2", "0a:58:0a:10:00:01 10.16.0.1");
+    for written in [vec![owners], vec![owners, own], vec![free, own], vec![free, owners, own]] {
+        let arguments = [&["lsp-set-port-security", made.name.as_str()], &written[..]].concat();
+        stage.northbound.nbctl(&arguments);
+        let healed = stage
+            .port_where("testvm", "has its port security back", |port| port.port_security == made.port_security)
+            .await;
+        assert_eq!(lease(&healed), lease(&made), "{written:?}");
+    }
+    stage.holding("owner", &["10.16.0.2"]).await;
+    stage.no_problem("owner").await;
 }

@@ -136,6 +136,33 @@ async fn a_nic_that_changes_from_a_nad_to_the_pod_network_leaves_the_nads_switch
 }
 
 #[tokio::test]
+async fn a_nic_that_comes_from_the_pod_network_goes_back_to_it_and_leaves_for_a_network_of_others() {
+    let stage = stage("back").await;
+    stage.player.create_vm("testvm", VmOptions::default().nics([Nic::pod("default")])).await;
+    let made = stage.nics("testvm", &["default"]).await;
+    let on = async |networks: serde_json::Value| {
+        stage.player.edit_vm("testvm", |vm| vm["spec"]["template"]["spec"]["networks"] = networks.clone()).await;
+    };
+    let is_on = async |switch: &str| {
+        stage
+            .ports_where("testvm", switch, |ports| ports.get("default").is_some_and(|port| port.switches == [switch]))
+            .await
+    };
+    let nad = |name: &str| serde_json::json!([{"name": "default", "multus": {"networkName": name}}]);
+    for _ in 0..2 {
+        on(nad("net1")).await;
+        assert_eq!(ips(&is_on("red").await["default"]), ["10.17.0.2"]);
+        on(serde_json::json!([{"name": "default", "pod": {}}])).await;
+        let back = is_on("ovn-default").await;
+        assert_eq!((&back["default"].uuid, ips(&back["default"])), (&made["default"].uuid, ips(&made["default"])));
+    }
+    on(nad("net1")).await;
+    is_on("red").await;
+    on(nad("plain")).await;
+    stage.nics("testvm", &[]).await;
+}
+
+#[tokio::test]
 async fn a_bare_vmi_and_one_that_outlives_its_vm_keep_every_nic() {
     let stage = stage("bare").await;
     stage.player.create_bare_vmi("bare", two()).await;

@@ -87,6 +87,28 @@ async fn nics_of_one_vm_exchange_their_addresses_and_macs() {
 }
 
 #[tokio::test]
+async fn what_one_nic_names_another_on_its_switch_does_not_choose() {
+    let stage = stage("named").await;
+    let nics = [Nic::nad("red", "net1"), Nic::nad("blue", "net1")];
+    let options = VmOptions::default().nics(nics).annotation("blue.ovn.kubernetes.io/ip_address", "10.17.0.2");
+    stage.player.create_vm("testvm", options).await;
+    let ports = stage.nics("testvm", &["red", "blue"]).await;
+    assert_eq!((ips(&ports["red"]), ips(&ports["blue"])), (vec!["10.17.0.3"], vec!["10.17.0.2"]));
+}
+
+#[tokio::test]
+async fn a_mac_that_is_given_twice_and_not_alike_is_an_error_that_names_both() {
+    let stage = stage("mismatch").await;
+    let options = VmOptions::default().mac("02:00:00:00:00:01");
+    stage.player.create_vm("testvm", options.annotation("ovn.kubernetes.io/mac_address", "02:00:00:00:00:02")).await;
+    stage.event("testvm", "InvalidRequest", &["02:00:00:00:00:01", "02:00:00:00:00:02", "remove one"]).await;
+    assert_eq!(stage.ports_of("testvm").len(), 0);
+    stage.player.edit_template_annotation("testvm", "ovn.kubernetes.io/mac_address", None).await;
+    let ports = stage.nics("testvm", &["default"]).await;
+    assert!(addresses(&ports["default"]).starts_with("02:00:00:00:00:01 "), "{ports:#?}");
+}
+
+#[tokio::test]
 async fn port_security_goes_off_only_where_the_operator_allows_it() {
     let key = "second.ovn.kubernetes.io/port_security";
     let strict = stage("strict").await;
