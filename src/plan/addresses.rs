@@ -121,9 +121,7 @@ impl Planner<'_> {
     ) -> Option<Addresses> {
         let next = if nic.held_by_old_launcher { Some(&nic.now) } else { nic.next.as_ref() };
         if let Some(wished) = nic.next_switch.as_ref().filter(|wished| **wished != switch.name) {
-            let wish = next.and_then(|next| next.as_ref().ok());
-            let refusals = self.deferred(switch, wished, wish, holding.own);
-            refusals.into_iter().for_each(|refusal| refusal.note(report, plan));
+            self.deferred(switch, wished).into_iter().for_each(|refusal| refusal.note(report, plan));
             return None;
         }
         let wish = match next? {
@@ -150,14 +148,6 @@ impl Planner<'_> {
         let mac = if wish.mac == Some(reserved.mac) { reserved.mac } else { lease.mac };
         let new = wished.iter().any(|address| lease.ips().all(|held| held != *address));
         new.then(|| Addresses::new(mac, wished))
-    }
-
-    /// Whether all that a wish names may be had.
-    pub(super) fn check_all(&mut self, switch: &Switch, wish: &Wish, own: Option<Uuid>) -> Result<(), Refusal> {
-        for address in [wish.ipv4.map(IpAddr::V4), wish.ipv6.map(IpAddr::V6)].into_iter().flatten() {
-            self.check(switch, address, own)?;
-        }
-        wish.mac.map_or(Ok(()), |mac| self.check_mac(switch, mac, own).map(|_| ()))
     }
 
     /// Whether a wished address may be had.

@@ -3,7 +3,6 @@
 use uuid::Uuid;
 
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, PortRef, keys};
-use crate::ovsdb::Set;
 
 /// The lease of a row as we write it: `addresses` and `port_security` say the same, or the one that is there says it.
 pub(super) fn written(row: &LogicalSwitchPort) -> Option<Addresses> {
@@ -42,11 +41,12 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
     either().find(is_nobodys).or_else(|| either().find(|addresses| !others(addresses).iter().any(is_ours)))
 }
 
-/// Writes the lease over what somebody else wrote, in a row that stays as it is otherwise.
-pub(super) fn heal(row: &mut LogicalSwitchPort, lease: &Addresses) {
-    let text = lease.to_string();
-    row.port_security = Set::from_iter((!row.port_security.is_empty()).then(|| text.clone()));
-    row.addresses = Set::from_iter([text]);
+/// Writes the lease over what somebody else wrote, in a row that stays as it is otherwise. Where that has left none,
+/// nothing in the row is its own: what is in it may be another's.
+pub(super) fn heal(row: &mut LogicalSwitchPort, lease: Option<&Addresses>) {
+    let text = lease.map(ToString::to_string);
+    row.port_security = text.iter().filter(|_| !row.port_security.is_empty()).cloned().collect();
+    row.addresses = text.into_iter().collect();
 }
 
 /// Those that are a NIC's, of the elements of a column.

@@ -187,9 +187,7 @@ impl<'a> Planner<'a> {
     ) -> Option<PortChange> {
         let switch = port.switch?;
         let mut row = port.row.clone();
-        if let Some(lease) = lease(self.view, &port) {
-            heal(&mut row, &lease);
-        }
+        heal(&mut row, lease(self.view, &port).as_ref());
         let bound = Bound { uuid: port.uuid, name: &port.row.name, present: Some(&port.row.options) };
         self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
         self.mark(&mut row.external_ids, intent, None);
@@ -335,12 +333,12 @@ impl<'a> Planner<'a> {
 
     /// The switch that a port stays on, or moves to; and, where it stays though another is wished,
     /// why.
-    fn stay_or_move(&mut self, nic: &Nic, port: PortRef<'_>, present: Switch) -> (Switch, Vec<Refusal>) {
+    fn stay_or_move(&self, nic: &Nic, port: PortRef<'_>, present: Switch) -> (Switch, Vec<Refusal>) {
         // A row that was made for another network is on that one's switch: it has no business there.
         let moves = |wish: &SwitchWish| wish.explicit || !nic.is_on_the_network_of(port.row);
         match &nic.switch {
             Some(wish) if moves(wish) && wish.name != present.name && nic.running => {
-                let refusals = self.deferred(&present, &wish.name, nic.now.as_ref().ok(), Some(port.uuid));
+                let refusals = self.deferred(&present, &wish.name);
                 (present, refusals)
             }
             Some(wish) if moves(wish) && wish.name != present.name => match self.find_switch(&wish.name) {
@@ -351,21 +349,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Why a port does not go to another switch under a guest that runs, and what keeps it from going there at all.
-    pub(super) fn deferred(
-        &mut self,
-        present: &Switch,
-        wished: &str,
-        wish: Option<&Wish>,
-        own: Option<Uuid>,
-    ) -> Vec<Refusal> {
+    /// Why a port does not go to another switch under a guest that runs, and whether it ever can. What is wished there is
+    /// looked at when it goes: it cannot be reserved where the port is not.
+    pub(super) fn deferred(&self, present: &Switch, wished: &str) -> Vec<Refusal> {
         let (present, name) = (present.name.clone(), wished.to_owned());
-        let mut refusals = vec![Refusal::Problem(Problem::SwitchDeferred { present, wished: name }, Vec::new())];
-        match self.find_switch(wished) {
-            Ok(switch) => refusals.extend(wish.and_then(|wish| self.check_all(&switch, wish, own).err())),
-            Err(refusal) => refusals.push(refusal),
-        }
-        refusals
+        let waits = vec![Wake::Switch(name.clone())];
+        let deferred = Refusal::Problem(Problem::SwitchDeferred { present, wished: name }, waits);
+        [Some(deferred), self.find_switch(wished).err()].into_iter().flatten().collect()
     }
 
     fn find_switch(&self, name: &str) -> Result<Switch, Refusal> {

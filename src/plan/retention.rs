@@ -33,11 +33,20 @@ impl Planner<'_> {
             return self.retain(port).unwrap_or_else(|| (removal(port), None));
         };
         // One that cannot be read is somebody's mistake, and no reason to give away what was to be kept.
-        let Ok(until) = until.parse::<Timestamp>() else { return (None, None) };
+        let Ok(until) = until.parse::<Timestamp>() else { return (self.healed(port), None) };
         match until.as_second() {
             until if until <= self.now => (removal(port), None),
-            until => (None, Some(until)),
+            until => (self.healed(port), Some(until)),
         }
+    }
+
+    /// What somebody else wrote into a port that is retained is not what is.
+    fn healed(&self, port: PortRef<'_>) -> Option<PortChange> {
+        let before = Placed { switch: port.switch?, row: port.row.clone() };
+        let mut after = before.clone();
+        heal(&mut after.row, lease(self.view, &port).as_ref());
+        Some(PortChange { uuid: port.uuid, before: Some(before), after: Some(after) })
+            .filter(|change| !change.is_empty())
     }
 
     /// The change that has a port retained from now on; `None` where it is not to be.
@@ -56,10 +65,7 @@ impl Planner<'_> {
         let before = Placed { switch: port.switch?, row: port.row.clone() };
         let mut row = port.row.clone();
         row.external_ids.insert(keys::RETAINED_UNTIL, until.map_or(FOREVER.to_owned(), |until| until.to_string()));
-        // What somebody else wrote there is not what is retained.
-        if let Some(lease) = lease(self.view, &port) {
-            heal(&mut row, &lease);
-        }
+        heal(&mut row, lease(self.view, &port).as_ref());
         // The next start is nobody's, and there is no guest.
         row.external_ids.remove(keys::NEXT_ADDRESSES);
         row.options.remove(keys::REQUESTED_CHASSIS);

@@ -112,17 +112,6 @@ fn a_running_vm_that_names_a_missing_switch_is_told_so_at_once() {
 }
 
 #[test]
-fn and_so_is_one_that_wishes_for_a_held_address_on_another_switch() {
-    let mut world = world();
-    let red = || Template::new([("logical_switch", "red"), ("ip_address", "10.1.0.9")]);
-    made(&mut world, &db(), red());
-    world.run(&web(), plain(), "n1");
-    made(&mut world, &web(), red());
-    let told = world.complaints(&web());
-    assert!(told.iter().any(|text| text.contains("10.1.0.9 is held")), "{told:?}");
-}
-
-#[test]
 fn retention_is_noted_on_a_port_whose_move_is_refused() {
     let mut world = world();
     made(&mut world, &web(), plain());
@@ -178,4 +167,38 @@ fn the_broadcast_address_of_one_network_is_not_chosen_by_a_wider_one() {
         got.extend(ip(&world, &vm));
     }
     assert!(!got.contains(&"10.0.0.3".to_owned()), "{got:?}");
+}
+
+#[test]
+fn a_lease_of_which_nothing_is_left_is_made_anew_from_what_is_free() {
+    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")]))]);
+    made(&mut world, &db(), plain());
+    made(&mut world, &web(), plain());
+    let (port, _) = world.row(&web()).expect("its port");
+    world.edit(|tables| {
+        let row = tables.ports.get_mut(&port).expect("the port");
+        row.addresses = Set::default();
+        row.port_security = Set::from_iter(["0a:58:0a:00:00:01 10.0.0.2".to_owned()]);
+    });
+    world.settle(100);
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
+}
+
+#[test]
+fn what_is_retained_is_not_what_somebody_writes_into_the_port_afterwards() {
+    let mut world = world();
+    made(&mut world, &db(), plain());
+    made(&mut world, &web(), plain().annotated("ovn-kubevirt.io/retain", "72h"));
+    let lease = world.addresses(&web());
+    world.destroy(&web());
+    let (port, _) = world.row(&web()).expect("it is retained");
+    for written in ["0a:58:0a:00:00:01 10.0.0.1", "0a:58:0a:00:00:02 10.0.0.1"] {
+        world.edit(|tables| {
+            tables.ports.get_mut(&port).expect("the port").port_security = Set::from_iter([written.to_owned()]);
+        });
+        world.settle(100);
+        let (_, row) = world.row(&web()).expect("it is retained");
+        assert_eq!((world.addresses(&web()), &row.port_security), (lease.clone(), &row.addresses));
+    }
 }

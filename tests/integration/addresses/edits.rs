@@ -190,6 +190,10 @@ async fn a_switch_that_cannot_be_moved_to_is_told_at_once_and_nothing_changes_wh
                 *annotations = serde_json::json!({SWITCH: "red", IP_ADDRESS: "10.17.0.9"});
             })
             .await;
+        if runs {
+            stage.problem(vm, "SwitchChangePending", &["red", "next start"]).await;
+            stage.player.stop(vm).await;
+        }
         stage.problem(vm, "AddressConflict", &["10.17.0.9", &stage.vm("owner"), "red"]).await;
         let stays = stage.port(vm).await;
         assert_eq!((ips_of(&stays), &stays.switches), (ips_of(&made), &made.switches), "{vm}");
