@@ -20,15 +20,14 @@ pub(super) fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
 pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> {
     let row = port.row;
     let secured = || of_nic(row.port_security.iter());
+    let in_force = || of_nic(row.addresses.iter());
     if row.addresses == row.port_security {
         return secured().next();
     }
-    if let Some(in_both) = of_nic(row.addresses.iter()).find(|addresses| secured().any(|secured| secured == *addresses))
-    {
+    if let Some(in_both) = in_force().find(|addresses| secured().any(|secured| secured == *addresses)) {
         return Some(in_both);
     }
-    let either = || secured().chain(of_nic(row.addresses.iter()));
-    let Some(switch) = port.switch else { return either().next() };
+    let Some(switch) = port.switch else { return secured().chain(in_force()).next() };
     let others = |addresses: &Addresses| -> Vec<Uuid> {
         let of_ips = addresses.ips().flat_map(|ip| view.holders(&switch, ip).iter().copied());
         of_ips.chain(view.mac_holders(&switch, addresses.mac)).filter(|other| *other != port.uuid).collect()
@@ -38,7 +37,9 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
     };
     let is_ours =
         |other: &Uuid| view.port(other).is_some_and(|other| Owner::is_of(&other.row.external_ids, view.instance()));
-    either().find(is_nobodys).or_else(|| either().find(|addresses| !others(addresses).iter().any(is_ours)))
+    // Where each is somebody's, what is in force is not given anew.
+    let unclaimed = |addresses: &Addresses| !others(addresses).iter().any(is_ours);
+    secured().chain(in_force()).find(is_nobodys).or_else(|| in_force().chain(secured()).find(unclaimed))
 }
 
 /// Writes the lease over what somebody else wrote, in a row that stays as it is otherwise. Where that has left none,
