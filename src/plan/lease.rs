@@ -35,11 +35,22 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
     let is_nobodys = |addresses: &Addresses| {
         others(addresses).is_empty() && addresses.ips().all(|ip| view.service(&switch, ip).is_none())
     };
-    let is_ours =
-        |other: &Uuid| view.port(other).is_some_and(|other| Owner::is_of(&other.row.external_ids, view.instance()));
     // Where each is somebody's, what is in force is not given anew.
-    let unclaimed = |addresses: &Addresses| !others(addresses).iter().any(is_ours);
+    let unclaimed = |addresses: &Addresses| {
+        let holds = |other: &Uuid| view.port(other).is_some_and(|other| is_in_force(view, other.row, addresses));
+        !others(addresses).iter().any(holds)
+    };
     secured().chain(in_force()).find(is_nobodys).or_else(|| in_force().chain(secured()).find(unclaimed))
+}
+
+/// Whether a row of ours has any of these for its guest, now or from the next start on: not only where somebody wrote it
+/// into `port_security`.
+fn is_in_force(view: &Northbound, row: &LogicalSwitchPort, addresses: &Addresses) -> bool {
+    let is_overwritten = of_nic(row.addresses.iter()).next().is_none();
+    let of_guest = of_nic(row.addresses.iter()).chain(of_nic(row.port_security.iter()).filter(|_| is_overwritten));
+    let shares =
+        |held: Addresses| held.mac == addresses.mac || held.ips().any(|ip| addresses.ips().any(|own| own == ip));
+    Owner::is_of(&row.external_ids, view.instance()) && of_guest.chain(reserved(row)).any(shares)
 }
 
 /// Writes the lease over what somebody else wrote, in a row that stays as it is otherwise. Where that has left none,

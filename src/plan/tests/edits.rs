@@ -202,3 +202,20 @@ fn what_is_retained_is_not_what_somebody_writes_into_the_port_afterwards() {
         assert_eq!((world.addresses(&web()), &row.port_security), (lease.clone(), &row.addresses));
     }
 }
+
+#[test]
+fn what_somebody_writes_into_one_port_is_not_lost_by_another_that_has_it_in_force() {
+    let mut world = world();
+    world.settings.allow_port_security_off = true;
+    made(&mut world, &web(), Template::new([("port_security", "false")]));
+    made(&mut world, &db(), plain());
+    let leases = |world: &World| (world.addresses(&web()), world.addresses(&db()));
+    let before = leases(&world);
+    let (port, _) = world.row(&db()).expect("its port");
+    world.edit(|tables| {
+        let row = tables.ports.get_mut(&port).expect("the port");
+        row.port_security = Set::from_iter(["0a:58:0a:00:00:02 10.0.0.1".to_owned()]);
+    });
+    world.settle(100);
+    assert_eq!(leases(&world), before);
+}

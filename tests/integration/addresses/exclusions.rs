@@ -107,3 +107,21 @@ async fn a_subnet_that_is_renumbered_under_live_ports_leaves_them_their_leases_u
     assert_eq!(moved.uuid, made.uuid);
     stage.no_problem("a").await;
 }
+
+#[tokio::test]
+async fn of_several_router_networks_on_one_switch_each_is_used_and_its_own_ends_are_not() {
+    let stage = Stage::with_switch("routed", &[]).await;
+    stage.player.create_vm("early", VmOptions::default()).await;
+    stage.problem("early", "SubnetMissing", &["ovn-default", "other_config:subnet"]).await;
+    // The broadcast address of the first, 10.30.0.3, lies in the second.
+    stage.northbound.add_router_port("ovn-default", &["10.30.0.1/30", "10.30.0.5/29"]);
+    stage.holding("early", &["10.30.0.2"]).await;
+    for (vm, address) in [("a", "10.30.0.4"), ("b", "10.30.0.6")] {
+        stage.player.create_vm(vm, VmOptions::default()).await;
+        stage.holding(vm, &[address]).await;
+    }
+    stage.player.create_vm("more", VmOptions::default()).await;
+    stage.problem("more", "SubnetExhausted", &["10.30.0.0/30", "10.30.0.0/29"]).await;
+    // Who names it may have it: it is the second network's.
+    stage.create("named", wishing("10.30.0.3"), &["10.30.0.3"]).await;
+}
