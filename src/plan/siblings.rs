@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::change::{Placed, PortChange};
 use super::lease::{lease, reserved, written};
 use super::planner::{Planner, Switch, VmPlan};
-use crate::intent::{Intent, Wish};
-use crate::ovn::{Addresses, Owner};
+use super::report::PortReport;
+use crate::intent::{Intent, SwitchWish, Wish};
+use crate::ovn::{Addresses, Owner, PortRef};
 
 /// What only one port of a switch may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,9 +102,12 @@ impl Planner<'_> {
         self.exchanging = true;
         let plan = self.plan_nics(intent);
         self.exchanging = false;
-        let has = |(network, claim): &(&str, Claim)| {
-            let mut of_nic = plan.reports.iter().filter(|report| report.network == *network);
-            of_nic.any(|report| report.addresses.is_some_and(|addresses| claims(addresses).contains(claim)))
+        let has = |crossed: &Named| {
+            let of_nic = |report: &&PortReport| {
+                report.network == crossed.network && report.switch.as_ref() == Some(&crossed.switch)
+            };
+            let addresses = plan.reports.iter().find(of_nic).and_then(|report| report.addresses);
+            addresses.is_some_and(|addresses| claims(addresses).contains(&crossed.claim))
         };
         if plan.again || !crossed.iter().all(has) || !self.shares_nothing(intent, &plan.changes) {
             (self.given, self.names) = before;
@@ -112,18 +116,30 @@ impl Planner<'_> {
         Some(plan)
     }
 
-    /// What NICs wish for that another of the VM's holds, with their networks.
-    fn crossed<'i>(&self, intent: &'i Intent) -> Vec<(&'i str, Claim)> {
+    /// What NICs name that another of the VM's holds, on the switch that they are on or come to.
+    fn crossed(&self, intent: &Intent) -> Vec<Named> {
         if intent.nics.len() < 2 {
             return Vec::new();
         }
-        let held_by_another = |network: &str, claim: Claim| {
-            let mut others = self.view.ports_of(&intent.vm).filter(|(other, _)| *other != network);
-            others.any(|(_, port)| lease(self.view, &port).is_some_and(|lease| claims(lease).contains(&claim)))
-        };
-        let wishes = intent.nics.iter().filter_map(|nic| Some((nic.network.as_str(), nic.now.as_ref().ok()?)));
-        let wished = wishes.flat_map(|(network, wish)| wished(wish).map(move |claim| (network, claim)));
-        wished.filter(|(network, claim)| held_by_another(network, *claim)).collect()
+        let rows = || self.view.ports_of(&intent.vm);
+        let name = |port: &PortRef<'_>| Some(self.view.switch(&port.switch?)?.name.clone());
+        let mut crossed = Vec::new();
+        for nic in &intent.nics {
+            let own = rows().find(|(network, _)| *network == nic.network).map(|(_, port)| port);
+            let stays = |wish: &&SwitchWish| !wish.explicit && own.is_some_and(|own| nic.is_on_the_network_of(own.row));
+            let comes_to = nic.switch.as_ref().filter(|wish| !stays(wish)).map(|wish| wish.name.clone());
+            let Some(switch) = comes_to.or_else(|| own.as_ref().and_then(name)) else { continue };
+            let held = |claim: &Claim| {
+                let mut others = rows().filter(|(network, _)| *network != nic.network).map(|(_, port)| port);
+                others.any(|port| {
+                    let lease = lease(self.view, &port).filter(|_| name(&port).as_ref() == Some(&switch));
+                    lease.is_some_and(|lease| claims(lease).contains(claim))
+                })
+            };
+            let claims = nic.now.as_ref().ok().into_iter().flat_map(wished).filter(held);
+            crossed.extend(claims.map(|claim| Named { network: nic.network.clone(), switch: switch.clone(), claim }));
+        }
+        crossed
     }
 
     /// Whether no two of the VM's ports have the same after these changes.

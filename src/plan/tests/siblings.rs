@@ -3,7 +3,7 @@
 use super::attachments::{held, world};
 use super::examples::{made, plain, web};
 use super::nics::crossed;
-use super::world::Template;
+use super::world::{Template, map};
 use crate::plan::Problem;
 
 /// Nothing but the NICs a and b on one NAD.
@@ -64,4 +64,20 @@ fn of_an_exchange_that_cannot_be_the_one_in_the_way_is_told() {
     assert_eq!(held(&world, &web()), before);
     let told = world.complaints(&web());
     assert!(told.iter().any(|text| text.starts_with("10.1.0.3 is held by the VM n/web")), "{told:#?}");
+}
+
+#[test]
+fn a_nic_that_cannot_come_to_a_switch_exchanges_nothing_there_by_what_it_has_on_another() {
+    // default has 10.0.0.1 on blue; on a switch of the same subnet, a has it, and nothing else is free for a family.
+    let subnet = [("subnet", "10.0.0.0/30"), ("ipv6_prefix", "fd00::/125")];
+    let mut world = super::world::World::new([("blue", map(subnet)), ("red", map(subnet))]);
+    world.nad("n", "net1", Some("red"));
+    let nics = |template: Template| template.with([("a", "net1"), ("b", "net1")]);
+    made(&mut world, &web(), nics(plain()));
+    let before = held(&world, &web());
+    let moved = Template::new([("logical_switch", "red"), ("ip_address", "fd00::1")]);
+    made(&mut world, &web(), nics(moved));
+    assert_eq!(held(&world, &web()), before);
+    let told = world.complaints(&web());
+    assert!(told.iter().any(|text| text.starts_with("fd00::1 is held by the VM n/web (port web.n.net1")), "{told:#?}");
 }
