@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
+use super::lease::reserved;
 use super::planner::{Planner, Refusal, Switch, VmPlan};
 use super::report::{PortReport, Problem};
 use super::siblings::Claim;
@@ -153,7 +154,11 @@ impl Planner<'_> {
     /// Whether a wished address may be had.
     fn check(&mut self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Result<(), Refusal> {
         // What is reserved for it already is as good as a lease, whatever the switch says now.
-        if own.is_some_and(|own| self.view.holders(&switch.uuid, address) == [own]) {
+        let is_reserved = |own: Uuid| {
+            let reserved = self.view.port(&own).and_then(|port| reserved(port.row));
+            reserved.is_some_and(|reserved| reserved.ips().any(|reserved| reserved == address))
+        };
+        if own.is_some_and(|own| self.view.holders(&switch.uuid, address) == [own] && is_reserved(own)) {
             return Ok(());
         }
         let subnet = self.subnet(switch)?;

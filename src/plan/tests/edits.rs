@@ -219,3 +219,16 @@ fn what_somebody_writes_into_one_port_is_not_lost_by_another_that_has_it_in_forc
     world.settle(100);
     assert_eq!(leases(&world), before);
 }
+
+#[test]
+fn what_somebody_writes_into_port_security_is_not_reserved() {
+    let mut world = world();
+    made(&mut world, &web(), plain());
+    let (port, row) = world.row(&web()).expect("its port");
+    let both: Vec<String> = row.addresses.iter().chain(["0a:58:0a:00:00:01 10.9.0.9"]).map(ToOwned::to_owned).collect();
+    world.apply(&web(), at("10.9.0.9"));
+    world.edit(|tables| tables.ports.get_mut(&port).expect("the port").port_security = both.into_iter().collect());
+    world.settle(100);
+    assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.1"));
+    assert_eq!(world.complaints(&web()).len(), 1, "it is no address of the subnet");
+}
