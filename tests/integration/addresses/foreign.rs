@@ -115,7 +115,7 @@ async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_h
     }
     stage.create("chooses", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("next", VmOptions::default(), &["10.16.0.6"]).await;
-    let mac = VmOptions::default().annotation("ovn.kubernetes.io/mac_address", "0a:00:00:00:00:03");
+    let mac = wishing("10.16.0.9").annotation("ovn.kubernetes.io/mac_address", "0a:00:00:00:00:03");
     stage.player.create_vm("same-mac", mac).await;
     stage.problem("same-mac", "AddressConflict", &["the MAC 0a:00:00:00:00:03", "the port kube-ovn"]).await;
     northbound.delete_port("kube-ovn");
