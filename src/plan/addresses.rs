@@ -145,7 +145,11 @@ impl Planner<'_> {
     fn still_reserved(&self, switch: &Switch, wish: &Wish, holding: &Holding<'_>) -> Option<Addresses> {
         let (reserved, lease, own) = (holding.reserved?, holding.lease?, holding.own?);
         let is_own = |address: &IpAddr| self.view.holders(&switch.uuid, *address) == [own];
-        let wished: Vec<IpAddr> = reserved.ips().filter(|address| wish.names(*address)).filter(is_own).collect();
+        let is_wished = |address: &IpAddr| {
+            let named = if address.is_ipv4() { wish.ipv4.map(IpAddr::V4) } else { wish.ipv6.map(IpAddr::V6) };
+            named.map_or_else(|| wish.names(*address), |named| named == *address)
+        };
+        let wished: Vec<IpAddr> = reserved.ips().filter(is_wished).filter(is_own).collect();
         let mac = if wish.mac == Some(reserved.mac) { reserved.mac } else { lease.mac };
         let new = wished.iter().any(|address| lease.ips().all(|held| held != *address));
         new.then(|| Addresses::new(mac, wished))

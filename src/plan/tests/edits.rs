@@ -232,3 +232,18 @@ fn what_somebody_writes_into_port_security_is_not_reserved() {
     assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.1"));
     assert_eq!(world.complaints(&web()).len(), 1, "it is no address of the subnet");
 }
+
+#[test]
+fn what_was_reserved_of_a_pool_goes_where_another_address_is_named() {
+    let mut world = world();
+    made(&mut world, &db(), at("10.0.0.40"));
+    world.run(&web(), plain(), "n1");
+    let pool = || Template::new([("ip_pool", "10.0.0.20..10.0.0.50")]);
+    made(&mut world, &web(), pool());
+    let next = |world: &World| {
+        world.row(&web()).and_then(|(_, row)| row.external_ids.get(keys::NEXT_ADDRESSES).map(ToOwned::to_owned))
+    };
+    assert!(next(&world).is_some_and(|next| next.ends_with(" 10.0.0.20")));
+    made(&mut world, &web(), pool().annotated("ovn.kubernetes.io/ip_address", "10.0.0.40"));
+    assert_eq!(next(&world), None);
+}
