@@ -15,7 +15,7 @@ use futures::StreamExt;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::runtime::watcher::{self, watcher};
-use ovn_kubevirt::intent::PORTS_ANNOTATION;
+use ovn_kubevirt::kubevirt::PORTS_ANNOTATION;
 use ovn_kubevirt::kubevirt::objects::VirtualMachine;
 use ovn_kubevirt::ovn::{LogicalSwitchPort, Northbound as Replica, port_uuid};
 use ovn_kubevirt::ovsdb::{self, Map, Outcome, Shared, Transaction};

@@ -130,7 +130,7 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         link: link_sender,
     });
     let selector = options.namespace_selector.clone();
-    let reporter = Reporter::new(client.clone(), reports);
+    let reporter = Reporter::new(client.clone(), options.northbound.instance.clone(), reports);
     tasks.spawn(async move { Ended("northbound link", linker.run().await.map_err(Into::into)) });
     tasks.spawn(async move { Ended("writer", writer.run().await.map_err(Into::into)) });
     tasks.spawn(async move {

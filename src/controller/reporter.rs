@@ -14,13 +14,11 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Client, Resource};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::intent::PORTS_ANNOTATION;
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
-use crate::kubevirt::{Reported, VmObjects, version};
+use crate::kubevirt::{PORTS_ANNOTATION, PortStatus, ProblemStatus, Reported, Told, VmObjects, version};
 use crate::ovn::{LogicalSwitchPort, VmKey, keys, mac_text};
 use crate::plan::PortReport;
 
@@ -117,36 +115,9 @@ fn reference(is_vm: bool, vm: &VmKey, uid: &str) -> ObjectReference {
     }
 }
 
-/// One element of the annotation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct PortStatus {
-    network: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    port: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    switch: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    mac: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    ips: Vec<String>,
-    /// `Assigned`, or the reason of what stands in the way.
-    state: String,
-    /// What is reserved for the next start.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    next: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    problems: Vec<ProblemStatus>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct ProblemStatus {
-    reason: String,
-    message: String,
-}
-
 impl From<&PortReport> for PortStatus {
     fn from(report: &PortReport) -> Self {
-        let PortReport { network, port, switch, addresses, next, problems } = report;
+        let PortReport { network, port, row: _, switch, addresses, next, problems } = report;
         let assigned = port.is_some() && addresses.is_some();
         let first = problems.first().map(|problem| problem.reason());
         Self {
@@ -221,12 +192,14 @@ fn text(text: &Option<String>) -> &str {
 /// Sends reports, the newest of each VM, a VM at a time and some VMs at once.
 pub struct Reporter {
     client: Client,
+    /// Whose annotations are ours.
+    instance: String,
     reports: mpsc::UnboundedReceiver<Report>,
     pending: HashMap<VmKey, Report>,
     order: VecDeque<VmKey>,
     busy: HashSet<VmKey>,
-    /// What was told last: the watch may not have seen it yet.
-    told: HashMap<VmKey, Told>,
+    /// What was written last: the watch may not have seen it yet.
+    written: HashMap<VmKey, Written>,
     failed: HashMap<VmKey, Failure>,
     sending: JoinSet<Sent>,
     /// VMs whose reports failed, until they are due again.
@@ -237,7 +210,7 @@ struct Sent {
     vm: VmKey,
     report: Report,
     /// The annotation as it is now; `None` when the object is gone.
-    outcome: Result<Option<Told>, Refused>,
+    outcome: Result<Option<Written>, Refused>,
 }
 
 /// A report that the API server did not take.
@@ -257,16 +230,18 @@ struct Failure {
 
 /// An annotation that we wrote.
 #[derive(Debug, Clone)]
-struct Told {
+struct Written {
     uid: String,
     annotation: Reported,
 }
 
 impl Subject {
     /// The annotation as it is: what we wrote, until the watch has seen the object that new.
-    fn present<'a>(&'a self, told: Option<&'a Told>) -> &'a Reported {
-        match told {
-            Some(told) if told.uid == self.uid && told.annotation.version > self.seen.version => &told.annotation,
+    fn present<'a>(&'a self, written: Option<&'a Written>) -> &'a Reported {
+        match written {
+            Some(written) if written.uid == self.uid && written.annotation.version > self.seen.version => {
+                &written.annotation
+            }
             _ => &self.seen,
         }
     }
@@ -274,14 +249,15 @@ impl Subject {
 
 impl Reporter {
     /// A reporter for these.
-    pub fn new(client: Client, reports: mpsc::UnboundedReceiver<Report>) -> Self {
+    pub fn new(client: Client, instance: String, reports: mpsc::UnboundedReceiver<Report>) -> Self {
         Self {
             client,
+            instance,
             reports,
             pending: HashMap::new(),
             order: VecDeque::new(),
             busy: HashSet::new(),
-            told: HashMap::new(),
+            written: HashMap::new(),
             failed: HashMap::new(),
             sending: JoinSet::new(),
             delayed: JoinSet::new(),
@@ -320,15 +296,16 @@ impl Reporter {
             let asleep = self.failed.get(&vm).and_then(|failure| failure.report.as_ref());
             let untold = matches!(asleep, Some(Report::Released { .. }));
             if !untold && !self.busy.contains(&vm) && !self.pending.contains_key(&vm) {
-                self.told.remove(&vm);
+                self.written.remove(&vm);
                 self.failed.remove(&vm);
             }
             return;
         }
         if let Report::Ports { subject, ports } = &report {
-            let present = subject.present(self.told.get(&vm)).text.as_ref();
+            let present = subject.present(self.written.get(&vm)).text.as_ref();
             // Nothing new is the rule: most looks at a VM end here.
-            let unchanged = present.map_or(ports.is_empty(), |present| *present == annotation(ports));
+            let unchanged =
+                present.map_or(ports.is_empty(), |present| *present == subject.annotation(&self.instance, ports));
             let at_rest = !self.busy.contains(&vm) && !self.pending.contains_key(&vm) && !self.failed.contains_key(&vm);
             if unchanged && at_rest {
                 return;
@@ -353,12 +330,12 @@ impl Reporter {
                 continue;
             }
             if let Some(report) = self.pending.remove(&vm) {
-                let told = self.told.get(&vm).cloned();
+                let written = self.written.get(&vm).cloned();
                 let announced = self.failed.get(&vm).and_then(|failure| failure.announced.clone());
                 self.busy.insert(vm.clone());
-                let client = self.client.clone();
+                let (client, instance) = (self.client.clone(), self.instance.clone());
                 self.sending.spawn(async move {
-                    let outcome = send(&client, &report, told, announced).await;
+                    let outcome = send(&client, &instance, &report, written, announced).await;
                     Sent { vm, report, outcome }
                 });
             }
@@ -368,11 +345,11 @@ impl Reporter {
     fn finish(&mut self, Sent { vm, report, outcome }: Sent) {
         self.busy.remove(&vm);
         match outcome {
-            Ok(told) => {
+            Ok(written) => {
                 self.failed.remove(&vm);
-                match told {
-                    Some(told) => drop(self.told.insert(vm, told)),
-                    None => drop(self.told.remove(&vm)),
+                match written {
+                    Some(written) => drop(self.written.insert(vm, written)),
+                    None => drop(self.written.remove(&vm)),
                 }
             }
             Err(Refused { error, announced }) => {
@@ -396,19 +373,32 @@ impl Reporter {
     }
 }
 
-fn annotation(ports: &[PortReport]) -> String {
-    let told: Vec<PortStatus> = ports.iter().map(PortStatus::from).collect();
-    // Strings, lists and options: nothing here that JSON cannot hold.
-    serde_json::to_string(&told).unwrap_or_default()
+impl Subject {
+    /// The annotation's text for these ports.
+    fn annotation(&self, instance: &str, ports: &[PortReport]) -> String {
+        let ports = ports.iter().map(PortStatus::from).collect();
+        Told { instance: instance.to_owned(), uid: self.uid.clone(), ports }.text()
+    }
+}
+
+/// What the owner was told before, as far as the annotation was written for this object. Of what the first release
+/// wrote, which may have come along from another VM, only what is still true counts.
+fn told_before(text: Option<&str>, uid: &str, now: &[PortStatus]) -> Vec<PortStatus> {
+    let Some(told) = text.and_then(Told::parse) else { return Vec::new() };
+    if told.is_of_first_release() {
+        return told.ports.into_iter().filter(|port| now.contains(port)).collect();
+    }
+    if told.is_for(uid) { told.ports } else { Vec::new() }
 }
 
 /// Sends Events and the annotation; what now stands in the annotation.
 async fn send(
     client: &Client,
+    instance: &str,
     report: &Report,
-    told: Option<Told>,
+    written: Option<Written>,
     announced: Option<Vec<PortStatus>>,
-) -> Result<Option<Told>, Refused> {
+) -> Result<Option<Written>, Refused> {
     let (subject, ports) = match report {
         Report::Ports { subject, ports } => (subject, ports),
         Report::Released { vm, ports } => {
@@ -416,10 +406,11 @@ async fn send(
             return released.map(|()| None).map_err(|error| Refused { error, announced: None });
         }
     };
-    let present = subject.present(told.as_ref());
-    let last = || present.text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let before: Vec<PortStatus> = announced.clone().unwrap_or_else(last);
+    let present = subject.present(written.as_ref());
     let now: Vec<PortStatus> = ports.iter().map(PortStatus::from).collect();
+    let last = || told_before(present.text.as_deref(), &subject.uid, &now);
+    let before: Vec<PortStatus> = announced.clone().unwrap_or_else(last);
+    let text = (!ports.is_empty()).then(|| subject.annotation(instance, ports));
     for news in news(&before, &now) {
         if news.warning {
             tracing::warn!(vm = %subject.vm, reason = news.reason, "{}", news.note);
@@ -427,13 +418,13 @@ async fn send(
         match publish(client, subject.reference(), &news).await {
             Err(error) if !is_final(&error) => {
                 // The annotation tells as well, and is worth a try of its own; the Event comes later.
-                let _ = annotate(client, subject, present, ports).await;
+                let _ = annotate(client, subject, present, text).await;
                 return Err(Refused { error, announced: Some(before) });
             }
             _ => {}
         }
     }
-    let annotated = annotate(client, subject, present, ports).await;
+    let annotated = annotate(client, subject, present, text).await;
     annotated.map_err(|error| Refused { error, announced: Some(now) })
 }
 
@@ -449,9 +440,8 @@ async fn annotate(
     client: &Client,
     subject: &Subject,
     present: &Reported,
-    ports: &[PortReport],
-) -> Result<Option<Told>, kube::Error> {
-    let text = (!ports.is_empty()).then(|| annotation(ports));
+    text: Option<String>,
+) -> Result<Option<Written>, kube::Error> {
     let mut written = present.version;
     if present.text != text {
         let patch = serde_json::json!({"metadata": {"annotations": {PORTS_ANNOTATION: text}}});
@@ -463,7 +453,7 @@ async fn annotate(
         }
     }
     let annotation = Reported { text, version: written };
-    Ok(Some(Told { uid: subject.uid.clone(), annotation }))
+    Ok(Some(Written { uid: subject.uid.clone(), annotation }))
 }
 
 async fn released(client: &Client, vm: &VmKey, ports: &[LogicalSwitchPort]) -> Result<(), kube::Error> {

@@ -20,9 +20,6 @@ use crate::kubevirt::{Namespace, Template, VmObjects};
 use crate::ovn::{LogicalSwitchPort, VmKey, keys};
 use networks::Network;
 
-/// Our annotation on VMs: the ports as they are.
-pub const PORTS_ANNOTATION: &str = "ovn-kubevirt.io/ports";
-
 /// What the operator chose for all VMs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

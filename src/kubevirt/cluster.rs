@@ -41,7 +41,7 @@ impl Template {
 
 /// Whether an annotation may concern us; the others are not kept.
 fn is_read(key: &str) -> bool {
-    let of_ours = |domain: &str| domain == "ovn-kubevirt.io" && key != crate::intent::PORTS_ANNOTATION;
+    let of_ours = |domain: &str| domain == "ovn-kubevirt.io" && key != super::told::PORTS_ANNOTATION;
     // Kube-OVN puts an interface's name in where a NAD is there twice.
     let of_kube_ovn = |domain: &str| {
         domain.ends_with("ovn.kubernetes.io") || domain.contains(".ovn.") && domain.ends_with(".kubernetes.io")
@@ -478,7 +478,7 @@ fn named_switch(metadata: &ObjectMeta) -> Option<String> {
 fn reported(metadata: &ObjectMeta) -> Reported {
     let annotations = metadata.annotations.as_ref();
     Reported {
-        text: annotations.and_then(|annotations| annotations.get(crate::intent::PORTS_ANNOTATION)).cloned(),
+        text: annotations.and_then(|annotations| annotations.get(super::told::PORTS_ANNOTATION)).cloned(),
         version: version(metadata),
     }
 }

@@ -6,6 +6,8 @@
 
 mod cluster;
 pub mod objects;
+mod told;
 
 pub(crate) use cluster::version;
 pub use cluster::{Change, Cluster, Kind, Launcher, Migration, Namespace, Reported, Run, Template, Vm, VmObjects};
+pub use told::{PORTS_ANNOTATION, PortStatus, ProblemStatus, Told};

@@ -215,6 +215,7 @@ impl<'a> Planner<'a> {
         let mut report = PortReport {
             network: nic.network.clone(),
             port: port.map(|port| port.row.name.clone()),
+            row: port.map(|port| port.uuid),
             switch: present.as_ref().map(|switch| switch.name.clone()),
             addresses: port.and_then(|port| lease(self.view, &port)),
             next: None,
@@ -307,6 +308,7 @@ impl<'a> Planner<'a> {
         report.addresses = Some(addresses);
         report.next = next;
         let uuid = own.unwrap_or_else(|| port_uuid(self.view.instance(), &name));
+        report.row = Some(uuid);
         let mut row = before.as_ref().map_or_else(LogicalSwitchPort::default, |before| before.row.clone());
         row.name = name;
         let text = addresses.to_string();
@@ -451,6 +453,7 @@ fn report_of(view: &Northbound, network: &str, port: PortRef<'_>) -> PortReport 
     PortReport {
         network: network.to_owned(),
         port: Some(port.row.name.clone()),
+        row: Some(port.uuid),
         switch: port.switch.and_then(|switch| view.switch(&switch)).map(|switch| switch.name.clone()),
         addresses: lease(view, &port),
         next: reserved(port.row),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use macaddr::MacAddr6;
+use uuid::Uuid;
 
 use crate::intent::InvalidWish;
 use crate::ipam::SubnetError;
@@ -285,6 +286,8 @@ pub struct PortReport {
     pub network: String,
     /// The port, where there is one.
     pub port: Option<String>,
+    /// The port's row, where there is one.
+    pub row: Option<Uuid>,
     /// The switch, by name.
     pub switch: Option<String>,
     /// What it holds.

@@ -286,6 +286,7 @@ impl Lab {
             let object = self.storm.vm(vm).await.ok_or("no VM")?;
             let said = object["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().unwrap_or("null");
             let said: Value = serde_json::from_str(said).map_err(|error| error.to_string())?;
+            let said = &said["ports"];
             let ip = said[0]["ips"][0].as_str().and_then(|ip| ip.split('/').next());
             let told = (said[0]["mac"].as_str().map(ToOwned::to_owned), ip.map(ToOwned::to_owned));
             if told == wanted { Ok(()) } else { Err(format!("{said}, and the row says {wanted:?}")) }

@@ -101,7 +101,8 @@ impl Stage {
             let vm = self.player.vm(vm).await.unwrap_or_default();
             let told = vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str();
             let Some(told) = told else { return Err(vm["metadata"].to_string()) };
-            let told: Vec<Value> = serde_json::from_str(told).expect("a list");
+            let told: Value = serde_json::from_str(told).expect("JSON");
+            let told = told["ports"].as_array().cloned().unwrap_or_default();
             let of = |port: &Value| port["problems"].as_array().cloned().unwrap_or_default();
             let problems: Vec<Value> = told.iter().flat_map(of).collect();
             if hold(&problems) { Ok(()) } else { Err(format!("{told:#?}")) }

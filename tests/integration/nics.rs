@@ -86,6 +86,7 @@ impl Stage {
             let vm = self.player.vm(vm).await.unwrap_or_default();
             let text = vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().unwrap_or("null");
             let told: Value = serde_json::from_str(text).expect("JSON");
+            let told = told["ports"].clone();
             if holds(&told) { Ok(told) } else { Err(told.to_string()) }
         })
         .await

@@ -23,8 +23,9 @@ async fn the_first_vm_has_its_port_before_any_pod_with_the_lowest_free_address()
     })
     .await;
     let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
-    let expected = serde_json::json!([{"network": "default", "port": stage.name("testvm"), "switch": "ovn-default",
-        "mac": "0a:58:0a:10:00:02", "ips": ["10.16.0.2"], "state": "Assigned"}]);
+    let expected = serde_json::json!({"instance": "default", "uid": uid, "ports": [{"network": "default",
+        "port": stage.name("testvm"), "switch": "ovn-default", "mac": "0a:58:0a:10:00:02", "ips": ["10.16.0.2"],
+        "state": "Assigned"}]});
     assert_eq!(told, expected);
 }
 

@@ -381,8 +381,9 @@ impl Player {
         let Some(vm) = self.vm(vm).await else {
             return BTreeMap::new();
         };
-        let report = vm["metadata"]["annotations"][PORTS_ANNOTATION].as_str().unwrap_or("[]");
-        let ports: Vec<Value> = serde_json::from_str(report).unwrap_or_default();
+        let report = vm["metadata"]["annotations"][PORTS_ANNOTATION].as_str().unwrap_or("null");
+        let told: Value = serde_json::from_str(report).unwrap_or_default();
+        let ports = told["ports"].as_array().cloned().unwrap_or_default();
         let port = |port: &Value| {
             let addresses = port["ips"].as_array().into_iter().flatten().filter_map(Value::as_str);
             let addresses = addresses.map(|ip| ip.split('/').next().unwrap_or(ip).to_owned()).collect();

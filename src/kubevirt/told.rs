@@ -1,0 +1,107 @@
+//! What a VM's owner was last told: the annotation `ovn-kubevirt.io/ports` on the VM, or on a bare VMI.
+//!
+//! The annotation names the instance that wrote it and the VM's UID. A clone or a restored manifest carries the UID of
+//! its parent, so the annotation means nothing there. Where it is the VM's own, it is also what is known of the
+//! addresses that a guest uses while the northbound database has lost their row.
+
+use serde::{Deserialize, Serialize};
+
+/// Our annotation on VMs: the ports as they are.
+pub const PORTS_ANNOTATION: &str = "ovn-kubevirt.io/ports";
+
+/// The annotation, parsed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The instance of this service that wrote it.
+    pub instance: String,
+    /// The UID of the VM that it was written for.
+    pub uid: String,
+    /// The VM's ports.
+    pub ports: Vec<PortStatus>,
+}
+
+/// One port in the annotation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// The network's name in the VM; empty for what concerns the VM as a whole.
+    pub network: String,
+    /// The port's name, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub port: Option<String>,
+    /// The logical switch, by name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub switch: Option<String>,
+    /// The MAC.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mac: Option<String>,
+    /// The addresses, IPv4 first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ips: Vec<String>,
+    /// `Assigned`, or the reason of what stands in the way.
+    pub state: String,
+    /// What is reserved for the next start.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next: Option<String>,
+    /// What stands in the way, or is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub problems: Vec<ProblemStatus>,
+}
+
+/// One problem in the annotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemStatus {
+    /// The reason of its Event.
+    pub reason: String,
+    /// The message.
+    pub message: String,
+}
+
+impl Told {
+    /// Reads the annotation. The first release wrote the list of ports alone: it has neither instance nor UID then.
+    /// `None` when the text is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.trim_start().starts_with('[') {
+            return Some(Self { ports: serde_json::from_str(text).ok()?, ..Self::default() });
+        }
+        serde_json::from_str(text).ok()
+    }
+
+    /// The annotation's text.
+    pub fn text(&self) -> String {
+        // Strings, lists and options: all of it can be JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether it was written for the VM of this UID.
+    pub fn is_for(&self, uid: &str) -> bool {
+        !self.uid.is_empty() && self.uid == uid
+    }
+
+    /// Whether the first release wrote it, for a VM that may be another one.
+    pub fn is_of_first_release(&self) -> bool {
+        self.instance.is_empty() && self.uid.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_annotation_is_read_as_it_is_written_and_in_the_form_of_the_first_release() {
+        let port = PortStatus { network: "default".into(), state: "Assigned".into(), ..PortStatus::default() };
+        let told = Told { instance: "blue".into(), uid: "u-1".into(), ports: vec![port.clone()] };
+        assert_eq!(
+            told.text(),
+            r#"{"instance":"blue","uid":"u-1","ports":[{"network":"default","state":"Assigned"}]}"#
+        );
+        assert_eq!(Told::parse(&told.text()), Some(told.clone()));
+        assert!(told.is_for("u-1") && !told.is_for("u-2"));
+        let first = Told::parse(r#"[{"network":"default","state":"Assigned"}]"#).expect("a list");
+        assert_eq!(first.ports, [port]);
+        assert!(first.is_of_first_release() && !first.is_for(""));
+        for text in ["", "x", "{}", "[1]", r#"{"ports":[]}"#, "null"] {
+            assert_eq!(Told::parse(text), None, "{text}");
+        }
+    }
+}
