@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::config::NorthboundOptions;
-use crate::ovn::{Northbound, Owner, Southbound, keys};
+use crate::ovn::{Northbound, Southbound, keys};
 use crate::ovsdb::{Remotes, Replica, Session, Shared, Target};
 
 /// The state comes from the southbound, where `--sb` names one.
@@ -57,7 +57,7 @@ async fn read<R: Replica>(target: Target, replica: R) -> anyhow::Result<Arc<Shar
 
 /// One row a port, sorted by VM and network.
 fn rows(view: &Northbound, southbound: Option<&Southbound>) -> Vec<[String; 7]> {
-    let ours = view.ports().filter_map(|port| Some((Owner::of(&port.row.external_ids, view.instance())?, port)));
+    let ours = view.ports().filter_map(|port| Some((port.row.owner(&port.uuid, view.instance())?, port)));
     let mut rows: Vec<[String; 7]> = ours
         .map(|(owner, port)| {
             let switch = port.switch.and_then(|switch| view.switch(&switch)).map(|switch| switch.name.clone());

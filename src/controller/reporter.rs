@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
 use crate::kubevirt::{PORTS_ANNOTATION, PortStatus, ProblemStatus, Reported, Told, VmObjects, version};
-use crate::ovn::{LogicalSwitchPort, VmKey, keys, mac_text};
+use crate::ovn::{LogicalSwitchPort, VmKey, keys};
 use crate::plan::PortReport;
 
 /// VMs told at the same time.
@@ -115,27 +115,6 @@ fn reference(is_vm: bool, vm: &VmKey, uid: &str) -> ObjectReference {
     }
 }
 
-impl From<&PortReport> for PortStatus {
-    fn from(report: &PortReport) -> Self {
-        let PortReport { network, port, row: _, switch, addresses, next, problems } = report;
-        let assigned = port.is_some() && addresses.is_some();
-        let first = problems.first().map(|problem| problem.reason());
-        Self {
-            network: network.clone(),
-            port: port.clone(),
-            switch: switch.clone(),
-            mac: addresses.map(|addresses| mac_text(addresses.mac)),
-            ips: addresses.iter().flat_map(|addresses| addresses.ips()).map(|ip| ip.to_string()).collect(),
-            state: if assigned { "Assigned" } else { first.unwrap_or("Pending") }.to_owned(),
-            next: next.map(|next| next.to_string()),
-            problems: problems
-                .iter()
-                .map(|problem| ProblemStatus { reason: problem.reason().to_owned(), message: problem.to_string() })
-                .collect(),
-        }
-    }
-}
-
 /// An Event to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct News {
@@ -149,7 +128,7 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
     let mut news = Vec::new();
     for port in now {
         let old = before.iter().find(|old| old.network == port.network);
-        let PortStatus { network, port: name, switch, mac, ips, state: _, next, problems } = port;
+        let PortStatus { network, port: name, switch, mac, ips, next, problems, last: _, guest: _, state: _ } = port;
         let on = format!("network {network}, port {}, switch {}", text(name), text(switch));
         if !ips.is_empty() && old.is_none_or(|old| old.ips != *ips || old.mac != *mac || old.switch != *switch) {
             let note = format!("{} with MAC {} on {on}", ips.join(" and "), text(mac));

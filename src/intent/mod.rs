@@ -62,6 +62,9 @@ pub struct Intent {
     pub vm: VmKey,
     /// The VM's UID, also while only its VMI is left, or a bare VMI's; `None` while only launcher pods are left.
     pub uid: Option<String>,
+    /// The operator has this instance serve the VM's namespace: ports that exist are served in any case, and new ones
+    /// are made only then.
+    pub selected: bool,
     /// Its NICs on OVN.
     pub nics: Vec<Nic>,
     /// Networks whose ports stay as they are; `None`: all that are not in `nics`.
@@ -141,6 +144,12 @@ impl Nic {
 }
 
 impl Intent {
+    /// Works out what a VM should have whose namespace the operator does not select, or not any more: see
+    /// [`Intent::selected`]. What the namespace's annotation says is not known then, and counts for new ports only.
+    pub fn of_unselected(vm: &VmKey, objects: &VmObjects, settings: &Settings) -> Self {
+        Self { selected: false, ..Self::of(vm, objects, &Namespace::default(), settings) }
+    }
+
     /// Works out what a VM should have. There is something of it: a VM, a VMI or a launcher pod.
     pub fn of(vm: &VmKey, objects: &VmObjects, namespace: &Namespace, settings: &Settings) -> Self {
         let run_uid = objects.run.as_ref().map(|run| run.uid.as_str());
@@ -153,6 +162,7 @@ impl Intent {
         let mut intent = Self {
             vm: vm.clone(),
             uid,
+            selected: true,
             nics: Vec::new(),
             untouched: None,
             placement: Placement::of(objects),

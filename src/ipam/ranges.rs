@@ -42,6 +42,11 @@ impl RangeSet {
         self.0.insert(first, last);
     }
 
+    /// Adds all addresses of another set.
+    pub fn insert_all(&mut self, other: &Self) {
+        other.0.iter().for_each(|(&first, &last)| self.insert_range(first, last));
+    }
+
     /// Takes an address out.
     pub fn remove(&mut self, address: IpAddr) {
         let at = number(address);

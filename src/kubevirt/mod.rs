@@ -10,4 +10,4 @@ mod told;
 
 pub(crate) use cluster::version;
 pub use cluster::{Change, Cluster, Kind, Launcher, Migration, Namespace, Reported, Run, Template, Vm, VmObjects};
-pub use told::{PORTS_ANNOTATION, PortStatus, ProblemStatus, Told};
+pub use told::{Guest, PORTS_ANNOTATION, PortStatus, ProblemStatus, Told};

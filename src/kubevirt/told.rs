@@ -37,6 +37,12 @@ pub struct PortStatus {
     /// The addresses, IPv4 first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub ips: Vec<String>,
+    /// `MAC IP...` of the port that is lost, while it has not been made anew.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last: Option<String>,
+    /// What the guest that runs uses, where its port has other addresses.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub guest: Option<Guest>,
     /// `Assigned`, or the reason of what stands in the way.
     pub state: String,
     /// What is reserved for the next start.
@@ -45,6 +51,15 @@ pub struct PortStatus {
     /// What stands in the way, or is wrong.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub problems: Vec<ProblemStatus>,
+}
+
+/// What a guest uses that runs since before its port was made anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// The UID of the VMI: the next one uses what the port has.
+    pub run: String,
+    /// `MAC IP...`
+    pub addresses: String,
 }
 
 /// One problem in the annotation.

@@ -16,7 +16,7 @@ use super::names::{Owner, VmKey, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitchPort};
 use crate::hash::{FastMap, FastSet, Fold};
 use crate::ipam::{Holders, Pool};
-use crate::ovsdb::{Map, Table};
+use crate::ovsdb::Table;
 
 /// Something in the databases that an unserved VM waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -151,8 +151,8 @@ impl Index {
     }
 
     /// Notes a change of this port, unless it is one of ours: that is told by its VM.
-    pub(super) fn note_foreign(&mut self, row: &LogicalSwitchPort) {
-        if !Owner::is_of(&row.external_ids, &self.instance) {
+    pub(super) fn note_foreign(&mut self, uuid: &Uuid, row: &LogicalSwitchPort) {
+        if !row.is_of(uuid, &self.instance) {
             self.foreign_changes += 1;
         }
     }
@@ -166,7 +166,7 @@ impl Index {
     pub(super) fn attach(&mut self, port: Uuid, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) {
         let Some(switch) = self.switch_of(&port) else { return };
         let mut claims = std::mem::take(&mut self.claims);
-        self.claims_of(row, router_ports, &mut claims);
+        self.claims_of(&port, row, router_ports, &mut claims);
         let on_switch = self.on_switch.entry(switch).or_default();
         for ip in &claims.ips {
             self.shared.extend(on_switch.pool.holders(*ip));
@@ -194,11 +194,11 @@ impl Index {
             Some(claims) => claims,
             None => {
                 let mut claims = Claims::default();
-                self.claims_of(row, &Table::default(), &mut claims);
+                self.claims_of(&port, row, &Table::default(), &mut claims);
                 claims
             }
         };
-        let gives_back = self.taken_out.insert(port) && Owner::is_of(&row.external_ids, &self.instance);
+        let gives_back = self.taken_out.insert(port) && row.is_of(&port, &self.instance);
         let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
         for ip in claims.ips {
             on_switch.pool.release(ip, &port);
@@ -233,13 +233,19 @@ impl Index {
 
     /// Every address and MAC that a port holds: static ones, those that northd gave it, those of the
     /// router behind it, a `virtual` port's own, and those that are reserved for a VM's next start.
-    fn claims_of(&self, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>, claims: &mut Claims) {
+    fn claims_of(
+        &self,
+        port: &Uuid,
+        row: &LogicalSwitchPort,
+        router_ports: &Table<LogicalRouterPort>,
+        claims: &mut Claims,
+    ) {
         let Claims { ips, macs, dynamic } = claims;
         ips.clear();
         macs.clear();
         let reserved = row.external_ids.get(keys::NEXT_ADDRESSES);
         // What a row of ours is healed from, where somebody overwrote its addresses, is held, too.
-        let ours = Owner::is_of(&row.external_ids, &self.instance);
+        let ours = row.is_of(port, &self.instance);
         // One of ours that somebody made dynamic is healed.
         *dynamic = !ours && row.addresses.iter().any(is_dynamic);
         let secured = row.port_security.iter().filter(|_| ours);
@@ -296,8 +302,8 @@ impl Index {
         rests.into_iter().filter_map(rest).collect()
     }
 
-    pub(super) fn add_ours(&mut self, uuid: Uuid, external_ids: &Map) {
-        if let Some(Owner { vm, network }) = Owner::of(external_ids, &self.instance) {
+    pub(super) fn add_ours(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        if let Some(Owner { vm, network }) = row.owner(&uuid, &self.instance) {
             self.changes.vms.insert(vm.clone());
             let rows = self.ours.entry(vm).or_default();
             let entry = (network, uuid);
@@ -307,8 +313,8 @@ impl Index {
         }
     }
 
-    pub(super) fn remove_ours(&mut self, uuid: Uuid, external_ids: &Map) {
-        if let Some(Owner { vm, network: _ }) = Owner::of(external_ids, &self.instance) {
+    pub(super) fn remove_ours(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        if let Some(Owner { vm, network: _ }) = row.owner(&uuid, &self.instance) {
             if let Some(rows) = self.ours.get_mut(&vm) {
                 rows.retain(|(_, present)| *present != uuid);
                 if rows.is_empty() {

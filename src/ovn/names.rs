@@ -28,6 +28,9 @@ pub mod keys {
     pub const BASE_NAME: &str = "ovn-kubevirt.io/base-name";
     /// `external_ids`: until when they do, since it was: RFC 3339, or `forever`.
     pub const RETAINED_UNTIL: &str = "ovn-kubevirt.io/retained-until";
+    /// `external_ids`: `true` while the instance does not select the VM's namespace any more: another instance that
+    /// selects it takes the row over.
+    pub const HANDOVER: &str = "ovn-kubevirt.io/handover";
     /// `NB_Global:external_ids`: who is in office, with the instance's name appended.
     pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
     /// `options`: where the port is bound (ovn-nb(5)).
@@ -85,6 +88,25 @@ impl VmKey {
     /// The port's name on the pod network: `<vm>.<namespace>`, as Kube-OVN has it.
     pub fn port_name(&self) -> String {
         format!("{}.{}", self.name, self.namespace)
+    }
+
+    /// The VM of a port's name, read as Kube-OVN writes it; `None` for a name that no port of a VM has. A VM's name, and
+    /// a NAD's, may have dots, so the name alone is no proof: see [`VmKey::candidates`].
+    pub(crate) fn of_port_name(name: &str) -> Option<Self> {
+        let labels: Vec<&str> = name.split('.').collect();
+        let on_nad = labels.len() >= 5 && labels.last() == Some(&"ovn");
+        let namespace = if on_nad { labels.len() - 4 } else { labels.len() - 1 };
+        Self::candidates(name).find(|vm| vm.name.split('.').count() == namespace)
+    }
+
+    /// All VMs that a port of this name may be of: a namespace has no dot.
+    pub(crate) fn candidates(name: &str) -> impl Iterator<Item = Self> {
+        let dots = name.match_indices('.').map(|(at, _)| at);
+        dots.filter_map(|dot| {
+            let (vm, rest) = (&name[..dot], &name[dot + 1..]);
+            let namespace = rest.split('.').next().unwrap_or_default();
+            (!vm.is_empty() && !namespace.is_empty()).then(|| Self::new(namespace, vm))
+        })
     }
 
     /// The port's name on a NAD: `<vm>.<namespace>.<nad>.<nad-namespace>.ovn`, as Kube-OVN has it.

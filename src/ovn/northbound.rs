@@ -12,7 +12,7 @@ use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
 use super::index::{Changes, Index, Rest, Wake};
-use super::names::{Owner, VmKey, keys};
+use super::names::{VmKey, keys};
 use super::rows::{
     LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal,
 };
@@ -188,6 +188,11 @@ impl Northbound {
         self.services.holder(address, row, &router_ports)
     }
 
+    /// Whether there is a router port of that name.
+    pub fn has_router_port(&self, name: &str) -> bool {
+        self.index.router_ports_by_name.contains_key(name)
+    }
+
     /// Ends this rest of an address, unless it has ended.
     pub fn end_rest(&mut self, rest: &Rest) {
         if let Some(switch) = self.index.on_switch.get_mut(&rest.switch) {
@@ -260,8 +265,8 @@ impl Northbound {
             });
             shared.extend(row.into_iter().flat_map(|row| &row.ports));
         }
-        let rows = shared.iter().filter_map(|port| self.ports.get(port));
-        let owners = rows.filter_map(|row| Owner::of(&row.external_ids, &self.index.instance));
+        let rows = shared.iter().filter_map(|port| Some((port, self.ports.get(port)?)));
+        let owners = rows.filter_map(|(port, row)| row.owner(port, &self.index.instance));
         changes.vms.extend(owners.map(|owner| owner.vm));
         changes
     }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::names::{is_mark, is_read_of_binding, is_read_option};
+use super::names::{Owner, VmKey, is_mark, is_read_of_binding, is_read_option, keys, port_uuid};
 use crate::hash::FastSet;
 use crate::ovsdb::{Map, Set};
 use crate::ovsdb_row;
@@ -106,6 +106,44 @@ ovsdb_row! {
     pub struct LoadBalancerGroup = "Load_Balancer_Group" {
         /// The load balancers.
         load_balancer: FastSet<Uuid> = "load_balancer",
+    }
+}
+
+impl LogicalSwitchPort {
+    /// Whose row it is; `None` when it is not this instance's. A row with the UUID that this instance gives to a port of
+    /// that name is this instance's though its marks were removed, as long as they name no other instance. Its network
+    /// is empty then, unless that mark is left.
+    pub fn owner(&self, uuid: &Uuid, instance: &str) -> Option<Owner> {
+        if let Some(owner) = Owner::of(&self.external_ids, instance) {
+            return Some(owner);
+        }
+        if !self.is_unmarked(uuid, instance) {
+            return None;
+        }
+        let marked = self.external_ids.get(keys::VM).and_then(|vm| vm.split_once('/'));
+        let vm = marked.map(|(namespace, name)| VmKey::new(namespace, name));
+        let network = self.external_ids.get(keys::NETWORK).unwrap_or_default().to_owned();
+        Some(Owner { vm: vm.or_else(|| VmKey::of_port_name(&self.name))?, network })
+    }
+
+    /// Whether it is this instance's: see [`LogicalSwitchPort::owner`].
+    pub fn is_of(&self, uuid: &Uuid, instance: &str) -> bool {
+        Owner::is_of(&self.external_ids, instance) || self.is_unmarked(uuid, instance)
+    }
+
+    /// Whether this instance made it and its marks were removed, all of them or some.
+    pub fn is_unmarked(&self, uuid: &Uuid, instance: &str) -> bool {
+        // Servers make UUIDs of version 4: hashes are made for few rows.
+        uuid.get_version_num() == 5
+            && self.external_ids.get(keys::INSTANCE).is_none_or(|marked| marked == instance)
+            && !Owner::is_of(&self.external_ids, instance)
+            && port_uuid(instance, &self.name) == *uuid
+    }
+
+    /// The other instance of this service that has marked it, where one has.
+    pub fn other_instance(&self, instance: &str) -> Option<&str> {
+        let marked = self.external_ids.get(keys::INSTANCE).filter(|marked| *marked != instance)?;
+        (self.external_ids.get(keys::VENDOR) == Some(keys::OUR_VENDOR)).then_some(marked)
     }
 }
 

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use uuid::Uuid;
 
 use super::index::{Index, Wake};
-use super::names::{Owner, epoch_key, epoch_number, keys};
+use super::names::{epoch_key, epoch_number, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
 use super::services::Services;
 use crate::hash::FastSet;
@@ -73,7 +73,7 @@ impl SwitchWatcher<'_> {
         }
         // A row that has gone before was taken out then.
         if let Some(row) = self.ports.get(&port) {
-            self.index.note_foreign(row);
+            self.index.note_foreign(&port, row);
             self.index.detach(port, row, switch);
         }
         self.index.switch_of_port.remove(&port);
@@ -89,10 +89,10 @@ impl SwitchWatcher<'_> {
 
     fn attach(&mut self, port: Uuid) {
         if let Some(row) = self.ports.get(&port) {
-            self.index.note_foreign(row);
+            self.index.note_foreign(&port, row);
             self.index.attach(port, row, self.router_ports);
             // It may have come to another switch, or to none.
-            self.index.changes.vms.extend(Owner::of(&row.external_ids, &self.index.instance).map(|owner| owner.vm));
+            self.index.changes.vms.extend(row.owner(&port, &self.index.instance).map(|owner| owner.vm));
         }
     }
 
@@ -101,8 +101,8 @@ impl SwitchWatcher<'_> {
         let changes = &mut self.index.changes;
         changes.wakes.insert(Wake::Switch(name.to_owned()));
         // Who stands on the switch is looked at again, too.
-        let rows = ports.iter().filter_map(|port| self.ports.get(port));
-        let owners = rows.filter_map(|row| Owner::of(&row.external_ids, &self.index.instance));
+        let rows = ports.iter().filter_map(|port| Some((port, self.ports.get(port)?)));
+        let owners = rows.filter_map(|(port, row)| row.owner(port, &self.index.instance));
         changes.vms.extend(owners.map(|owner| owner.vm));
     }
 }
@@ -185,9 +185,9 @@ impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
         if let Some(peer) = row.options.get(keys::ROUTER_PORT) {
             self.index.peers.entry(peer.to_owned()).or_default().insert(uuid);
         }
-        self.index.note_foreign(row);
+        self.index.note_foreign(&uuid, row);
         self.index.attach(uuid, row, self.router_ports);
-        self.index.add_ours(uuid, &row.external_ids);
+        self.index.add_ours(uuid, row);
     }
 
     fn changing(&mut self, uuid: Uuid, row: &LogicalSwitchPort, _: &LogicalSwitchPort) {
@@ -199,8 +199,8 @@ impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
     }
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
-        self.index.note_foreign(row);
-        self.index.remove_ours(uuid, &row.external_ids);
+        self.index.note_foreign(&uuid, row);
+        self.index.remove_ours(uuid, row);
         if let Some(switch) = self.index.switch_of(&uuid) {
             self.index.detach(uuid, row, switch);
         }

@@ -19,13 +19,13 @@ use crate::ovn::{Addresses, Wake};
 pub(super) struct Given {
     ipv4: RangeSet,
     ipv6: RangeSet,
-    macs: HashSet<MacAddr6>,
+    pub(super) macs: HashSet<MacAddr6>,
     /// The switch's subnet, which is read once a transaction.
     subnet: Option<Result<Subnet, SubnetError>>,
 }
 
 impl Given {
-    fn family(&mut self, ipv4: bool) -> &mut RangeSet {
+    pub(super) fn family(&mut self, ipv4: bool) -> &mut RangeSet {
         if ipv4 { &mut self.ipv4 } else { &mut self.ipv6 }
     }
 }
@@ -46,6 +46,19 @@ pub(super) struct Holding<'a> {
     /// A guest uses the lease: nothing else is chosen for it. What was wished for, or reserved before it started, it is
     /// given all the same.
     pub(super) running: bool,
+    /// What it was last told, where the row is lost: the addresses that it can have again, and the MAC.
+    pub(super) told: Option<Retakable>,
+}
+
+/// What a NIC was last told and can have again.
+#[derive(Clone, Copy)]
+pub(super) struct Retakable {
+    /// All that it was told.
+    pub(super) told: Addresses,
+    /// Of that, what is free. At least one address, or there was none.
+    pub(super) free: Addresses,
+    /// Whether the MAC is.
+    pub(super) mac_is_free: bool,
 }
 
 impl Planner<'_> {
@@ -73,6 +86,7 @@ impl Planner<'_> {
             (Some(mac), Some(lease)) if mac == lease.mac => mac,
             (Some(mac), _) => self.check_mac(switch, mac, own)?,
             (None, Some(lease)) => lease.mac,
+            (None, None) if let Some(told) = holding.told.filter(|told| told.mac_is_free) => told.told.mac,
             (None, None) => self.make_mac(switch, ipv4.or(ipv6), holding.nic),
         };
         Ok(Addresses::new(mac, [ipv4, ipv6].into_iter().flatten()))
@@ -87,9 +101,20 @@ impl Planner<'_> {
         holding: &Holding<'_>,
         ipv4: bool,
     ) -> Result<Option<IpAddr>, Refusal> {
-        let Holding { nic, own, lost, lease, reserved, running } = *holding;
+        let Holding { nic, own, lost, lease, reserved, running, told } = *holding;
         let pool = wish.pool.as_ref().filter(|pool| !pool.is_empty(ipv4));
         let fits = |address: &IpAddr| pool.is_none_or(|pool| pool.contains(*address));
+        if let Some(Retakable { told, free, .. }) = told {
+            let of_family =
+                |addresses: Addresses| addresses.ips().find(|address| address.is_ipv4() == ipv4).filter(fits);
+            if let Some(address) = of_family(free) {
+                return Ok(Some(address));
+            }
+            // It was complete: see below.
+            if free.ips().next().is_some() && told.ips().all(|address| address.is_ipv4() != ipv4) && pool.is_none() {
+                return Ok(None);
+            }
+        }
         let of_family = |addresses: Option<Addresses>| {
             addresses.and_then(|addresses| addresses.ips().find(|address| address.is_ipv4() == ipv4))
         };
@@ -176,6 +201,11 @@ impl Planner<'_> {
             let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone()), Wake::Services];
             return Err(Refusal::Problem(problem, waits));
         }
+        if let Some(vm) = self.lost_by_a_guest(switch, Claim::Ip(address)) {
+            let holder = format!("the guest of the VM {vm}, whose port was lost");
+            let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone())];
+            return Err(Refusal::Problem(Problem::AddressHeld { address, switch: switch.name.clone(), holder }, waits));
+        }
         let given = self.given.entry(switch.uuid).or_default();
         if given.family(address.is_ipv4()).contains(address) { Err(Refusal::Again) } else { Ok(()) }
     }
@@ -186,17 +216,22 @@ impl Planner<'_> {
             let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
             return Err(Refusal::Problem(problem, waits));
         }
+        if let Some(vm) = self.lost_by_a_guest(switch, Claim::Mac(mac)) {
+            let holder = format!("the guest of the VM {vm}, whose port was lost");
+            let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
+            return Err(Refusal::Problem(Problem::MacHeld { mac, switch: switch.name.clone(), holder }, waits));
+        }
         if self.given.entry(switch.uuid).or_default().macs.contains(&mac) { Err(Refusal::Again) } else { Ok(mac) }
     }
 
     /// Who else has an address: a port, a NAT rule or a load balancer.
-    fn another_holder(&self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Option<String> {
+    pub(super) fn another_holder(&self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Option<String> {
         let in_the_way = |holder: &&Uuid| Some(**holder) != own && !self.is_no_holder(**holder, Claim::Ip(address));
         let holder = self.view.holders(&switch.uuid, address).iter().find(in_the_way);
         holder.map(|holder| self.describe(*holder)).or_else(|| self.view.service(&switch.uuid, address))
     }
 
-    fn another_mac_holder(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Option<String> {
+    pub(super) fn another_mac_holder(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Option<String> {
         let in_the_way = |holder: &Uuid| Some(*holder) != own && !self.is_no_holder(*holder, Claim::Mac(mac));
         let holder = self.view.mac_holders(&switch.uuid, mac).find(in_the_way);
         holder.map(|holder| self.describe(holder))
@@ -247,10 +282,13 @@ impl Planner<'_> {
         let services = self.view.service_addresses(ipv4);
         // What another NIC of the VM names is for that one.
         let named = self.named_by_others(switch, nic, ipv4);
+        // What a guest may still use is for its VM.
+        let lost_by_others = self.lost.and_then(|lost| lost.addresses(&switch.name, ipv4));
         let given = self.given.entry(switch.uuid).or_default().family(ipv4);
-        let with_named = (!named.is_empty()).then(|| {
+        let with_named = (!named.is_empty() || lost_by_others.is_some()).then(|| {
             let mut given = given.clone();
             named.iter().for_each(|ip| given.insert(*ip));
+            lost_by_others.into_iter().for_each(|lost| given.insert_all(lost));
             given
         });
         let given = with_named.as_ref().unwrap_or(given);
@@ -261,6 +299,7 @@ impl Planner<'_> {
         }
         let mut barred = RangeSet::default();
         named.iter().for_each(|ip| barred.insert(*ip));
+        lost_by_others.into_iter().for_each(|lost| barred.insert_all(lost));
         if held.lowest_free(&spans, &barred, services).is_some() {
             // Whether the others get the last ones is known after this transaction.
             return Err(Refusal::Again);
@@ -303,13 +342,16 @@ impl Planner<'_> {
         };
         let candidates = std::iter::once(first).chain((1..).map(hashed));
         let free = |mac: &MacAddr6| {
-            self.view.mac_holders(&switch.uuid, *mac).next().is_none() && !given.contains(mac) && !named.contains(mac)
+            let lost =
+                || self.lost.zip(self.vm.as_ref()).is_some_and(|(lost, vm)| lost.has_mac(&switch.name, *mac, vm));
+            let is_held = self.view.mac_holders(&switch.uuid, *mac).next().is_some();
+            !is_held && !given.contains(mac) && !named.contains(mac) && !lost()
         };
         // The iterator does not end, and a switch has fewer ports than there are MACs.
         candidates.into_iter().find(free).unwrap_or(first)
     }
 
-    fn subnet(&mut self, switch: &Switch) -> Result<Subnet, Refusal> {
+    pub(super) fn subnet(&mut self, switch: &Switch) -> Result<Subnet, Refusal> {
         let view = self.view;
         let given = self.given.entry(switch.uuid).or_default();
         let subnet = given.subnet.get_or_insert_with(|| view.subnet(&switch.uuid));

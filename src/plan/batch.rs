@@ -5,48 +5,88 @@
 //! server, and the others go again without it; where the server names none, the halves go one after
 //! the other, until the VM at fault stands alone.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Dirty keys, each once, first come first served.
+use crate::kubevirt::Cluster;
+use crate::ovn::VmKey;
+
+/// The order in which VMs are served that become dirty together: an address that one of them can take is for the one
+/// that needs just this address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// Its owner requests an address.
+    Request,
+    /// Its guest runs, and may use the address that the VM was told.
+    Guest,
+    /// Any address does.
+    Any,
+}
+
+impl Turn {
+    const ALL: usize = 3;
+
+    /// The turn of a VM.
+    pub fn of(cluster: &Cluster, vm: &VmKey) -> Self {
+        let runs = || cluster.vm(vm).is_some_and(|objects| objects.launchers.values().any(|launcher| launcher.live));
+        match cluster.names_an_address(vm) {
+            true => Self::Request,
+            false if runs() => Self::Guest,
+            false => Self::Any,
+        }
+    }
+}
+
+/// Dirty keys, each once: those that go before all others, then turn by turn, first come first served.
 #[derive(Debug)]
 pub struct Queue<K> {
-    waiting: VecDeque<K>,
-    present: HashSet<K>,
+    first: VecDeque<K>,
+    waiting: [VecDeque<K>; Turn::ALL],
+    /// Where each key waits; `None`: before all others.
+    present: HashMap<K, Option<Turn>>,
     /// Parts of a refused transaction, each to be tried by itself.
     parts: VecDeque<Vec<K>>,
 }
 
 impl<K> Default for Queue<K> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), present: HashSet::new(), parts: VecDeque::new() }
+        let (first, waiting, present, parts) = Default::default();
+        Self { first, waiting, present, parts }
     }
 }
 
 impl<K: Clone + Eq + Hash> Queue<K> {
-    /// Marks a key dirty.
-    pub fn push(&mut self, key: K) {
-        if self.present.insert(key.clone()) {
-            self.waiting.push_back(key);
+    /// Marks a key dirty. One that waits for a later turn gets the earlier one.
+    pub fn push(&mut self, key: K, turn: Turn) {
+        match self.present.get(&key) {
+            Some(None) => return,
+            Some(Some(present)) if *present <= turn => return,
+            Some(Some(_)) => self.remove(&key),
+            None => {}
         }
+        self.present.insert(key.clone(), Some(turn));
+        self.waiting[turn as usize].push_back(key);
     }
 
     /// Marks a key dirty, to be looked at before all others.
     pub fn push_first(&mut self, key: K) {
-        if !self.present.insert(key.clone()) {
-            self.waiting.retain(|waiting| *waiting != key);
-        }
-        self.waiting.push_front(key);
+        self.remove(&key);
+        self.present.insert(key.clone(), None);
+        self.first.push_front(key);
     }
 
-    /// These go before the others, each in the order that they have.
-    pub fn prefer(&mut self, first: impl Fn(&K) -> bool) {
-        self.waiting.make_contiguous().sort_by_cached_key(|key| !first(key));
+    fn remove(&mut self, key: &K) {
+        let queue = match self.present.remove(key) {
+            None => return,
+            Some(None) => &mut self.first,
+            Some(Some(turn)) => &mut self.waiting[turn as usize],
+        };
+        queue.retain(|waiting| waiting != key);
     }
 
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.parts.is_empty()
+        self.next().is_none() && self.parts.is_empty()
     }
 
     /// Whether parts of a refused transaction wait: each goes alone.
@@ -56,7 +96,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// How many keys wait.
     pub fn len(&self) -> usize {
-        self.waiting.len() + self.parts.iter().map(Vec::len).sum::<usize>()
+        self.present.len() + self.parts.iter().map(Vec::len).sum::<usize>()
     }
 
     /// Whether the next keys are a part of a refused transaction, and go alone: they are all of
@@ -66,22 +106,19 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         let count = part.len();
         for key in part.into_iter().rev() {
             // A key that became dirty meanwhile is done once, here.
-            if !self.present.insert(key.clone()) {
-                self.waiting.retain(|waiting| *waiting != key);
-            }
-            self.waiting.push_front(key);
+            self.push_first(key);
         }
         Some(count)
     }
 
     /// The next key, which stays.
     pub fn next(&self) -> Option<&K> {
-        self.waiting.front()
+        self.first.front().or_else(|| self.waiting.iter().find_map(VecDeque::front))
     }
 
     /// The next key.
     pub fn pop(&mut self) -> Option<K> {
-        let key = self.waiting.pop_front()?;
+        let key = self.first.pop_front().or_else(|| self.waiting.iter_mut().find_map(VecDeque::pop_front))?;
         self.present.remove(&key);
         Some(key)
     }
@@ -114,13 +151,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn those_that_are_preferred_go_before_the_others_each_in_its_order() {
+    fn requests_go_before_guests_and_guests_before_the_rest_each_in_its_order() {
         let mut queue = Queue::default();
-        (0..8).for_each(|key| queue.push(key));
-        assert_eq!(queue.pop(), Some(0));
-        queue.push(0);
-        queue.prefer(|key| key % 3 == 0);
-        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [3, 6, 0, 1, 2, 4, 5, 7]);
+        let turns = [Turn::Any, Turn::Guest, Turn::Request, Turn::Any, Turn::Guest, Turn::Request];
+        turns.into_iter().enumerate().for_each(|(key, turn)| queue.push(key, turn));
+        queue.push_first(9);
+        queue.push(0, Turn::Guest);
+        queue.push(2, Turn::Any);
+        queue.push(9, Turn::Request);
+        assert_eq!(queue.len(), 7);
+        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [9, 2, 5, 1, 4, 0, 3]);
+        assert!(queue.is_empty());
     }
 
     fn take(queue: &mut Queue<u32>, most: usize) -> Vec<u32> {
@@ -132,11 +173,11 @@ mod tests {
     fn a_key_waits_once() {
         let mut queue = Queue::default();
         for key in [1, 2, 1, 3, 2] {
-            queue.push(key);
+            queue.push(key, Turn::Any);
         }
         assert_eq!(queue.len(), 3);
         assert_eq!(take(&mut queue, 2), [1, 2]);
-        queue.push(1);
+        queue.push(1, Turn::Any);
         assert_eq!(take(&mut queue, 9), [3, 1]);
         assert!(queue.is_empty());
     }
@@ -147,7 +188,7 @@ mod tests {
             count in 1u32..300, bad in proptest::collection::btree_set(0u32..300, 0..6), named in any::<bool>(),
         ) {
             let mut queue = Queue::default();
-            (0..count).for_each(|key| queue.push(key));
+            (0..count).for_each(|key| queue.push(key, Turn::Any));
             let (mut done, mut failed, mut transactions) = (BTreeSet::new(), BTreeSet::new(), 0);
             while !queue.is_empty() {
                 let keys = take(&mut queue, 100);

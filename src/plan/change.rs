@@ -90,7 +90,10 @@ impl PortChange {
             ("port_security", &before.port_security, &after.port_security),
         ];
         let changed = sets.into_iter().filter(|(_, before, after)| before != after);
-        let row: Vec<_> = changed.map(|(column, _, after)| (column, Datum::texts(after.iter()))).collect();
+        let mut row: Vec<_> = changed.map(|(column, _, after)| (column, Datum::texts(after.iter()))).collect();
+        let texts = [("name", &before.name, &after.name), ("type", &before.kind, &after.kind)];
+        let drifted = texts.into_iter().filter(|(_, before, after)| before != after);
+        row.extend(drifted.map(|(column, _, after)| (column, Datum::One(after.as_str().into()))));
         if !row.is_empty() {
             operations.push(Operation::Update { table: PORT, uuid: self.uuid, row });
         }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, PortRef, keys};
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys};
 
 /// The lease of a row as we write it: `addresses` and `port_security` say the same, or the one that is there says it.
 pub(super) fn written(row: &LogicalSwitchPort) -> Option<Addresses> {
@@ -37,7 +37,7 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
     };
     // Where each is somebody's, what is in force is not given anew.
     let unclaimed = |addresses: &Addresses| {
-        let holds = |other: &Uuid| view.port(other).is_some_and(|other| is_in_force(view, other.row, addresses));
+        let holds = |other: &Uuid| view.port(other).is_some_and(|other| is_in_force(view, &other, addresses));
         !others(addresses).iter().any(holds)
     };
     secured().chain(in_force()).find(is_nobodys).or_else(|| in_force().chain(secured()).find(unclaimed))
@@ -45,12 +45,13 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
 
 /// Whether a row of ours has any of these for its guest, now or from the next start on: not only where somebody wrote it
 /// into `port_security`.
-fn is_in_force(view: &Northbound, row: &LogicalSwitchPort, addresses: &Addresses) -> bool {
+fn is_in_force(view: &Northbound, port: &PortRef<'_>, addresses: &Addresses) -> bool {
+    let row = port.row;
     let is_overwritten = of_nic(row.addresses.iter()).next().is_none();
     let of_guest = of_nic(row.addresses.iter()).chain(of_nic(row.port_security.iter()).filter(|_| is_overwritten));
     let shares =
         |held: Addresses| held.mac == addresses.mac || held.ips().any(|ip| addresses.ips().any(|own| own == ip));
-    Owner::is_of(&row.external_ids, view.instance()) && of_guest.chain(reserved(row)).any(shares)
+    row.is_of(&port.uuid, view.instance()) && of_guest.chain(reserved(row)).any(shares)
 }
 
 /// Writes the lease over what somebody else wrote, in a row that stays as it is otherwise. Where that has left none,

@@ -15,7 +15,7 @@
 
 use std::hash::Hash;
 
-use super::batch::Queue;
+use super::batch::{Queue, Turn};
 use crate::hash::FastSet;
 
 /// So often may what is prepared be dropped while one transaction is in flight: after that, it changes so fast that
@@ -56,11 +56,11 @@ impl<K, B> Default for Pipeline<K, B> {
 
 impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
     /// Marks a key dirty.
-    pub fn push(&mut self, key: K) {
+    pub fn push(&mut self, key: K, turn: Turn) {
         if self.prepared.as_ref().is_some_and(|(keys, _)| keys.contains(&key)) {
             self.drop_prepared();
         }
-        self.queue.push(key);
+        self.queue.push(key, turn);
     }
 
     /// Marks a key dirty, to be looked at before all others: it goes into the next transaction, with its like alone, so
@@ -69,13 +69,6 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         self.drop_prepared();
         self.urgent.insert(key.clone());
         self.queue.push_first(key);
-    }
-
-    /// Of what waits, these go before the others, but for those that go before all.
-    pub fn prefer(&mut self, first: impl Fn(&K) -> bool) {
-        self.drop_prepared();
-        let urgent = &self.urgent;
-        self.queue.prefer(|key| urgent.contains(key) || first(key));
     }
 
     /// Whether nothing is in flight.

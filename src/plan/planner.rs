@@ -8,10 +8,12 @@ use super::addresses::{Given, Holding};
 use super::binding::{Bound, Fabric, Hindrance};
 use super::change::{Placed, PortChange};
 use super::lease::{heal, lease, reserved, written};
+use super::lost::Lost;
 use super::report::{PortReport, Problem};
 use super::siblings::Named;
 use crate::intent::{Intent, Nic, Settings, SwitchWish, Wish};
-use crate::ovn::{LogicalSwitchPort, Northbound, Owner, PortRef, VmKey, Wake, keys, port_uuid};
+use crate::kubevirt::Told;
+use crate::ovn::{LogicalSwitchPort, Northbound, PortRef, VmKey, Wake, keys, port_uuid};
 use crate::ovsdb::{Map, Set};
 
 /// What is to be done for one VM.
@@ -77,7 +79,7 @@ impl Hindrance {
 pub struct Planner<'a> {
     pub(super) view: &'a Northbound,
     pub(super) settings: &'a Settings,
-    fabric: Fabric<'a>,
+    pub(super) fabric: Fabric<'a>,
     pub(super) given: HashMap<Uuid, Given>,
     pub(super) names: HashSet<String>,
     /// The rows of the VM at hand.
@@ -88,6 +90,12 @@ pub struct Planner<'a> {
     pub(super) named: Vec<Named>,
     /// Seconds since the epoch.
     pub(super) now: i64,
+    /// The lost leases of other VMs.
+    pub(super) lost: Option<&'a Lost>,
+    /// The VM at hand.
+    pub(super) vm: Option<VmKey>,
+    /// What it was last told, where that matters.
+    pub(super) told: Option<Told>,
 }
 
 /// A switch that was found.
@@ -101,7 +109,15 @@ impl<'a> Planner<'a> {
     /// A planner for one transaction, at so many seconds since the epoch.
     pub fn new(view: &'a Northbound, settings: &'a Settings, fabric: Fabric<'a>, now: i64) -> Self {
         let (given, names, siblings, exchanging, named) = Default::default();
-        Self { view, settings, fabric, given, names, siblings, exchanging, named, now }
+        let (lost, vm, told) = Default::default();
+        Self { view, settings, fabric, given, names, siblings, exchanging, named, now, lost, vm, told }
+    }
+
+    /// Keeps what VMs have lost for those VMs.
+    #[must_use]
+    pub fn keeping(mut self, lost: &'a Lost) -> Self {
+        self.lost = Some(lost);
+        self
     }
 
     /// Minds what these changes give away, too: they are on their way, and the replica does not have them yet.
@@ -116,6 +132,8 @@ impl<'a> Planner<'a> {
     pub fn plan(&mut self, intent: &Intent) -> VmPlan {
         self.siblings = self.view.ports_of(&intent.vm).map(|(_, port)| port.uuid).collect();
         self.named = self.named_by(intent);
+        self.vm = Some(intent.vm.clone());
+        self.told = self.told_where_it_matters(intent);
         self.exchanged(intent).unwrap_or_else(|| self.plan_nics(intent))
     }
 
@@ -128,7 +146,7 @@ impl<'a> Planner<'a> {
             self.nic(intent, nic, port, &mut plan);
         }
         for (network, port) in self.view.ports_of(&intent.vm).filter(|(_, port)| !taken.contains(&port.uuid)) {
-            if intent.nics.iter().any(|nic| nic.network == network) {
+            if intent.nics.iter().any(|nic| nic.network == network) || self.may_be_anothers(&intent.vm, &port) {
                 // Somebody copied our marks onto another row: it goes with the VM, and not before.
                 continue;
             }
@@ -154,9 +172,13 @@ impl<'a> Planner<'a> {
     /// The NIC's row: the one marked with its network. Of several (somebody copied one), the one that
     /// we made; a network that was renamed keeps its row.
     fn port_of(&self, intent: &Intent, nic: &Nic) -> Option<PortRef<'a>> {
-        let made_by_us = |port: &PortRef<'_>| port.uuid == port_uuid(self.view.instance(), &port.row.name);
         let marked = self.view.ports_of(&intent.vm).filter(|(network, _)| *network == nic.network);
-        marked.map(|(_, port)| port).max_by_key(made_by_us).or_else(|| self.renamed(intent, nic))
+        let mut marked: Vec<PortRef<'a>> = marked.map(|(_, port)| port).collect();
+        if marked.len() > 1 {
+            marked.sort_by_key(|port| self.made_by_us(nic, port));
+        }
+        let marked = marked.pop().filter(|port| !self.may_be_anothers(&intent.vm, port));
+        marked.or_else(|| self.unmarked(intent, nic)).or_else(|| self.renamed(intent, nic))
     }
 
     /// The row of a network that is gone, where just one is on what the NIC is on, and no other NIC there is new: with
@@ -188,6 +210,7 @@ impl<'a> Planner<'a> {
         let switch = port.switch?;
         let mut row = port.row.clone();
         heal(&mut row, lease(self.view, &port).as_ref());
+        self.repair_type(&mut row, report, plan);
         let bound = Bound { uuid: port.uuid, name: &port.row.name, present: Some(&port.row.options) };
         self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
         self.mark(&mut row.external_ids, intent, None);
@@ -201,6 +224,9 @@ impl<'a> Planner<'a> {
     fn nic(&mut self, intent: &Intent, nic: &Nic, port: Option<PortRef<'_>>, plan: &mut VmPlan) {
         let present = port.and_then(|port| port.switch);
         let present = present.and_then(|uuid| Some(Switch { uuid, name: self.switch_name(uuid)? }));
+        if port.is_none() && !self.may_have_a_new_port(intent, nic, plan) {
+            return;
+        }
         // A NIC that nobody named a switch for is not ours; a row that is on no switch (any more) is
         // about to be collected, and a second one beside it would double its addresses.
         if present.is_none() && (nic.switch.is_none() || port.is_some()) {
@@ -219,8 +245,13 @@ impl<'a> Planner<'a> {
             switch: present.as_ref().map(|switch| switch.name.clone()),
             addresses: port.and_then(|port| lease(self.view, &port)),
             next: None,
+            last: None,
+            guest: None,
             problems: Vec::new(),
         };
+        if report.addresses.is_none() {
+            report.last = self.last_lease(&nic.network);
+        }
         if !nic.unserved.is_empty() {
             report.problems.push(Problem::Unserved(nic.unserved.clone()));
         }
@@ -268,7 +299,8 @@ impl<'a> Planner<'a> {
         let to_come = free.filter(|_| own.is_none()).map(|name| port_uuid(self.view.instance(), &name));
         let lost = own.filter(|_| lease.is_none()).or(to_come);
         let of_run = reserved.filter(|_| !(edited && nic.running));
-        let holding = Holding { nic: &nic.network, own, lost, lease, reserved: of_run, running: nic.running };
+        let told = self.retakable(&switch, report, own, lease)?;
+        let holding = Holding { nic: &nic.network, own, lost, lease, reserved: of_run, running: nic.running, told };
         let settled = match (lease, &nic.now) {
             (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
             // On a switch that it would move to, there being that switch is what keeps it from being served where it is.
@@ -287,7 +319,7 @@ impl<'a> Planner<'a> {
             (Err(refusal), None) => return Err(refusal),
         };
         let name = match &before {
-            Some(before) => before.row.name.clone(),
+            Some(before) => self.repaired_name(nic, own, &before.row.name, report, plan),
             None => self.free_name(nic)?,
         };
         let secured = self.port_security(nic, before.as_ref().map(|before| &before.row), report);
@@ -297,7 +329,8 @@ impl<'a> Planner<'a> {
             self.what_befell(&switch, &addresses, own, wish.map(|wish| (wish, nic.running)), report);
         }
         let running = nic.running && !edited;
-        let holding = Holding { nic: &nic.network, own, lost: None, lease: Some(addresses), reserved, running };
+        let holding =
+            Holding { nic: &nic.network, own, lost: None, lease: Some(addresses), reserved, running, told: None };
         let next =
             if elsewhere && nic.held_by_old_launcher { None } else { self.next(nic, &switch, &holding, report, plan) };
         self.give(switch.uuid, addresses);
@@ -307,6 +340,7 @@ impl<'a> Planner<'a> {
         report.switch = Some(switch.name);
         report.addresses = Some(addresses);
         report.next = next;
+        self.tell_of_the_guest(nic, addresses, report);
         let uuid = own.unwrap_or_else(|| port_uuid(self.view.instance(), &name));
         report.row = Some(uuid);
         let mut row = before.as_ref().map_or_else(LogicalSwitchPort::default, |before| before.row.clone());
@@ -314,6 +348,7 @@ impl<'a> Planner<'a> {
         let text = addresses.to_string();
         row.addresses = Set::from_iter([text.clone()]);
         row.port_security = Set::from_iter(secured.then_some(text));
+        self.repair_type(&mut row, report, plan);
         let present = before.as_ref().map(|before| &before.row.options);
         let bound = Bound { uuid, name: &row.name, present };
         self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
@@ -410,13 +445,13 @@ impl<'a> Planner<'a> {
     pub(super) fn describe(&self, holder: Uuid) -> String {
         let Some(PortRef { row, .. }) = self.view.port(&holder) else { return "a port that just went".to_owned() };
         let name = &row.name;
-        match Owner::of(&row.external_ids, self.view.instance()) {
+        match row.owner(&holder, self.view.instance()) {
             Some(owner) => format!("the VM {} (port {name})", owner.vm),
             None if row.kind == "router" => format!("the router port {name}"),
-            None if row.external_ids.get(keys::VENDOR) == Some(keys::OUR_VENDOR) => {
-                format!("the port {name} of another instance of ovn-kubevirt")
-            }
-            None => format!("the port {name}, which is not ovn-kubevirt's"),
+            None => match row.other_instance(self.view.instance()) {
+                Some(instance) => format!("the port {name} of the ovn-kubevirt instance {instance}"),
+                None => format!("the port {name}, which is not ovn-kubevirt's"),
+            },
         }
     }
 
@@ -426,6 +461,10 @@ impl<'a> Planner<'a> {
         external_ids.insert(keys::INSTANCE, self.view.instance());
         external_ids.insert(keys::VM, intent.vm.to_string());
         external_ids.remove(keys::RETAINED_UNTIL);
+        match intent.selected {
+            true => drop(external_ids.remove(keys::HANDOVER)),
+            false => drop(external_ids.insert(keys::HANDOVER, "true")),
+        }
         if let Some(uid) = &intent.uid {
             external_ids.insert(keys::VM_UID, uid.as_str());
         }
@@ -439,6 +478,7 @@ impl<'a> Planner<'a> {
 fn of_the_whole(intent: &Intent) -> Option<PortReport> {
     let Intent { invalid, unserved, unmatched, .. } = intent;
     let mut problems: Vec<Problem> = invalid.iter().cloned().map(Problem::Invalid).collect();
+    problems.extend((!intent.selected).then(|| Problem::NamespaceNotSelected(intent.vm.namespace.clone())));
     problems.extend((!unserved.is_empty()).then(|| Problem::Unserved(unserved.clone())));
     problems.extend((!unmatched.is_empty()).then(|| Problem::Unmatched(unmatched.clone())));
     (!problems.is_empty()).then(|| PortReport { problems, ..PortReport::default() })
@@ -457,6 +497,8 @@ fn report_of(view: &Northbound, network: &str, port: PortRef<'_>) -> PortReport 
         switch: port.switch.and_then(|switch| view.switch(&switch)).map(|switch| switch.name.clone()),
         addresses: lease(view, &port),
         next: reserved(port.row),
+        last: None,
+        guest: None,
         problems: Vec::new(),
     }
 }

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
+use super::lost::LastLease;
 use crate::intent::InvalidWish;
 use crate::ipam::SubnetError;
+use crate::kubevirt::Guest;
 use crate::ovn::Addresses;
 
 /// Why a wish is not, or not yet, fulfilled. Each message names the object and the way out.
@@ -216,6 +218,39 @@ pub enum Problem {
         "the node {0} is no chassis in the southbound database, so the port is not bound there: is ovn-controller running on it? Where its chassis has another name, annotate the Node with ovn-kubevirt.io/chassis"
     )]
     ChassisNotFound(String),
+    /// The operator does not have this instance serve the VM's namespace any more.
+    #[error(
+        "the namespace {0} does not have the labels of --namespace-selector. The VM's ports stay and follow the VM, but new NICs get none: label the namespace, or have another instance serve it"
+    )]
+    NamespaceNotSelected(String),
+    /// Another instance serves the VM.
+    #[error(
+        "the ovn-kubevirt instance {instance} serves this VM, so this instance makes no port for it. Let the --namespace-selector of only one of the two select the namespace"
+    )]
+    ServedByAnotherInstance {
+        /// The other instance.
+        instance: String,
+    },
+    /// Somebody gave the port a type that a VM's port does not have.
+    #[error(
+        "the port {port} has the type {kind} now, and a VM's port has none. If that is a mistake, run: ovn-nbctl lsp-set-type {port} ''"
+    )]
+    TypeTaken {
+        /// The port.
+        port: String,
+        /// Its type.
+        kind: String,
+    },
+    /// The row was lost and its addresses cannot be had again.
+    #[error(
+        "the guest uses {guest}, which its port does not have any more: the port was lost, and it has {port} now. Restart the VM, so that the guest gets the port's addresses"
+    )]
+    GuestHasAnother {
+        /// What the guest uses.
+        guest: String,
+        /// What the port has.
+        port: String,
+    },
     /// The server refused our write.
     #[error("the northbound database refused the port: {0}")]
     Rejected(String),
@@ -267,6 +302,10 @@ impl Problem {
             Self::NameTaken(_) => "PortNameConflict",
             Self::SwitchDeferred { .. } => "SwitchChangePending",
             Self::ChassisNotFound(_) => "ChassisNotFound",
+            Self::NamespaceNotSelected(_) => "NamespaceNotSelected",
+            Self::ServedByAnotherInstance { .. } => "ServedElsewhere",
+            Self::TypeTaken { .. } => "PortTypeConflict",
+            Self::GuestHasAnother { .. } => "GuestHasAnotherAddress",
             Self::Rejected(_) => "CommitFailed",
         }
     }
@@ -294,6 +333,10 @@ pub struct PortReport {
     pub addresses: Option<Addresses>,
     /// What is reserved for the next start.
     pub next: Option<Addresses>,
+    /// What the VM was last told, while its row is lost and not made anew.
+    pub last: Option<LastLease>,
+    /// What the guest uses that runs, where that is not what the port has.
+    pub guest: Option<Guest>,
     /// What stands in the way.
     pub problems: Vec<Problem>,
 }

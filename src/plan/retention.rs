@@ -19,7 +19,7 @@ impl Planner<'_> {
     /// Nothing of the VM is left in Kubernetes: its ports go, or are retained.
     pub fn release(&self, vm: &VmKey) -> VmPlan {
         let mut plan = VmPlan::default();
-        for (_, port) in self.view.ports_of(vm) {
+        for (_, port) in self.view.ports_of(vm).filter(|(_, port)| !self.may_be_anothers(vm, port)) {
             let (change, due) = self.release_port(port);
             plan.changes.extend(change);
             plan.due = [plan.due, due].into_iter().flatten().min();

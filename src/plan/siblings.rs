@@ -12,7 +12,7 @@ use super::lease::{lease, reserved, written};
 use super::planner::{Planner, Switch, VmPlan};
 use super::report::PortReport;
 use crate::intent::{Intent, SwitchWish, Wish};
-use crate::ovn::{Addresses, Owner, PortRef};
+use crate::ovn::{Addresses, PortRef};
 
 /// What only one port of a switch may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,7 +70,7 @@ impl Planner<'_> {
     pub(super) fn only_seems_to_hold(&self, holder: Uuid, claim: Claim) -> bool {
         let Some(port) = self.view.port(&holder) else { return false };
         let has = |addresses: Addresses| claims(addresses).contains(&claim);
-        Owner::is_of(&port.row.external_ids, self.view.instance())
+        port.row.is_of(&port.uuid, self.view.instance())
             && !lease(self.view, &port).is_some_and(has)
             && !reserved(port.row).is_some_and(has)
     }

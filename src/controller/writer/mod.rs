@@ -28,7 +28,7 @@ use crate::intent::Settings;
 use crate::kubevirt::{Change, Cluster, VmObjects};
 use crate::ovn::{Northbound, Southbound, SouthboundChanges, VmKey, Wake};
 use crate::ovsdb::Shared;
-use crate::plan::{Pipeline, Settling};
+use crate::plan::{LastLease, Lost, Pipeline, Settling, Turn};
 
 /// Changes that the watches may be ahead of the writer; beyond it they wait, and so does the server. A migration waits for
 /// all that came before it to be taken in: some milliseconds, for so many.
@@ -100,6 +100,7 @@ pub struct Writer {
     pipeline: Pipeline<VmKey, Batch>,
     in_flight: Option<Flight>,
     waiting: Waiting,
+    lost: Lost,
     /// VMs whose transaction was refused, and when they are tried again.
     retries: HashMap<VmKey, Retry>,
     timetable: Timetable,
@@ -134,6 +135,7 @@ impl Writer {
             pipeline: Pipeline::default(),
             in_flight: None,
             waiting: Waiting::default(),
+            lost: Lost::default(),
             retries: HashMap::new(),
             timetable: Timetable::new(address_rest),
             tally: Tally::new(&metrics),
@@ -210,6 +212,7 @@ impl Writer {
         for vm in self.cluster.apply(change) {
             // What a live migration waits for, its guest waits for: it goes before all others.
             if self.cluster.vm(&vm).is_some_and(VmObjects::is_migrating) {
+                self.look_for_lost(&vm);
                 self.pipeline.push_first(vm);
             } else {
                 self.dirty(vm);
@@ -293,6 +296,7 @@ impl Writer {
             self.swept = false;
             self.settling.forget();
             self.tally.clear();
+            self.lost = Lost::default();
         }
         self.take_northbound_changes();
         self.sweep();
@@ -312,12 +316,33 @@ impl Writer {
             "watches and northbound database are in sync: looking at every VM"
         );
         of_kubernetes.into_iter().chain(of_northbound).for_each(|vm| self.dirty(vm));
-        // In a database that was lost, or is an old one again, nobody has a port yet.
-        self.pipeline.prefer(|vm| self.cluster.names_an_address(vm));
+    }
+
+    /// Finds out whether rows of a VM are lost, before any VM is planned that might be given its addresses.
+    fn look_for_lost(&mut self, vm: &VmKey) {
+        if !self.can_plan() {
+            return;
+        }
+        let (over, switches) = {
+            let view = self.northbound.read();
+            let over = self.lost.look(vm, self.cluster.vm(vm), &view);
+            let switches = |lease: &LastLease| view.switches_named(&lease.switch).collect::<Vec<_>>();
+            let switches: Vec<_> = over.iter().map(switches).collect();
+            (over, switches)
+        };
+        for (LastLease { addresses, .. }, switches) in over.into_iter().zip(switches) {
+            for switch in switches {
+                let ips = addresses.ips().map(|ip| Wake::Address(switch, ip));
+                let wakes: Vec<Wake> = ips.chain([Wake::Mac(switch, addresses.mac), Wake::Room(switch)]).collect();
+                wakes.iter().for_each(|wake| self.wake(wake));
+            }
+        }
     }
 
     fn dirty(&mut self, vm: VmKey) {
-        self.pipeline.push(vm);
+        let turn = Turn::of(&self.cluster, &vm);
+        self.look_for_lost(&vm);
+        self.pipeline.push(vm, turn);
     }
 
     fn retry_due(&mut self) {

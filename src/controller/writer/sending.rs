@@ -83,6 +83,7 @@ impl Writer {
         let mut batch = Batch::new(office, &view, most.is_some());
         self.fill(&mut batch, &view, most);
         if batch.is_empty() {
+            drop(view);
             // They clashed with somebody who in the end wrote nothing: settled by the next look.
             batch.vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             return;
@@ -126,7 +127,7 @@ impl Writer {
         };
         let fabric = Fabric { cluster: &self.cluster, southbound: seen, strategy: self.settings.strategy };
         let now = seconds_since_the_epoch();
-        let mut planner = Planner::new(view, &self.settings, fabric, now);
+        let mut planner = Planner::new(view, &self.settings, fabric, now).keeping(&self.lost);
         let in_flight = self.in_flight.as_ref();
         in_flight.into_iter().for_each(|flight| planner.mind(flight.batch.changes()));
         planner.mind(batch.changes());
@@ -136,7 +137,7 @@ impl Writer {
                 break;
             }
             let Some(vm) = self.pipeline.pop() else { break };
-            let VmPlan { changes, reports, waits, again, sync, due } = self.plan(&mut planner, &vm);
+            let VmPlan { changes, reports, waits, again, sync, due } = self.plan(view, &mut planner, &vm);
             if freed.is_some_and(|freed| again || freed.concerns(&changes, &waits)) {
                 // It clashes with the transaction in flight, or gets something else after it.
                 self.pipeline.hold(vm);
@@ -171,11 +172,13 @@ impl Writer {
         }
     }
 
-    fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
+    fn plan(&self, view: &Northbound, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
         let Some(objects) = self.cluster.vm(vm) else { return planner.release(vm) };
-        // A namespace that is not known yet, or that others serve: what stands there, stands.
-        let Some(namespace) = self.cluster.namespace(&vm.namespace) else { return VmPlan::default() };
-        let intent = Intent::of(vm, objects, namespace, &self.settings);
+        let intent = match self.cluster.namespace(&vm.namespace) {
+            Some(namespace) => Intent::of(vm, objects, namespace, &self.settings),
+            None if view.ports_of(vm).next().is_none() => return VmPlan::default(),
+            None => Intent::of_unselected(vm, objects, &self.settings),
+        };
         let mut plan = planner.plan(&intent);
         plan.reports.extend(unreadable(objects));
         plan
@@ -189,7 +192,10 @@ impl Writer {
             let ports = placed.map(|placed| placed.row.clone()).collect();
             return Some(Report::Released { vm: vm.clone(), ports });
         };
-        self.cluster.namespace(&vm.namespace)?;
+        if ports.is_empty() {
+            // The namespace is not known yet, or others serve it.
+            self.cluster.namespace(&vm.namespace)?;
+        }
         let subject = Subject::of(vm, objects)?;
         Some(Report::Ports { subject, ports })
     }

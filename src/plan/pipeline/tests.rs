@@ -58,7 +58,7 @@ impl Model {
             self.first = Some(key);
             self.urgent.insert(key);
         } else {
-            self.pipeline.push(key);
+            self.pipeline.push(key, Turn::Any);
         }
     }
 
@@ -143,7 +143,7 @@ impl Model {
                     self.committed.extend(batch.0);
                     self.send();
                 } else {
-                    batch.0.into_iter().for_each(|(key, _)| self.pipeline.push(key));
+                    batch.0.into_iter().for_each(|(key, _)| self.pipeline.push(key, Turn::Any));
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::intent::{Intent, Nic, Placement, Strategy, SwitchWish, Wish};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound, VmKey, keys};
 use crate::ovsdb::{Datum, Operation};
-use crate::plan::{Fabric, Planner, PortChange, Queue, Seen, Settling, VmPlan};
+use crate::plan::{Fabric, Planner, PortChange, Queue, Seen, Settling, Turn, VmPlan};
 
 const NETWORKS: [&str; 3] = ["default", "red", "blue"];
 
@@ -32,6 +32,7 @@ fn intent(placement: Placement) -> Intent {
     Intent {
         vm: VmKey::new("n", "vm"),
         uid: Some("u".into()),
+        selected: true,
         nics,
         untouched: None,
         placement,
@@ -151,7 +152,7 @@ fn no_nic_is_opened_again_before_its_collapse_is_processed() {
 #[test]
 fn a_vm_that_migrates_goes_before_all_that_wait() {
     let mut queue = Queue::default();
-    (0..1_000).for_each(|key| queue.push(key));
+    (0..1_000).for_each(|key| queue.push(key, Turn::Any));
     queue.push_first(777);
     assert_eq!((queue.pop(), queue.pop(), queue.len()), (Some(777), Some(0), 998));
 }

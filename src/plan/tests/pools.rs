@@ -61,7 +61,7 @@ fn a_pool_that_changes_moves_a_stopped_vm_at_once_and_a_running_one_at_its_next_
     // It is as good as held, and looked at again it stays.
     made(&mut world, &db(), at("10.0.0.11"));
     assert_eq!(ip(&world, &db()), None);
-    world.dirty.push(web());
+    world.mark(web());
     world.settle(1);
     assert_eq!(next(&world).as_deref(), Some("0a:58:0a:00:00:05 10.0.0.11"));
     world.restart(&web(), "n1");

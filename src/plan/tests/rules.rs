@@ -11,16 +11,16 @@ use super::server::Tables;
 use super::services;
 use super::world::{INSTANCE, Sent, World};
 use crate::kubevirt::{Template, VmObjects};
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys};
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys, port_uuid};
 use crate::ovsdb::Set;
 use crate::plan::{PortChange, VmPlan};
 
 /// What a port holds: addresses and MACs as text.
-pub(super) fn claims(tables: &Tables, row: &LogicalSwitchPort) -> BTreeSet<String> {
+pub(super) fn claims(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> BTreeSet<String> {
     let mut words: Vec<&str> = row.addresses.iter().collect();
     words.extend(row.dynamic_addresses.as_deref());
     words.extend(row.external_ids.get(keys::NEXT_ADDRESSES));
-    if Owner::of(&row.external_ids, INSTANCE).is_some() {
+    if row.owner(port, INSTANCE).is_some() {
         words.extend(row.port_security.iter());
     }
     if row.kind == "virtual" {
@@ -56,7 +56,7 @@ pub(super) fn the_index_is_what_the_rows_say(northbound: &Northbound, tables: &T
         let switch = tables.switch_of(port).expect("no orphans");
         let seen = northbound.port_named(&row.name).expect("found by its name");
         assert_eq!((seen.uuid, seen.switch, seen.row), (*port, Some(switch), &row.as_kept()));
-        for claim in claims(tables, row) {
+        for claim in claims(tables, port, row) {
             holders.entry((switch, claim)).or_default().insert(*port);
         }
     }
@@ -92,13 +92,13 @@ pub(super) fn the_operations_do_what_the_changes_say(tables: &Tables, changes: &
 
 /// A transaction of ours leaves every other row as it was, and what others put into ours.
 pub(super) fn only_our_rows_changed(before: &Tables, after: &Tables) {
-    let ours = |row: &LogicalSwitchPort| Owner::of(&row.external_ids, INSTANCE).is_some();
+    let ours = |port: &Uuid, row: &LogicalSwitchPort| is_made_by_us(port) || row.is_of(port, INSTANCE);
     let foreign = |tables: &Tables| -> BTreeMap<Uuid, LogicalSwitchPort> {
-        tables.ports.iter().filter(|(_, row)| !ours(row)).map(|(uuid, row)| (*uuid, row.clone())).collect()
+        tables.ports.iter().filter(|(port, row)| !ours(port, row)).map(|(uuid, row)| (*uuid, row.clone())).collect()
     };
     let switches = |tables: &Tables| {
         let mut switches = tables.switches.clone();
-        switches.values_mut().for_each(|row| row.ports.retain(|port| !ours(&tables.ports[port])));
+        switches.values_mut().for_each(|row| row.ports.retain(|port| !ours(port, &tables.ports[port])));
         switches
     };
     assert_eq!(foreign(before), foreign(after));
@@ -107,6 +107,8 @@ pub(super) fn only_our_rows_changed(before: &Tables, after: &Tables) {
     for (uuid, row) in &after.ports {
         if let Some(old) = before.ports.get(uuid) {
             assert_eq!(not_ours(old), not_ours(row), "foreign keys of {}", row.name);
+            assert!(row.name == old.name || port_uuid(INSTANCE, &row.name) == *uuid, "{} was {}", row.name, old.name);
+            assert!(row.kind == old.kind || row.kind.is_empty() && is_made_by_us(uuid), "{} is {}", row.name, row.kind);
         }
     }
 }
@@ -116,7 +118,12 @@ fn not_ours(row: &LogicalSwitchPort) -> Vec<(&str, &str)> {
     let ours = [keys::VENDOR, keys::REQUESTED_CHASSIS, keys::ACTIVATION_STRATEGY];
     let pairs = row.options.iter().chain(row.external_ids.iter());
     let foreign = pairs.filter(|(key, _)| !ours.contains(key) && !key.starts_with("ovn-kubevirt.io/"));
-    foreign.chain([("type", row.kind.as_str()), ("name", row.name.as_str())]).collect()
+    foreign.collect()
+}
+
+/// The test's own rows have other UUIDs.
+fn is_made_by_us(port: &Uuid) -> bool {
+    port.get_version_num() == 5
 }
 
 /// No address or MAC is given that another port of the switch has, or gets in this transaction. Another of the same VM may
@@ -129,11 +136,11 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
         let columns = |row: &LogicalSwitchPort| (row.addresses.clone(), row.port_security.clone());
         let had = stayed.map(|before| match columns(&before.row) == columns(&after.row) {
             // What is there already is not given.
-            true => claims(tables, &before.row),
-            false => had(tables, &before.row),
+            true => claims(tables, &change.uuid, &before.row),
+            false => had(tables, &change.uuid, &before.row),
         });
         let had = had.unwrap_or_default();
-        for claim in claims(tables, &after.row).difference(&had) {
+        for claim in claims(tables, &change.uuid, &after.row).difference(&had) {
             assert!(given.insert((after.switch, claim.clone())), "{claim} is given twice: {changes:#?}");
             let served = services::on_switch(tables, after.switch);
             assert!(!served.contains(claim), "{claim} goes to {} and is answered for: {tables:#?}", after.row.name);
@@ -142,12 +149,12 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
                 let row = &tables.ports[other];
                 let given_up = changes.iter().find(|change| change.uuid == *other).is_some_and(|other| {
                     let still = other.after.as_ref().filter(|still| still.switch == after.switch);
-                    let owner = |row: &LogicalSwitchPort| Owner::of(&row.external_ids, INSTANCE).expect("ours").vm;
-                    owner(row) == owner(&after.row)
-                        && still.is_none_or(|still| !claims(tables, &still.row).contains(claim))
+                    let owner = |port, row: &LogicalSwitchPort| row.owner(port, INSTANCE).expect("ours").vm;
+                    owner(&other.uuid, row) == owner(&change.uuid, &after.row)
+                        && still.is_none_or(|still| !claims(tables, &other.uuid, &still.row).contains(claim))
                 });
                 assert!(
-                    given_up || !claims(tables, row).contains(claim),
+                    given_up || !claims(tables, other, row).contains(claim),
                     "{claim} goes to {} and is held by {row:?}",
                     after.row.name
                 );
@@ -157,18 +164,18 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
 }
 
 /// What a row of ours had: where it has a NIC's addresses, what somebody wrote into `port_security` alone it had not.
-fn had(tables: &Tables, row: &LogicalSwitchPort) -> BTreeSet<String> {
+fn had(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> BTreeSet<String> {
     let is_overwritten = row.addresses.iter().all(|text| text.parse::<Addresses>().is_err());
     let port_security = row.port_security.iter().filter(|_| is_overwritten).map(ToOwned::to_owned).collect();
-    claims(tables, &LogicalSwitchPort { port_security, ..row.clone() })
+    claims(tables, port, &LogicalSwitchPort { port_security, ..row.clone() })
 }
 
 /// No two ports of ours on a switch share an address or a MAC, reserved ones included.
 pub(super) fn no_two_of_ours_share_anything(tables: &Tables) {
     let mut held: BTreeMap<(Uuid, String), &str> = BTreeMap::new();
-    for (port, row) in tables.ports.iter().filter(|(_, row)| Owner::of(&row.external_ids, INSTANCE).is_some()) {
+    for (port, row) in tables.ports.iter().filter(|(port, row)| row.owner(port, INSTANCE).is_some()) {
         let switch = tables.switch_of(port).expect("no orphans");
-        for claim in claims(tables, row) {
+        for claim in claims(tables, port, row) {
             if let Some(other) = held.insert((switch, claim.clone()), &row.name) {
                 panic!("{claim} is held by {other} and {}", row.name);
             }
@@ -203,7 +210,8 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         let Some(after) = &change.after else {
             retention_is_lawful(world, vm, &before.row);
             assert!(!old_launcher, "{vm}: its port goes while a launcher of before may run: {objects:#?}");
-            let network = before.row.external_ids.get(keys::NETWORK).expect("our row");
+            // Whose a row without marks is, only its name says.
+            let Some(network) = before.row.external_ids.get(keys::NETWORK) else { continue };
             let nic = intent.as_ref().and_then(|intent| intent.nics.iter().find(|nic| nic.network == network));
             let has_left = nic.is_some_and(|nic| nic.on_none_of_ours && nic.base_name != base(vm, &before.row));
             assert!(
@@ -212,7 +220,9 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             );
             continue;
         };
-        assert_eq!(after.row.name, before.row.name, "a port keeps its name");
+        let repaired =
+            port_uuid(INSTANCE, &before.row.name) != change.uuid && port_uuid(INSTANCE, &after.row.name) == change.uuid;
+        assert!(after.row.name == before.row.name || repaired, "a port keeps its name: {change:#?}");
         let network = after.row.external_ids.get(keys::NETWORK).expect("our row");
         renaming_is_lawful(world, vm, &before.row, network);
         let nic = intent.as_ref().and_then(|intent| intent.nics.iter().find(|nic| nic.network == network));
@@ -248,12 +258,12 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         let others = world.tables.ports.iter().filter(|(port, row)| {
             **port != change.uuid
                 && world.tables.switch_of(port) == Some(before.switch)
-                && Owner::of(&row.external_ids, INSTANCE).is_some()
+                && row.owner(port, INSTANCE).is_some()
         });
-        let held: BTreeSet<String> = others.flat_map(|(_, row)| claims(&world.tables, row)).collect();
+        let held: BTreeSet<String> = others.flat_map(|(port, row)| claims(&world.tables, port, row)).collect();
         let is_anothers = |old: &Addresses| {
             let row = LogicalSwitchPort { addresses: Set::from_iter([old.to_string()]), ..Default::default() };
-            claims(&world.tables, &row).intersection(&held).next().is_some()
+            claims(&world.tables, &Uuid::nil(), &row).intersection(&held).next().is_some()
         };
         assert!(
             olds.iter().any(lawful) || olds.iter().all(is_anothers),
@@ -296,8 +306,9 @@ fn base(vm: &VmKey, row: &LogicalSwitchPort) -> String {
 
 /// A row changes its network only to that of the one new NIC which is on the same, and only where no other row was left.
 fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, network: &str) {
-    let old = before.external_ids.get(keys::NETWORK).expect("our row");
-    if old == network {
+    // One that was lost with the marks is found again by the row's UUID.
+    let old = before.external_ids.get(keys::NETWORK).unwrap_or(network);
+    if old == network || Owner::of(&before.external_ids, INSTANCE).is_none() {
         return;
     }
     let intent = world.intent(vm).expect("there is a NIC");

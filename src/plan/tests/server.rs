@@ -170,6 +170,7 @@ fn pairs_of(value: &Datum) -> &[(String, String)] {
 fn set_column(port: &mut LogicalSwitchPort, column: &str, value: &Datum) {
     match column {
         "name" => port.name = text_of(value),
+        "type" => port.kind = text_of(value),
         "addresses" => port.addresses = texts_of(value).into_iter().collect(),
         "port_security" => port.port_security = texts_of(value).into_iter().collect(),
         "options" => port.options = pairs_of(value).iter().cloned().collect(),

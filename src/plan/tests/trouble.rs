@@ -198,7 +198,7 @@ fn addresses_that_a_person_overwrote_are_nobodys_before_they_are_healed() {
     // Planned before the port that is to be healed, in the same transaction.
     world.dirty = crate::plan::Queue::default();
     world.apply(&third, plain());
-    world.dirty.push(web());
+    world.mark(web());
     world.settle(100);
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
     assert_eq!(world.addresses(&third).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));

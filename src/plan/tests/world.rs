@@ -9,11 +9,11 @@ use uuid::Uuid;
 use super::rules;
 use super::server::Tables;
 use crate::intent::{Intent, Retention, Settings, Strategy};
-use crate::kubevirt::{Change, Cluster, Kind};
-use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Owner, Rest, VmKey, Wake};
+use crate::kubevirt::{Change, Cluster, Kind, PORTS_ANNOTATION, PortStatus, Told};
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, VmKey, Wake};
 use crate::ovsdb::Map;
 use crate::plan::{
-    Expectation, Fabric, Freed, Planner, PortChange, PortReport, Problem, Queue, Seen, Settling, VmPlan,
+    Expectation, Fabric, Freed, Lost, Planner, PortChange, PortReport, Problem, Queue, Seen, Settling, Turn, VmPlan,
 };
 
 pub(super) const INSTANCE: &str = "default";
@@ -100,6 +100,8 @@ impl Template {
 pub(super) struct Present {
     uid: String,
     pub(super) template: Option<Template>,
+    /// Our annotation.
+    pub(super) told: Option<String>,
     /// The running instance: its UID, its template, its node, the target that is ready.
     pub(super) run: Option<(String, Template, Option<String>, Option<String>)>,
     /// Launcher pods: name, the instance's UID, node, live.
@@ -107,8 +109,14 @@ pub(super) struct Present {
 }
 
 pub(super) fn vm_change(vm: &VmKey, uid: &str, template: &Template) -> Change {
+    told_vm_change(vm, uid, template, None)
+}
+
+/// A VM with our annotation.
+fn told_vm_change(vm: &VmKey, uid: &str, template: &Template, told: Option<&str>) -> Change {
+    let annotations = told.map(|told| json!({PORTS_ANNOTATION: told}));
     let object = json!({
-        "metadata": {"name": vm.name, "namespace": vm.namespace, "uid": uid},
+        "metadata": {"name": vm.name, "namespace": vm.namespace, "uid": uid, "annotations": annotations},
         "spec": {"template": {"metadata": {"annotations": template.annotations()}, "spec": template.spec()}}});
     Change::Vm(Box::new(serde_json::from_value(object).expect("a VM")))
 }
@@ -147,6 +155,7 @@ pub(super) struct World {
     pub(super) settling: Settling,
     pub(super) present: BTreeMap<VmKey, Present>,
     pub(super) dirty: Queue<VmKey>,
+    pub(super) lost: Lost,
     pub(super) waits: BTreeMap<VmKey, Vec<Wake>>,
     pub(super) reports: BTreeMap<VmKey, Vec<PortReport>>,
     /// How the server orders the next update.
@@ -181,6 +190,7 @@ impl World {
             settling: Settling::default(),
             present: BTreeMap::new(),
             dirty: Queue::default(),
+            lost: Lost::default(),
             waits: BTreeMap::new(),
             reports: BTreeMap::new(),
             order: 0,
@@ -225,9 +235,31 @@ impl World {
             // As the writer does it: who has what its plan made of it is not looked at because of that.
             changes.vms.retain(|vm| plans.iter().find(|plan| plan.vm == *vm).is_none_or(|plan| plan.waits));
         }
-        let woken = self.waits.iter().filter(|(_, waits)| waits.iter().any(|wait| changes.wakes.contains(wait)));
-        let woken = woken.map(|(vm, _)| vm.clone());
-        changes.vms.into_iter().chain(woken).for_each(|vm| self.dirty.push(vm));
+        let dirty: Vec<VmKey> = changes.vms.into_iter().chain(self.woken(&changes.wakes)).collect();
+        dirty.into_iter().for_each(|vm| self.mark(vm));
+    }
+
+    /// A VM is to be looked at, as the writer does it.
+    pub(super) fn mark(&mut self, vm: VmKey) {
+        self.look_for_lost(&vm);
+        let turn = Turn::of(&self.cluster, &vm);
+        self.dirty.push(vm, turn);
+    }
+
+    fn look_for_lost(&mut self, vm: &VmKey) {
+        for lease in self.lost.look(vm, self.cluster.vm(vm), &self.northbound) {
+            for switch in self.northbound.switches_named(&lease.switch).collect::<Vec<_>>() {
+                let ips = lease.addresses.ips().map(|ip| Wake::Address(switch, ip));
+                let wakes: HashSet<Wake> =
+                    ips.chain([Wake::Mac(switch, lease.addresses.mac), Wake::Room(switch)]).collect();
+                self.woken(&wakes).into_iter().for_each(|vm| self.mark(vm));
+            }
+        }
+    }
+
+    fn woken(&self, wakes: &HashSet<Wake>) -> Vec<VmKey> {
+        let woken = self.waits.iter().filter(|(_, waits)| waits.iter().any(|wait| wakes.contains(wait)));
+        woken.map(|(vm, _)| vm.clone()).collect()
     }
 
     fn end_rests(&mut self) {
@@ -242,12 +274,12 @@ impl World {
         let due: Vec<VmKey> = due.map(|(vm, _)| vm.clone()).collect();
         for vm in due {
             self.due.remove(&vm);
-            self.dirty.push(vm);
+            self.mark(vm);
         }
     }
 
     pub(super) fn hear(&mut self, change: Change) {
-        self.cluster.apply(change).into_iter().for_each(|vm| self.dirty.push(vm));
+        self.cluster.apply(change).into_iter().for_each(|vm| self.mark(vm));
     }
 
     pub(super) fn namespace(&mut self, name: &str, switch: Option<&str>) {
@@ -282,8 +314,9 @@ impl World {
         let present = self.present.entry(vm.clone()).or_default();
         if present.template.is_none() {
             present.uid = format!("vm-{}", self.created);
+            present.told = None;
         }
-        let change = vm_change(vm, &present.uid, &template);
+        let change = told_vm_change(vm, &present.uid, &template, present.told.as_deref());
         present.template = Some(template);
         self.hear(change);
     }
@@ -403,8 +436,11 @@ impl World {
     }
 
     pub(super) fn intent(&self, vm: &VmKey) -> Option<Intent> {
-        let namespace = self.cluster.namespace(&vm.namespace).expect("all namespaces are served");
-        self.cluster.vm(vm).map(|objects| Intent::of(vm, objects, namespace, &self.settings))
+        let objects = self.cluster.vm(vm)?;
+        Some(match self.cluster.namespace(&vm.namespace) {
+            Some(namespace) => Intent::of(vm, objects, namespace, &self.settings),
+            None => Intent::of_unselected(vm, objects, &self.settings),
+        })
     }
 
     pub(super) fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
@@ -422,7 +458,7 @@ impl World {
     pub(super) fn planner_of<'a>(&'a self, northbound: &'a Northbound) -> Planner<'a> {
         let southbound = Seen::Never(&self.settling);
         let fabric = Fabric { cluster: &self.cluster, southbound, strategy: self.settings.strategy };
-        Planner::new(northbound, &self.settings, fabric, self.now)
+        Planner::new(northbound, &self.settings, fabric, self.now).keeping(&self.lost)
     }
 
     /// A VM's plan by itself.
@@ -485,7 +521,27 @@ impl World {
         rules::the_operations_do_what_the_changes_say(&self.tables, &changes);
         rules::only_our_rows_changed(&before, &self.tables);
         assert!(again.is_empty() || !changes.is_empty(), "{again:?} clash with a transaction that writes nothing");
-        again.into_iter().for_each(|vm| self.dirty.push(vm));
+        batch.iter().for_each(|vm| self.look_for_lost(vm));
+        batch.iter().filter(|vm| !again.contains(*vm)).for_each(|vm| self.tell(vm));
+        again.into_iter().for_each(|vm| self.mark(vm));
+    }
+
+    /// The reporter writes what the last look at a VM found into its annotation.
+    fn tell(&mut self, vm: &VmKey) {
+        let ports: Vec<PortStatus> = self.reports.get(vm).into_iter().flatten().map(PortStatus::from).collect();
+        let is_selected = self.cluster.namespace(&vm.namespace).is_some();
+        let Some(present) = self.present.get_mut(vm) else { return };
+        let Some(template) = &present.template else { return };
+        if ports.is_empty() && !is_selected {
+            return;
+        }
+        let told = Told { instance: INSTANCE.to_owned(), uid: present.uid.clone(), ports };
+        let text = (!told.ports.is_empty()).then(|| told.text());
+        if text != present.told {
+            present.told = text;
+            let change = told_vm_change(vm, &present.uid, template, present.told.as_deref());
+            self.hear(change);
+        }
     }
 
     /// The plans that VMs get, each by itself, while these changes of others are in flight; without those that wait for
@@ -530,8 +586,8 @@ impl World {
     /// Our row of a VM; of several, one.
     pub(super) fn row(&self, vm: &VmKey) -> Option<(Uuid, LogicalSwitchPort)> {
         let of_vm =
-            |row: &LogicalSwitchPort| Owner::of(&row.external_ids, INSTANCE).is_some_and(|owner| owner.vm == *vm);
-        self.tables.ports.iter().find(|(_, row)| of_vm(row)).map(|(uuid, row)| (*uuid, row.clone()))
+            |port: &Uuid, row: &LogicalSwitchPort| row.owner(port, INSTANCE).is_some_and(|owner| owner.vm == *vm);
+        self.tables.ports.iter().find(|(port, row)| of_vm(port, row)).map(|(uuid, row)| (*uuid, row.clone()))
     }
 
     /// What a VM's row holds, as it is written.

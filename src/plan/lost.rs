@@ -1,0 +1,180 @@
+//! Leases whose rows the northbound database has lost: a switch was deleted and made anew, a backup was restored, a
+//! person deleted a row.
+//!
+//! What a VM was last told stands in its annotation, and its guest may still use it. It is a request of the VM right
+//! behind an explicit one, and meanwhile no other VM is given it. An explicit request of another VM gets it only where
+//! no guest runs with it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use macaddr::MacAddr6;
+
+use crate::ipam::RangeSet;
+use crate::kubevirt::{PortStatus, Reported, Told, VmObjects};
+use crate::ovn::{Addresses, Northbound, VmKey};
+
+/// A lease that a VM was told last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastLease {
+    /// The logical switch, by name.
+    pub switch: String,
+    /// The addresses.
+    pub addresses: Addresses,
+}
+
+impl LastLease {
+    /// Reads the lease of a port in the annotation: its addresses, or those that it had.
+    pub(super) fn of(port: &PortStatus) -> Option<Self> {
+        let switch = port.switch.clone()?;
+        let addresses = match (&port.mac, &port.last) {
+            (Some(mac), _) => format!("{mac} {}", port.ips.join(" ")).parse(),
+            (None, Some(last)) => last.parse(),
+            (None, None) => return None,
+        };
+        Some(Self { switch, addresses: addresses.ok()? })
+    }
+}
+
+/// The annotation of a VM as far as this instance wrote it for this very VM.
+pub(super) fn told(objects: &VmObjects, instance: &str) -> Option<Told> {
+    let (uid, reported) = subject(objects)?;
+    let told = Told::parse(reported.text.as_deref()?)?;
+    (told.is_for(uid) && told.instance == instance).then_some(told)
+}
+
+/// The other instance that wrote a VM's annotation, and has ports of the VM.
+pub(super) fn served_by_another(objects: &VmObjects, instance: &str) -> Option<String> {
+    let (uid, reported) = subject(objects)?;
+    let told = Told::parse(reported.text.as_deref()?)?;
+    let has_ports = told.ports.iter().any(|port| port.port.is_some());
+    (told.is_for(uid) && told.instance != instance && has_ports).then_some(told.instance)
+}
+
+/// The object that carries the annotation: the VM, or a bare VMI.
+fn subject(objects: &VmObjects) -> Option<(&str, &Reported)> {
+    let of_vm = objects.vm.as_ref().map(|vm| (vm.uid.as_str(), &vm.reported));
+    of_vm.or_else(|| objects.run.as_ref().map(|run| (run.uid.as_str(), &run.reported)))
+}
+
+/// The lost leases of all VMs that were looked for.
+#[derive(Debug, Default)]
+pub struct Lost {
+    of: HashMap<VmKey, Vec<LastLease>>,
+    on: HashMap<String, OnSwitch>,
+}
+
+#[derive(Debug, Default)]
+struct OnSwitch {
+    /// By address, the VMs that were told it, and whether their guests run.
+    ips: HashMap<IpAddr, Vec<(VmKey, bool)>>,
+    macs: HashMap<MacAddr6, Vec<(VmKey, bool)>>,
+    ipv4: RangeSet,
+    ipv6: RangeSet,
+}
+
+impl OnSwitch {
+    fn family(&mut self, ipv4: bool) -> &mut RangeSet {
+        if ipv4 { &mut self.ipv4 } else { &mut self.ipv6 }
+    }
+
+    fn add(&mut self, vm: &VmKey, running: bool, addresses: Addresses) {
+        for ip in addresses.ips() {
+            self.ips.entry(ip).or_default().push((vm.clone(), running));
+            self.family(ip.is_ipv4()).insert(ip);
+        }
+        self.macs.entry(addresses.mac).or_default().push((vm.clone(), running));
+    }
+
+    fn remove(&mut self, vm: &VmKey, addresses: Addresses) {
+        for ip in addresses.ips() {
+            if remove(&mut self.ips, ip, vm) {
+                self.family(ip.is_ipv4()).remove(ip);
+            }
+        }
+        remove(&mut self.macs, addresses.mac, vm);
+    }
+}
+
+/// Returns true if it was the last VM of the key.
+fn remove<K: std::hash::Hash + Eq>(of: &mut HashMap<K, Vec<(VmKey, bool)>>, key: K, vm: &VmKey) -> bool {
+    let Some(vms) = of.get_mut(&key) else { return false };
+    vms.retain(|(other, _)| other != vm);
+    let is_last = vms.is_empty();
+    if is_last {
+        of.remove(&key);
+    }
+    is_last
+}
+
+impl Lost {
+    /// Looks for the lost leases of a VM anew: those that its annotation tells and of whose network there is no row.
+    /// Returns the leases that are lost no more, for which others may wait.
+    pub fn look(&mut self, vm: &VmKey, objects: Option<&VmObjects>, view: &Northbound) -> Vec<LastLease> {
+        let found = objects.map(|objects| find(vm, objects, view)).unwrap_or_default();
+        if self.of.get(vm).map_or(&[][..], Vec::as_slice) == found.as_slice() && found.is_empty() {
+            return Vec::new();
+        }
+        let before = self.of.remove(vm).unwrap_or_default();
+        for LastLease { switch, addresses } in &before {
+            if let Some(on) = self.on.get_mut(switch) {
+                on.remove(vm, *addresses);
+                if on.macs.is_empty() {
+                    self.on.remove(switch);
+                }
+            }
+        }
+        let running = objects.is_some_and(|objects| objects.launchers.values().any(|launcher| launcher.live));
+        for LastLease { switch, addresses } in &found {
+            self.on.entry(switch.clone()).or_default().add(vm, running, *addresses);
+        }
+        let over = before.into_iter().filter(|lease| !found.contains(lease)).collect();
+        if !found.is_empty() {
+            self.of.insert(vm.clone(), found);
+        }
+        over
+    }
+
+    /// The VM other than this one whose guest runs with an address of a switch.
+    pub(super) fn guest_with(&self, switch: &str, ip: IpAddr, vm: &VmKey) -> Option<&VmKey> {
+        running(self.on.get(switch)?.ips.get(&ip)?, vm)
+    }
+
+    /// The same of a MAC.
+    pub(super) fn guest_with_mac(&self, switch: &str, mac: MacAddr6, vm: &VmKey) -> Option<&VmKey> {
+        running(self.on.get(switch)?.macs.get(&mac)?, vm)
+    }
+
+    /// Whether a MAC of a switch is lost by a VM other than this one.
+    pub(super) fn has_mac(&self, switch: &str, mac: MacAddr6, vm: &VmKey) -> bool {
+        let vms = self.on.get(switch).and_then(|on| on.macs.get(&mac));
+        vms.is_some_and(|vms| vms.iter().any(|(other, _)| other != vm))
+    }
+
+    /// The lost addresses of a family on a switch; `None` where there are none.
+    pub(super) fn addresses(&self, switch: &str, ipv4: bool) -> Option<&RangeSet> {
+        self.on.get(switch).map(|on| if ipv4 { &on.ipv4 } else { &on.ipv6 })
+    }
+
+    /// All VMs with lost leases.
+    pub fn vms(&self) -> BTreeSet<VmKey> {
+        self.of.keys().cloned().collect()
+    }
+}
+
+fn running<'a>(vms: &'a [(VmKey, bool)], own: &VmKey) -> Option<&'a VmKey> {
+    vms.iter().find(|(vm, running)| *running && vm != own).map(|(vm, _)| vm)
+}
+
+fn find(vm: &VmKey, objects: &VmObjects, view: &Northbound) -> Vec<LastLease> {
+    // The rule: a row for each network, and no need to read the annotation.
+    let of_run = objects.run.as_ref().map(|run| &run.template);
+    let template = of_run.or(objects.vm.as_ref().map(|vm| &vm.template)).and_then(|template| template.as_ref().ok());
+    let networks = template.and_then(|template| template.spec.networks.as_ref()).map_or(1, Vec::len);
+    if view.ports_of(vm).count() >= networks {
+        return Vec::new();
+    }
+    let Some(told) = told(objects, view.instance()) else { return Vec::new() };
+    let has_row = |port: &&PortStatus| view.ports_of(vm).any(|(network, _)| network == port.network);
+    told.ports.iter().filter(|port| !has_row(port)).filter_map(LastLease::of).collect()
+}
