@@ -94,8 +94,12 @@ impl VmKey {
     /// a NAD's, may have dots, so the name alone is no proof: see [`VmKey::candidates`].
     pub(crate) fn of_port_name(name: &str) -> Option<Self> {
         let labels: Vec<&str> = name.split('.').collect();
-        let on_nad = labels.len() >= 5 && labels.last() == Some(&"ovn");
-        let namespace = if on_nad { labels.len() - 4 } else { labels.len() - 1 };
+        // Behind what a NAD adds, the network's name may follow.
+        let namespace = match labels[..] {
+            [.., "ovn"] if labels.len() >= 5 => labels.len() - 4,
+            [.., "ovn", _] if labels.len() >= 6 => labels.len() - 5,
+            _ => labels.len() - 1,
+        };
         Self::candidates(name).find(|vm| vm.name.split('.').count() == namespace)
     }
 

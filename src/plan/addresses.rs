@@ -201,13 +201,13 @@ impl Planner<'_> {
             let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone()), Wake::Services];
             return Err(Refusal::Problem(problem, waits));
         }
-        if let Some(vm) = self.lost_by_a_guest(switch, Claim::Ip(address)) {
-            let holder = format!("the guest of the VM {vm}, whose port was lost");
-            let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone())];
-            return Err(Refusal::Problem(Problem::AddressHeld { address, switch: switch.name.clone(), holder }, waits));
+        if self.given.entry(switch.uuid).or_default().family(address.is_ipv4()).contains(address) {
+            return Err(Refusal::Again);
         }
-        let given = self.given.entry(switch.uuid).or_default();
-        if given.family(address.is_ipv4()).contains(address) { Err(Refusal::Again) } else { Ok(()) }
+        let Some(vm) = self.lost_by_a_guest(switch, Claim::Ip(address)) else { return Ok(()) };
+        let holder = format!("the guest of the VM {vm}, whose port was lost");
+        let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone()), Wake::Services];
+        Err(Refusal::Problem(Problem::AddressHeld { address, switch: switch.name.clone(), holder }, waits))
     }
 
     fn check_mac(&mut self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Result<MacAddr6, Refusal> {
@@ -216,12 +216,13 @@ impl Planner<'_> {
             let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
             return Err(Refusal::Problem(problem, waits));
         }
-        if let Some(vm) = self.lost_by_a_guest(switch, Claim::Mac(mac)) {
-            let holder = format!("the guest of the VM {vm}, whose port was lost");
-            let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
-            return Err(Refusal::Problem(Problem::MacHeld { mac, switch: switch.name.clone(), holder }, waits));
+        if self.given.entry(switch.uuid).or_default().macs.contains(&mac) {
+            return Err(Refusal::Again);
         }
-        if self.given.entry(switch.uuid).or_default().macs.contains(&mac) { Err(Refusal::Again) } else { Ok(mac) }
+        let Some(vm) = self.lost_by_a_guest(switch, Claim::Mac(mac)) else { return Ok(mac) };
+        let holder = format!("the guest of the VM {vm}, whose port was lost");
+        let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
+        Err(Refusal::Problem(Problem::MacHeld { mac, switch: switch.name.clone(), holder }, waits))
     }
 
     /// Who else has an address: a port, a NAT rule or a load balancer.

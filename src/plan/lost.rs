@@ -167,14 +167,20 @@ fn running<'a>(vms: &'a [(VmKey, bool)], own: &VmKey) -> Option<&'a VmKey> {
 }
 
 fn find(vm: &VmKey, objects: &VmObjects, view: &Northbound) -> Vec<LastLease> {
-    // The rule: a row for each network, and no need to read the annotation.
     let of_run = objects.run.as_ref().map(|run| &run.template);
     let template = of_run.or(objects.vm.as_ref().map(|vm| &vm.template)).and_then(|template| template.as_ref().ok());
-    let networks = template.and_then(|template| template.spec.networks.as_ref()).map_or(1, Vec::len);
-    if view.ports_of(vm).count() >= networks {
+    let listed = template.and_then(|template| template.spec.networks.as_deref()).unwrap_or_default();
+    let mut networks: BTreeSet<&str> = listed.iter().map(|network| network.name.as_str()).collect();
+    if networks.is_empty() {
+        // That of a VM which lists none.
+        networks.insert("default");
+    }
+    // The rule: a row for each network, and no need to read the annotation.
+    view.ports_of(vm).for_each(|(network, _)| drop(networks.remove(network)));
+    if networks.is_empty() {
         return Vec::new();
     }
     let Some(told) = told(objects, view.instance()) else { return Vec::new() };
-    let has_row = |port: &&PortStatus| view.ports_of(vm).any(|(network, _)| network == port.network);
-    told.ports.iter().filter(|port| !has_row(port)).filter_map(LastLease::of).collect()
+    let lost = told.ports.iter().filter(|port| networks.contains(port.network.as_str()));
+    lost.filter_map(LastLease::of).collect()
 }

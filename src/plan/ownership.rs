@@ -19,6 +19,13 @@ impl<'a> Planner<'a> {
         names.any(|name| port_uuid(instance, &name) == port.uuid)
     }
 
+    /// Whether a port of the VM was last served on what the NIC is on, also where somebody changed the port's name.
+    pub(super) fn is_on_the_network_of(&self, nic: &Nic, port: &PortRef<'_>) -> bool {
+        let has_another_name = || port_uuid(self.view.instance(), &port.row.name) != port.uuid;
+        nic.is_on_the_network_of(port.row)
+            || port.row.external_ids.get(keys::BASE_NAME).is_none() && has_another_name() && self.made_by_us(nic, port)
+    }
+
     /// The row that this instance made for the NIC, where its marks name no VM any more, or one that does not exist; and
     /// the row that another instance offers.
     pub(super) fn unmarked(&self, intent: &Intent, nic: &Nic) -> Option<PortRef<'a>> {
@@ -44,10 +51,12 @@ impl<'a> Planner<'a> {
             (_, Some(vm)) => vm == intent.vm || self.fabric.cluster.vm(&vm).is_none(),
             (_, None) => true,
         };
+        let network = external_ids.get(keys::NETWORK).filter(|network| *network != nic.network);
+        let is_another_nics = network.is_some_and(|network| intent.nics.iter().any(|nic| nic.network == network));
         // The longer name of one VM's port may be the shorter one of another's.
         let is_sure = port_uuid(self.view.instance(), &nic.base_name) == port.uuid
             || !self.exists_another(&intent.vm, &port.row.name);
-        is_lost && is_sure && !names_another_instance
+        is_lost && is_sure && !is_another_nics && !names_another_instance
     }
 
     fn exists_another(&self, vm: &VmKey, port_name: &str) -> bool {

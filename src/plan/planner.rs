@@ -194,7 +194,7 @@ impl<'a> Planner<'a> {
             intent.nics.iter().any(|nic| nic.network == network)
                 || intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
         };
-        let mut left = rows().filter(|(network, port)| !claimed(network) && nic.is_on_the_network_of(port.row));
+        let mut left = rows().filter(|(network, port)| !claimed(network) && self.is_on_the_network_of(nic, port));
         let first = left.next().map(|(_, port)| port);
         first.filter(|_| left.next().is_none())
     }
@@ -213,7 +213,9 @@ impl<'a> Planner<'a> {
         self.repair_type(&mut row, report, plan);
         let bound = Bound { uuid: port.uuid, name: &port.row.name, present: Some(&port.row.options) };
         self.fabric.bind(self.view, &bound, &mut row.options, &intent.placement).note(report, plan);
-        self.mark(&mut row.external_ids, intent, None);
+        // A row that lost the mark gets the network that it is known to be for.
+        let lost = row.external_ids.get(keys::NETWORK).is_none() && !report.network.is_empty();
+        self.mark(&mut row.external_ids, intent, lost.then_some(report.network.as_str()));
         if let (Some(addresses), Some(name)) = (report.addresses, self.switch_name(switch)) {
             self.what_befell(&Switch { uuid: switch, name }, &addresses, Some(port.uuid), None, report);
         }
@@ -233,7 +235,7 @@ impl<'a> Planner<'a> {
             return;
         }
         // Nor is one that has come from a network of ours to another's, once no guest uses the port.
-        let leaves = |port: &PortRef<'_>| nic.on_none_of_ours && !nic.is_on_the_network_of(port.row);
+        let leaves = |port: &PortRef<'_>| nic.on_none_of_ours && !self.is_on_the_network_of(nic, port);
         if let Some(port) = port.filter(leaves).filter(|_| !nic.running && !nic.held_by_old_launcher) {
             plan.changes.extend(removal(port));
             return;
@@ -323,8 +325,8 @@ impl<'a> Planner<'a> {
             None => self.free_name(nic)?,
         };
         let secured = self.port_security(nic, before.as_ref().map(|before| &before.row), report);
-        // Of a lease that changes in part, the rest stands.
-        if lease.is_some() {
+        // Of a lease that changes in part, the rest stands; one that is taken up again stands as it was.
+        if lease.is_some() || told.is_some() {
             let wish = nic.now.as_ref().ok().filter(|_| !elsewhere);
             self.what_befell(&switch, &addresses, own, wish.map(|wish| (wish, nic.running)), report);
         }
@@ -372,7 +374,7 @@ impl<'a> Planner<'a> {
     /// why.
     fn stay_or_move(&self, nic: &Nic, port: PortRef<'_>, present: Switch) -> (Switch, Vec<Refusal>) {
         // A row that was made for another network is on that one's switch: it has no business there.
-        let moves = |wish: &SwitchWish| wish.explicit || !nic.is_on_the_network_of(port.row);
+        let moves = |wish: &SwitchWish| wish.explicit || !self.is_on_the_network_of(nic, &port);
         match &nic.switch {
             Some(wish) if moves(wish) && wish.name != present.name && nic.running => {
                 let refusals = self.deferred(&present, &wish.name);

@@ -1,5 +1,6 @@
 //! A NIC whose row was lost takes up again what its VM was last told.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use uuid::Uuid;
@@ -29,7 +30,8 @@ impl Planner<'_> {
         let objects = self.objects()?;
         let reported = objects.vm.as_ref().map(|vm| &vm.reported);
         let reported = reported.or(objects.run.as_ref().map(|run| &run.reported))?.text.as_deref()?;
-        let lacks_a_row = || rows().count() < intent.nics.len();
+        let networks: BTreeSet<&str> = rows().map(|(network, _)| network).collect();
+        let lacks_a_row = || intent.nics.iter().any(|nic| !networks.contains(nic.network.as_str()));
         let lacks_a_lease = || {
             let has_drifted = |port: &&crate::ovn::PortRef<'_>| port.row.addresses != port.row.port_security;
             rows()

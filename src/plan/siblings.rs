@@ -126,7 +126,8 @@ impl Planner<'_> {
         let mut crossed = Vec::new();
         for nic in &intent.nics {
             let own = rows().find(|(network, _)| *network == nic.network).map(|(_, port)| port);
-            let stays = |wish: &&SwitchWish| !wish.explicit && own.is_some_and(|own| nic.is_on_the_network_of(own.row));
+            let stays =
+                |wish: &&SwitchWish| !wish.explicit && own.is_some_and(|own| self.is_on_the_network_of(nic, &own));
             let comes_to = nic.switch.as_ref().filter(|wish| !stays(wish)).map(|wish| wish.name.clone());
             let Some(switch) = comes_to.or_else(|| own.as_ref().and_then(name)) else { continue };
             let held = |claim: &Claim| {

@@ -9,7 +9,7 @@ use super::server::Tables;
 use super::services;
 use super::world::{INSTANCE, Template, World, map, pod_change, run_change, uuid, vm_change};
 use crate::kubevirt::Change;
-use crate::ovn::{LogicalRouterPort, LogicalSwitchPort, Owner, VmKey, keys, port_uuid};
+use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, VmKey, keys, port_uuid};
 use crate::ovsdb::{Map, Set};
 
 /// VMs whose port names, and fallback names, meet: `a.n.m` is one of both.
@@ -77,6 +77,12 @@ enum Step {
         config: usize,
     },
     SwitchGoes(u8),
+    /// `ls-del` and `ls-add`: its ports are gone, and its UUID is another.
+    SwitchAnew(u8),
+    /// A person deletes a row of ours.
+    PortGoes(usize),
+    /// A namespace gets, or loses, the label that has this instance serve it.
+    Select(bool, bool),
     /// Routers, NAT rules, load balancers, and what refers to them.
     Service(services::Edit),
     /// Seconds pass.
@@ -158,7 +164,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8, 0..3u8, 0..4usize).prop_map(|(old, new, networks)| Step::RouterPortReplaced { old, new, networks }),
         4 => (0..3u8, 0..3usize, 0..CONFIGS).prop_map(|(slot, name, config)| Step::Switch { slot, name, config }),
         1 => (0..3u8).prop_map(Step::SwitchGoes),
-        2 => (vm, 0..8usize).prop_map(|(vm, what)| Step::Meddle(vm, what)),
+        2 => (0..3u8).prop_map(Step::SwitchAnew),
+        2 => vm.clone().prop_map(Step::PortGoes),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(namespace, selected)| Step::Select(namespace, selected)),
+        4 => (vm, 0..MEDDLINGS).prop_map(|(vm, what)| Step::Meddle(vm, what)),
         4 => services::edit().prop_map(Step::Service),
         3 => (1..30i64).prop_map(Step::Pass),
         12 => (1..6usize).prop_map(Step::Rest),
@@ -212,12 +221,24 @@ fn router_port(name: u8, networks: usize) -> LogicalRouterPort {
 }
 
 fn ours_of(tables: &Tables, vm: &VmKey) -> Option<Uuid> {
-    let of_vm = |row: &LogicalSwitchPort| Owner::of(&row.external_ids, INSTANCE).is_some_and(|owner| owner.vm == *vm);
-    tables.ports.iter().find(|(_, row)| of_vm(row)).map(|(uuid, _)| *uuid)
+    let of_vm =
+        |(uuid, row): &(&Uuid, &LogicalSwitchPort)| row.owner(uuid, INSTANCE).is_some_and(|owner| owner.vm == *vm);
+    tables.ports.iter().find(of_vm).map(|(uuid, _)| *uuid)
 }
+
+const MEDDLINGS: usize = 14;
 
 fn meddle(row: &mut LogicalSwitchPort, what: usize) {
     match what {
+        8 => row.external_ids = Map::default(),
+        9 => drop(row.external_ids.remove(keys::VENDOR)),
+        10 => row.kind = "virtual".into(),
+        11 => {
+            row.kind = "router".into();
+            row.options.insert("router-port", "lrp0");
+        }
+        12 => row.name.push_str("-renamed"),
+        13 => drop(row.external_ids.remove(keys::VM)),
         0 => row.addresses = Set::default(),
         1 => row.addresses = Set::from_iter(["dynamic".to_owned()]),
         2 => row.addresses = Set::from_iter(["unknown".to_owned()]),
@@ -258,6 +279,8 @@ fn take(world: &mut World, step: Step) {
         Step::Namespace(first, switch) => {
             world.namespace(if first { "n" } else { "m" }, NAMES.get(switch).copied());
         }
+        Step::Select(first, true) => world.namespace(if first { "n" } else { "m" }, None),
+        Step::Select(first, false) => world.unselect(if first { "n" } else { "m" }),
         Step::Pass(seconds) => world.pass(seconds),
         Step::Rest(vms) => rest(world, vms),
         other => world.edit(|tables| edit(tables, other)),
@@ -299,6 +322,20 @@ fn edit(tables: &mut Tables, step: Step) {
             row.other_config = config(index);
         }
         Step::SwitchGoes(slot) => drop(tables.switches.remove(&uuid(1, slot))),
+        Step::SwitchAnew(slot) => {
+            let (old, new) = (uuid(1, slot), uuid(1, slot + 16));
+            for (old, new) in [(old, new), (new, old)] {
+                if let Some(row) = tables.switches.remove(&old) {
+                    tables.switches.insert(new, LogicalSwitch { ports: Default::default(), ..row });
+                    break;
+                }
+            }
+        }
+        Step::PortGoes(index) => {
+            if let Some(port) = ours_of(tables, &vm(index)) {
+                tables.remove_port(port);
+            }
+        }
         Step::Service(edit) => services::apply(tables, edit),
         Step::Meddle(index, what) => {
             if let Some(row) = ours_of(tables, &vm(index)).and_then(|port| tables.ports.get_mut(&port)) {

@@ -98,7 +98,7 @@ impl Template {
 /// What Kubernetes has of a VM.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Present {
-    uid: String,
+    pub(super) uid: String,
     pub(super) template: Option<Template>,
     /// Our annotation.
     pub(super) told: Option<String>,
@@ -288,6 +288,11 @@ impl World {
         self.hear(Change::Namespace(Box::new(metadata.expect("metadata"))));
     }
 
+    /// A namespace loses its label.
+    pub(super) fn unselect(&mut self, name: &str) {
+        self.gone(Kind::Namespace, &VmKey::new("", ""), name);
+    }
+
     pub(super) fn nad(&mut self, namespace: &str, name: &str, switch: Option<&str>) {
         let annotations = switch.map(|switch| json!({"ovn.kubernetes.io/logical_switch": switch}));
         let metadata = json!({"namespace": namespace, "name": name, "annotations": annotations});
@@ -445,6 +450,7 @@ impl World {
 
     pub(super) fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
         match self.intent(vm) {
+            Some(intent) if !intent.selected && self.northbound.ports_of(vm).next().is_none() => VmPlan::default(),
             Some(intent) => planner.plan(&intent),
             None => planner.release(vm),
         }
@@ -491,6 +497,7 @@ impl World {
             let (waits, own) = (!plan.waits.is_empty(), plan.changes.clone());
             sent.push(Sent { vm: vm.clone(), changes: own, expectation, waits });
             rules::a_change_is_lawful(self, vm, &plan.changes);
+            super::told::what_was_told_is_taken_up_again(self, vm, &plan.changes, &changes);
             if plan.again {
                 again.insert(vm.clone());
             } else {

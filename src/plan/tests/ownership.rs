@@ -1,0 +1,171 @@
+//! Whose a row is, where a person or another instance wrote into what says so.
+
+use super::world::{INSTANCE, Template, World, map, uuid};
+use crate::ovn::{LogicalSwitchPort, VmKey, keys, port_uuid};
+use crate::ovsdb::Map;
+
+fn vm(name: &str) -> VmKey {
+    VmKey::new("n", name)
+}
+
+/// A VM that runs, with an address that it would not be given now.
+fn running() -> World {
+    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/24"), ("exclude_ips", "10.0.0.1..10.0.0.9")]))]);
+    world.run(&vm("x"), Template::new([]), "n1");
+    world.run(&vm("a"), Template::new([]), "n1");
+    world.destroy(&vm("x"));
+    world
+}
+
+fn meddle(world: &mut World, meddle: impl FnOnce(&mut LogicalSwitchPort)) {
+    let port = port_uuid(INSTANCE, "a.n");
+    world.edit(|tables| meddle(tables.ports.get_mut(&port).expect("a.n")));
+    world.settle(1);
+}
+
+#[test]
+fn a_row_whose_marks_were_removed_is_found_by_its_uuid_and_marked_again() {
+    let mut world = running();
+    let before = world.tables.clone();
+    for key in [keys::VENDOR, keys::INSTANCE, keys::VM, keys::VM_UID, keys::NETWORK] {
+        meddle(&mut world, |row| drop(row.external_ids.remove(key)));
+        assert_eq!(world.tables, before, "without {key}");
+    }
+    meddle(&mut world, |row| row.external_ids = Map::default());
+    assert_eq!(world.tables, before);
+    meddle(&mut world, |row| drop(row.external_ids.insert(keys::VM, "n/ghost")));
+    assert_eq!(world.tables, before);
+    // All at once, and after a restart: the replica never saw the marks.
+    world.edit(|tables| {
+        let row = tables.ports.get_mut(&port_uuid(INSTANCE, "a.n")).expect("a.n");
+        row.external_ids = Map::default();
+        row.addresses = Default::default();
+    });
+    world.northbound = world.tables.replica(INSTANCE);
+    world.northbound.take_changes();
+    world.vms().into_iter().for_each(|vm| world.mark(vm));
+    world.settle(1);
+    assert_eq!(world.tables, before);
+}
+
+#[test]
+fn a_row_without_marks_goes_with_its_vm_and_never_with_another() {
+    let mut world = running();
+    world.edit(|tables| {
+        let port = port_uuid(INSTANCE, "a.n");
+        tables.ports.get_mut(&port).expect("a.n").external_ids = Map::default();
+        // Its name may be that of `a` in `n`, on the network `red`, or of `a.n` in `red`.
+        let row = LogicalSwitchPort { name: "a.n.red".into(), ..Default::default() };
+        tables.put_port(uuid(1, 0), port_uuid(INSTANCE, "a.n.red"), row);
+    });
+    world.settle(1);
+    let there = |world: &World, name: &str| world.tables.port_named(name).is_some();
+    assert!(there(&world, "a.n") && there(&world, "a.n.red"));
+    world.edit(|tables| {
+        let port = port_uuid(INSTANCE, "a.n");
+        tables.ports.get_mut(&port).expect("a.n").external_ids = Map::default();
+    });
+    world.destroy(&vm("a"));
+    let all = world.vms();
+    all.into_iter().for_each(|vm| world.mark(vm));
+    world.settle(1);
+    assert!(!there(&world, "a.n") && !there(&world, "a.n.red"), "{:#?}", world.tables.ports);
+}
+
+#[test]
+fn a_row_gets_its_name_and_its_type_back() {
+    let mut world = running();
+    let before = world.tables.clone();
+    meddle(&mut world, |row| row.name = "renamed".into());
+    assert_eq!(world.tables, before);
+    for kind in ["virtual", "router", "localnet", "vtep"] {
+        meddle(&mut world, |row| row.kind = kind.into());
+        assert_eq!(world.tables, before, "{kind}");
+    }
+}
+
+#[test]
+fn a_name_that_another_port_has_and_a_router_connection_are_told() {
+    let mut world = running();
+    let port = port_uuid(INSTANCE, "a.n");
+    world.edit(|tables| {
+        tables.ports.get_mut(&port).expect("a.n").name = "renamed".into();
+        let row = LogicalSwitchPort { name: "a.n".into(), ..Default::default() };
+        tables.put_port(uuid(1, 0), uuid(2, 0), row);
+    });
+    world.settle(1);
+    assert_eq!(world.tables.ports[&port].name, "renamed");
+    assert!(world.complaints(&vm("a"))[0].contains("a.n"), "{:?}", world.complaints(&vm("a")));
+    world.edit(|tables| tables.remove_port(uuid(2, 0)));
+    world.settle(1);
+    assert_eq!((world.tables.ports[&port].name.as_str(), world.complaints(&vm("a"))), ("a.n", vec![]));
+    world.edit(|tables| {
+        let row = crate::ovn::LogicalRouterPort { name: "lrp0".into(), ..Default::default() };
+        tables.router_ports.insert(uuid(3, 0), row);
+        let row = tables.ports.get_mut(&port).expect("a.n");
+        row.kind = "router".into();
+        row.options.insert(keys::ROUTER_PORT, "lrp0");
+    });
+    world.settle(1);
+    assert_eq!(world.tables.ports[&port].kind, "router");
+    let problems: Vec<_> = world.problems(&vm("a")).iter().map(|problem| problem.reason()).collect();
+    assert_eq!(problems, ["PortTypeConflict"]);
+}
+
+#[test]
+fn in_a_namespace_that_is_not_selected_any_more_ports_follow_their_vms_and_new_ones_are_not_made() {
+    let mut world = running();
+    world.unselect("n");
+    world.settle(1);
+    let row = |world: &World| world.row(&vm("a")).expect("a port").1;
+    assert_eq!(row(&world).external_ids.get(keys::HANDOVER), Some("true"));
+    let problems: Vec<_> = world.problems(&vm("a")).iter().map(|problem| problem.reason()).collect();
+    assert_eq!(problems, ["NamespaceNotSelected"]);
+    let addresses = world.addresses(&vm("a"));
+    world.restart(&vm("a"), "n2");
+    assert_eq!(row(&world).options.get(keys::REQUESTED_CHASSIS), Some("n2"));
+    world.run(&vm("b"), Template::new([]), "n1");
+    assert_eq!((world.addresses(&vm("b")), world.addresses(&vm("a"))), (None, addresses));
+    world.namespace("n", None);
+    world.settle(1);
+    assert_eq!((row(&world).external_ids.get(keys::HANDOVER), world.problems(&vm("a"))), (None, vec![]));
+    assert!(world.addresses(&vm("b")).is_some());
+    world.unselect("n");
+    world.destroy(&vm("a"));
+    assert_eq!(world.row(&vm("a")), None);
+}
+
+#[test]
+fn a_row_that_another_instance_offers_is_taken_over_as_it_is_and_no_other() {
+    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/24")]))]);
+    let port = port_uuid("other", "a.n");
+    let text = "0a:58:0a:00:00:09 10.0.0.9";
+    let set = || [text.to_owned()].into_iter().collect();
+    world.edit(|tables| {
+        let external_ids = map([
+            (keys::VENDOR, keys::OUR_VENDOR),
+            (keys::INSTANCE, "other"),
+            (keys::VM, "n/a"),
+            (keys::NETWORK, "default"),
+        ]);
+        let row = LogicalSwitchPort {
+            name: "a.n".into(),
+            addresses: set(),
+            port_security: set(),
+            external_ids,
+            ..Default::default()
+        };
+        tables.put_port(uuid(1, 0), port, row);
+    });
+    world.run(&vm("a"), Template::new([]), "n1");
+    assert_eq!(world.row(&vm("a")), None);
+    assert!(world.complaints(&vm("a"))[0].contains("instance other"), "{:?}", world.complaints(&vm("a")));
+    world.edit(|tables| {
+        tables.ports.get_mut(&port).expect("a.n").external_ids.insert(keys::HANDOVER, "true");
+    });
+    world.settle(1);
+    let (uuid, row) = world.row(&vm("a")).expect("taken over");
+    assert_eq!((uuid, world.addresses(&vm("a")).as_deref()), (port, Some(text)));
+    assert_eq!((row.external_ids.get(keys::HANDOVER), row.external_ids.get(keys::INSTANCE)), (None, Some(INSTANCE)));
+    assert_eq!((row.options.get(keys::REQUESTED_CHASSIS), world.problems(&vm("a"))), (Some("n1"), vec![]));
+}

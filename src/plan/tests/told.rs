@@ -1,0 +1,224 @@
+//! What a VM was last told is taken up again where its row is lost, and kept for it meanwhile.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::rules::claims;
+use super::services;
+use super::world::{INSTANCE, Template, World, map, uuid};
+use crate::kubevirt::{PortStatus, Told};
+use crate::ovn::{Addresses, LogicalSwitch, LogicalSwitchPort, VmKey, keys};
+use crate::plan::PortChange;
+
+fn told(world: &World, vm: &VmKey) -> Vec<PortStatus> {
+    let present = world.present.get(vm).filter(|present| present.template.is_some());
+    let told = present.and_then(|present| Some((Told::parse(present.told.as_deref()?)?, &present.uid)));
+    let told = told.filter(|(told, uid)| told.is_for(uid)).map(|(told, _)| told);
+    told.map(|told| told.ports).unwrap_or_default()
+}
+
+/// Switch, MAC and addresses of a port in the annotation.
+fn lease(port: &PortStatus) -> Option<(&str, Addresses)> {
+    let text = port.last.clone().or_else(|| Some(format!("{} {}", port.mac.as_ref()?, port.ips.join(" "))))?;
+    Some((port.switch.as_deref()?, text.parse().ok()?))
+}
+
+/// A port that is made anew has what its VM was told, where the VM does not request something else and no other port has
+/// it; and it has nothing that another VM was told whose port is lost, unless its VM requests that.
+pub(super) fn what_was_told_is_taken_up_again(
+    world: &World,
+    vm: &VmKey,
+    changes: &[PortChange],
+    in_company: &[PortChange],
+) {
+    let Some(intent) = world.intent(vm) else { return };
+    for PortChange { uuid, before, after } in changes {
+        let (None, Some(after)) = (before, after) else { continue };
+        let network = after.row.external_ids.get(keys::NETWORK).expect("our row");
+        let switch = &world.tables.switches[&after.switch];
+        let new: Addresses = after.row.addresses.iter().next().and_then(|text| text.parse().ok()).expect("addresses");
+        let request = intent.nics.iter().find(|nic| nic.network == network).and_then(|nic| nic.now.clone().ok());
+        let request = request.unwrap_or_default();
+        let mut held: BTreeSet<String> = services::on_switch(&world.tables, after.switch);
+        held.extend(switch.ports.iter().filter(|port| *port != uuid).flat_map(|port| {
+            let row: &LogicalSwitchPort = &world.tables.ports[port];
+            claims(&world.tables, port, row)
+        }));
+        let company = in_company.iter().chain(changes).filter(|change| change.uuid != *uuid);
+        let company = company.filter_map(|change| change.after.as_ref().map(|after| (&change.uuid, after)));
+        held.extend(
+            company
+                .filter(|(_, other)| other.switch == after.switch)
+                .flat_map(|(port, other)| claims(&world.tables, port, &other.row)),
+        );
+        let lost: Vec<(VmKey, Addresses, bool)> = lost_on(world, &switch.name);
+        let guests = lost.iter().filter(|(other, _, runs)| other < vm && *runs);
+        let guests: BTreeSet<IpAddr> = guests.flat_map(|(_, addresses, _)| addresses.ips()).collect();
+        let subnet = world.northbound.subnet(&after.switch).ok();
+        let own = told(world, vm).into_iter().find(|port| port.network == network);
+        let own = own.as_ref().and_then(lease).filter(|(on, _)| *on == switch.name).map(|(_, addresses)| addresses);
+        for ip in own.iter().flat_map(Addresses::ips) {
+            let explicit = if ip.is_ipv4() { request.ipv4.is_some() } else { request.ipv6.is_some() };
+            let by_pool = request.pool.as_ref().is_some_and(|pool| !pool.is_empty(ip.is_ipv4()));
+            let fits = subnet.as_ref().is_some_and(|subnet| subnet.block_of(ip).is_some());
+            if !explicit && !by_pool && fits && !held.contains(&ip.to_string()) && !guests.contains(&ip) {
+                assert!(new.ips().any(|new| new == ip), "{vm} was told {ip}, which is free, and gets {new}");
+            }
+        }
+        for (other, addresses, _) in lost.iter().filter(|(other, ..)| other != vm) {
+            for ip in addresses.ips().filter(|ip| new.ips().any(|new| new == *ip)) {
+                let own_too = own.is_some_and(|own| own.ips().any(|own| own == ip));
+                assert!(request.names(ip) || own_too, "{vm} gets {ip}, which {other} has lost");
+            }
+        }
+    }
+}
+
+/// The leases on a switch that VMs were told and that have no row, and whether their guests run.
+fn lost_on(world: &World, switch: &str) -> Vec<(VmKey, Addresses, bool)> {
+    let mut lost = Vec::new();
+    for (vm, present) in &world.present {
+        let runs = present.pods.iter().any(|(.., live)| *live);
+        // What the VM does not have any more was not lost but given back.
+        let nics = world.intent(vm).map(|intent| intent.nics).unwrap_or_default();
+        let is_there = |network: &str| nics.iter().any(|nic| nic.network == network);
+        let has_row = |network: &str| world.northbound.ports_of(vm).any(|(found, _)| found == network);
+        let ports = told(world, vm);
+        let ports = ports.iter().filter(|port| is_there(&port.network) && !has_row(&port.network)).filter_map(lease);
+        lost.extend(ports.filter(|(on, _)| *on == switch).map(|(_, addresses)| (vm.clone(), addresses, runs)));
+    }
+    lost
+}
+
+const SUBNET: [(&str, &str); 2] = [("subnet", "10.0.0.0/24"), ("exclude_ips", "10.0.0.1..10.0.0.9")];
+
+fn vm(name: &str) -> VmKey {
+    VmKey::new("n", name)
+}
+
+/// Six VMs that run, whose addresses are not those that they would be given now.
+fn six() -> (World, Vec<(VmKey, Option<String>)>) {
+    let mut world = World::new([("blue", map(SUBNET))]);
+    for name in ["x", "y", "a", "b", "c", "d", "e", "f"] {
+        world.run(&vm(name), Template::new([]), "n1");
+    }
+    ["x", "y"].iter().for_each(|name| world.destroy(&vm(name)));
+    let told = ["f", "e", "d", "c", "b", "a"].map(|name| (vm(name), world.addresses(&vm(name))));
+    assert!(told.iter().all(|(_, addresses)| addresses.is_some()));
+    (world, told.into())
+}
+
+fn make_switch_anew(world: &mut World) {
+    world.edit(|tables| {
+        let row = tables.switches.remove(&uuid(1, 0)).expect("blue");
+        tables.switches.insert(uuid(1, 16), LogicalSwitch { ports: Default::default(), ..row });
+    });
+}
+
+#[test]
+fn a_switch_that_is_made_anew_gives_each_guest_its_addresses_again() {
+    let (mut world, told) = six();
+    make_switch_anew(&mut world);
+    world.apply(&vm("0new"), Template::new([]));
+    world.settle(2);
+    for (vm, addresses) in told {
+        assert_eq!(world.addresses(&vm), addresses, "{vm}");
+        assert_eq!(world.complaints(&vm), [String::new(); 0]);
+    }
+}
+
+#[test]
+fn a_switch_that_is_away_for_a_while_is_no_reason_to_forget() {
+    let (mut world, told) = six();
+    let row = world.tables.switches[&uuid(1, 0)].clone();
+    world.edit(|tables| drop(tables.switches.remove(&uuid(1, 0))));
+    world.settle(3);
+    assert!(world.complaints(&vm("a"))[0].contains("blue"), "{:?}", world.complaints(&vm("a")));
+    world.apply(&vm("0new"), Template::new([]));
+    world.settle(3);
+    world.edit(|tables| drop(tables.switches.insert(uuid(1, 16), LogicalSwitch { ports: Default::default(), ..row })));
+    world.settle(2);
+    for (vm, addresses) in told {
+        assert_eq!(world.addresses(&vm), addresses, "{vm}");
+    }
+}
+
+#[test]
+fn a_request_gets_what_a_stopped_vm_was_told_and_not_what_a_guest_uses() {
+    let mut world = World::new([("blue", map(SUBNET))]);
+    world.run(&vm("runs"), Template::new([]), "n1");
+    world.apply(&vm("stopped"), Template::new([]));
+    world.settle(1);
+    let addresses = ["runs", "stopped"].map(|name| world.addresses(&vm(name)).expect("a port"));
+    assert!(addresses[0].ends_with(" 10.0.0.10") && addresses[1].ends_with(" 10.0.0.11"), "{addresses:?}");
+    let row = world.tables.switches[&uuid(1, 0)].clone();
+    world.edit(|tables| drop(tables.switches.remove(&uuid(1, 0))));
+    world.settle(1);
+    world.apply(&vm("w"), Template::new([("ip_address", "10.0.0.10")]));
+    world.apply(&vm("z"), Template::new([("ip_address", "10.0.0.11")]));
+    world.settle(1);
+    world.edit(|tables| drop(tables.switches.insert(uuid(1, 16), LogicalSwitch { ports: Default::default(), ..row })));
+    world.settle(1);
+    assert_eq!(world.addresses(&vm("runs")).as_deref(), Some(addresses[0].as_str()));
+    assert!(world.complaints(&vm("w"))[0].contains("10.0.0.10"), "{:?}", world.complaints(&vm("w")));
+    assert!(world.addresses(&vm("z")).is_some_and(|text| text.ends_with(" 10.0.0.11")));
+    assert!(world.addresses(&vm("stopped")).is_some_and(|text| text.ends_with(" 10.0.0.12")));
+    // Its guest is not told: none runs.
+    assert_eq!(world.complaints(&vm("stopped")), [String::new(); 0]);
+}
+
+#[test]
+fn a_guest_whose_address_cannot_be_had_again_is_told_until_it_starts_anew() {
+    let mut world = World::new([("blue", map(SUBNET))]);
+    world.run(&vm("a"), Template::new([]), "n1");
+    let before = world.addresses(&vm("a")).expect("a port");
+    world.edit(|tables| {
+        let row = tables.switches.remove(&uuid(1, 0)).expect("blue");
+        tables.switches.insert(uuid(1, 16), LogicalSwitch { ports: Default::default(), ..row });
+        let taken = LogicalSwitchPort {
+            name: "foreign".into(),
+            addresses: ["02:00:00:00:00:01 10.0.0.10".to_owned()].into_iter().collect(),
+            ..Default::default()
+        };
+        tables.put_port(uuid(1, 16), uuid(2, 0), taken);
+    });
+    world.settle(1);
+    let after = world.addresses(&vm("a")).expect("a port");
+    assert!(after.ends_with(" 10.0.0.11") && after != before, "{after}");
+    let told = |world: &World| world.problems(&vm("a")).iter().map(|problem| problem.reason()).collect::<Vec<_>>();
+    assert_eq!(told(&world), ["GuestHasAnotherAddress"]);
+    assert!(world.complaints(&vm("a"))[0].contains(&before), "{:?}", world.complaints(&vm("a")));
+    world.mark(vm("a"));
+    world.settle(1);
+    assert_eq!(told(&world), ["GuestHasAnotherAddress"]);
+    world.restart(&vm("a"), "n1");
+    assert_eq!((told(&world), world.addresses(&vm("a"))), (vec![], Some(after)));
+}
+
+#[test]
+fn an_annotation_of_another_vm_asks_for_nothing() {
+    let (mut world, _) = six();
+    let text = world.present[&vm("f")].told.clone().expect("told");
+    world.destroy(&vm("f"));
+    world.apply(&vm("clone"), Template::new([]));
+    world.present.get_mut(&vm("clone")).expect("there").told = Some(text);
+    world.apply(&vm("clone"), Template::new([]));
+    world.settle(1);
+    assert!(world.addresses(&vm("clone")).is_some_and(|text| text.ends_with(" 10.0.0.10")));
+}
+
+#[test]
+fn an_annotation_of_another_instance_keeps_this_one_off() {
+    let mut world = World::new([("blue", map(SUBNET))]);
+    world.apply(&vm("a"), Template::new([]));
+    let told = |instance: &str, uid: &str| {
+        let port = PortStatus { network: "default".into(), port: Some("a.n".into()), ..PortStatus::default() };
+        Told { instance: instance.into(), uid: uid.into(), ports: vec![port] }.text()
+    };
+    let uid = Told::parse(&told(INSTANCE, "vm-1")).expect("told").uid;
+    world.present.get_mut(&vm("a")).expect("there").told = Some(told("other", &uid));
+    world.apply(&vm("a"), Template::new([]));
+    world.transact(1);
+    assert_eq!(world.addresses(&vm("a")), None);
+    assert!(world.complaints(&vm("a"))[0].contains("instance other"), "{:?}", world.complaints(&vm("a")));
+}
