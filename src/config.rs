@@ -110,6 +110,12 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", value_parser = clap::builder::BoolishValueParser::new())]
     pub no_lease: bool,
 
+    /// Take the instance over from the cluster whose namespace kube-system had this UID, where that cluster was
+    /// rebuilt. The UID stands in NB_Global:external_ids under ovn-kubevirt.io/cluster.INSTANCE; of any other
+    /// cluster's instance this process keeps off
+    #[arg(long, env = "OVN_KUBEVIRT_TAKE_OVER_CLUSTER", value_name = "UID", value_parser = cluster_uid)]
+    pub take_over_cluster: Option<String>,
+
     /// The address for /livez, /readyz and /metrics; port 0 takes a free one
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     pub http: SocketAddr,
@@ -156,6 +162,14 @@ fn rest(text: &str) -> Result<Duration, String> {
 
 /// It is kept in memory: what is to rest longer is to be retained.
 const LONGEST_REST: Duration = Duration::from_secs(86_400);
+
+/// `--take-over-cluster`: what the message about another cluster names.
+fn cluster_uid(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 253 || text.chars().any(char::is_whitespace) {
+        return Err("write the UID that ovn-kubevirt.io/cluster.<instance> in NB_Global:external_ids names".to_owned());
+    }
+    Ok(text.to_owned())
+}
 
 /// `--activation-strategy`. The others that OVN knows would open the target too early.
 fn strategy(text: &str) -> Result<Strategy, String> {

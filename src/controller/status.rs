@@ -41,6 +41,8 @@ pub enum Unready {
     Northbound,
     /// The northbound database is away.
     NorthboundAway(String),
+    /// This process may not write: its cluster is not known, or the instance belongs to another.
+    Barred(String),
 }
 
 impl fmt::Display for Unready {
@@ -49,6 +51,7 @@ impl fmt::Display for Unready {
             Self::Watches => formatter.write_str("the Kubernetes objects have not all been listed yet"),
             Self::Northbound => formatter.write_str("the northbound database has not been read yet"),
             Self::NorthboundAway(reason) => write!(formatter, "the northbound database is away: {reason}"),
+            Self::Barred(reason) => formatter.write_str(reason),
         }
     }
 }
@@ -69,6 +72,7 @@ impl Status {
         let standing = match &*self.link.borrow() {
             Link::NotYet => return Err(Unready::Northbound),
             Link::Down(reason) => return Err(Unready::NorthboundAway(reason.to_string())),
+            Link::Barred(reason) => return Err(Unready::Barred(reason.to_string())),
             Link::Following => Standing::Following,
             Link::Up(_) => Standing::Leading,
         };

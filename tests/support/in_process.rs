@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::controller::{
-    Leadership, Link, LinkSettings, Linker, Metrics, Report, Status, Writer, WriterSettings,
+    ClusterIdentity, Leadership, Link, LinkSettings, Linker, Metrics, Report, Status, Writer, WriterSettings,
 };
 use ovn_kubevirt::intent::{Retention, Settings, Strategy};
 use ovn_kubevirt::kubevirt::Change;
@@ -39,7 +39,7 @@ impl InProcess {
             look(self).await;
             let now = match &*self.link.borrow() {
                 Link::Up(office) => Some(office.connection.requests()).filter(|(_, unanswered)| *unanswered == 0),
-                Link::NotYet | Link::Down(_) | Link::Following => None,
+                Link::NotYet | Link::Down(_) | Link::Following | Link::Barred(_) => None,
             };
             if now.is_some() && now == before {
                 return;
@@ -71,6 +71,8 @@ pub fn start_with_rest(
     let linker = Linker::new(LinkSettings {
         target: Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only },
         instance: "default".to_owned(),
+        cluster: watch::channel(ClusterIdentity::Known("in-process".into())).1,
+        take_over_cluster: None,
         northbound: Arc::clone(&northbound),
         leadership,
         candidacy: None,

@@ -183,7 +183,7 @@ impl Writer {
     fn office(&self) -> Option<Arc<Office>> {
         match &*self.link.borrow() {
             Link::Up(office) if office.is_held() => Some(Arc::clone(office)),
-            Link::Up(_) | Link::Following | Link::NotYet | Link::Down(_) => None,
+            Link::Up(_) | Link::Following | Link::Barred(_) | Link::NotYet | Link::Down(_) => None,
         }
     }
 
@@ -256,7 +256,7 @@ impl Writer {
         let (changes, unexplained) = {
             let mut view = self.northbound.write();
             if let Some(office) = self.office()
-                && view.global_external_id(&office.epoch.key) != Some(&office.epoch.value)
+                && !office.epoch.stands_in(&view)
             {
                 office.lose();
             }
@@ -288,7 +288,7 @@ impl Writer {
 
     fn take_link(&mut self) {
         self.pipeline.drop_prepared();
-        if matches!(&*self.link.borrow_and_update(), Link::Following) {
+        if matches!(&*self.link.borrow_and_update(), Link::Following | Link::Barred(_)) {
             // Somebody else wrote meanwhile: in office again, every VM is looked at.
             self.swept = false;
             self.settling.forget();
