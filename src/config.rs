@@ -144,6 +144,12 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_RETAIN", value_name = "DURATION", default_value = "0s", value_parser = retention)]
     pub default_retain: Retention,
 
+    /// Let the first sweep after this start release as many ports as it likes. Without it a sweep that would release
+    /// more than 10 ports and more than a fifth of all holds them, as VMs that are gone may be a mistake. It
+    /// lapses an hour after the start
+    #[arg(long, env = "OVN_KUBEVIRT_ALLOW_MASS_RELEASE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub allow_mass_release: bool,
+
     /// How long a released address rests before another VM gets it, unless nothing else is free
     #[arg(long, env = "OVN_KUBEVIRT_ADDRESS_REST", value_name = "DURATION", default_value = "60s", value_parser = rest)]
     pub address_rest: Duration,

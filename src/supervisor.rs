@@ -103,6 +103,7 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         reports: reports_sender,
         metrics: metrics.clone(),
         address_rest: options.address_rest,
+        allow_mass_release: options.allow_mass_release,
         status: status.clone(),
     });
     let (candidacy_sender, candidacy) = watch::channel(Candidacy::default());

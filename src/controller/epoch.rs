@@ -225,11 +225,7 @@ fn swap(uuid: Uuid, swaps: &[Swap<'_>]) -> Vec<Operation> {
 fn stand<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Operation {
     Operation::Wait {
         table: NbGlobal::TABLE.name,
-        conditions: vec![Condition {
-            column: "external_ids",
-            function: Function::Includes,
-            value: Datum::map(pairs),
-        }],
+        conditions: vec![Condition { column: "external_ids", function: Function::Includes, value: Datum::map(pairs) }],
         columns: vec!["_uuid"],
         until: Until::NotEqual,
         rows: Vec::new(),

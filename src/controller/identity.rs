@@ -63,7 +63,10 @@ pub async fn identify_cluster(client: Client, identity: watch::Sender<ClusterIde
         let error = match tokio::time::timeout(PATIENCE, namespaces.get_metadata(NAMESPACE)).await {
             Ok(Ok(namespace)) => match namespace.metadata.uid {
                 Some(uid) => {
-                    tracing::info!(cluster = uid, "this process serves the cluster whose namespace {NAMESPACE} has this UID");
+                    tracing::info!(
+                        cluster = uid,
+                        "this process serves the cluster whose namespace {NAMESPACE} has this UID"
+                    );
                     identity.send_replace(ClusterIdentity::Known(uid.into()));
                     return;
                 }
@@ -134,11 +137,9 @@ impl Ownership {
     /// Whether the cluster `own` may serve the instance, where the database names the cluster `present`.
     pub(super) fn check(&self, present: Option<&str>, own: &str) -> Result<(), OtherCluster> {
         match present {
-            Some(present) if present != own && self.take_over.as_deref() != Some(present) => Err(OtherCluster {
-                instance: self.instance.clone(),
-                present: present.to_owned(),
-                own: own.to_owned(),
-            }),
+            Some(present) if present != own && self.take_over.as_deref() != Some(present) => {
+                Err(OtherCluster { instance: self.instance.clone(), present: present.to_owned(), own: own.to_owned() })
+            }
             _ => Ok(()),
         }
     }

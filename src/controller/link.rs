@@ -161,6 +161,10 @@ impl Linker {
                     let (ports, resumed) = (self.northbound.read().port_count(), self.session.resumed());
                     tracing::info!(%remotes, ports, resumed, "northbound database in sync");
                     self.last_error.clear();
+                    if self.session.rolled_back() {
+                        // An epoch of before stands there, which says nothing of who leads.
+                        self.epochs.forget();
+                    }
                     let since = Instant::now();
                     let ended = self.serve(Arc::new(connection)).await?;
                     down_since = Instant::now();

@@ -35,4 +35,4 @@ pub use reporter::{Report, Reporter, Subject};
 pub use southbound::follow_southbound;
 pub use status::{Standing, Status, Unready};
 pub use watches::{WatchError, watch_all};
-pub use writer::{CHANGES_AHEAD, SouthboundFeed, Writer, WriterError, WriterSettings};
+pub use writer::{CHANGES_AHEAD, Holding, SouthboundFeed, Writer, WriterError, WriterSettings};

@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use super::link::Link;
+use super::writer::Holding;
 
 /// What readiness hangs on.
 #[derive(Clone)]
 pub struct Status {
     link: watch::Receiver<Link>,
     watches: std::sync::Arc<AtomicBool>,
+    holding: std::sync::Arc<Mutex<Option<Holding>>>,
 }
 
 /// What a service that is ready does.
@@ -59,7 +62,19 @@ impl fmt::Display for Unready {
 impl Status {
     /// A status that follows the link; the watches have not synced.
     pub fn new(link: watch::Receiver<Link>) -> Self {
-        Self { link, watches: std::sync::Arc::default() }
+        Self { link, watches: std::sync::Arc::default(), holding: std::sync::Arc::default() }
+    }
+
+    /// From now on the writer holds these ports of VMs that are gone, or none.
+    pub fn hold(&self, holding: Option<Holding>) {
+        *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = holding;
+    }
+
+    /// What an operator should know of a service that is ready all the same; empty where there is nothing, else it begins
+    /// with a semicolon.
+    pub fn remark(&self) -> String {
+        let holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
+        holding.as_ref().map_or_else(String::new, |holding| format!("; {holding}"))
     }
 
     /// Every kind of object has been listed.

@@ -93,6 +93,7 @@ pub fn start_with_rest(
         reports: reports_sender,
         metrics: Metrics::default(),
         address_rest,
+        allow_mass_release: false,
         status: Status::new(link.clone()),
     });
     let mut tasks = JoinSet::new();

@@ -22,6 +22,7 @@ impl Writer {
     /// Sends what is to be sent, or prepares what comes after it. Whether something has been sent.
     pub(super) fn advance(&mut self) -> bool {
         let Some(office) = self.office().filter(|_| self.can_plan()) else { return false };
+        self.judge_all(&office);
         if !self.pipeline.is_idle() {
             self.prepare(&office);
             return false;
@@ -172,7 +173,7 @@ impl Writer {
     }
 
     fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
-        let Some(objects) = self.cluster.vm(vm) else { return planner.release(vm) };
+        let Some(objects) = self.cluster.vm(vm) else { return self.release(planner, vm) };
         // A namespace that is not known yet, or that others serve: what stands there, stands.
         let Some(namespace) = self.cluster.namespace(&vm.namespace) else { return VmPlan::default() };
         let intent = Intent::of(vm, objects, namespace, &self.settings);
