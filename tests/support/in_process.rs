@@ -24,6 +24,10 @@ pub struct InProcess {
     pub changes: mpsc::Sender<Change>,
     /// What the owners would be told.
     pub reports: mpsc::UnboundedReceiver<Report>,
+    /// What it would say of itself.
+    pub status: Status,
+    /// What it would count.
+    pub metrics: Metrics,
     /// Each ends with words.
     pub tasks: JoinSet<String>,
     _leadership: watch::Sender<Leadership>,
@@ -78,6 +82,7 @@ pub fn start_with_rest(
         candidacy: None,
         link: link_sender,
     });
+    let (status, metrics) = (Status::new(link.clone()), Metrics::default());
     let writer = Writer::new(WriterSettings {
         settings: Settings {
             default_switch: Some(default_switch.to_owned()),
@@ -91,13 +96,13 @@ pub fn start_with_rest(
         southbound: None,
         changes: changes_receiver,
         reports: reports_sender,
-        metrics: Metrics::default(),
+        metrics: metrics.clone(),
         address_rest,
         allow_mass_release: false,
-        status: Status::new(link.clone()),
+        status: status.clone(),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { format!("the link ended: {:?}", linker.run().await) });
     tasks.spawn(async move { format!("the writer ended: {:?}", writer.run().await) });
-    InProcess { northbound, link, changes, reports, tasks, _leadership: leadership_sender }
+    InProcess { northbound, link, changes, reports, status, metrics, tasks, _leadership: leadership_sender }
 }
