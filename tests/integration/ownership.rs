@@ -54,7 +54,7 @@ async fn ended(service: &Service, words: &[&str]) {
     eventually("the process has ended", || async { if service.is_running() { Err(service.log()) } else { Ok(()) } })
         .await;
     assert_eq!(service.status().and_then(|status| status.code()), Some(1));
-    let log = service.log();
+    let log = service.log().replace('\\', "");
     let last = log.lines().last().unwrap_or_default();
     assert!(words.iter().all(|word| last.contains(word)), "{words:?} in the last line of\n{log}");
 }
