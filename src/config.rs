@@ -311,6 +311,18 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_is_taken_over_by_its_uid_and_a_mass_release_is_allowed_by_a_word() {
+        let plain = run(&[]).expect("options");
+        assert_eq!((plain.take_over_cluster, plain.allow_mass_release), (None, false));
+        let told = run(&["--take-over-cluster", "8cf43bb0-a1ba", "--allow-mass-release"]).expect("options");
+        assert_eq!((told.take_over_cluster.as_deref(), told.allow_mass_release), (Some("8cf43bb0-a1ba"), true));
+        for bad in ["", "a b", "a\n"] {
+            let error = run(&["--take-over-cluster", bad]).expect_err(bad);
+            assert!(error.contains("ovn-kubevirt.io/cluster.<instance>"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_mac_prefix_is_two_bytes_of_a_unicast_mac() {
         assert_eq!(mac_prefix("02:fe"), Ok(MacPrefix([2, 0xfe])));
         for bad in ["", "0a", "0a:58:0a", "0a:5", "01:00", "zz:00", "+a:58"] {
