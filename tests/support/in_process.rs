@@ -14,6 +14,9 @@ use ovn_kubevirt::ovsdb::{Shared, Target};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+/// The cluster that it serves, by what would be the UID of the namespace `kube-system`.
+pub const CLUSTER: &str = "in-process";
+
 /// It, running.
 pub struct InProcess {
     /// Its replica.
@@ -75,7 +78,7 @@ pub fn start_with_rest(
     let linker = Linker::new(LinkSettings {
         target: Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only },
         instance: "default".to_owned(),
-        cluster: watch::channel(ClusterIdentity::Known("in-process".into())).1,
+        cluster: watch::channel(ClusterIdentity::Known(CLUSTER.into())).1,
         take_over_cluster: None,
         northbound: Arc::clone(&northbound),
         leadership,
