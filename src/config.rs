@@ -110,6 +110,12 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", value_parser = clap::builder::BoolishValueParser::new())]
     pub no_lease: bool,
 
+    /// Take the instance over from the cluster whose namespace kube-system had this UID, where that cluster was
+    /// rebuilt. The UID stands in NB_Global:external_ids under ovn-kubevirt.io/cluster.INSTANCE; of any other
+    /// cluster's instance this process keeps off
+    #[arg(long, env = "OVN_KUBEVIRT_TAKE_OVER_CLUSTER", value_name = "UID", value_parser = cluster_uid)]
+    pub take_over_cluster: Option<String>,
+
     /// The address for /livez, /readyz and /metrics; port 0 takes a free one
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     pub http: SocketAddr,
@@ -138,6 +144,12 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_RETAIN", value_name = "DURATION", default_value = "0s", value_parser = retention)]
     pub default_retain: Retention,
 
+    /// Let the first sweep after this start release as many ports as it likes. Without it a sweep that would release
+    /// more than 10 ports and more than a fifth of all holds them, as VMs that are gone may be a mistake. It
+    /// lapses an hour after the start
+    #[arg(long, env = "OVN_KUBEVIRT_ALLOW_MASS_RELEASE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub allow_mass_release: bool,
+
     /// How long a released address rests before another VM gets it, unless nothing else is free
     #[arg(long, env = "OVN_KUBEVIRT_ADDRESS_REST", value_name = "DURATION", default_value = "60s", value_parser = rest)]
     pub address_rest: Duration,
@@ -156,6 +168,14 @@ fn rest(text: &str) -> Result<Duration, String> {
 
 /// It is kept in memory: what is to rest longer is to be retained.
 const LONGEST_REST: Duration = Duration::from_secs(86_400);
+
+/// `--take-over-cluster`: what the message about another cluster names.
+fn cluster_uid(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 253 || text.chars().any(char::is_whitespace) {
+        return Err("write the UID that ovn-kubevirt.io/cluster.<instance> in NB_Global:external_ids names".to_owned());
+    }
+    Ok(text.to_owned())
+}
 
 /// `--activation-strategy`. The others that OVN knows would open the target too early.
 fn strategy(text: &str) -> Result<Strategy, String> {
@@ -287,6 +307,18 @@ mod tests {
         // Either could not be part of a Lease's name.
         for bad in ["blue-", "-blue", "Blue", ""] {
             run(&["--instance", bad]).expect_err(bad);
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_taken_over_by_its_uid_and_a_mass_release_is_allowed_by_a_word() {
+        let plain = run(&[]).expect("options");
+        assert_eq!((plain.take_over_cluster, plain.allow_mass_release), (None, false));
+        let told = run(&["--take-over-cluster", "8cf43bb0-a1ba", "--allow-mass-release"]).expect("options");
+        assert_eq!((told.take_over_cluster.as_deref(), told.allow_mass_release), (Some("8cf43bb0-a1ba"), true));
+        for bad in ["", "a b", "a\n"] {
+            let error = run(&["--take-over-cluster", bad]).expect_err(bad);
+            assert!(error.contains("ovn-kubevirt.io/cluster.<instance>"), "{error}");
         }
     }
 

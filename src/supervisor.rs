@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 
 use crate::config::RunOptions;
 use crate::controller::{
-    CHANGES_AHEAD, Candidacy, Leadership, LeaseError, Link, LinkSettings, Linker, Metrics, Reporter, SouthboundFeed,
-    Status, Writer, WriterSettings, follow_southbound, keep_lease, watch_all,
+    CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Link, LinkSettings, Linker, Metrics, Reporter,
+    SouthboundFeed, Status, Writer, WriterSettings, follow_southbound, identify_cluster, keep_lease, watch_all,
 };
 use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Shared, Target};
@@ -103,6 +103,7 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         reports: reports_sender,
         metrics: metrics.clone(),
         address_rest: options.address_rest,
+        allow_mass_release: options.allow_mass_release,
         status: status.clone(),
     });
     let (candidacy_sender, candidacy) = watch::channel(Candidacy::default());
@@ -121,9 +122,18 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         };
         Ended(LEASE_TASK, ended.map_err(Into::into))
     });
+    let (cluster_sender, cluster) = watch::channel(ClusterIdentity::Unknown(None));
+    let identifying = identify_cluster(client.clone(), cluster_sender);
+    tasks.spawn(async move {
+        identifying.await;
+        // It has done its work, which is no reason to end the process.
+        std::future::pending().await
+    });
     let linker = Linker::new(LinkSettings {
         target: options.northbound.target(),
         instance: options.northbound.instance.clone(),
+        cluster,
+        take_over_cluster: options.take_over_cluster.clone(),
         northbound,
         leadership,
         candidacy: (!alone).then(|| candidacy_sender.clone()),

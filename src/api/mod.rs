@@ -26,7 +26,7 @@ pub async fn serve(listener: TcpListener, status: Status, metrics: Metrics) -> s
 /// 503 with the reason otherwise.
 async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
     match status.ready() {
-        Ok(standing) => (StatusCode::OK, format!("ok, {standing}\n")),
+        Ok(standing) => (StatusCode::OK, format!("ok, {standing}{}\n", status.remark())),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct StatusOptions {
     http: SocketAddr,
 }
 
-/// Prints `ready, leading` or `ready, following`, or fails with the reason.
+/// Prints `ready, leading` or `ready, following`, with what an operator should know all the same, or fails with the reason.
 pub(super) async fn print(options: &StatusOptions) -> anyhow::Result<()> {
     let mut address = options.http;
     if address.ip().is_unspecified() {

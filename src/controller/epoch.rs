@@ -4,9 +4,16 @@
 //! raised on each new connection, before anything is read: commits of an older epoch (a process that
 //! was killed, a connection that broke) cannot land behind it, because each carries a `wait` on its
 //! own epoch. OVSDB's locks do not do this on a cluster: they are granted per server.
+//!
+//! In the same transaction, and under the same condition, stands the cluster that the instance belongs to
+//! (`ovn-kubevirt.io/cluster.<instance>`, see `identity.rs`). The fence contains it, too: what a process of another
+//! cluster wrote there stops this one at its next transaction, before its replica shows the change.
+
+use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::identity::{OtherCluster, Ownership};
 use crate::ovn::{NbGlobal, Northbound, epoch_key, epoch_number};
 use crate::ovsdb::{
     Condition, Connection, Datum, Function, Map, Mutation, Mutator, Operation, Outcome, Row, Transaction, Until,
@@ -28,6 +35,9 @@ pub enum EpochError {
         /// The instance.
         instance: String,
     },
+    /// The instance belongs to another cluster.
+    #[error(transparent)]
+    OtherCluster(#[from] OtherCluster),
     /// The database has not been initialised.
     #[error("NB_Global has {0} rows instead of one: is ovn-northd running, or run `ovn-nbctl init`")]
     NotInitialised(usize),
@@ -45,6 +55,18 @@ pub struct Epoch {
     pub key: String,
     /// What stands there while we are in office.
     pub value: String,
+    /// The key in `NB_Global:external_ids` that names the cluster of the instance.
+    pub cluster_key: String,
+    /// What stands there while we are in office.
+    pub cluster: Arc<str>,
+}
+
+impl Epoch {
+    /// Returns true if the replica shows the epoch and the cluster that were written when office was taken.
+    pub fn stands_in(&self, northbound: &Northbound) -> bool {
+        northbound.global_external_id(&self.key) == Some(&self.value)
+            && northbound.global_external_id(&self.cluster_key) == Some(&self.cluster)
+    }
 }
 
 /// The epochs that this process took, and the key they stand under.
@@ -52,6 +74,7 @@ pub struct Epoch {
 pub(super) struct Epochs {
     instance: String,
     key: String,
+    ownership: Ownership,
     /// Greater than this is the next.
     highest: u64,
     /// The term of the Lease that `ours` are of.
@@ -69,22 +92,37 @@ struct Global {
 }
 
 impl Epochs {
-    /// For an instance.
-    pub(super) fn new(instance: &str) -> Self {
+    /// For an instance, and the cluster that it is taken over from, if any.
+    pub(super) fn new(ownership: Ownership, instance: &str) -> Self {
         let key = epoch_key(instance);
-        Self { instance: instance.to_owned(), key, highest: 0, term: None, ours: Vec::new() }
+        Self { instance: instance.to_owned(), key, ownership, highest: 0, term: None, ours: Vec::new() }
+    }
+
+    /// The database is an older one again: whatever epoch stands there is taken over.
+    pub(super) fn forget(&mut self) {
+        self.ours.clear();
     }
 
     /// Raises the epoch by compare-and-set and gives the fence of the new one; it is greater than the
     /// term of the Lease, than any that was `seen`, and than the one that stands. A process that had
-    /// office before in this term and finds another's epoch is deposed.
-    pub(super) async fn raise(&mut self, connection: &Connection, term: u64, seen: u64) -> Result<Epoch, EpochError> {
+    /// office before in this term and finds another's epoch is deposed. An instance that belongs to another cluster than
+    /// `cluster` is left as it is.
+    pub(super) async fn raise(
+        &mut self,
+        connection: &Connection,
+        term: u64,
+        seen: u64,
+        cluster: &Arc<str>,
+    ) -> Result<Epoch, EpochError> {
         if self.term.replace(term) != Some(term) {
             self.ours.clear();
         }
         self.highest = self.highest.max(term).max(seen);
         loop {
-            let (uuid, present) = self.read(connection).await?;
+            let Global { uuid: WireUuid(uuid), external_ids } = self.read(connection).await?;
+            let owner = external_ids.get(&self.ownership.key);
+            self.ownership.check(owner, cluster)?;
+            let present = external_ids.get(&self.key).map(ToOwned::to_owned);
             if !self.ours.is_empty() && !self.ours.contains(&present) {
                 return Err(self.deposed_by(present));
             }
@@ -97,12 +135,23 @@ impl Epochs {
                 self.ours.push(present.clone());
             }
             self.ours.push(Some(epoch.clone()));
-            let transaction = Transaction { fence: None, operations: self.swap(uuid, present.as_deref(), &epoch) };
+            let swaps = [
+                Swap { key: &self.key, present: present.as_deref(), value: &epoch },
+                Swap { key: &self.ownership.key, present: owner, value: cluster },
+            ];
+            let transaction = Transaction { fence: None, operations: swap(uuid, &swaps) };
             match connection.transact(&transaction).await {
                 Outcome::Committed { .. } => {
                     // Whatever else we tried cannot commit any more.
                     self.ours = vec![Some(epoch.clone())];
-                    return Ok(Epoch { fence: self.stands(&epoch), key: self.key.clone(), value: epoch });
+                    self.ownership.log(owner, cluster);
+                    return Ok(Epoch {
+                        fence: stand(swaps.iter().map(|swap| (swap.key, swap.value))),
+                        key: self.key.clone(),
+                        cluster_key: self.ownership.key.clone(),
+                        cluster: Arc::clone(cluster),
+                        value: epoch,
+                    });
                 }
                 Outcome::Unknown(reason) => return Err(EpochError::Failed(reason)),
                 // It is not there, and never will be.
@@ -121,17 +170,12 @@ impl Epochs {
         }
     }
 
-    /// Why we are not in office, as the replica has it.
-    pub(super) fn deposed(&self, northbound: &Northbound) -> EpochError {
-        self.deposed_by(northbound.global_external_id(&self.key).map(ToOwned::to_owned))
-    }
-
     fn deposed_by(&self, present: Option<String>) -> EpochError {
         let found = present.map_or_else(|| "missing".to_owned(), |present| format!("\"{present}\""));
         EpochError::Deposed { key: self.key.clone(), found, instance: self.instance.clone() }
     }
 
-    async fn read(&self, connection: &Connection) -> Result<(Uuid, Option<String>), EpochError> {
+    async fn read(&self, connection: &Connection) -> Result<Global, EpochError> {
         let select = Operation::Select {
             table: NbGlobal::TABLE.name,
             conditions: Vec::new(),
@@ -146,40 +190,44 @@ impl Epochs {
             other => return Err(EpochError::Failed(format!("NB_Global could not be read: {other:?}"))),
         };
         match (rows.len(), rows.pop()) {
-            (1, Some(row)) => Ok((row.uuid.0, row.external_ids.get(&self.key).map(ToOwned::to_owned))),
+            (1, Some(row)) => Ok(row),
             (count, _) => Err(EpochError::NotInitialised(count)),
         }
     }
+}
 
-    /// Puts `epoch` where `present` stands, or nothing, and fails when something else does.
-    fn swap(&self, uuid: Uuid, present: Option<&str>, epoch: &str) -> Vec<Operation> {
-        let mut operations = Vec::new();
-        let mut mutations = Vec::new();
-        if let Some(present) = present {
-            operations.push(self.stands(present));
-            let value = Datum::texts([self.key.as_str()]);
-            mutations.push(Mutation { column: "external_ids", mutator: Mutator::Delete, value });
-        }
-        // `insert` leaves a key alone that came in between; the second wait then fails.
-        let value = Datum::map([(self.key.as_str(), epoch)]);
-        mutations.push(Mutation { column: "external_ids", mutator: Mutator::Insert, value });
-        operations.push(Operation::Mutate { table: NbGlobal::TABLE.name, uuid, mutations });
-        operations.push(self.stands(epoch));
-        operations
+/// A key of `NB_Global:external_ids` whose value is replaced, if it is still the one that was read.
+struct Swap<'a> {
+    key: &'a str,
+    present: Option<&'a str>,
+    value: &'a str,
+}
+
+/// Puts each value where the one that was read stands, or where none does, and fails when any has changed since.
+fn swap(uuid: Uuid, swaps: &[Swap<'_>]) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    let mut mutations = Vec::new();
+    let present: Vec<(&str, &str)> = swaps.iter().filter_map(|swap| Some((swap.key, swap.present?))).collect();
+    if !present.is_empty() {
+        let value = Datum::texts(present.iter().map(|(key, _)| *key));
+        operations.push(stand(present));
+        mutations.push(Mutation { column: "external_ids", mutator: Mutator::Delete, value });
     }
+    // `insert` leaves a key alone that came in between; the second wait then fails.
+    let value = Datum::map(swaps.iter().map(|swap| (swap.key, swap.value)));
+    mutations.push(Mutation { column: "external_ids", mutator: Mutator::Insert, value });
+    operations.push(Operation::Mutate { table: NbGlobal::TABLE.name, uuid, mutations });
+    operations.push(stand(swaps.iter().map(|swap| (swap.key, swap.value))));
+    operations
+}
 
-    /// Holds when the epoch stands in the database.
-    fn stands(&self, epoch: &str) -> Operation {
-        Operation::Wait {
-            table: NbGlobal::TABLE.name,
-            conditions: vec![Condition {
-                column: "external_ids",
-                function: Function::Includes,
-                value: Datum::map([(self.key.as_str(), epoch)]),
-            }],
-            columns: vec!["_uuid"],
-            until: Until::NotEqual,
-            rows: Vec::new(),
-        }
+/// Holds when all of these stand in `NB_Global:external_ids`.
+fn stand<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Operation {
+    Operation::Wait {
+        table: NbGlobal::TABLE.name,
+        conditions: vec![Condition { column: "external_ids", function: Function::Includes, value: Datum::map(pairs) }],
+        columns: vec!["_uuid"],
+        until: Until::NotEqual,
+        rows: Vec::new(),
     }
 }

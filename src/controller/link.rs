@@ -8,6 +8,9 @@
 //!    +------------------------------- connection lost ----------------------------------+
 //! ```
 //!
+//! Beside these, `Barred`: in sync, and not allowed to take office, because the cluster is not known yet or the instance
+//! belongs to another one (`identity.rs`).
+//!
 //! Whoever is not in office keeps its replica in sync all the same, so that taking over costs one
 //! transaction. A lost connection is made anew with backoff, at most a second; a server that lost its
 //! leadership is left for the next at once.
@@ -20,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::epoch::{Epoch, EpochError, Epochs};
+use super::identity::{ClusterIdentity, OtherCluster, Ownership};
 use super::lease::{Candidacy, Leadership};
 use crate::ovn::Northbound;
 use crate::ovsdb::{Connection, ConnectionError, Member, Session, Shared, Target, Unfit};
@@ -31,6 +35,8 @@ const STEADY: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(3);
 /// After stepping down because somebody else wrote an epoch, others go first.
 const STEP_DOWN_PAUSE: Duration = Duration::from_secs(1);
+/// How often the replica is asked which cluster the instance belongs to. In office, the writer looks at every change.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The right to write: a connection and an epoch. Its replica is in sync.
 pub struct Office {
@@ -67,6 +73,8 @@ pub enum Link {
     Down(Arc<str>),
     /// The replica is in sync, and somebody else writes.
     Following,
+    /// The replica is in sync, and this process may not write; why, in an operator's words.
+    Barred(Arc<str>),
     /// The replica is in sync, and we write.
     Up(Arc<Office>),
 }
@@ -77,6 +85,10 @@ pub struct LinkSettings {
     pub target: Target,
     /// Whose epoch is raised.
     pub instance: String,
+    /// The cluster that this process serves, as soon as it is known.
+    pub cluster: watch::Receiver<ClusterIdentity>,
+    /// The cluster that the instance may be taken over from, by the UID in the database.
+    pub take_over_cluster: Option<String>,
     /// The replica.
     pub northbound: Arc<Shared<Northbound>>,
     /// Who leads.
@@ -93,11 +105,22 @@ pub struct Linker {
     session: Session<Northbound>,
     northbound: Arc<Shared<Northbound>>,
     epochs: Epochs,
+    cluster: watch::Receiver<ClusterIdentity>,
+    ownership: Ownership,
     leadership: watch::Receiver<Leadership>,
     candidacy: Option<watch::Sender<Candidacy>>,
     link: watch::Sender<Link>,
     delay: ExponentialBackoff,
     last_error: String,
+    last_bar: String,
+}
+
+/// Why this process may not take office, on whatever connection.
+enum Bar {
+    /// Its cluster is not known yet.
+    Unknown(ClusterIdentity),
+    /// The instance belongs to another.
+    Other(OtherCluster),
 }
 
 /// Why a connection is not served any longer.
@@ -109,20 +132,26 @@ enum Ended {
 impl Linker {
     /// A link that is not there yet.
     pub fn new(settings: LinkSettings) -> Self {
-        let LinkSettings { target, instance, northbound, leadership, candidacy, link } = settings;
+        let LinkSettings { target, instance, cluster, take_over_cluster, northbound, leadership, candidacy, link } =
+            settings;
+        let ownership = Ownership::new(&instance, take_over_cluster);
         Self {
             session: Session::new(target, Arc::clone(&northbound)),
             northbound,
-            epochs: Epochs::new(&instance),
+            epochs: Epochs::new(ownership.clone(), &instance),
+            cluster,
+            ownership,
             leadership,
             candidacy,
             link,
             delay: delays(),
             last_error: String::new(),
+            last_bar: String::new(),
         }
     }
 
-    /// Keeps the link up. Ends only where there is no Lease and somebody else took office.
+    /// Keeps the link up. Ends only where there is no Lease and somebody else took office, or the instance belongs to
+    /// another cluster.
     pub async fn run(mut self) -> Result<(), EpochError> {
         let mut down_since = Instant::now();
         loop {
@@ -132,6 +161,10 @@ impl Linker {
                     let (ports, resumed) = (self.northbound.read().port_count(), self.session.resumed());
                     tracing::info!(%remotes, ports, resumed, "northbound database in sync");
                     self.last_error.clear();
+                    if self.session.rolled_back() {
+                        // An epoch of before stands there, which says nothing of who leads.
+                        self.epochs.forget();
+                    }
                     let since = Instant::now();
                     let ended = self.serve(Arc::new(connection)).await?;
                     down_since = Instant::now();
@@ -185,38 +218,94 @@ impl Linker {
         let mut office: Option<(u64, Arc<Office>)> = None;
         loop {
             let writable = !leader_only || member.borrow_and_update().is_none_or(|member: Member| member.leader);
-            stand(self.candidacy.as_ref(), writable);
+            let cluster = self.may_serve();
+            // Who may not serve the instance does not stand either, so that it deposes no other process.
+            stand(self.candidacy.as_ref(), writable && cluster.is_ok());
             let leadership = self.leadership.borrow_and_update().clone();
-            match leadership {
-                Leadership::Leader { transitions } if writable => {
+            match (cluster, leadership) {
+                (Err(bar), _) => {
+                    office = None;
+                    self.bar(bar)?;
+                }
+                (Ok(cluster), Leadership::Leader { transitions }) if writable => {
                     if office.as_ref().is_none_or(|(term, _)| *term != transitions) {
                         let seen = self.northbound.read().highest_epoch();
-                        match self.epochs.raise(&connection, transitions, seen).await {
+                        match self.epochs.raise(&connection, transitions, seen, &cluster).await {
                             Ok(epoch) => office = Some((transitions, self.take_office(&connection, epoch))),
                             Err(error @ EpochError::Deposed { .. }) => {
                                 self.step_down(error).await?;
+                                continue;
+                            }
+                            Err(EpochError::OtherCluster(error)) => {
+                                self.bar(Bar::Other(error))?;
                                 continue;
                             }
                             Err(error) => return Ok(Ended::Epoch(error)),
                         }
                     }
                 }
-                Leadership::Leader { .. } | Leadership::Follower { .. } => {
+                (Ok(_), Leadership::Leader { .. } | Leadership::Follower { .. }) => {
                     office = None;
-                    self.link.send_replace(Link::Following);
+                    self.tell(Link::Following);
                 }
             }
             tokio::select! {
                 error = connection.closed() => return Ok(Ended::Connection(error)),
                 Ok(()) = self.leadership.changed() => {}
                 Ok(()) = member.changed() => {}
-                () = lost(office.as_ref()) => {
-                    office = None;
-                    let reason = self.epochs.deposed(&self.northbound.read());
-                    self.step_down(reason).await?;
-                }
+                Ok(()) = self.cluster.changed() => {}
+                // The next raise finds out why: another epoch deposes, another cluster bars, and a key of the cluster that
+                // was only deleted is written again.
+                () = lost(office.as_ref()) => office = None,
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
+    }
+
+    /// The cluster that this process serves, unless it is not known yet, or the replica shows that the instance belongs to
+    /// another.
+    fn may_serve(&mut self) -> Result<Arc<str>, Bar> {
+        let cluster = match &*self.cluster.borrow_and_update() {
+            ClusterIdentity::Known(uid) => Arc::clone(uid),
+            unknown @ ClusterIdentity::Unknown(_) => return Err(Bar::Unknown(unknown.clone())),
+        };
+        let view = self.northbound.read();
+        let present = view.global_external_id(&self.ownership.key);
+        self.ownership.check(present, &cluster).map_err(Bar::Other)?;
+        Ok(cluster)
+    }
+
+    /// Says why office is not taken. Without a Lease, an instance of another cluster is the end.
+    fn bar(&mut self, bar: Bar) -> Result<(), EpochError> {
+        let reason = match bar {
+            Bar::Unknown(identity) => format!("the cluster is not known: {identity}"),
+            Bar::Other(error) if self.candidacy.is_none() => return Err(error.into()),
+            Bar::Other(error) => {
+                let reason = error.to_string();
+                if self.last_bar != reason {
+                    tracing::warn!(reason, "this process is not ready and does not stand for the Lease");
+                    self.last_bar.clone_from(&reason);
+                }
+                reason
+            }
+        };
+        self.tell(Link::Barred(reason.into()));
+        Ok(())
+    }
+
+    /// Says how it stands, unless that has been said: the writer looks at every VM after it has heard of another leader.
+    fn tell(&self, link: Link) {
+        self.link.send_if_modified(|present| {
+            let told = match (&*present, &link) {
+                (Link::Following, Link::Following) => true,
+                (Link::Barred(present), Link::Barred(reason)) => present == reason,
+                _ => false,
+            };
+            if !told {
+                *present = link;
+            }
+            !told
+        });
     }
 
     fn take_office(&self, connection: &Arc<Connection>, epoch: Epoch) -> Arc<Office> {

@@ -18,6 +18,8 @@ type ByReason = Family<[(&'static str, &'static str); 1], Gauge>;
 pub struct Metrics {
     registry: Arc<Registry>,
     problems: ByReason,
+    /// Ports that the brake holds (`writer/brake.rs`).
+    pub(super) held_ports: Gauge,
 }
 
 impl Default for Metrics {
@@ -29,7 +31,13 @@ impl Default for Metrics {
             "What VM owners are being told stands in their way, by the reason of the Event; counted by the process that leads",
             problems.clone(),
         );
-        Self { registry: Arc::new(registry), problems }
+        let held_ports = Gauge::default();
+        registry.register(
+            "held_ports",
+            "Ports that are held, because their VMs are gone and releasing so many at once may be a mistake; counted by the process that leads",
+            held_ports.clone(),
+        );
+        Self { registry: Arc::new(registry), problems, held_ports }
     }
 }
 

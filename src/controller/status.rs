@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use super::link::Link;
+use super::writer::Holding;
 
 /// What readiness hangs on.
 #[derive(Clone)]
 pub struct Status {
     link: watch::Receiver<Link>,
     watches: std::sync::Arc<AtomicBool>,
+    holding: std::sync::Arc<Mutex<Option<Holding>>>,
 }
 
 /// What a service that is ready does.
@@ -41,6 +44,8 @@ pub enum Unready {
     Northbound,
     /// The northbound database is away.
     NorthboundAway(String),
+    /// This process may not write: its cluster is not known, or the instance belongs to another.
+    Barred(String),
 }
 
 impl fmt::Display for Unready {
@@ -49,6 +54,7 @@ impl fmt::Display for Unready {
             Self::Watches => formatter.write_str("the Kubernetes objects have not all been listed yet"),
             Self::Northbound => formatter.write_str("the northbound database has not been read yet"),
             Self::NorthboundAway(reason) => write!(formatter, "the northbound database is away: {reason}"),
+            Self::Barred(reason) => formatter.write_str(reason),
         }
     }
 }
@@ -56,7 +62,19 @@ impl fmt::Display for Unready {
 impl Status {
     /// A status that follows the link; the watches have not synced.
     pub fn new(link: watch::Receiver<Link>) -> Self {
-        Self { link, watches: std::sync::Arc::default() }
+        Self { link, watches: std::sync::Arc::default(), holding: std::sync::Arc::default() }
+    }
+
+    /// From now on the writer holds these ports of VMs that are gone, or none.
+    pub fn hold(&self, holding: Option<Holding>) {
+        *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = holding;
+    }
+
+    /// What an operator should know of a service that is ready all the same; empty where there is nothing, else it begins
+    /// with a semicolon.
+    pub fn remark(&self) -> String {
+        let holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
+        holding.as_ref().map_or_else(String::new, |holding| format!("; {holding}"))
     }
 
     /// Every kind of object has been listed.
@@ -69,6 +87,7 @@ impl Status {
         let standing = match &*self.link.borrow() {
             Link::NotYet => return Err(Unready::Northbound),
             Link::Down(reason) => return Err(Unready::NorthboundAway(reason.to_string())),
+            Link::Barred(reason) => return Err(Unready::Barred(reason.to_string())),
             Link::Following => Standing::Following,
             Link::Up(_) => Standing::Leading,
         };

@@ -14,7 +14,7 @@ mod watchers;
 pub(crate) use addresses::mac_text;
 pub use addresses::{AddressError, Addresses};
 pub use index::{Changes, Rest, Wake};
-pub use names::{NadKey, Owner, VmKey, epoch_key, epoch_number, keys, port_uuid};
+pub use names::{NadKey, Owner, VmKey, cluster_key, epoch_key, epoch_number, keys, port_uuid};
 pub use northbound::{Northbound, PortRef};
 pub use rows::{
     Chassis, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat,

@@ -33,6 +33,9 @@ pub mod keys {
     pub const HANDOVER: &str = "ovn-kubevirt.io/handover";
     /// `NB_Global:external_ids`: who is in office, with the instance's name appended.
     pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
+    /// `NB_Global:external_ids`: the cluster that the instance serves, with the instance's name appended. Its value is the
+    /// UID of the namespace `kube-system`.
+    pub const CLUSTER_PREFIX: &str = "ovn-kubevirt.io/cluster.";
     /// `options`: where the port is bound (ovn-nb(5)).
     pub const REQUESTED_CHASSIS: &str = "requested-chassis";
     /// `options`: what opens an additional chassis (ovn-nb(5)).
@@ -63,6 +66,11 @@ pub(super) fn is_read_of_binding(key: &str) -> bool {
 /// Where an instance's epoch stands in `NB_Global:external_ids`.
 pub fn epoch_key(instance: &str) -> String {
     format!("{}{instance}", keys::EPOCH_PREFIX)
+}
+
+/// Where the cluster that an instance serves stands in `NB_Global:external_ids`.
+pub fn cluster_key(instance: &str) -> String {
+    format!("{}{instance}", keys::CLUSTER_PREFIX)
 }
 
 /// The number of an epoch: `<n>.<random holder id>`.

@@ -284,6 +284,11 @@ impl Connection {
         self.monitor_since(self.database, tables, self.last_transaction, Waiting::Dump).await
     }
 
+    /// The same with a full dump in any case.
+    pub(super) async fn monitor_anew(&self, tables: &[TableSpec]) -> Result<bool, ConnectionError> {
+        self.monitor_since(self.database, tables, Uuid::nil(), Waiting::Dump).await
+    }
+
     /// Has the server tell of itself, now and whenever it changes. A server that is not fit ends the
     /// connection.
     pub(super) async fn monitor_server(&self) -> Result<(), ConnectionError> {

@@ -77,6 +77,8 @@ pub enum Unfit {
         index: i64,
         /// How far the one before was.
         seen: i64,
+        /// Whether it says that it leads.
+        leader: bool,
     },
 }
 

@@ -23,6 +23,7 @@ mod member;
 mod message;
 mod operation;
 mod probe;
+mod progress;
 mod reader;
 mod remote;
 mod replica;

@@ -7,20 +7,20 @@
 //! ```
 //!
 //! A [`Session`] outlives its connections. It remembers how far the cluster's log was when last seen,
-//! so that no member is read that is behind it, and goes on with the next place, not with the one that
-//! has just failed.
+//! so that no member is read that is behind it (unless all of them were rolled back: `progress.rs`), and goes on with the
+//! next place, not with the one that has just failed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::connection::{Connection, ConnectionError, Terms};
 use super::member::{Member, Model, Unfit};
+use super::progress::{Progress, Verdict};
 use super::remote::{Remote, Remotes};
 use super::replica::{Replica, Shared};
 use super::schema::{Schema, SchemaError};
@@ -80,10 +80,13 @@ pub struct Session<R> {
     next: usize,
     patience: Duration,
     /// The cluster that was seen last, and how far its log was.
-    seen: (Option<Uuid>, i64),
+    progress: Progress,
     /// What the member of the last connection says of itself.
     member: Option<watch::Receiver<Option<Member>>>,
     resumed: bool,
+    rolled_back: bool,
+    /// The database was rolled back, and the replica has not been read since.
+    must_reread: bool,
 }
 
 /// Where one server may be: a remote, and one of the addresses that its name has.
@@ -95,7 +98,17 @@ struct Place {
 impl<R: Replica> Session<R> {
     /// A session that has not been connected yet.
     pub fn new(target: Target, shared: Arc<Shared<R>>) -> Self {
-        Self { target, shared, next: 0, patience: FIRST_PATIENCE, seen: (None, 0), member: None, resumed: false }
+        Self {
+            target,
+            shared,
+            next: 0,
+            patience: FIRST_PATIENCE,
+            progress: Progress::default(),
+            member: None,
+            resumed: false,
+            rolled_back: false,
+            must_reread: false,
+        }
     }
 
     /// Where it connects to.
@@ -108,36 +121,51 @@ impl<R: Replica> Session<R> {
         self.resumed
     }
 
+    /// Whether the database was found to be an older one again when the last connection was made: what was committed since
+    /// is lost, and the replica has been read anew.
+    pub fn rolled_back(&self) -> bool {
+        self.rolled_back
+    }
+
     /// Connects to the first server that will do. The replica is in sync when this returns.
     pub async fn connect(&mut self) -> Result<Connection, SessionError> {
         if let Some(member) = self.member.take() {
             let last = *member.borrow();
-            self.note(last);
+            self.progress.note(last);
         }
         let places = places(&self.target.remotes).await;
         let patience = if places.len() > 1 { self.patience } else { PATIENCE };
         let mut reasons = Vec::new();
         let mut unfit = None;
+        let (mut leader_behind, mut follower_behind) = (false, false);
         for offset in 0..places.len() {
             let index = (self.next + offset) % places.len();
             match self.try_place(&places[index], patience).await {
-                Ok((connection, resumed)) => {
+                Ok((connection, resumed, rolled_back)) => {
                     self.resumed = resumed;
+                    self.rolled_back = rolled_back;
                     self.next = index + 1;
                     self.patience = FIRST_PATIENCE;
                     let member = connection.member();
                     let present = *member.borrow();
-                    self.note(present);
+                    self.progress.note(present);
                     self.member = Some(member);
                     return Ok(connection);
                 }
                 Err(PlaceError::Schema(error)) => unfit = Some(error),
-                Err(error) => reasons.push(match places[index].address {
-                    Some(address) => format!("{} ({}): {error}", places[index].remote, address.ip()),
-                    None => format!("{}: {error}", places[index].remote),
-                }),
+                Err(error) => {
+                    if let PlaceError::Connection(ConnectionError::Unfit(Unfit::Behind { leader, .. })) = &error {
+                        leader_behind |= leader;
+                        follower_behind |= !leader;
+                    }
+                    reasons.push(match places[index].address {
+                        Some(address) => format!("{} ({}): {error}", places[index].remote, address.ip()),
+                        None => format!("{}: {error}", places[index].remote),
+                    });
+                }
             }
         }
+        self.progress.tried_all(leader_behind, follower_behind);
         self.patience = (self.patience * 2).min(PATIENCE);
         // A database that answered and does not fit is the better news.
         match unfit {
@@ -146,38 +174,49 @@ impl<R: Replica> Session<R> {
         }
     }
 
-    async fn try_place(&self, place: &Place, patience: Duration) -> Result<(Connection, bool), PlaceError> {
+    async fn try_place(&mut self, place: &Place, patience: Duration) -> Result<(Connection, bool, bool), PlaceError> {
         let opening = open(place, self.target.tls.as_ref(), self.target.terms(), &self.shared);
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {patience:?}"));
         let connection = tokio::time::timeout(patience, opening).await.map_err(|_| PlaceError::Io(late()))??;
-        tokio::time::timeout(patience, self.handshake(&connection))
+        let rolled_back = tokio::time::timeout(patience, self.handshake(&connection))
             .await
             .map_err(|_| PlaceError::NoAnswer(patience))??;
+        // Kept until a connection is made: where this one breaks off, the next reads all of it anew.
+        self.must_reread |= rolled_back;
         // A first sync takes as long as it takes: the probe watches over it.
-        let resumed = connection.monitor(R::TABLES).await?;
-        Ok((connection, resumed))
+        let resumed = match self.must_reread {
+            true => connection.monitor_anew(R::TABLES).await?,
+            false => connection.monitor(R::TABLES).await?,
+        };
+        Ok((connection, resumed, std::mem::take(&mut self.must_reread)))
     }
 
-    async fn handshake(&self, connection: &Connection) -> Result<(), PlaceError> {
+    /// Whether the server will do, and whether its database was rolled back.
+    async fn handshake(&mut self, connection: &Connection) -> Result<bool, PlaceError> {
         // Without it a schema conversion would cut us off (ovsdb-server(7), "Set Database Change Aware").
         let _: serde::de::IgnoredAny = connection.call("set_db_change_aware", &[true]).await?;
         connection.monitor_server().await?;
         let member = *connection.member().borrow();
-        if let Some(Member { model: Model::Clustered { cluster, index }, .. }) = member
-            && cluster == self.seen.0
-            && index < self.seen.1
-        {
-            return Err(ConnectionError::Unfit(Unfit::Behind { index, seen: self.seen.1 }).into());
-        }
         let schema: Schema = connection.call("get_schema", &[R::DATABASE]).await?;
-        Ok(schema.check(R::TABLES)?)
-    }
-
-    /// Remembers how far a member was.
-    fn note(&mut self, member: Option<Member>) {
-        let Some(Member { model: Model::Clustered { cluster, index }, .. }) = member else { return };
-        let before = if cluster == self.seen.0 { self.seen.1 } else { i64::MIN };
-        self.seen = (cluster, index.max(before));
+        schema.check(R::TABLES)?;
+        // Last, as a verdict that it was rolled back is given once.
+        let Some(member @ Member { model: Model::Clustered { index, .. }, leader, .. }) = member else {
+            return Ok(false);
+        };
+        match self.progress.judge(&member, Instant::now()) {
+            Verdict::Current => Ok(false),
+            Verdict::Behind(seen) => Err(ConnectionError::Unfit(Unfit::Behind { index, seen, leader }).into()),
+            Verdict::RolledBack(seen) => {
+                tracing::warn!(
+                    database = R::DATABASE,
+                    index,
+                    seen,
+                    leader,
+                    "the database's cluster was rolled back: its log ends before what was read from it, and stays there. What was committed since is lost; reading all of it anew"
+                );
+                Ok(true)
+            }
+        }
     }
 }
 

@@ -176,7 +176,8 @@ fn find(vm: &VmKey, objects: &VmObjects, view: &Northbound) -> Vec<LastLease> {
         networks.insert("default");
     }
     // The rule: a row for each network, and no need to read the annotation.
-    view.ports_of(vm).for_each(|(network, _)| drop(networks.remove(network)));
+    let rows: BTreeSet<&str> = view.ports_of(vm).map(|(network, _)| network).collect();
+    networks.retain(|network| !rows.contains(network));
     if networks.is_empty() {
         return Vec::new();
     }

@@ -17,6 +17,7 @@ use crate::support::{Northbound, Port, eventually};
 mod histories;
 mod image;
 mod load;
+mod rolled_back;
 mod schemas;
 mod traps;
 mod writer;

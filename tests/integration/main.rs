@@ -7,6 +7,7 @@
 mod support;
 
 mod addresses;
+mod brake;
 mod client;
 mod commands;
 mod cut;
@@ -19,6 +20,7 @@ mod lease;
 mod manifests;
 mod migration;
 mod nics;
+mod ownership;
 mod raft;
 mod shutdown;
 mod sidecars;

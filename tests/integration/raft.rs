@@ -187,3 +187,43 @@ async fn a_leader_that_is_cut_off_from_the_others_is_left() {
     assert_eq!(after.len(), 5);
     kept(&before, &after);
 }
+
+/// What `NB_Global:external_ids` has as the number of the epoch.
+fn epoch(northbound: &Northbound) -> u64 {
+    let epoch = northbound.nbctl(&["get", "NB_Global", ".", "external_ids:\"ovn-kubevirt.io/epoch.default\""]);
+    let number = epoch.trim().trim_matches('"').split('.').next().and_then(|number| number.parse().ok());
+    number.unwrap_or_else(|| panic!("no epoch: {epoch}"))
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_rolled_back_is_read_anew_and_served_within_seconds() {
+    let stage = stage("rolledback", Northbound::start_cluster().await, &[]).await;
+    make(&stage, "old", 3).await;
+    stage.northbound.copy_files().await;
+    let kept_ports = ports(&stage);
+    make(&stage, "new", 6).await;
+    stage.player.delete_vm("old-2").await;
+    stage.port_gone("old-2").await;
+    let seen = epoch(&stage.northbound);
+    stage.northbound.roll_back().await;
+    let begun = std::time::Instant::now();
+    stage.player.create_vm("last", VmOptions::default()).await;
+    stage.port("last").await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    for vm in 0..6 {
+        stage.port(&format!("new-{vm}")).await;
+    }
+    // The row of the VM that was deleted since has come back, and goes.
+    stage.port_gone("old-2").await;
+    let after = ports(&stage);
+    for name in [stage.name("old-0"), stage.name("old-1")] {
+        assert_eq!(after.get(&name), kept_ports.get(&name), "{name}");
+    }
+    assert_eq!(after.len(), 9);
+    assert!(epoch(&stage.northbound) > seen, "{} after {seen}", epoch(&stage.northbound));
+    let log = stage.service.log();
+    assert_eq!(log.matches("was rolled back").count(), 1, "{log}");
+    assert!(log.lines().any(|line| line.contains("WARN") && line.contains("was rolled back")), "{log}");
+    let last = log.lines().rfind(|line| line.contains("northbound database in sync")).unwrap_or_default();
+    assert!(last.contains("resumed=false"), "{log}");
+}

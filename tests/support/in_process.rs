@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::controller::{
-    Leadership, Link, LinkSettings, Linker, Metrics, Report, Status, Writer, WriterSettings,
+    ClusterIdentity, Leadership, Link, LinkSettings, Linker, Metrics, Report, Status, Writer, WriterSettings,
 };
 use ovn_kubevirt::intent::{Retention, Settings, Strategy};
 use ovn_kubevirt::kubevirt::Change;
@@ -13,6 +13,9 @@ use ovn_kubevirt::ovn;
 use ovn_kubevirt::ovsdb::{Shared, Target};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+
+/// The cluster that it serves, by what would be the UID of the namespace `kube-system`.
+pub const CLUSTER: &str = "in-process";
 
 /// It, running.
 pub struct InProcess {
@@ -24,6 +27,10 @@ pub struct InProcess {
     pub changes: mpsc::Sender<Change>,
     /// What the owners would be told.
     pub reports: mpsc::UnboundedReceiver<Report>,
+    /// What it would say of itself.
+    pub status: Status,
+    /// What it would count.
+    pub metrics: Metrics,
     /// Each ends with words.
     pub tasks: JoinSet<String>,
     _leadership: watch::Sender<Leadership>,
@@ -39,7 +46,7 @@ impl InProcess {
             look(self).await;
             let now = match &*self.link.borrow() {
                 Link::Up(office) => Some(office.connection.requests()).filter(|(_, unanswered)| *unanswered == 0),
-                Link::NotYet | Link::Down(_) | Link::Following => None,
+                Link::NotYet | Link::Down(_) | Link::Following | Link::Barred(_) => None,
             };
             if now.is_some() && now == before {
                 return;
@@ -71,11 +78,14 @@ pub fn start_with_rest(
     let linker = Linker::new(LinkSettings {
         target: Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only },
         instance: "default".to_owned(),
+        cluster: watch::channel(ClusterIdentity::Known(CLUSTER.into())).1,
+        take_over_cluster: None,
         northbound: Arc::clone(&northbound),
         leadership,
         candidacy: None,
         link: link_sender,
     });
+    let (status, metrics) = (Status::new(link.clone()), Metrics::default());
     let writer = Writer::new(WriterSettings {
         settings: Settings {
             default_switch: Some(default_switch.to_owned()),
@@ -89,12 +99,13 @@ pub fn start_with_rest(
         southbound: None,
         changes: changes_receiver,
         reports: reports_sender,
-        metrics: Metrics::default(),
+        metrics: metrics.clone(),
         address_rest,
-        status: Status::new(link.clone()),
+        allow_mass_release: false,
+        status: status.clone(),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { format!("the link ended: {:?}", linker.run().await) });
     tasks.spawn(async move { format!("the writer ended: {:?}", writer.run().await) });
-    InProcess { northbound, link, changes, reports, tasks, _leadership: leadership_sender }
+    InProcess { northbound, link, changes, reports, status, metrics, tasks, _leadership: leadership_sender }
 }

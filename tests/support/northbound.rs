@@ -21,6 +21,8 @@ mod raft;
 
 /// The key of `NB_Global.external_ids` under which a leader keeps its epoch: every start bumps it, so it is no change.
 const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
+/// The key under which stands which cluster an instance belongs to: the first start writes it.
+const CLUSTER_KEY: &str = "ovn-kubevirt.io/cluster.default";
 
 /// A northbound of its own for one test.
 #[derive(Debug)]
@@ -486,7 +488,7 @@ impl Port {
 }
 
 fn without_epochs(mut external_ids: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    external_ids.retain(|key, _| !key.starts_with(EPOCH_PREFIX));
+    external_ids.retain(|key, _| !key.starts_with(EPOCH_PREFIX) && key != CLUSTER_KEY);
     external_ids
 }
 

@@ -1,6 +1,7 @@
 //! The northbound as a RAFT cluster of three real servers.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,30 @@ impl Northbound {
         };
         let servers = members(&dir, MEMBERS, seat).await;
         Self::with_servers(dir, servers, Some(hosts))
+    }
+
+    /// Copies the files of all members as they are at one moment, for [`roll_back`](Self::roll_back). The cluster is away
+    /// meanwhile.
+    pub async fn copy_files(&self) {
+        self.replace_files(|file, copy| (file, copy)).await;
+    }
+
+    /// Puts the copies of all members' files back: the same cluster, with an older log.
+    pub async fn roll_back(&self) {
+        self.replace_files(|file, copy| (copy, file)).await;
+    }
+
+    async fn replace_files(&self, from_to: impl Fn(PathBuf, PathBuf) -> (PathBuf, PathBuf)) {
+        for server in &self.servers {
+            server.stop().await;
+        }
+        for server in &self.servers {
+            let (from, to) = from_to(server.file("db"), server.file("copy"));
+            std::fs::copy(&from, &to).unwrap_or_else(|error| panic!("{} is copied: {error}", from.display()));
+        }
+        for server in &self.servers {
+            server.start_again().await;
+        }
     }
 
     /// The members of the cluster, or the one server.

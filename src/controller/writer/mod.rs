@@ -7,6 +7,7 @@
 //! until then, absence means nothing.
 
 mod batch;
+mod brake;
 mod outcome;
 mod sending;
 
@@ -18,6 +19,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::batch::{Batch, Flight, outcome};
+pub use self::brake::Holding;
+use self::brake::{Brake, Presence};
 use super::link::{Link, Office};
 use super::metrics::{Metrics, Tally};
 use super::reporter::Report;
@@ -72,6 +75,8 @@ pub struct WriterSettings {
     pub metrics: Metrics,
     /// How long a released address rests.
     pub address_rest: Duration,
+    /// The first sweep may release as many ports as it likes.
+    pub allow_mass_release: bool,
     /// Told when the watches have synced.
     pub status: Status,
 }
@@ -97,6 +102,8 @@ pub struct Writer {
     status: Status,
     cluster: Cluster,
     settling: Settling,
+    /// `NB_Global:nb_cfg` as it was last seen.
+    nb_cfg: i64,
     pipeline: Pipeline<VmKey, Batch>,
     in_flight: Option<Flight>,
     waiting: Waiting,
@@ -105,6 +112,8 @@ pub struct Writer {
     retries: HashMap<VmKey, Retry>,
     timetable: Timetable,
     tally: Tally,
+    metrics: Metrics,
+    brake: Brake,
     /// The first sync of both sides has been followed by a look at every VM.
     swept: bool,
     /// Transactions whose outcome is unknown, since the last that had one.
@@ -119,8 +128,18 @@ struct Retry {
 impl Writer {
     /// A writer that knows nothing yet.
     pub fn new(settings: WriterSettings) -> Self {
-        let WriterSettings { settings, northbound, link, southbound, changes, reports, metrics, address_rest, status } =
-            settings;
+        let WriterSettings {
+            settings,
+            northbound,
+            link,
+            southbound,
+            changes,
+            reports,
+            metrics,
+            address_rest,
+            allow_mass_release,
+            status,
+        } = settings;
         Self {
             settings,
             northbound,
@@ -132,6 +151,7 @@ impl Writer {
             status,
             cluster: Cluster::default(),
             settling: Settling::default(),
+            nb_cfg: 0,
             pipeline: Pipeline::default(),
             in_flight: None,
             waiting: Waiting::default(),
@@ -139,6 +159,8 @@ impl Writer {
             retries: HashMap::new(),
             timetable: Timetable::new(address_rest),
             tally: Tally::new(&metrics),
+            metrics,
+            brake: Brake::new(allow_mass_release, Instant::now()),
             swept: false,
             unknown_in_a_row: 0,
         }
@@ -185,7 +207,7 @@ impl Writer {
     fn office(&self) -> Option<Arc<Office>> {
         match &*self.link.borrow() {
             Link::Up(office) if office.is_held() => Some(Arc::clone(office)),
-            Link::Up(_) | Link::Following | Link::NotYet | Link::Down(_) => None,
+            Link::Up(_) | Link::Following | Link::Barred(_) | Link::NotYet | Link::Down(_) => None,
         }
     }
 
@@ -209,7 +231,10 @@ impl Writer {
     }
 
     fn take_change(&mut self, change: Change) {
-        for vm in self.cluster.apply(change) {
+        let presence = Presence::told_by(&change);
+        let vms = self.cluster.apply(change);
+        self.mind_presence(&presence, &vms);
+        for vm in vms {
             // What a live migration waits for, its guest waits for: it goes before all others.
             if self.cluster.vm(&vm).is_some_and(VmObjects::is_migrating) {
                 self.look_for_lost(&vm);
@@ -259,12 +284,17 @@ impl Writer {
         let (changes, unexplained) = {
             let mut view = self.northbound.write();
             if let Some(office) = self.office()
-                && view.global_external_id(&office.epoch.key) != Some(&office.epoch.value)
+                && !office.epoch.stands_in(&view)
             {
                 office.lose();
             }
+            if view.nb_cfg() < std::mem::replace(&mut self.nb_cfg, view.nb_cfg()) {
+                // An older database again: it may never come to the numbers that were noted.
+                self.settling.forget();
+            }
             self.settling.processed(view.sb_cfg());
             let mut changes = view.take_changes();
+            self.brake.forget_released(&view, &changes.vms);
             if !self.timetable.has_rests() {
                 changes.rests.drain(..).for_each(|rest| view.end_rest(&rest));
             }
@@ -291,12 +321,13 @@ impl Writer {
 
     fn take_link(&mut self) {
         self.pipeline.drop_prepared();
-        if matches!(&*self.link.borrow_and_update(), Link::Following) {
+        if matches!(&*self.link.borrow_and_update(), Link::Following | Link::Barred(_)) {
             // Somebody else wrote meanwhile: in office again, every VM is looked at.
             self.swept = false;
             self.settling.forget();
             self.tally.clear();
             self.lost = Lost::default();
+            self.pause_brake();
         }
         self.take_northbound_changes();
         self.sweep();

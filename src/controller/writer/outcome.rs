@@ -123,7 +123,8 @@ impl Writer {
     }
 }
 
-fn is_retained(placed: &Placed) -> bool {
+/// Whether a port is retained: its VM is gone, and its addresses are reserved.
+pub(super) fn is_retained(placed: &Placed) -> bool {
     placed.row.external_ids.get(keys::RETAINED_UNTIL).is_some()
 }
 

@@ -22,6 +22,7 @@ impl Writer {
     /// Sends what is to be sent, or prepares what comes after it. Whether something has been sent.
     pub(super) fn advance(&mut self) -> bool {
         let Some(office) = self.office().filter(|_| self.can_plan()) else { return false };
+        self.judge_all(&office);
         if !self.pipeline.is_idle() {
             self.prepare(&office);
             return false;
@@ -173,7 +174,7 @@ impl Writer {
     }
 
     fn plan(&self, view: &Northbound, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
-        let Some(objects) = self.cluster.vm(vm) else { return planner.release(vm) };
+        let Some(objects) = self.cluster.vm(vm) else { return self.release(planner, vm) };
         let intent = match self.cluster.namespace(&vm.namespace) {
             Some(namespace) => Intent::of(vm, objects, namespace, &self.settings),
             None if view.ports_of(vm).next().is_none() => return VmPlan::default(),

@@ -55,12 +55,12 @@ impl Service {
         let before = other_than.map(|office| office.epoch.value.as_str());
         let in_office = self.of.link.wait_for(|link| match link {
             Link::Up(office) => before != Some(office.epoch.value.as_str()),
-            Link::NotYet | Link::Down(_) | Link::Following => false,
+            Link::NotYet | Link::Down(_) | Link::Following | Link::Barred(_) => false,
         });
         let linked = tokio::time::timeout(deadline(), in_office).await.expect("an office in time");
         match &*linked.unwrap_or_else(|_| panic!("the link has ended")) {
             Link::Up(office) => Arc::clone(office),
-            Link::NotYet | Link::Down(_) | Link::Following => unreachable!("waited for above"),
+            Link::NotYet | Link::Down(_) | Link::Following | Link::Barred(_) => unreachable!("waited for above"),
         }
     }
 

@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::raft_log::Committed;
-use crate::support::{Northbound, Port, VmOptions, objects};
+use crate::support::{Northbound, Port, VmOptions, in_process, objects};
 
 /// The key of our epoch in `NB_Global.external_ids`.
 const EPOCH: &str = "ovn-kubevirt.io/epoch.default";
+/// The key of the cluster that the instance belongs to, there.
+const CLUSTER: &str = "ovn-kubevirt.io/cluster.default";
 /// The switch of VMs that name none.
 pub(super) const DEFAULT_SWITCH: &str = "blue";
 pub(super) const BLUE: Uuid = Uuid::from_u128(0xb1);
@@ -389,8 +391,12 @@ pub(super) fn written(committed: &[Committed]) -> Written {
         }
         for (_, row) in transaction.get("NB_Global").and_then(Value::as_object).into_iter().flatten() {
             let pairs = only(row, "external_ids")[1].as_array().expect("a map");
-            assert!(pairs.len() == 1 && pairs[0][0] == EPOCH, "another key was written: {transaction:?}");
-            written.epochs.push(pairs[0][1].as_str().expect("an epoch").to_owned());
+            // Who takes office first writes the cluster, too, and in the same transaction.
+            let (owner, epochs): (Vec<&Value>, Vec<&Value>) = pairs.iter().partition(|pair| pair[0] == CLUSTER);
+            let one_owner = owner.is_empty() || owner == [&json!([CLUSTER, in_process::CLUSTER])];
+            let one_epoch = epochs.len() == 1 && epochs[0][0] == EPOCH;
+            assert!(one_owner && one_epoch, "another key was written: {transaction:?}");
+            written.epochs.push(epochs[0][1].as_str().expect("an epoch").to_owned());
         }
         let known = ["Logical_Switch_Port", "Logical_Switch", "NB_Global"];
         let stranger = transaction.keys().find(|key| !key.starts_with('_') && !known.contains(&key.as_str()));

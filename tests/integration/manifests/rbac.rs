@@ -43,6 +43,11 @@ const ALLOWED: [Call; 17] = [
     ("events.k8s.io", "events", "create"),
 ];
 
+/// The one object outside of its own namespace that it may read by name.
+const KUBE_SYSTEM: &str = "kube-system";
+/// What it may do with that: read its UID.
+const ALLOWED_OF_KUBE_SYSTEM: [Call; 1] = [("", "namespaces", "get")];
+
 /// Every call that it may make in its own namespace: to create a Lease, and the others for the one of its name.
 const ALLOWED_AT_HOME: [Call; 5] = [
     ("coordination.k8s.io", "leases", "create"),
@@ -140,7 +145,7 @@ fn owned((group, resource, verb): Call) -> (String, String, String) {
 }
 
 #[tokio::test]
-async fn the_roles_allow_twenty_two_calls_of_all_that_the_api_server_knows() {
+async fn the_roles_allow_twenty_three_calls_of_all_that_the_api_server_knows() {
     let cluster = Cluster::shared();
     let namespace = cluster.namespace("allowed").await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -166,6 +171,7 @@ async fn the_roles_allow_twenty_two_calls_of_all_that_the_api_server_knows() {
     let everywhere: BTreeSet<_> = ALLOWED.map(owned).into();
     let with = |more: &[Call]| everywhere.iter().cloned().chain(more.iter().copied().map(owned)).collect();
     assert_eq!(allowed(Where::default()).await, everywhere);
+    assert_eq!(allowed(Where { namespace: None, name: Some(KUBE_SYSTEM) }).await, with(&ALLOWED_OF_KUBE_SYSTEM));
     let home = Some(deploy::ACCOUNT);
     // RBAC cannot say which object may be created.
     assert_eq!(allowed(Where { namespace: home, name: None }).await, with(&ALLOWED_AT_HOME[..1]));
@@ -216,6 +222,8 @@ async fn calls_outside_of_the_role_are_refused() {
         ("PATCH", core.clone()),
         ("DELETE", core.clone()),
         ("POST", "/api/v1/namespaces".to_owned()),
+        ("GET", "/api/v1/namespaces/default".to_owned()),
+        ("PATCH", "/api/v1/namespaces/kube-system".to_owned()),
         ("GET", "/api/v1/secrets".to_owned()),
         ("GET", format!("{core}/secrets/any")),
         ("GET", format!("{core}/configmaps")),

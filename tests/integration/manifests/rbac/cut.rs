@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::super::LEASE;
-use super::{ALLOWED, ALLOWED_AT_HOME, Call, account};
+use super::{ALLOWED, ALLOWED_AT_HOME, ALLOWED_OF_KUBE_SYSTEM, Call, account};
 use crate::stage::SUBNET;
 use crate::support::{Cluster, Namespace, Nic, Northbound, Player, Service, VmOptions, deploy, eventually, holds_for};
 
@@ -26,9 +26,10 @@ async fn without_any_one_of_its_verbs_the_service_does_not_do_its_job() {
     let at_home = Api::<Role>::namespaced(client, deploy::ACCOUNT).get(deploy::ACCOUNT).await;
     let at_home = at_home.expect("the role of the manifests").rules.unwrap_or_default();
     let mut cases = JoinSet::new();
-    let calls = ALLOWED.into_iter().chain(ALLOWED_AT_HOME).map(Some).chain([None]);
+    let of_all: Vec<Call> = ALLOWED.into_iter().chain(ALLOWED_OF_KUBE_SYSTEM).collect();
+    let calls = of_all.clone().into_iter().chain(ALLOWED_AT_HOME).map(Some).chain([None]);
     for (index, without) in calls.enumerate() {
-        let everywhere = cut(&everywhere, &ALLOWED, without);
+        let everywhere = cut(&everywhere, &of_all, without);
         let at_home = cut(&at_home, &ALLOWED_AT_HOME, without);
         cases.spawn(async move { Cut::new(index, &everywhere, &at_home).await.shows_the_need_for(without).await });
     }
@@ -129,7 +130,7 @@ impl Cut {
                 self.put_lease("another", 600).await;
                 self.takes_over_late(&slow.start().await, call).await;
             }
-            Some(call @ (_, _, "list")) => self.never_ready(&setup.spawn(), call).await,
+            Some(call @ (_, _, "list" | "get")) => self.never_ready(&setup.spawn(), call).await,
             Some(call @ (_, _, "watch")) => self.news_unseen(&setup.start().await, call).await,
             Some(call) => self.owner_untold(&setup.start().await, call).await,
         }
@@ -207,7 +208,8 @@ impl Cut {
         self.nobody_leads(service, "unled", call).await;
     }
 
-    /// Without `list`: no object of that kind is known, and so no port is made or released.
+    /// Without `list`: no object of that kind is known, and so no port is made or released. Without `get` on the namespace
+    /// `kube-system`: the cluster is not known, to which the instance in the database may belong or not.
     async fn never_ready(&self, service: &Service, call: Call) {
         self.player.create_vm("testvm", VmOptions::default()).await;
         service.listening().await;

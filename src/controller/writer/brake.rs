@@ -1,0 +1,400 @@
+//! The brake: what a sweep would release, and whether that is too much to be true.
+//!
+//! ```text
+//!   office taken, both sides in sync ----- every VM that is gone ----+
+//!   a list ends that drops VMs ----------- those, and what is held --+--> judge --few--> released
+//!                                                                    |
+//!                                                    many: held <----+
+//!                                                      |
+//!                     its objects come back, a later list or office, --allow-mass-release
+//! ```
+//!
+//! That a VM is gone is learnt in two ways. Its deletion is *seen* (a watch says DELETED): its ports go at once, however
+//! many go with them. Or a list, or the first look after a start, *lacks* it: then a wrong kubeconfig, an empty etcd, a broken
+//! aggregated API or an older northbound database look just the same. Where so much is lacking that it is more likely a
+//! mistake, all of it is held: rows stay as they are, and their addresses stay taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::outcome::is_retained;
+use super::{Link, Writer};
+use crate::controller::link::Office;
+use crate::hash::FastSet;
+use crate::kubevirt::{Change, Cluster, Kind};
+use crate::ovn::{Northbound, VmKey, keys};
+use crate::plan::{Planner, VmPlan};
+
+/// So many ports are released by any sweep.
+const FEW: usize = 10;
+/// More than one in so many are not.
+const SHARE: usize = 5;
+/// VMs that are named to the operator.
+const EXAMPLES: usize = 5;
+/// `--allow-mass-release` is for the sweep that the operator restarts the process for. Under a Lease that sweep comes when the
+/// process before it has ended; a process that comes to lead much later was not meant.
+const PERMIT_FOR: Duration = Duration::from_secs(3_600);
+
+/// Whether releasing so many of all ports at once is more likely a mistake.
+fn is_mass(ports: usize, total: usize) -> bool {
+    ports > FEW && ports.saturating_mul(SHARE) > total
+}
+
+/// What is held, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Ports that are held.
+    pub ports: usize,
+    /// All ports of the instance when they were counted last; retained ones are in neither number.
+    pub total: usize,
+    /// Some of their VMs.
+    pub examples: Vec<VmKey>,
+    /// There are more VMs than these.
+    pub more: bool,
+}
+
+impl fmt::Display for Holding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.examples.iter().map(|vm| vm.to_string().escape_debug().to_string()).collect();
+        write!(
+            formatter,
+            "holding {} of {} ports: their VMs are gone, and their deletion was not seen ({}{}). Check that this process serves the right cluster and that its API server lists all VMs; where they are gone for good, start once with --allow-mass-release",
+            self.ports,
+            self.total,
+            names.join(", "),
+            if self.more { ", ..." } else { "" },
+        )
+    }
+}
+
+/// What is held, and which VMs are known to be gone.
+#[derive(Debug, Default)]
+pub(super) struct Brake {
+    /// VMs that are gone and whose ports are held, with how many these are.
+    held: BTreeMap<VmKey, usize>,
+    /// VMs that are gone beyond doubt and whose ports are on their way out.
+    settled: FastSet<VmKey>,
+    /// All ports at the last judgement.
+    total: usize,
+    /// The next sweep may release as many as it likes until then.
+    permit: Option<Instant>,
+    /// In which office every VM was judged.
+    office: Weak<Office>,
+}
+
+impl Brake {
+    /// Holds nothing yet.
+    pub(super) fn new(allow_mass_release: bool, now: Instant) -> Self {
+        Self { permit: allow_mass_release.then(|| now + PERMIT_FOR), ..Self::default() }
+    }
+
+    /// Whether nothing is held or on its way out.
+    fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.settled.is_empty()
+    }
+
+    /// Whether the ports of a VM that is gone stay.
+    fn holds(&self, vm: &VmKey) -> bool {
+        self.held.contains_key(vm)
+    }
+
+    /// Something of these VMs is there. Returns true if any was held.
+    fn came<'a>(&mut self, vms: impl IntoIterator<Item = &'a VmKey>) -> bool {
+        let before = self.held.len();
+        for vm in vms {
+            self.held.remove(vm);
+        }
+        self.held.len() < before
+    }
+
+    /// The VM's deletion was seen.
+    fn deleted(&mut self, vm: &VmKey) {
+        self.settled.insert(vm.clone());
+    }
+
+    /// Another process leads: what it holds is its own affair.
+    fn pause(&mut self) {
+        self.held.clear();
+        self.office = Weak::new();
+    }
+
+    /// Judges the VMs that are gone without having been seen to go, each with its ports, of so many in all. Returns those
+    /// that were held and are released now.
+    fn judge(&mut self, gone: BTreeMap<VmKey, usize>, total: impl FnOnce() -> usize, now: Instant) -> Vec<VmKey> {
+        let permitted = self.permit.take().is_some_and(|until| now < until);
+        let ports: usize = gone.values().sum();
+        if ports > FEW {
+            self.total = total();
+            if is_mass(ports, self.total) && !permitted {
+                self.held = gone;
+                return Vec::new();
+            }
+        }
+        let before = std::mem::take(&mut self.held);
+        let released = before.into_keys().filter(|vm| gone.contains_key(vm)).collect();
+        self.settled.extend(gone.into_keys());
+        released
+    }
+
+    /// What is held now.
+    fn holding(&self) -> Option<Holding> {
+        let ports = self.held.values().sum();
+        let examples = self.held.keys().take(EXAMPLES).cloned().collect();
+        let more = self.held.len() > EXAMPLES;
+        (ports > 0).then_some(Holding { ports, total: self.total, examples, more })
+    }
+
+    /// Forgets VMs whose ports are gone, or retained.
+    pub(super) fn forget_released<'a>(&mut self, view: &Northbound, changed: impl IntoIterator<Item = &'a VmKey>) {
+        if self.settled.is_empty() {
+            return;
+        }
+        for vm in changed {
+            if self.settled.contains(vm) && releasable(view, vm) == 0 {
+                self.settled.remove(vm);
+            }
+        }
+    }
+}
+
+/// Whether nothing but launcher pods is left of a VM: they may take their time, and are no VM that comes back.
+fn is_deleted(cluster: &Cluster, vm: &VmKey) -> bool {
+    cluster.vm(vm).is_none_or(|objects| objects.vm.is_none() && objects.run.is_none())
+}
+
+/// A VM's ports that would go, or be retained from now on, were it gone.
+fn releasable(view: &Northbound, vm: &VmKey) -> usize {
+    view.ports_of(vm).filter(|(_, port)| port.row.external_ids.get(keys::RETAINED_UNTIL).is_none()).count()
+}
+
+/// What a change says of whether VMs are there.
+pub(super) enum Presence {
+    /// An object is there.
+    There,
+    /// An object was seen to go.
+    Deleted,
+    /// A list is complete.
+    Listed,
+    /// Nothing.
+    Untold,
+}
+
+impl Presence {
+    /// What this change says.
+    pub(super) fn told_by(change: &Change) -> Self {
+        match change {
+            Change::Vm(_)
+            | Change::UnreadableVm(..)
+            | Change::Run(_)
+            | Change::UnreadableRun(..)
+            | Change::Launcher(_) => Self::There,
+            Change::Gone(Kind::Vm | Kind::Run, _) => Self::Deleted,
+            Change::ListEnds(Kind::Vm | Kind::Run | Kind::Launcher) => Self::Listed,
+            Change::Gone(..)
+            | Change::ListEnds(_)
+            | Change::ListBegins(_)
+            | Change::Migration(_)
+            | Change::Node(_)
+            | Change::Namespace(_)
+            | Change::Nad(_) => Self::Untold,
+        }
+    }
+}
+
+impl Writer {
+    /// Takes in what a change, which has been applied, says of these VMs.
+    pub(super) fn mind_presence(&mut self, presence: &Presence, vms: &BTreeSet<VmKey>) {
+        match presence {
+            Presence::Untold => {}
+            Presence::There if self.brake.is_idle() => {}
+            Presence::There => {
+                let cluster = &self.cluster;
+                for vm in vms.iter().filter(|vm| !is_deleted(cluster, vm)) {
+                    self.brake.settled.remove(vm);
+                }
+                if self.brake.came(vms.iter().filter(|vm| cluster.vm(vm).is_some())) {
+                    self.tell_holding();
+                }
+            }
+            Presence::Deleted => {
+                // Where the replica is not in sync, its rows may be yet to come.
+                let unread = matches!(&*self.link.borrow(), Link::NotYet | Link::Down(_));
+                let view = self.northbound.read();
+                for vm in vms.iter().filter(|vm| is_deleted(&self.cluster, vm)) {
+                    if unread || releasable(&view, vm) > 0 {
+                        self.brake.deleted(vm);
+                    }
+                }
+            }
+            Presence::Listed => self.judge_list(vms),
+        }
+    }
+
+    /// A list is complete, and lacks these VMs, if they are not there for another reason.
+    fn judge_list(&mut self, vms: &BTreeSet<VmKey>) {
+        // Before office is taken, nothing is released; then everything is judged anyway.
+        let judged = |office: &Arc<Office>| std::ptr::eq(self.brake.office.as_ptr(), Arc::as_ptr(office));
+        if !self.can_plan() || !self.office().as_ref().is_some_and(judged) {
+            return;
+        }
+        let view = Arc::clone(&self.northbound);
+        let view = view.read();
+        let lacking = vms.iter().filter(|vm| self.cluster.vm(vm).is_none() && !self.brake.settled.contains(*vm));
+        let all = lacking.chain(self.brake.held.keys());
+        let gone: BTreeMap<VmKey, usize> = all
+            .map(|vm| (vm, releasable(&view, vm)))
+            .filter(|(_, ports)| *ports > 0)
+            .map(|(vm, ports)| (vm.clone(), ports))
+            .collect();
+        drop(view);
+        if !gone.is_empty() || !self.brake.held.is_empty() {
+            self.judge(gone);
+        }
+    }
+
+    /// Once in each office, before anything is planned in it: judges all VMs that have ports and are not there. The
+    /// replica may be an older one again, and another process may have had the office meanwhile.
+    pub(super) fn judge_all(&mut self, office: &Arc<Office>) {
+        if std::ptr::eq(self.brake.office.as_ptr(), Arc::as_ptr(office)) {
+            return;
+        }
+        self.brake.office = Arc::downgrade(office);
+        let view = Arc::clone(&self.northbound);
+        let view = view.read();
+        let cluster = &self.cluster;
+        self.brake.settled.retain(|vm| is_deleted(cluster, vm) && releasable(&view, vm) > 0);
+        let lacking = view.vms().filter(|vm| cluster.vm(vm).is_none() && !self.brake.settled.contains(*vm));
+        let gone = lacking.map(|vm| (vm.clone(), releasable(&view, vm))).filter(|(_, ports)| *ports > 0).collect();
+        drop(view);
+        self.judge(gone);
+    }
+
+    fn judge(&mut self, gone: BTreeMap<VmKey, usize>) {
+        let before = self.brake.holding();
+        let northbound = Arc::clone(&self.northbound);
+        let total = || {
+            let view = northbound.read();
+            view.vms().map(|vm| releasable(&view, vm)).sum()
+        };
+        let released = self.brake.judge(gone, total, Instant::now());
+        let holding = self.brake.holding();
+        match &holding {
+            Some(holding) if before.as_ref() != Some(holding) => {
+                tracing::warn!(ports = holding.ports, total = holding.total, "{holding}");
+            }
+            None if before.is_some() => tracing::info!(vms = released.len(), "no ports are held any more"),
+            _ => {}
+        }
+        released.into_iter().for_each(|vm| self.dirty(vm));
+        self.tell_holding();
+    }
+
+    /// Another process leads.
+    pub(super) fn pause_brake(&mut self) {
+        self.brake.pause();
+        self.tell_holding();
+    }
+
+    fn tell_holding(&self) {
+        let holding = self.brake.holding();
+        let ports = holding.as_ref().map_or(0, |holding| holding.ports);
+        self.metrics.held_ports.set(i64::try_from(ports).unwrap_or(i64::MAX));
+        self.status.hold(holding);
+    }
+
+    /// The plan of a VM that is gone.
+    pub(super) fn release(&self, planner: &Planner<'_>, vm: &VmKey) -> VmPlan {
+        let mut plan = planner.release(vm);
+        if self.brake.holds(vm) {
+            // What is retained goes by its own clock.
+            plan.changes.retain(|change| change.before.as_ref().is_some_and(is_retained));
+        }
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vms(prefix: &str, count: usize) -> BTreeMap<VmKey, usize> {
+        (0..count).map(|index| (VmKey::new("ns", format!("{prefix}-{index:03}")), 1)).collect()
+    }
+
+    fn held_of(gone: usize, total: usize) -> usize {
+        let mut brake = Brake::default();
+        brake.judge(vms("vm", gone), || total, Instant::now());
+        brake.holding().map_or(0, |holding| holding.ports)
+    }
+
+    #[test]
+    fn more_than_ten_ports_and_more_than_a_fifth_are_held() {
+        for (gone, total, held) in [
+            (0, 0, 0),
+            (10, 10, 0),
+            (11, 11, 11),
+            (11, 54, 11),
+            (11, 55, 0),
+            (11, 56, 0),
+            (500, 500, 500),
+            (500, 2_500, 0),
+            (501, 2_500, 501),
+        ] {
+            assert_eq!(held_of(gone, total), held, "{gone} of {total}");
+        }
+        // Ports count, not VMs.
+        let mut brake = Brake::default();
+        brake.judge(BTreeMap::from([(VmKey::new("ns", "many"), 11)]), || 12, Instant::now());
+        assert!(brake.holds(&VmKey::new("ns", "many")));
+    }
+
+    #[test]
+    fn what_comes_back_is_held_no_longer_and_the_rest_stays_held_until_it_is_judged_again() {
+        let now = Instant::now();
+        let mut brake = Brake::default();
+        let gone = vms("vm", 12);
+        brake.judge(gone.clone(), || 12, now);
+        let mut rest = gone.clone();
+        for vm in gone.keys().take(9) {
+            assert!(brake.came([vm]));
+            assert!(!brake.came([vm]), "once");
+            rest.remove(vm);
+            assert!(rest.keys().all(|vm| brake.holds(vm)));
+        }
+        assert_eq!(brake.holding().map(|holding| (holding.ports, holding.total)), Some((3, 12)));
+        // Now a list is complete.
+        assert_eq!(brake.judge(rest.clone(), || 12, now), rest.into_keys().collect::<Vec<_>>());
+        assert_eq!(brake.holding(), None);
+    }
+
+    #[test]
+    fn a_permit_is_for_one_sweep_and_for_an_hour() {
+        let start = Instant::now();
+        let mut brake = Brake::new(true, start);
+        assert_eq!(brake.judge(vms("vm", 500), || 500, start), Vec::new());
+        assert_eq!(brake.holding(), None);
+        brake.judge(vms("other", 500), || 500, start);
+        assert_eq!(brake.holding().map(|holding| holding.ports), Some(500));
+        let mut late = Brake::new(true, start);
+        late.judge(vms("vm", 500), || 500, start + PERMIT_FOR);
+        assert_eq!(late.holding().map(|holding| holding.ports), Some(500));
+    }
+
+    #[test]
+    fn the_operator_is_told_how_many_of_which_vms_and_what_to_do() {
+        let mut brake = Brake::default();
+        brake.judge(vms("vm", 500), || 600, Instant::now());
+        let text = brake.holding().expect("it holds").to_string();
+        for words in ["holding 500 of 600 ports", "ns/vm-000", "ns/vm-004, ...", "--allow-mass-release"] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(!text.contains("vm-005"), "{text}");
+        let forged = BTreeMap::from([(VmKey::new("ns", "a\nb"), 11)]);
+        brake.judge(forged, || 11, Instant::now());
+        assert!(!brake.holding().expect("it holds").to_string().contains('\n'));
+    }
+}
