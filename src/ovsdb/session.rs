@@ -150,15 +150,18 @@ impl<R: Replica> Session<R> {
         let opening = open(place, self.target.tls.as_ref(), self.target.terms(), &self.shared);
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {patience:?}"));
         let connection = tokio::time::timeout(patience, opening).await.map_err(|_| PlaceError::Io(late()))??;
-        tokio::time::timeout(patience, self.handshake(&connection))
+        let schema = tokio::time::timeout(patience, self.handshake(&connection))
             .await
             .map_err(|_| PlaceError::NoAnswer(patience))??;
+        self.shared.write().note_schema(&schema);
+        let lacking: Vec<_> =
+            R::OPTIONAL.iter().copied().filter(|(table, column)| !schema.has(table, column)).collect();
         // A first sync takes as long as it takes: the probe watches over it.
-        let resumed = connection.monitor(R::TABLES).await?;
+        let resumed = connection.monitor_without(R::TABLES, &lacking).await?;
         Ok((connection, resumed))
     }
 
-    async fn handshake(&self, connection: &Connection) -> Result<(), PlaceError> {
+    async fn handshake(&self, connection: &Connection) -> Result<Schema, PlaceError> {
         // Without it a schema conversion would cut us off (ovsdb-server(7), "Set Database Change Aware").
         let _: serde::de::IgnoredAny = connection.call("set_db_change_aware", &[true]).await?;
         connection.monitor_server().await?;
@@ -170,7 +173,8 @@ impl<R: Replica> Session<R> {
             return Err(ConnectionError::Unfit(Unfit::Behind { index, seen: self.seen.1 }).into());
         }
         let schema: Schema = connection.call("get_schema", &[R::DATABASE]).await?;
-        Ok(schema.check(R::TABLES)?)
+        schema.check_but(R::TABLES, R::OPTIONAL)?;
+        Ok(schema)
     }
 
     /// Remembers how far a member was.

@@ -3,6 +3,7 @@
 mod all_nics;
 mod attachments;
 mod changes;
+mod chassis;
 mod edits;
 mod examples;
 mod histories;

@@ -6,6 +6,7 @@
 //! grow by themselves. Nothing is planned before the watches and the replica have both synced:
 //! until then, absence means nothing.
 
+mod abilities;
 mod batch;
 mod outcome;
 mod sending;
@@ -26,7 +27,7 @@ use super::timetable::Timetable;
 use super::waiting::Waiting;
 use crate::intent::Settings;
 use crate::kubevirt::{Change, Cluster, VmObjects};
-use crate::ovn::{Northbound, Southbound, SouthboundChanges, VmKey, Wake};
+use crate::ovn::{Multichassis, Northbound, Southbound, SouthboundChanges, VmKey, Wake};
 use crate::ovsdb::Shared;
 use crate::plan::{Pipeline, Settling};
 
@@ -108,6 +109,8 @@ pub struct Writer {
     swept: bool,
     /// Transactions whose outcome is unknown, since the last that had one.
     unknown_in_a_row: usize,
+    /// What the OVN at hand can do with a port that migrates; `None` before it is known.
+    multichassis: Option<Multichassis>,
 }
 
 struct Retry {
@@ -139,6 +142,7 @@ impl Writer {
             tally: Tally::new(&metrics),
             swept: false,
             unknown_in_a_row: 0,
+            multichassis: None,
         }
     }
 
@@ -228,15 +232,20 @@ impl Writer {
         if came {
             self.wake(&Wake::Southbound);
         }
-        let bindings = ports.into_iter().map(Wake::Binding);
-        for wake in bindings.chain((!chassis.is_empty()).then_some(Wake::Chassis)) {
-            self.wake(&wake);
+        for port in ports {
+            self.wake(&Wake::Claim(port.clone()));
+            self.wake(&Wake::Binding(port));
+        }
+        for name in &chassis {
+            self.wake(&Wake::Chassis(name.clone()));
         }
         if !chassis.is_empty() {
             let short = |node: &str| node.split('.').next().unwrap_or_default().to_owned();
             let affected = self.cluster.vms_on(|node| chassis.contains(node) || chassis.contains(&short(node)));
             affected.into_iter().for_each(|vm| self.dirty(vm));
         }
+        self.note_multichassis();
+        self.sweep();
     }
 
     fn wake(&mut self, wake: &Wake) {
@@ -294,6 +303,7 @@ impl Writer {
             self.settling.forget();
             self.tally.clear();
         }
+        self.note_multichassis();
         self.take_northbound_changes();
         self.sweep();
     }
