@@ -325,6 +325,11 @@ impl Lab {
         self.prober.probe(self.address())
     }
 
+    /// Only a TCP connection, as long as the caller likes.
+    pub fn echo(&self) -> Echo {
+        self.prober.echo(self.address())
+    }
+
     fn addresses(&self) -> (&str, &str) {
         self.port.addresses.first().and_then(|text| text.split_once(' ')).expect("a MAC and an address")
     }
