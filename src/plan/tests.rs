@@ -6,6 +6,7 @@ mod changes;
 mod chassis;
 mod edits;
 mod examples;
+mod fabric;
 mod histories;
 mod interleavings;
 mod migrations;
