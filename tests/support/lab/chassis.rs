@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::super::eventually::eventually;
 use super::{AROUND, Lab, Moved};
-use crate::support::eventually::eventually;
 
 /// What is asked for while the source is no chassis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
