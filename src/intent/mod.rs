@@ -17,7 +17,7 @@ pub use retention::Retention;
 pub use wish::{InvalidWish, Wish};
 
 use crate::kubevirt::{Namespace, Template, VmObjects};
-use crate::ovn::{LogicalSwitchPort, VmKey, keys};
+use crate::ovn::{LogicalSwitchPort, Multichassis, VmKey, keys};
 use networks::Network;
 
 /// What the operator chose for all VMs.
@@ -51,6 +51,15 @@ impl Strategy {
         match self {
             Self::Rarp => Some("rarp"),
             Self::None => None,
+        }
+    }
+
+    /// What the OVN must be capable of. Without it a port that migrates has one chassis at a time: a second one that
+    /// nothing keeps closed would answer beside the guest.
+    pub fn needs(self) -> Multichassis {
+        match self {
+            Self::Rarp => Multichassis::Activated,
+            Self::None => Multichassis::List,
         }
     }
 }

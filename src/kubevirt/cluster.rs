@@ -234,6 +234,11 @@ impl Cluster {
         self.nodes.get(node)?.as_deref()
     }
 
+    /// Whether there is a node of that name.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.nodes.contains_key(name)
+    }
+
     /// VMs with a launcher pod on a node that `fits`.
     pub fn vms_on(&self, fits: impl Fn(&str) -> bool) -> BTreeSet<VmKey> {
         let there =

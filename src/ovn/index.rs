@@ -37,8 +37,10 @@ pub enum Wake {
     Binding(String),
     /// It changes which addresses routers and switches answer for by themselves: NAT rules and load balancers.
     Services,
-    /// A chassis comes, goes or changes its name.
-    Chassis,
+    /// A chassis of that name or hostname comes, goes or changes.
+    Chassis(String),
+    /// A chassis claims the port, or lets it go.
+    Claim(String),
     /// The southbound comes into sync.
     Southbound,
 }

@@ -3,6 +3,7 @@
 //! Pure: what is decided from these rows is decided elsewhere, and nothing here is sent.
 
 mod addresses;
+mod features;
 mod index;
 mod names;
 mod northbound;
@@ -13,6 +14,7 @@ mod watchers;
 
 pub(crate) use addresses::mac_text;
 pub use addresses::{AddressError, Addresses};
+pub use features::Multichassis;
 pub use index::{Changes, Rest, Wake};
 pub use names::{NadKey, Owner, VmKey, cluster_key, epoch_key, epoch_number, keys, port_uuid};
 pub use northbound::{Northbound, PortRef};
@@ -20,4 +22,4 @@ pub use rows::{
     Chassis, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat,
     NbGlobal, PortBinding,
 };
-pub use southbound::{Bound, Southbound, SouthboundChanges};
+pub use southbound::{Bound, NodeChassis, Southbound, SouthboundChanges};

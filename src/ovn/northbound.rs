@@ -11,6 +11,7 @@ use macaddr::MacAddr6;
 use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
+use super::features::Multichassis;
 use super::index::{Changes, Index, Rest, Wake};
 use super::names::{VmKey, keys};
 use super::rows::{
@@ -19,7 +20,7 @@ use super::rows::{
 use super::services::Services;
 use super::watchers::{GlobalWatcher, PortWatcher, RouterPortWatcher, SwitchWatcher};
 use crate::ipam::{AddressSet, Pool, Subnet, SubnetError};
-use crate::ovsdb::{Replica, Row, Table, TableSpec};
+use crate::ovsdb::{Replica, Row, Schema, Table, TableSpec};
 
 /// Addresses times switches that are looked up when NAT rules or load balancers have changed.
 const MOST_LOOKUPS: usize = 1_000_000;
@@ -44,6 +45,8 @@ pub struct Northbound {
     router_ports: Table<LogicalRouterPort>,
     services: Services,
     index: Index,
+    multichassis: Multichassis,
+    schema_version: String,
 }
 
 impl Northbound {
@@ -56,7 +59,19 @@ impl Northbound {
             router_ports: Table::default(),
             services: Services::default(),
             index: Index::new(instance.into()),
+            multichassis: Multichassis::default(),
+            schema_version: String::new(),
         }
+    }
+
+    /// What `options:requested-chassis` may hold on this OVN, as far as the northbound tells.
+    pub fn multichassis(&self) -> Multichassis {
+        self.multichassis
+    }
+
+    /// The version of the schema that the server has.
+    pub fn schema_version(&self) -> &str {
+        &self.schema_version
     }
 
     /// Which instance's rows are ours.
@@ -288,6 +303,11 @@ impl Replica for Northbound {
         ]
     };
 
+    fn note_schema(&mut self, schema: &Schema) {
+        self.multichassis = Multichassis::of_northbound(schema);
+        self.schema_version.clone_from(&schema.version);
+    }
+
     fn begin_dump(&mut self) {
         self.global.begin_dump();
         self.switches.begin_dump();
@@ -297,7 +317,7 @@ impl Replica for Northbound {
     }
 
     fn end_dump(&mut self) {
-        let Self { global, switches, ports, router_ports, services, index } = self;
+        let Self { global, switches, ports, router_ports, services, index, .. } = self;
         services.end_dump();
         global.end_dump(&mut GlobalWatcher(index));
         router_ports.end_dump(&mut RouterPortWatcher { index, ports });
@@ -310,7 +330,7 @@ impl Replica for Northbound {
     }
 
     fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, updates: A) -> Result<(), A::Error> {
-        let Self { global, switches, ports, router_ports, services, index } = self;
+        let Self { global, switches, ports, router_ports, services, index, .. } = self;
         match table {
             "NB_Global" => global.apply(updates, &mut GlobalWatcher(index)),
             "Logical_Switch" => {

@@ -6,9 +6,10 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
+use super::features::Multichassis;
 use super::names::keys;
 use super::rows::{Chassis, PortBinding};
-use crate::ovsdb::{Replica, Row, Table, TableSpec, Watcher};
+use crate::ovsdb::{OptionalColumn, Replica, Row, Schema, Table, TableSpec, Watcher};
 
 /// The southbound database as far as we read it.
 #[derive(Debug, Default)]
@@ -20,6 +21,18 @@ pub struct Southbound {
     /// Chassis by name, by hostname and by the hostname's first label.
     by_name: HashMap<String, BTreeSet<Uuid>>,
     changes: SouthboundChanges,
+    multichassis: Multichassis,
+}
+
+/// The chassis that a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeChassis<'a> {
+    /// One, by its name.
+    One(&'a str),
+    /// No row has the node's name.
+    Absent,
+    /// Several rows fit equally well, by their names in order: a node that was installed anew leaves a stale one.
+    Several(Vec<&'a str>),
 }
 
 /// What has changed since it was last taken.
@@ -74,19 +87,45 @@ impl Southbound {
         self.chassis.len()
     }
 
-    /// The name of the chassis that a node is: by name, else by hostname, full or short. `None` where
-    /// none is, or more than one.
-    pub fn chassis_of_node(&self, node: &str) -> Option<&str> {
-        let named = |name: &str| self.by_name.get(name).into_iter().flatten().filter_map(|uuid| self.chassis.get(uuid));
-        if let Some(chassis) = named(node).find(|chassis| chassis.name == node) {
-            return Some(&chassis.name);
-        }
+    /// What `options:requested-chassis` may hold on this OVN.
+    pub fn multichassis(&self) -> Multichassis {
+        self.multichassis
+    }
+
+    /// The chassis that a node is: the one of its name, else of its hostname, else of its short hostname.
+    pub fn chassis_of_node(&self, node: &str) -> NodeChassis<'_> {
         let alone = short(node);
-        // Of a node known by its full name, a chassis known by the short one; never one of another domain.
-        let shorter = named(alone).filter(|chassis| alone != node && chassis.hostname == alone);
-        let mut fitting = named(node).chain(shorter);
-        let chassis = fitting.next()?;
-        fitting.next().is_none().then_some(chassis.name.as_str())
+        let tiers: [(&str, fn(&Chassis, &str) -> bool); 4] = [
+            (node, |chassis, node| chassis.name == node),
+            (node, |chassis, node| chassis.hostname == node),
+            (node, |chassis, node| short(&chassis.hostname) == node),
+            // Of a node known by its full name, a chassis known by the short one; never one of another domain.
+            (alone, |chassis, alone| chassis.hostname == alone),
+        ];
+        for (name, fits) in tiers {
+            let mut fitting = self.called(name).filter(|chassis| fits(chassis, name)).map(|row| row.name.as_str());
+            let Some(first) = fitting.next() else { continue };
+            let Some(second) = fitting.next() else { return NodeChassis::One(first) };
+            let mut all: Vec<&str> = [first, second].into_iter().chain(fitting).collect();
+            all.sort_unstable();
+            return NodeChassis::Several(all);
+        }
+        NodeChassis::Absent
+    }
+
+    /// Whether there is a row that northd finds by this word of `requested-chassis`: by name or hostname.
+    pub fn has_chassis(&self, name: &str) -> bool {
+        self.called(name).any(|chassis| chassis.name == name || chassis.hostname == name)
+    }
+
+    /// The name of the chassis that has claimed a port.
+    pub fn chassis_of_port(&self, port: &str) -> Option<&str> {
+        let chassis = self.bindings.get(self.by_port.get(port)?)?.chassis?;
+        self.chassis.get(&chassis).map(|row| row.name.as_str())
+    }
+
+    fn called(&self, name: &str) -> impl Iterator<Item = &Chassis> {
+        self.by_name.get(name).into_iter().flatten().filter_map(|uuid| self.chassis.get(uuid))
     }
 
     /// Whether a port is prepared on a second chassis, or still marked as activated on one.
@@ -128,6 +167,12 @@ impl Southbound {
 impl Replica for Southbound {
     const DATABASE: &'static str = "OVN_Southbound";
     const TABLES: &'static [TableSpec] = &[Chassis::TABLE, PortBinding::TABLE];
+    // Since OVN 22.06.
+    const OPTIONAL: &'static [OptionalColumn] = &[("Port_Binding", "additional_chassis")];
+
+    fn note_schema(&mut self, schema: &Schema) {
+        self.multichassis = Multichassis::of_southbound(schema);
+    }
 
     fn begin_dump(&mut self) {
         self.chassis.begin_dump();
@@ -135,13 +180,13 @@ impl Replica for Southbound {
     }
 
     fn end_dump(&mut self) {
-        let Self { chassis, bindings, by_port, by_name, changes } = self;
+        let Self { chassis, bindings, by_port, by_name, changes, .. } = self;
         chassis.end_dump(&mut ChassisWatcher { by_name, changes });
         bindings.end_dump(&mut BindingWatcher { by_port, changes });
     }
 
     fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, mut updates: A) -> Result<(), A::Error> {
-        let Self { chassis, bindings, by_port, by_name, changes } = self;
+        let Self { chassis, bindings, by_port, by_name, changes, .. } = self;
         match table {
             "Chassis" => chassis.apply(updates, &mut ChassisWatcher { by_name, changes }),
             "Port_Binding" => bindings.apply(updates, &mut BindingWatcher { by_port, changes }),
@@ -232,6 +277,11 @@ impl Southbound {
         chassis.put(Uuid::from_u128(number), row, &mut ChassisWatcher { by_name, changes });
     }
 
+    pub(crate) fn remove_chassis(&mut self, number: u128) {
+        let Self { chassis, by_name, changes, .. } = self;
+        chassis.remove(Uuid::from_u128(number), &mut ChassisWatcher { by_name, changes });
+    }
+
     pub(crate) fn put_binding(&mut self, row: PortBinding) {
         let Self { bindings, by_port, changes, .. } = self;
         let uuid = Uuid::new_v5(&Uuid::NAMESPACE_OID, row.logical_port.as_bytes());
@@ -285,22 +335,48 @@ mod tests {
         add(4, "one", "twice.a");
         add(5, "two", "twice.b");
         for (node, chassis) in [
-            ("n1", Some("n1")),
-            ("n2", Some("5b0c")),
-            ("n2.example", Some("5b0c")),
-            ("n3", Some("77aa")),
-            ("n3.example", Some("77aa")),
-            ("elsewhere", Some("n1")),
-            ("twice.a", Some("one")),
+            ("n1", NodeChassis::One("n1")),
+            ("n2", NodeChassis::One("5b0c")),
+            ("n2.example", NodeChassis::One("5b0c")),
+            ("n3", NodeChassis::One("77aa")),
+            ("n3.example", NodeChassis::One("77aa")),
+            ("elsewhere", NodeChassis::One("n1")),
+            ("twice.a", NodeChassis::One("one")),
             // Two have this short name, and a domain that differs is another host.
-            ("twice", None),
-            ("n2.other", None),
-            ("n4", None),
+            ("twice", NodeChassis::Several(vec!["one", "two"])),
+            ("n2.other", NodeChassis::Absent),
+            ("n4", NodeChassis::Absent),
         ] {
             assert_eq!(southbound.chassis_of_node(node), chassis, "{node}");
         }
         let changed = southbound.take_changes().chassis;
         assert!(["n1", "elsewhere", "n2.example", "n2", "5b0c"].iter().all(|name| changed.contains(*name)));
+    }
+
+    #[test]
+    fn an_exact_name_goes_before_a_hostname_and_a_full_hostname_before_a_short_one() {
+        let mut southbound = Southbound::default();
+        let mut add = |number, name: &str, hostname: &str| {
+            southbound.put_chassis(number, Chassis { name: name.to_owned(), hostname: hostname.to_owned() });
+        };
+        add(1, "c", "n1.example");
+        assert_eq!(southbound.chassis_of_node("n1"), NodeChassis::One("c"));
+        let mut add = |number, name: &str, hostname: &str| {
+            southbound.put_chassis(number, Chassis { name: name.to_owned(), hostname: hostname.to_owned() });
+        };
+        add(2, "b", "n1");
+        assert_eq!(southbound.chassis_of_node("n1"), NodeChassis::One("b"));
+        let mut add = |number, name: &str, hostname: &str| {
+            southbound.put_chassis(number, Chassis { name: name.to_owned(), hostname: hostname.to_owned() });
+        };
+        add(3, "a", "n1");
+        assert_eq!(southbound.chassis_of_node("n1"), NodeChassis::Several(vec!["a", "b"]));
+        southbound.put_chassis(4, Chassis { name: "n1".to_owned(), hostname: "n1".to_owned() });
+        assert_eq!(southbound.chassis_of_node("n1"), NodeChassis::One("n1"));
+        // The rows that are stale go.
+        (2..=4).for_each(|number| southbound.remove_chassis(number));
+        assert_eq!(southbound.chassis_of_node("n1"), NodeChassis::One("c"));
+        assert!(southbound.has_chassis("c") && southbound.has_chassis("n1.example") && !southbound.has_chassis("n1"));
     }
 
     #[test]

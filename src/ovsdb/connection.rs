@@ -24,6 +24,7 @@ use super::probe::{Heard, probe};
 use super::reader::Reader;
 use super::replica::{FeedError, Feeder, Replica, Shared};
 use super::row::TableSpec;
+use super::schema::OptionalColumn;
 use super::stream::StreamError;
 use super::tls::plain;
 
@@ -281,40 +282,37 @@ impl Connection {
     /// Monitors the replica's tables; returns once the replica is in sync. Where the server still knows
     /// the replica's last transaction, it sends only what came after, and this is `true`.
     pub async fn monitor(&self, tables: &[TableSpec]) -> Result<bool, ConnectionError> {
-        self.monitor_since(self.database, tables, self.last_transaction, Waiting::Dump).await
+        self.monitor_without(tables, &[], true).await
     }
 
-    /// The same with a full dump in any case.
-    pub(super) async fn monitor_anew(&self, tables: &[TableSpec]) -> Result<bool, ConnectionError> {
-        self.monitor_since(self.database, tables, Uuid::nil(), Waiting::Dump).await
+    /// The same without columns that the server lacks; unless it `may_resume`, with a full dump in any case.
+    pub async fn monitor_without(
+        &self,
+        tables: &[TableSpec],
+        lacking: &[OptionalColumn],
+        may_resume: bool,
+    ) -> Result<bool, ConnectionError> {
+        let asked = monitor_requests(tables, lacking);
+        let since = if may_resume { self.last_transaction } else { Uuid::nil() };
+        self.monitor_since(self.database, asked, since, Waiting::Dump).await
     }
 
     /// Has the server tell of itself, now and whenever it changes. A server that is not fit ends the
     /// connection.
     pub(super) async fn monitor_server(&self) -> Result<(), ConnectionError> {
-        self.monitor_since(Server::DATABASE, Server::TABLES, Uuid::nil(), Waiting::Server).await?;
+        let asked = monitor_requests(Server::TABLES, &[]);
+        self.monitor_since(Server::DATABASE, asked, Uuid::nil(), Waiting::Server).await?;
         Ok(())
     }
 
     async fn monitor_since(
         &self,
         database: &str,
-        tables: &[TableSpec],
+        requests: HashMap<&str, [MonitorRequest; 1]>,
         since: Uuid,
         waiting: impl FnOnce(oneshot::Sender<Result<bool, String>>) -> Waiting,
     ) -> Result<bool, ConnectionError> {
         const METHOD: &str = "monitor_cond_since";
-        #[derive(Serialize)]
-        struct MonitorRequest {
-            columns: Vec<&'static str>,
-        }
-        let requests: HashMap<&str, [MonitorRequest; 1]> = tables
-            .iter()
-            .map(|table| {
-                let columns = table.columns.iter().map(|column| column.name).collect();
-                (table.name, [MonitorRequest { columns }])
-            })
-            .collect();
         let (sender, receiver) = oneshot::channel();
         // The database's name is the monitor's id, too: by it the reader tells updates apart.
         let sent = self.send(METHOD, &(database, database, requests, since), waiting(sender));
@@ -382,6 +380,21 @@ impl Connection {
             Err(_) => Outcome::Unknown(self.closed().await.to_string()),
         }
     }
+}
+
+/// What a monitor asks of one table (RFC 7047 section 4.1.5, `<monitor-request>`).
+#[derive(Serialize)]
+struct MonitorRequest {
+    columns: Vec<&'static str>,
+}
+
+fn monitor_requests(tables: &[TableSpec], lacking: &[OptionalColumn]) -> HashMap<&'static str, [MonitorRequest; 1]> {
+    let request = |table: &TableSpec| {
+        let columns = table.columns.iter().map(|column| column.name);
+        let columns = columns.filter(|column| !lacking.contains(&(table.name, column))).collect();
+        (table.name, [MonitorRequest { columns }])
+    };
+    tables.iter().map(request).collect()
 }
 
 /// A transaction that is on its way.

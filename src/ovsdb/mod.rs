@@ -46,7 +46,7 @@ pub use operation::{
 pub use remote::{Remote, RemoteError, Remotes};
 pub use replica::{Replica, Shared, apply_updates};
 pub use row::{ColumnMask, ColumnSeed, ColumnSpec, Row, Table, TableSpec, Unwatched, Watcher};
-pub use schema::{Schema, SchemaError};
+pub use schema::{OptionalColumn, Schema, SchemaError};
 pub use session::{Session, SessionError, Target};
 pub use text::{Map, Set};
 pub use tls::{TlsError, TlsFiles};

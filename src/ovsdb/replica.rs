@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::column::Word;
 use super::row::TableSpec;
+use super::schema::{OptionalColumn, Schema};
 
 /// The tables of one database as typed rows, with whatever indexes their user wants.
 pub trait Replica: Send + Sync + 'static {
@@ -19,6 +20,10 @@ pub trait Replica: Send + Sync + 'static {
     const DATABASE: &'static str;
     /// What is monitored.
     const TABLES: &'static [TableSpec];
+    /// Columns among them that an older server may lack: where they are not there, they are not asked for.
+    const OPTIONAL: &'static [OptionalColumn] = &[];
+    /// Takes note of the server's schema. Each connection says so before it syncs.
+    fn note_schema(&mut self, _schema: &Schema) {}
     /// A full dump follows.
     fn begin_dump(&mut self);
     /// The dump is over: rows that it did not name are gone.

@@ -130,9 +130,29 @@ impl fmt::Display for Kind {
     }
 }
 
+/// A column of a table that an older server may lack, by both names.
+pub type OptionalColumn = (&'static str, &'static str);
+
 impl Schema {
+    /// Whether the table has the column, of whatever type.
+    pub fn has(&self, table: &str, column: &str) -> bool {
+        self.tables.get(table).is_some_and(|table| table.columns.contains_key(column))
+    }
+
+    /// The version as numbers, which compare as versions do (RFC 7047 section 3.1: `x.y.z`). `None` where it is none.
+    pub fn number(&self) -> Option<[u32; 3]> {
+        let mut parts = self.version.split('.').map(str::parse);
+        let number = [parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?];
+        parts.next().is_none().then_some(number)
+    }
+
     /// Whether every table and column is there, with the type that we decode.
     pub fn check(&self, needed: &[TableSpec]) -> Result<(), SchemaError> {
+        self.check_but(needed, &[])
+    }
+
+    /// The same, where these columns may be missing.
+    pub fn check_but(&self, needed: &[TableSpec], optional: &[OptionalColumn]) -> Result<(), SchemaError> {
         let mut problems = Vec::new();
         for TableSpec { name: table, columns } in needed {
             let Some(present) = self.tables.get(*table) else {
@@ -141,6 +161,7 @@ impl Schema {
             };
             for column in *columns {
                 match present.columns.get(column.name).map(|column| column.kind.kind()) {
+                    None if optional.contains(&(*table, column.name)) => {}
                     None => problems.push(format!("column {table}.{} is missing", column.name)),
                     Some(Some(kind)) if kind == column.kind => {}
                     Some(Some(kind)) => {
@@ -168,10 +189,39 @@ mod tests {
         "r":{"type":{"key":{"type":"uuid","refTable":"T"},"min":0,"max":"unlimited"}},
         "m":{"type":{"key":"string","value":"string","min":0,"max":"unlimited"}}}}}}"#;
 
-    fn check(table: &'static str, name: &'static str, kind: Kind) -> Result<(), Vec<String>> {
-        let schema: Schema = serde_json::from_str(SCHEMA).expect("a schema");
+    fn schema() -> Schema {
+        serde_json::from_str(SCHEMA).expect("a schema")
+    }
+
+    fn check_but(
+        table: &'static str,
+        name: &'static str,
+        kind: Kind,
+        optional: &[OptionalColumn],
+    ) -> Result<(), Vec<String>> {
         let columns: &'static [ColumnSpec] = Box::leak(Box::new([ColumnSpec { name, kind }]));
-        schema.check(&[TableSpec { name: table, columns }]).map_err(|error| error.problems)
+        schema().check_but(&[TableSpec { name: table, columns }], optional).map_err(|error| error.problems)
+    }
+
+    fn check(table: &'static str, name: &'static str, kind: Kind) -> Result<(), Vec<String>> {
+        check_but(table, name, kind, &[])
+    }
+
+    #[test]
+    fn an_optional_column_may_be_missing_and_may_not_be_of_another_type() {
+        let string = Kind::One(Atomic::String);
+        assert_eq!(check_but("T", "x", string, &[("T", "x")]), Ok(()));
+        assert!(check_but("T", "x", string, &[("U", "x")]).is_err());
+        assert!(check_but("T", "o", string, &[("T", "o")]).is_err());
+        assert!(schema().has("T", "s") && !schema().has("T", "x") && !schema().has("U", "s"));
+    }
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        let number = |version: &str| Schema { version: version.to_owned(), ..schema() }.number();
+        assert_eq!(number("20.27.0"), Some([20, 27, 0]));
+        assert!(number("6.10.0") > number("6.9.1") && number("7.0.0") > number("6.10.0"));
+        assert!(["", "7", "7.0", "7.0.0.1", "7.x.0"].iter().all(|version| number(version).is_none()));
     }
 
     #[test]

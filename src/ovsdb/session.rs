@@ -178,33 +178,33 @@ impl<R: Replica> Session<R> {
         let opening = open(place, self.target.tls.as_ref(), self.target.terms(), &self.shared);
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {patience:?}"));
         let connection = tokio::time::timeout(patience, opening).await.map_err(|_| PlaceError::Io(late()))??;
-        let rolled_back = tokio::time::timeout(patience, self.handshake(&connection))
+        let (schema, rolled_back) = tokio::time::timeout(patience, self.handshake(&connection))
             .await
             .map_err(|_| PlaceError::NoAnswer(patience))??;
         // Kept until a connection is made: where this one breaks off, the next reads all of it anew.
         self.must_reread |= rolled_back;
+        self.shared.write().note_schema(&schema);
+        let lacking: Vec<_> =
+            R::OPTIONAL.iter().copied().filter(|(table, column)| !schema.has(table, column)).collect();
         // A first sync takes as long as it takes: the probe watches over it.
-        let resumed = match self.must_reread {
-            true => connection.monitor_anew(R::TABLES).await?,
-            false => connection.monitor(R::TABLES).await?,
-        };
+        let resumed = connection.monitor_without(R::TABLES, &lacking, !self.must_reread).await?;
         Ok((connection, resumed, std::mem::take(&mut self.must_reread)))
     }
 
-    /// Whether the server will do, and whether its database was rolled back.
-    async fn handshake(&mut self, connection: &Connection) -> Result<bool, PlaceError> {
+    /// What the database can do, if the server will do, and whether the database was rolled back.
+    async fn handshake(&mut self, connection: &Connection) -> Result<(Schema, bool), PlaceError> {
         // Without it a schema conversion would cut us off (ovsdb-server(7), "Set Database Change Aware").
         let _: serde::de::IgnoredAny = connection.call("set_db_change_aware", &[true]).await?;
         connection.monitor_server().await?;
         let member = *connection.member().borrow();
         let schema: Schema = connection.call("get_schema", &[R::DATABASE]).await?;
-        schema.check(R::TABLES)?;
+        schema.check_but(R::TABLES, R::OPTIONAL)?;
         // Last, as a verdict that it was rolled back is given once.
         let Some(member @ Member { model: Model::Clustered { index, .. }, leader, .. }) = member else {
-            return Ok(false);
+            return Ok((schema, false));
         };
         match self.progress.judge(&member, Instant::now()) {
-            Verdict::Current => Ok(false),
+            Verdict::Current => Ok((schema, false)),
             Verdict::Behind(seen) => Err(ConnectionError::Unfit(Unfit::Behind { index, seen, leader }).into()),
             Verdict::RolledBack(seen) => {
                 tracing::warn!(
@@ -214,7 +214,7 @@ impl<R: Replica> Session<R> {
                     leader,
                     "the database's cluster was rolled back: its log ends before what was read from it, and stays there. What was committed since is lost; reading all of it anew"
                 );
-                Ok(true)
+                Ok((schema, true))
             }
         }
     }

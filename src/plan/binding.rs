@@ -9,10 +9,11 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use super::chassis::Chassis;
 use super::report::Problem;
 use crate::intent::{Placement, Strategy};
 use crate::kubevirt::Cluster;
-use crate::ovn::{Northbound, Southbound, Wake, keys};
+use crate::ovn::{Multichassis, Northbound, Southbound, Wake, keys};
 use crate::ovsdb::Map;
 
 /// The network's nodes, as a plan sees them.
@@ -38,6 +39,18 @@ pub enum Seen<'a> {
     Before(&'a Southbound),
     /// It is in sync.
     Now(&'a Southbound),
+}
+
+impl Seen<'_> {
+    /// What this OVN takes in `requested-chassis`. Before the southbound has been read no list is begun, and one that
+    /// stands is left alone.
+    fn multichassis(&self, view: &Northbound) -> Multichassis {
+        match self {
+            Self::Never(_) => view.multichassis(),
+            Self::NotYet => Multichassis::Activated,
+            Self::Before(southbound) | Self::Now(southbound) => southbound.multichassis(),
+        }
+    }
 }
 
 /// Collapses that northd may not have processed yet, where only the northbound is read.
@@ -82,12 +95,6 @@ pub(super) struct Hindrance {
     pub(super) sync: bool,
 }
 
-enum Chassis {
-    Named(String),
-    Unknown,
-    NotYet,
-}
-
 /// A port, as far as its binding goes.
 pub(super) struct Bound<'a> {
     pub(super) uuid: Uuid,
@@ -121,20 +128,21 @@ impl Fabric<'_> {
             }
             Placement::On { home, target } => (home, target),
         };
-        let home = match self.chassis(home, &mut hindrance) {
-            Chassis::Named(chassis) => chassis,
+        let (home, home_has_row) = match self.locate(home, port, &mut hindrance) {
+            Chassis::Named { name, has_row } => (name, has_row),
             Chassis::NotYet => return hindrance,
             Chassis::Unknown => {
                 unbind(options);
                 return hindrance;
             }
         };
-        let target = match target.as_ref().map(|node| self.chassis(node, &mut hindrance)) {
-            Some(Chassis::Named(chassis)) if chassis != home => Some(chassis),
+        let target = match target.as_ref().map(|node| self.locate_target(node, port, &mut hindrance)) {
+            Some(Chassis::Named { name, has_row }) if name != home && has_row && home_has_row => Some(name),
             // Who knows whether it is open already: after a restart, what stands there is the best that is known.
             Some(Chassis::NotYet) if is_at(options, &home) => return hindrance,
-            Some(Chassis::Named(_) | Chassis::Unknown | Chassis::NotYet) | None => None,
+            Some(Chassis::Named { .. } | Chassis::Unknown | Chassis::NotYet) | None => None,
         };
+        let target = target.filter(|_| self.may_be_listed(view));
         match target.filter(|target| self.may_open(view, port, target, &mut hindrance)) {
             Some(target) => {
                 options.insert(keys::REQUESTED_CHASSIS, format!("{home},{target}"));
@@ -148,28 +156,10 @@ impl Fabric<'_> {
         hindrance
     }
 
-    /// A node's chassis: what its annotation says; else what the southbound knows by its name; else,
-    /// where the southbound is not read, its name.
-    fn chassis(&self, node: &str, hindrance: &mut Hindrance) -> Chassis {
-        if let Some(annotated) = self.cluster.chassis_of(node) {
-            return Chassis::Named(annotated.to_owned());
-        }
-        let southbound = match self.southbound {
-            Seen::Never(_) => return Chassis::Named(node.to_owned()),
-            Seen::Before(southbound) | Seen::Now(southbound) => southbound,
-            Seen::NotYet => {
-                hindrance.waits.push(Wake::Southbound);
-                return Chassis::NotYet;
-            }
-        };
-        match southbound.chassis_of_node(node) {
-            Some(chassis) => Chassis::Named(chassis.to_owned()),
-            None => {
-                hindrance.problems.push(Problem::ChassisNotFound(node.to_owned()));
-                hindrance.waits.push(Wake::Chassis);
-                Chassis::Unknown
-            }
-        }
+    /// Whether this OVN takes a second chassis in the way that it is to be opened. Where it does not, the port follows
+    /// the guest with one: the source until domain-ready, then the target.
+    fn may_be_listed(&self, view: &Northbound) -> bool {
+        self.southbound.multichassis(view) >= self.strategy.needs()
     }
 
     /// Whether the target's chassis may be added now.

@@ -12,6 +12,7 @@ mod addresses;
 mod batch;
 mod binding;
 mod change;
+mod chassis;
 mod expectation;
 mod lease;
 mod lost;

@@ -251,6 +251,31 @@ pub enum Problem {
         /// What the port has.
         port: String,
     },
+    /// A chassis whose row is gone, or is not there yet.
+    #[error(
+        "the southbound database has no row of the chassis {chassis}, which is the node {node}'s: requested-chassis stays {chassis}, and the port is bound when the row returns. Check that ovn-controller runs on the node"
+    )]
+    ChassisGone {
+        /// The node.
+        node: String,
+        /// What `requested-chassis` keeps.
+        chassis: String,
+    },
+    /// A node with more than one row.
+    #[error(
+        "the node {node} has {} chassis rows in the southbound database ({}), {}. Delete the stale one: ovn-sbctl chassis-del <name>",
+        rows.len(),
+        rows.join(", "),
+        match kept { Some(kept) => format!("and the port is on {kept}"), None => "and the port is bound by whichever of them claims it".to_owned() }
+    )]
+    ChassisAmbiguous {
+        /// The node.
+        node: String,
+        /// The names of its rows.
+        rows: Vec<String>,
+        /// The row that the port is on.
+        kept: Option<String>,
+    },
     /// The server refused our write.
     #[error("the northbound database refused the port: {0}")]
     Rejected(String),
@@ -301,7 +326,8 @@ impl Problem {
             }
             Self::NameTaken(_) => "PortNameConflict",
             Self::SwitchDeferred { .. } => "SwitchChangePending",
-            Self::ChassisNotFound(_) => "ChassisNotFound",
+            Self::ChassisNotFound(_) | Self::ChassisGone { .. } => "ChassisNotFound",
+            Self::ChassisAmbiguous { .. } => "ChassisAmbiguous",
             Self::NamespaceNotSelected(_) => "NamespaceNotSelected",
             Self::ServedByAnotherInstance { .. } => "ServedElsewhere",
             Self::TypeTaken { .. } => "PortTypeConflict",

@@ -3,8 +3,10 @@
 mod all_nics;
 mod attachments;
 mod changes;
+mod chassis;
 mod edits;
 mod examples;
+mod fabric;
 mod histories;
 mod interleavings;
 mod migrations;

@@ -4,6 +4,7 @@
 //! What is asserted holds on any machine: nothing is doubled, no connection is reset, and an outage is far shorter than
 //! a second. `make bench` measures.
 
+mod chassis;
 mod faults;
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 //! northd is real; there is no ovn-controller: what matters here is what is written, and when.
 
 mod alike;
+mod chassis;
 mod decentralised;
 mod ends;
 mod regressions;

@@ -9,6 +9,7 @@
 //!
 //! A guest that migrates is two namespaces with one MAC and address, of which one is awake (`tests/fabric/guest.py`).
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -35,6 +36,8 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fabric");
 #[derive(Debug)]
 pub struct Fabric {
     // The daemons end before their namespaces go.
+    /// The ovn-controllers, by host.
+    controllers: BTreeMap<usize, Daemon>,
     daemons: Vec<Daemon>,
     hosts: Hosts,
     dir: PathBuf,
@@ -46,7 +49,7 @@ impl Fabric {
     pub async fn start(northbound: &Northbound, count: usize) -> Self {
         let hosts = Hosts::without_addresses(count);
         let dir = northbound.dir().to_owned();
-        let mut fabric = Self { daemons: Vec::new(), hosts, dir, count };
+        let mut fabric = Self { controllers: BTreeMap::new(), daemons: Vec::new(), hosts, dir, count };
         for host in 1..=count {
             fabric.add_chassis(host, &northbound.sb_remote()).await;
         }
@@ -101,7 +104,25 @@ impl Fabric {
         let there = self.hosts.host(host);
         there.ip(&["address", "add", &format!("{}/24", Hosts::address(host)), "dev", "br-phy"]);
         there.ip(&["link", "set", "br-phy", "mtu", UNDERLAY_MTU, "up"]);
-        self.daemon(host, "ovn-controller", &[&database]);
+        self.start_controller(host);
+    }
+
+    /// Starts a chassis' ovn-controller, again after [`stop_controller`](Self::stop_controller).
+    pub fn start_controller(&mut self, host: usize) {
+        let database = format!("unix:{}", self.folder(host).join("db.sock").display());
+        let controller = self.begin(host, "ovn-controller", &[&database]);
+        self.controllers.insert(host, controller);
+    }
+
+    /// Has a chassis' ovn-controller exit in order: it takes its row out of the southbound.
+    pub async fn stop_controller(&mut self, host: usize) {
+        let controller = self.controllers.remove(&host).expect("it runs");
+        // SIGTERM would leave the row behind.
+        run_tool(self.inside(host, "ovn-appctl").args(["-t", "ovn-controller", "exit"]));
+        eventually("ovn-controller has ended", || async {
+            if controller.is_running() { Err("it runs") } else { Ok(()) }
+        })
+        .await;
     }
 
     /// Enters each other's tunnel ends: userspace drops the first packet to a peer that it has to look for.
@@ -117,8 +138,13 @@ impl Fabric {
         }
     }
 
-    /// A daemon of a chassis, in its namespace, with all its files in its folder.
     fn daemon(&mut self, host: usize, program: &str, arguments: &[&str]) {
+        let daemon = self.begin(host, program, arguments);
+        self.daemons.push(daemon);
+    }
+
+    /// A daemon of a chassis, in its namespace, with all its files in its folder.
+    fn begin(&self, host: usize, program: &str, arguments: &[&str]) -> Daemon {
         let dir = self.folder(host);
         let mut command = self.hosts.host(host).mortal(program);
         command.args(arguments).args(["-vconsole:off", "-vsyslog:off", "-vfile:info"]);
@@ -129,7 +155,7 @@ impl Fabric {
         }
         command.arg(format!("--pidfile={}", dir.join(format!("{program}.pid")).display()));
         environment(&mut command, &dir);
-        self.daemons.push(Daemon::start(program, command));
+        Daemon::start(program, command)
     }
 
     /// A command inside a chassis' namespace.

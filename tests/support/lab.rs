@@ -3,8 +3,11 @@
 //! The VM `testvm` runs on hv1; a guest on hv3 pings it every 5 ms and keeps a TCP connection to it busy; hv2 is where
 //! it goes. A migration is told in [`Phase`]s, in each of which something may befall the service or the database.
 
+mod chassis;
+
 use std::time::Duration;
 
+pub use self::chassis::{Away, Guests};
 use super::cluster::{Cluster, Namespace};
 use super::eventually::{eventually, holds_for};
 use super::fabric::{Echo, Echoed, Fabric, Guest, Probe, Probed};
@@ -320,6 +323,11 @@ impl Lab {
     /// Only pings, as long as the caller likes.
     pub fn pings(&self) -> Probe {
         self.prober.probe(self.address())
+    }
+
+    /// Only a TCP connection, as long as the caller likes.
+    pub fn echo(&self) -> Echo {
+        self.prober.echo(self.address())
     }
 
     fn addresses(&self) -> (&str, &str) {

@@ -336,7 +336,8 @@ impl Northbound {
     #[track_caller]
     pub fn add_chassis(&self, name: &str, hostname: &str) {
         // Type and address of a tunnel's end are unique.
-        let ip = format!("127.0.0.{}", self.southbound().rows("Chassis").len() + 1);
+        let taken: BTreeSet<String> = self.southbound().rows("Encap").iter().map(|row| text(&row["ip"])).collect();
+        let ip = (1..).map(|host| format!("127.0.0.{host}")).find(|ip| !taken.contains(ip)).expect("one is free");
         let encap = json!({
             "chassis_name": name, "type": "geneve", "ip": ip, "options": ["map", [["csum", "true"]]],
         });

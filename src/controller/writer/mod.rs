@@ -6,6 +6,7 @@
 //! grow by themselves. Nothing is planned before the watches and the replica have both synced:
 //! until then, absence means nothing.
 
+mod abilities;
 mod batch;
 mod brake;
 mod outcome;
@@ -29,7 +30,7 @@ use super::timetable::Timetable;
 use super::waiting::Waiting;
 use crate::intent::Settings;
 use crate::kubevirt::{Change, Cluster, VmObjects};
-use crate::ovn::{Northbound, Southbound, SouthboundChanges, VmKey, Wake};
+use crate::ovn::{Multichassis, Northbound, Southbound, SouthboundChanges, VmKey, Wake};
 use crate::ovsdb::Shared;
 use crate::plan::{LastLease, Lost, Pipeline, Settling, Turn};
 
@@ -118,6 +119,8 @@ pub struct Writer {
     swept: bool,
     /// Transactions whose outcome is unknown, since the last that had one.
     unknown_in_a_row: usize,
+    /// What the OVN at hand can do with a port that migrates; `None` before it is known.
+    multichassis: Option<Multichassis>,
 }
 
 struct Retry {
@@ -163,6 +166,7 @@ impl Writer {
             brake: Brake::new(allow_mass_release, Instant::now()),
             swept: false,
             unknown_in_a_row: 0,
+            multichassis: None,
         }
     }
 
@@ -256,15 +260,20 @@ impl Writer {
         if came {
             self.wake(&Wake::Southbound);
         }
-        let bindings = ports.into_iter().map(Wake::Binding);
-        for wake in bindings.chain((!chassis.is_empty()).then_some(Wake::Chassis)) {
-            self.wake(&wake);
+        for port in ports {
+            self.wake(&Wake::Claim(port.clone()));
+            self.wake(&Wake::Binding(port));
+        }
+        for name in &chassis {
+            self.wake(&Wake::Chassis(name.clone()));
         }
         if !chassis.is_empty() {
             let short = |node: &str| node.split('.').next().unwrap_or_default().to_owned();
             let affected = self.cluster.vms_on(|node| chassis.contains(node) || chassis.contains(&short(node)));
             affected.into_iter().for_each(|vm| self.dirty(vm));
         }
+        self.note_multichassis();
+        self.sweep();
     }
 
     fn wake(&mut self, wake: &Wake) {
@@ -329,6 +338,7 @@ impl Writer {
             self.lost = Lost::default();
             self.pause_brake();
         }
+        self.note_multichassis();
         self.take_northbound_changes();
         self.sweep();
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use uuid::Uuid;
 
+use super::fabric;
 use super::rules;
 use super::server::Tables;
 use super::services;
@@ -46,6 +47,7 @@ enum Step {
     RemoveLauncher(usize),
     Stop(usize),
     Plug(usize),
+    Chassis(u8, usize),
     Namespace(bool, usize),
     Nad {
         of_n: bool,
@@ -155,6 +157,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => vm.clone().prop_map(Step::RemoveLauncher),
         4 => vm.clone().prop_map(Step::Stop),
         4 => vm.clone().prop_map(Step::Plug),
+        3 => (0..3u8, 0..fabric::KINDS).prop_map(|(node, kind)| Step::Chassis(node, kind)),
         1 => (any::<bool>(), 0..4usize).prop_map(|(namespace, switch)| Step::Namespace(namespace, switch)),
         3 => (any::<bool>(), 0..2usize, 0..5usize).prop_map(|(of_n, nad, switch)| Step::Nad { of_n, nad, switch }),
         5 => foreign.prop_map(|(slot, switch, name, holds)| Step::Foreign { slot, switch, name, holds }),
@@ -272,6 +275,7 @@ fn take(world: &mut World, step: Step) {
         Step::RemoveLauncher(index) => world.remove_launcher(&vm(index)),
         Step::Stop(index) => world.stop(&vm(index)),
         Step::Plug(index) => world.plug(&vm(index)),
+        Step::Chassis(node, kind) => world.chassis(node, kind),
         Step::Nad { of_n, nad, switch: 4 } => world.nad_goes(if of_n { "n" } else { "m" }, NADS[nad]),
         Step::Nad { of_n, nad, switch } => {
             world.nad(if of_n { "n" } else { "m" }, NADS[nad], NAMES.get(switch).copied());
@@ -372,9 +376,13 @@ proptest! {
     #[test]
     fn whatever_happens_the_rules_hold_and_nothing_is_left_undone(
         blue in 0..CONFIGS, red in 0..CONFIGS, order in 0..1000usize, port_security_off in any::<bool>(),
+        with_southbound in any::<bool>(),
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let mut world = World::new([("blue", config(blue)), ("red", config(red))]);
+        if with_southbound {
+            world = world.with_southbound();
+        }
         world.order = order;
         world.resting = order % 3 > 0;
         world.settings.allow_port_security_off = port_security_off;

@@ -9,6 +9,9 @@
 //!               -> 6 node moved -> 7 Succeeded -> 8 source pod ended
 //!               Failed or cancelled in 1, 2, 3; post-copy, Failed with the guest in 4, 5
 //! ```
+//!
+//! Where chassis rows come and go, too, each node's chassis has a name of its own and the node's as its hostname. A row
+//! goes with its ovn-controller, and a second one with the same hostname is what a node that was installed anew has.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +35,8 @@ const SWITCH: Uuid = Uuid::from_u128(1);
 const PORT: Uuid = Uuid::from_u128(2);
 /// Restarts of the service in one history, at any moments.
 const RESTARTS: u8 = 2;
+/// Chassis rows that go or double in one history, unless `OVN_KUBEVIRT_FAULTS` says more.
+const FAULTS: u8 = 1;
 
 /// How far a migration is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,7 +59,8 @@ struct Pod {
 /// Where northd has the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Binding {
-    main: u8,
+    /// `None`: on no chassis, or on one whose row is gone (the reference is weak).
+    main: Option<u8>,
     additional: Option<u8>,
     activated: Option<u8>,
 }
@@ -89,6 +95,11 @@ struct State {
     sb_cfg: i64,
     memory: Memory,
     restarts: u8,
+    /// Chassis rows come, go and double: how often more. `None`: they are what they are.
+    faults: Option<u8>,
+    /// Which nodes have a chassis row, and which of them has a second one.
+    rows: [bool; 3],
+    doubled: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,9 +112,13 @@ enum Event {
     Northd,
     /// A RARP is seen on the additional chassis, whoever sent it.
     Rarp,
+    /// A node's chassis row goes, or comes back.
+    Row(u8),
+    /// A node has a second row, or has it no more.
+    Double(u8),
 }
 
-const EVENTS: [Event; 10] = [
+const EVENTS: [Event; 16] = [
     Event::Go(0),
     Event::Go(1),
     Event::Fail(0),
@@ -114,6 +129,12 @@ const EVENTS: [Event; 10] = [
     Event::Restart,
     Event::Northd,
     Event::Rarp,
+    Event::Row(0),
+    Event::Row(1),
+    Event::Row(2),
+    Event::Double(0),
+    Event::Double(1),
+    Event::Double(2),
 ];
 
 fn vm() -> VmKey {
@@ -141,12 +162,21 @@ impl State {
             ready: None,
             requested: vec![0],
             unprocessed: false,
-            binding: Binding { main: 0, additional: None, activated: None },
+            binding: Binding { main: Some(0), additional: None, activated: None },
             nb_cfg: 0,
             sb_cfg: 0,
             memory: Memory::default(),
             restarts: 0,
+            faults: None,
+            rows: [true; 3],
+            doubled: None,
         }
+    }
+
+    /// The same with rows that come and go. A restart changes nothing where the southbound is read: each look is one.
+    fn with_faults(back: bool) -> Self {
+        let faults = std::env::var("OVN_KUBEVIRT_FAULTS").ok().and_then(|faults| faults.parse().ok());
+        Self { faults: faults.or(Some(FAULTS)), restarts: RESTARTS, ..Self::first(true, back) }
     }
 
     /// The state after an event, where it can happen.
@@ -173,6 +203,8 @@ impl State {
                 next.binding.activated = next.binding.additional;
                 true
             }
+            Event::Row(node) => next.row(node),
+            Event::Double(node) => next.double(node),
         };
         next.count_from_here();
         (happens && next != *self).then_some(next)
@@ -285,12 +317,43 @@ impl State {
         true
     }
 
+    fn row(&mut self, node: u8) -> bool {
+        let Some(faults) = self.faults.filter(|_| self.doubled != Some(node)) else { return false };
+        let row = &mut self.rows[usize::from(node)];
+        if std::mem::replace(row, !*row) {
+            self.faults = faults.checked_sub(1);
+            // References to it are weak; its mark stays until northd comes.
+            self.binding.main.take_if(|main| *main == node);
+            self.binding.additional.take_if(|additional| *additional == node);
+        }
+        self.faults.is_some()
+    }
+
+    fn double(&mut self, node: u8) -> bool {
+        let Some(faults) = self.faults.filter(|_| self.rows[usize::from(node)]) else { return false };
+        if self.doubled.take_if(|doubled| *doubled == node).is_some() {
+            return true;
+        }
+        self.faults = faults.checked_sub(1);
+        self.doubled.replace(node).is_none() && self.faults.is_some()
+    }
+
+    fn has_row(&self, node: u8) -> bool {
+        self.rows[usize::from(node)]
+    }
+
     fn northd(&mut self) {
-        let additional = self.requested.get(1).copied();
+        // One that it does not know is skipped, and the next takes its place.
+        let mut known = self.requested.iter().copied().filter(|node| self.has_row(*node));
+        let (main, additional) = (known.next(), known.next());
         let left = self.binding.activated.filter(|_| additional.is_some());
-        let opened = left.is_some() && additional != self.binding.additional;
+        // A target whose row goes and comes between two rounds of northd is the same target.
+        let returned = self.faults.is_some() && left == additional;
+        let opened = left.is_some() && additional != self.binding.additional && !returned;
         assert!(!opened, "{additional:?} is open before its guest: {left:?} is left of the one before\n{self:#?}");
-        self.binding = Binding { main: self.requested[0], additional, activated: left };
+        // Asked for nowhere, the port is claimed where the guest's interface is.
+        let claimed = self.guest.filter(|node| self.requested.is_empty() && self.has_row(*node));
+        self.binding = Binding { main: main.or(claimed), additional, activated: left };
         self.sb_cfg = self.nb_cfg;
         self.unprocessed = false;
         self.memory.collapsed = self.memory.collapsed.filter(|nb_cfg| *nb_cfg > self.sb_cfg);
@@ -306,13 +369,15 @@ impl State {
         let settings = settings();
         let intent = Intent::of(&vm(), cluster.vm(&vm()).expect("the VM"), &Namespace::default(), &settings);
         let plan = Planner::new(&northbound, &settings, fabric, 0).plan(&intent);
-        let before = self.requested.len();
+        let before = self.requested.clone();
         let mut collapses = false;
         for change in &plan.changes {
             collapses |= change.collapses();
             let row = &change.after.as_ref().expect("no port goes while a launcher is there").row;
-            let requested = row.options.get(keys::REQUESTED_CHASSIS).expect("it stays bound");
-            self.requested = requested.split(',').map(number).collect();
+            let requested = row.options.get(keys::REQUESTED_CHASSIS);
+            assert!(requested.is_some() || self.faults.is_some(), "it stays bound");
+            let requested = requested.into_iter().flat_map(|requested| requested.split(','));
+            self.requested = requested.map(|name| self.chassis_named(name)).collect();
             let strategy = row.options.get(keys::ACTIVATION_STRATEGY);
             assert_eq!(strategy, (self.requested.len() == 2).then_some("rarp"), "{self:#?}");
         }
@@ -324,12 +389,40 @@ impl State {
             }
         }
         self.unprocessed |= collapses;
-        self.judge(before);
+        self.judge_rows(&before);
+        self.judge(before.len());
+    }
+
+    /// What holds of chassis rows after every look.
+    fn judge_rows(&self, before: &[u8]) {
+        let requested = &self.requested;
+        let rows = requested.iter().all(|node| self.has_row(*node));
+        assert!(requested.len() < 2 || rows, "a list with an unknown chassis opens the other one at once\n{self:#?}");
+        let Some(home) = self.home() else { return };
+        if before.first() == Some(&home) {
+            assert_eq!(requested.first(), Some(&home), "a port whose VM stays keeps its chassis\n{self:#?}");
+        }
+        if requested.is_empty() {
+            let unsure = !self.has_row(home) || self.doubled == Some(home);
+            assert!(unsure, "unbound, though its node is a chassis\n{self:#?}");
+        }
+    }
+
+    /// The node that KubeVirt has the guest on, as far as it has said.
+    fn home(&self) -> Option<u8> {
+        let arriving = self.stages.contains(&Stage::At(4));
+        self.guest.map(|guest| if arriving { self.node } else { guest })
     }
 
     /// What holds after every look.
     fn judge(&self, before: usize) {
         let requested = &self.requested;
+        // A chassis without a row that has a name of its own may be any node's without one: nothing is bound there.
+        let unsure = |node: &u8| !self.has_row(*node) && self.home().is_some_and(|home| !self.has_row(home));
+        if self.faults.is_some() && requested.first().is_none_or(unsure) {
+            assert!(requested.len() < 2, "{self:#?}");
+            return;
+        }
         assert!(requested.len() <= 2, "{self:#?}");
         if before < 2 && requested.len() == 2 {
             // The southbound tells more than a counter: a collapse of what northd never saw needs no waiting for.
@@ -357,6 +450,11 @@ impl State {
 
     /// What holds where neither the service nor northd has anything to do any more, and KubeVirt rests.
     fn rests(&self) {
+        let rows = self.rows == [true; 3] && self.doubled.is_none();
+        // Of a guest that ended while its port was bound nowhere nothing is left to bind.
+        if !rows || (self.guest.is_none() && self.requested.is_empty()) {
+            return;
+        }
         let waits = |stage: &Stage| matches!(stage, Stage::At(2 | 3));
         let arrived = self.stages.iter().any(|stage| matches!(stage, Stage::At(4)));
         if self.guest.is_some() && self.stages.iter().any(waits) {
@@ -364,8 +462,19 @@ impl State {
         } else if !arrived {
             let home = self.guest.unwrap_or(self.requested[0]);
             assert_eq!(self.requested, [home], "one chassis at the end\n{self:#?}");
-            assert_eq!(self.binding, Binding { main: home, additional: None, activated: None });
+            assert_eq!(self.binding, Binding { main: Some(home), additional: None, activated: None });
         }
+    }
+
+    /// The name of a node's chassis.
+    fn chassis(&self, node: u8) -> String {
+        if self.faults.is_some() { format!("c{node}") } else { name(node) }
+    }
+
+    fn chassis_named(&self, chassis: &str) -> u8 {
+        let node = number(chassis);
+        assert_eq!(chassis, self.chassis(node), "the port has never been on a stale chassis");
+        node
     }
 }
 
@@ -413,9 +522,10 @@ impl State {
         let other_config = [("subnet", "10.0.0.0/24")].into_iter().collect();
         northbound.put_switch(SWITCH, LogicalSwitch { name: "blue".into(), other_config, ..Default::default() });
         northbound.put_global(NbGlobal { nb_cfg: self.nb_cfg, sb_cfg: self.sb_cfg, ..NbGlobal::default() });
-        let requested = self.requested.iter().copied().map(name).collect::<Vec<_>>().join(",");
+        let requested = self.requested.iter().map(|node| self.chassis(*node)).collect::<Vec<_>>().join(",");
         let strategy = (self.requested.len() == 2).then_some(("activation-strategy", "rarp"));
-        let options = [("requested-chassis", requested.as_str())].into_iter().chain(strategy).collect();
+        let requested = (!requested.is_empty()).then_some(("requested-chassis", requested.as_str()));
+        let options = requested.into_iter().chain(strategy).collect();
         let marks = [
             ("vendor", "ovn-kubevirt"),
             ("ovn-kubevirt.io/instance", "default"),
@@ -439,13 +549,18 @@ impl State {
     fn southbound(&self) -> Southbound {
         let mut southbound = Southbound::default();
         let chassis = |node: u8| Uuid::from_u128(u128::from(node) + 1);
-        for node in 0..3 {
-            southbound.put_chassis(u128::from(node) + 1, Chassis { name: name(node), hostname: String::new() });
+        for node in (0..3).filter(|node| self.has_row(*node)) {
+            let hostname = if self.faults.is_some() { name(node) } else { String::new() };
+            southbound.put_chassis(u128::from(node) + 1, Chassis { name: self.chassis(node), hostname });
         }
-        let activated = self.binding.activated.map(|node| (keys::ADDITIONAL_CHASSIS_ACTIVATED.to_owned(), name(node)));
+        if let Some(node) = self.doubled {
+            southbound.put_chassis(10, Chassis { name: format!("stale{node}"), hostname: name(node) });
+        }
+        let activated = self.binding.activated;
+        let activated = activated.map(|node| (keys::ADDITIONAL_CHASSIS_ACTIVATED.to_owned(), self.chassis(node)));
         southbound.put_binding(PortBinding {
             logical_port: "vm.n".into(),
-            chassis: Some(chassis(self.binding.main)),
+            chassis: self.binding.main.map(chassis),
             additional_chassis: self.binding.additional.into_iter().map(chassis).collect(),
             options: activated.into_iter().collect(),
             up: Some(true),
@@ -475,9 +590,17 @@ fn histories(state: &State, known: &mut HashMap<State, u128>) -> u128 {
 }
 
 fn all(with_southbound: bool, back: bool) {
+    all_from(&State::first(with_southbound, back));
+}
+
+fn all_from(first: &State) {
+    let State { with_southbound, back, faults, .. } = first;
     let mut known = HashMap::new();
-    let count = histories(&State::first(with_southbound, back), &mut known);
-    println!("{} states, {count} histories (southbound read: {with_southbound}, back: {back})", known.len());
+    let count = histories(first, &mut known);
+    println!(
+        "{} states, {count} histories (southbound read: {with_southbound}, back: {back}, rows: {faults:?})",
+        known.len()
+    );
     assert!(known.len() > 1_000 && count > 1_000_000, "{} states, {count} histories", known.len());
 }
 
@@ -499,4 +622,14 @@ fn every_interleaving_there_and_back_with_the_southbound_read() {
 #[test]
 fn every_interleaving_on_to_a_third_node_with_the_southbound_read() {
     all(true, false);
+}
+
+#[test]
+fn every_interleaving_there_and_back_with_chassis_rows_that_go_come_and_double() {
+    all_from(&State::with_faults(true));
+}
+
+#[test]
+fn every_interleaving_on_to_a_third_node_with_chassis_rows_that_go_come_and_double() {
+    all_from(&State::with_faults(false));
 }

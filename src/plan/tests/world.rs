@@ -10,7 +10,7 @@ use super::rules;
 use super::server::Tables;
 use crate::intent::{Intent, Retention, Settings, Strategy};
 use crate::kubevirt::{Change, Cluster, Kind, PORTS_ANNOTATION, PortStatus, Told};
-use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, VmKey, Wake};
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, VmKey, Wake};
 use crate::ovsdb::Map;
 use crate::plan::{
     Expectation, Fabric, Freed, Lost, Planner, PortChange, PortReport, Problem, Queue, Seen, Settling, Turn, VmPlan,
@@ -153,6 +153,8 @@ pub(super) struct World {
     pub(super) tables: Tables,
     pub(super) northbound: Northbound,
     pub(super) settling: Settling,
+    /// Where it is read.
+    pub(super) southbound: Option<Southbound>,
     pub(super) present: BTreeMap<VmKey, Present>,
     pub(super) dirty: Queue<VmKey>,
     pub(super) lost: Lost,
@@ -188,6 +190,7 @@ impl World {
             tables: Tables::default(),
             northbound: Northbound::new(INSTANCE),
             settling: Settling::default(),
+            southbound: None,
             present: BTreeMap::new(),
             dirty: Queue::default(),
             lost: Lost::default(),
@@ -462,7 +465,7 @@ impl World {
 
     /// A planner for another state of the replica.
     pub(super) fn planner_of<'a>(&'a self, northbound: &'a Northbound) -> Planner<'a> {
-        let southbound = Seen::Never(&self.settling);
+        let southbound = self.southbound.as_ref().map_or(Seen::Never(&self.settling), Seen::Now);
         let fabric = Fabric { cluster: &self.cluster, southbound, strategy: self.settings.strategy };
         Planner::new(northbound, &self.settings, fabric, self.now).keeping(&self.lost)
     }
@@ -498,6 +501,7 @@ impl World {
             sent.push(Sent { vm: vm.clone(), changes: own, expectation, waits });
             rules::a_change_is_lawful(self, vm, &plan.changes);
             super::told::what_was_told_is_taken_up_again(self, vm, &plan.changes, &changes);
+            super::fabric::a_chassis_is_kept(self, vm, &plan.changes);
             if plan.again {
                 again.insert(vm.clone());
             } else {
