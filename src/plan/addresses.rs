@@ -245,23 +245,18 @@ impl Planner<'_> {
         let empty = Pool::default();
         let held = self.view.pool(&switch.uuid).unwrap_or(&empty);
         let services = self.view.service_addresses(ipv4);
-        // What another NIC of the VM names is for that one.
-        let named = self.named_by_others(switch, nic, ipv4);
         let given = self.given.entry(switch.uuid).or_default().family(ipv4);
-        let with_named = (!named.is_empty()).then(|| {
-            let mut given = given.clone();
-            named.iter().for_each(|ip| given.insert(*ip));
-            given
+        // What another NIC of the VM names is for that one.
+        let (free, is_full) = self.named.with_barred(switch, (nic, ipv4), given, |barred, named| {
+            // What the row had and lost, by whatever hand: its guest may run.
+            let left = lost.and_then(|row| held.left_by(row, &spans, barred, services));
+            let free = left.or_else(|| held.lowest_free(&spans, barred, services));
+            (free, free.is_none() && held.lowest_free(&spans, named, services).is_none())
         });
-        let given = with_named.as_ref().unwrap_or(given);
-        // What the row had and lost, by whatever hand: its guest may run.
-        let left = lost.and_then(|row| held.left_by(row, &spans, given, services));
-        if let Some(address) = left.or_else(|| held.lowest_free(&spans, given, services)) {
-            return Ok(Some(address));
+        if free.is_some() {
+            return Ok(free);
         }
-        let mut barred = RangeSet::default();
-        named.iter().for_each(|ip| barred.insert(*ip));
-        if held.lowest_free(&spans, &barred, services).is_some() {
+        if !is_full {
             // Whether the others get the last ones is known after this transaction.
             return Err(Refusal::Again);
         }
@@ -295,15 +290,15 @@ impl Planner<'_> {
             let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, seed.as_bytes()).as_u128();
             mac(u32::try_from(hash >> 96).unwrap_or_default().to_be_bytes())
         };
-        let named = self.macs_named_by_others(switch, nic);
-        let given = &self.given.entry(switch.uuid).or_default().macs;
+        let given = |mac: &MacAddr6| self.given.get(&switch.uuid).is_some_and(|given| given.macs.contains(mac));
         let first = match address {
             Some(IpAddr::V4(address)) => mac(address.octets()),
             _ => hashed(0),
         };
         let candidates = std::iter::once(first).chain((1..).map(hashed));
         let free = |mac: &MacAddr6| {
-            self.view.mac_holders(&switch.uuid, *mac).next().is_none() && !given.contains(mac) && !named.contains(mac)
+            let held = self.view.mac_holders(&switch.uuid, *mac).next().is_some() || given(mac);
+            !held && !self.named.by_another(switch, nic, *mac)
         };
         // The iterator does not end, and a switch has fewer ports than there are MACs.
         candidates.into_iter().find(free).unwrap_or(first)
@@ -320,7 +315,10 @@ impl Planner<'_> {
 
     pub(super) fn give(&mut self, switch: Uuid, addresses: Addresses) {
         let given = self.given.entry(switch).or_default();
-        addresses.ips().for_each(|ip| given.family(ip.is_ipv4()).insert(ip));
+        for ip in addresses.ips() {
+            given.family(ip.is_ipv4()).insert(ip);
+            self.named.given(switch, ip);
+        }
         given.macs.insert(addresses.mac);
     }
 

@@ -151,8 +151,15 @@ impl Fabric<'_> {
     /// A node's chassis: what its annotation says; else what the southbound knows by its name; else,
     /// where the southbound is not read, its name.
     fn chassis(&self, node: &str, hindrance: &mut Hindrance) -> Chassis {
-        if let Some(annotated) = self.cluster.chassis_of(node) {
-            return Chassis::Named(annotated.to_owned());
+        match self.cluster.chassis_of(node) {
+            Ok(Some(annotated)) => return Chassis::Named(annotated.to_owned()),
+            Ok(None) => {}
+            // Not the node's name in its place: the annotation says that the chassis has another, and a port that is bound
+            // by it would be bound anew because of a typing error.
+            Err(invalid) => {
+                hindrance.problems.push(Problem::InvalidChassis(node.to_owned(), invalid.clone()));
+                return Chassis::Unknown;
+            }
         }
         let southbound = match self.southbound {
             Seen::Never(_) => return Chassis::Named(node.to_owned()),

@@ -19,6 +19,7 @@ mod planner;
 mod report;
 mod retention;
 mod siblings;
+mod vm_rows;
 
 pub use batch::Queue;
 pub use binding::{Fabric, Seen, Settling};

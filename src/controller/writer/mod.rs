@@ -207,7 +207,9 @@ impl Writer {
     }
 
     fn take_change(&mut self, change: Change) {
-        for vm in self.cluster.apply(change) {
+        let dirty = self.cluster.apply(change);
+        self.cluster.take_notices().into_iter().for_each(|notice| tracing::warn!("{notice}"));
+        for vm in dirty {
             // What a live migration waits for, its guest waits for: it goes before all others.
             if self.cluster.vm(&vm).is_some_and(VmObjects::is_migrating) {
                 self.pipeline.push_first(vm);
