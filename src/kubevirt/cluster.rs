@@ -137,7 +137,7 @@ pub struct VmObjects {
     /// Requests that stand where they have no effect: the keys of those annotations, by where that is.
     pub misplaced: BTreeMap<Place, Arc<[String]>>,
     /// Requests on its launcher pods that its VMI does not have alike, with a hash of what each says.
-    on_launchers: BTreeMap<String, Vec<(String, u64)>>,
+    pub on_launchers: BTreeMap<String, Vec<(String, u64)>>,
 }
 
 impl VmObjects {
