@@ -318,3 +318,7 @@ fn what_nobody_serves_is_listed_for_the_nic_that_it_speaks_of_and_notes_are_not(
     assert_eq!(intent(&objects).unmatched, ["net1.other.ovn.kubernetes.io/ip_address"]);
     assert_eq!(intent(&objects).unserved, ["ovn-kubevirt.io/retian"]);
 }
+
+mod bounds;
+mod misplaced;
+mod port_names;

@@ -67,7 +67,7 @@ pub fn asks_for_something(key: &str) -> bool {
 
 /// Returns true if an annotation may concern this service; the others are not kept. A served key in another domain of
 /// `kubernetes.io` may be one that lacks `.ovn`.
-fn is_read(key: &str) -> bool {
+pub(super) fn is_read(key: &str) -> bool {
     key.split_once('/').is_some_and(|(domain, what)| {
         is_of_kube_ovn(domain) || is_ours(key) || domain.ends_with(".kubernetes.io") && SERVED.contains(&what)
     })

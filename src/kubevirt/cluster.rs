@@ -43,7 +43,8 @@ impl Template {
     /// The error says of what there is too much.
     fn new(annotations: Option<BTreeMap<String, String>>, spec: InstanceSpec) -> Result<Self, String> {
         const MOST: usize = annotations::MOST_NETWORKS;
-        let annotations = annotations.unwrap_or_default();
+        let mut annotations = annotations.unwrap_or_default();
+        annotations.retain(|key, _| super::annotations::is_read(key));
         let counts = |found: Option<usize>| found.is_some_and(|count| count > MOST);
         if counts(spec.networks.as_ref().map(Vec::len)) {
             return Err(format!("it has more than {MOST} networks, which is the most that a VM may have"));

@@ -14,6 +14,7 @@ mod rules;
 mod server;
 mod services;
 mod siblings;
+mod switches;
 mod trouble;
 mod waking;
 mod world;

@@ -88,6 +88,8 @@ enum Step {
 
 const NAMES: [&str; 3] = ["blue", "red", "green"];
 
+/// What a namespace may name: one of them, or several.
+const LISTS: [&str; 6] = ["blue", "red", "green", "red,blue", "green, red", " ,blue,green,red"];
 const NADS: [&str; 2] = ["net1", "net2"];
 
 /// The networks of a VM on NADs.
@@ -149,7 +151,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => vm.clone().prop_map(Step::RemoveLauncher),
         4 => vm.clone().prop_map(Step::Stop),
         4 => vm.clone().prop_map(Step::Plug),
-        1 => (any::<bool>(), 0..4usize).prop_map(|(namespace, switch)| Step::Namespace(namespace, switch)),
+        1 => (any::<bool>(), 0..=LISTS.len()).prop_map(|(namespace, switch)| Step::Namespace(namespace, switch)),
         3 => (any::<bool>(), 0..2usize, 0..5usize).prop_map(|(of_n, nad, switch)| Step::Nad { of_n, nad, switch }),
         5 => foreign.prop_map(|(slot, switch, name, holds)| Step::Foreign { slot, switch, name, holds }),
         3 => slot.clone().prop_map(Step::ForeignGoes),
@@ -256,7 +258,7 @@ fn take(world: &mut World, step: Step) {
             world.nad(if of_n { "n" } else { "m" }, NADS[nad], NAMES.get(switch).copied());
         }
         Step::Namespace(first, switch) => {
-            world.namespace(if first { "n" } else { "m" }, NAMES.get(switch).copied());
+            world.namespace(if first { "n" } else { "m" }, LISTS.get(switch).copied());
         }
         Step::Pass(seconds) => world.pass(seconds),
         Step::Rest(vms) => rest(world, vms),
