@@ -7,6 +7,7 @@ mod edits;
 mod examples;
 mod histories;
 mod interleavings;
+mod many_nics;
 mod migrations;
 mod nics;
 mod pools;
