@@ -347,8 +347,7 @@ impl Source<'_> {
             Place::Nad(nad) => on.contains(&Attachment::Nad(nad.clone())),
         };
         let standing = self.objects.misplaced.iter().filter(|(place, _)| is_ours(place));
-        let standing =
-            standing.map(|(place, keys)| Misplaced::Elsewhere { place: place.clone(), keys: keys.to_vec() });
+        let standing = standing.map(|(place, keys)| Misplaced::Elsewhere { place: place.clone(), keys: keys.to_vec() });
         standing.chain(networks::lacking_ovn(newest.template, &newest.networks)).collect()
     }
 

@@ -70,7 +70,9 @@ pub enum InvalidWish {
     TooLong(String),
     /// `ip_address`
     #[error(
-        "the annotation {} is \"{}\": write one IPv4 address, one IPv6 address, or both with a comma between", Escaped(key), Escaped(value)
+        "the annotation {} is \"{}\": write one IPv4 address, one IPv6 address, or both with a comma between",
+        Escaped(key),
+        Escaped(value)
     )]
     IpAddress {
         /// The annotation.
@@ -79,7 +81,11 @@ pub enum InvalidWish {
         value: String,
     },
     /// `mac_address` or the interface's `macAddress`
-    #[error("{} is \"{}\": write a unicast MAC of six bytes, as in 02:00:00:00:00:01", Escaped(source_name), Escaped(value))]
+    #[error(
+        "{} is \"{}\": write a unicast MAC of six bytes, as in 02:00:00:00:00:01",
+        Escaped(source_name),
+        Escaped(value)
+    )]
     MacAddress {
         /// The annotation or the field.
         source_name: String,
@@ -89,7 +95,10 @@ pub enum InvalidWish {
     /// Both, and not the same.
     #[error(
         "the interface of network {} has macAddress {}, but the annotation {} is {}: remove one of them",
-        Escaped(network), Escaped(field), Escaped(key), Escaped(annotation)
+        Escaped(network),
+        Escaped(field),
+        Escaped(key),
+        Escaped(annotation)
     )]
     MacMismatch {
         /// The network.
@@ -104,7 +113,8 @@ pub enum InvalidWish {
     /// `ip_pool`
     #[error(
         "the annotation {} is \"{}\", in which {reason}: write ranges as in 10.16.0.2..10.16.0.9, networks as in 10.16.0.0/28, and single addresses, with commas between",
-        Escaped(key), Escaped(value)
+        Escaped(key),
+        Escaped(value)
     )]
     IpPool {
         /// The annotation.
@@ -116,7 +126,9 @@ pub enum InvalidWish {
     },
     /// `port_security`
     #[error(
-        "the annotation {} is \"{}\": write \"true\", which it is without it, or \"false\"", Escaped(key), Escaped(value)
+        "the annotation {} is \"{}\": write \"true\", which it is without it, or \"false\"",
+        Escaped(key),
+        Escaped(value)
     )]
     PortSecurity {
         /// The annotation.
@@ -127,7 +139,9 @@ pub enum InvalidWish {
     /// One address for several NICs.
     #[error(
         "the annotation {} speaks of the networks {} alike, which cannot have the same: write one for each, as in {}.ovn.kubernetes.io/{what}",
-        Escaped(key), EscapedList(networks, " and "), Escaped(network)
+        Escaped(key),
+        EscapedList(networks, " and "),
+        Escaped(network)
     )]
     OneForSeveral {
         /// The annotation.

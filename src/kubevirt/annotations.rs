@@ -84,7 +84,8 @@ fn cut(text: &mut String, most: usize) {
 
 /// Drops the annotations that are not read. A value that is too long stays too long, and is cut.
 fn keep_what_is_read(annotations: &mut BTreeMap<String, String>, also: impl Fn(&str) -> bool) {
-    annotations.retain(|key, value| key.len() <= LONGEST_KEY && (is_read(key) && !value.trim().is_empty() || also(key)));
+    annotations
+        .retain(|key, value| key.len() <= LONGEST_KEY && (is_read(key) && !value.trim().is_empty() || also(key)));
     for (key, value) in annotations.iter_mut().filter(|(_, value)| value.len() > LONGEST_VALUE) {
         cut(value, if key == crate::intent::PORTS_ANNOTATION { MOST_BYTES } else { LONGEST_VALUE + 1 });
     }
@@ -151,5 +152,6 @@ pub fn is_subdomain(text: &str) -> bool {
 
 /// Returns true if a text may be a UID. It goes into `external_ids`, and an owner reference's is the tenant's to write.
 pub(super) fn is_uid(text: &str) -> bool {
-    (1..=63).contains(&text.len()) && text.chars().all(|character| character.is_ascii_alphanumeric() || character == '-')
+    (1..=63).contains(&text.len())
+        && text.chars().all(|character| character.is_ascii_alphanumeric() || character == '-')
 }

@@ -44,7 +44,10 @@ pub enum Problem {
     )]
     SwitchNotFound(String),
     /// More than one.
-    #[error("there are {count} logical switches named {} in the northbound database: rename all but one", Escaped(name))]
+    #[error(
+        "there are {count} logical switches named {} in the northbound database: rename all but one",
+        Escaped(name)
+    )]
     SwitchAmbiguous {
         /// The name.
         name: String,

@@ -20,6 +20,7 @@ mod manifests;
 mod migration;
 mod nics;
 mod raft;
+mod requests;
 mod shutdown;
 mod sidecars;
 mod southbound;

@@ -55,7 +55,8 @@ fn a_value_that_is_too_long_is_refused_by_its_key_and_is_not_kept() {
     for what in KEYS {
         let key = format!("ovn.kubernetes.io/{what}");
         let objects = kept(json!({&key: long}), pod_network_spec(None));
-        let bytes: usize = template_of(&objects).as_ref().expect("readable").annotations.values().map(String::len).sum();
+        let bytes: usize =
+            template_of(&objects).as_ref().expect("readable").annotations.values().map(String::len).sum();
         assert!(bytes <= LONGEST_VALUE + 4, "{bytes} bytes of {key}");
         let nic = &intent(&objects).nics[0];
         let error = nic.now.clone().expect_err(&key);
@@ -84,21 +85,27 @@ fn a_vm_with_more_than_kubevirt_admits_is_refused_as_a_whole() {
     assert_eq!(intent(&kept(json!({}), networks(MOST_NETWORKS))).nics.len(), MOST_NETWORKS);
     let many = |what: &str| json!({what: networks(MOST_NETWORKS + 1)[what].clone()});
     let interfaces = json!({"domain": networks(10_000)["domain"].clone()});
-    for (what, spec) in [("256 networks", many("networks")), ("256 networks", networks(10_000)), ("256 interfaces", interfaces)] {
+    for (what, spec) in
+        [("256 networks", many("networks")), ("256 networks", networks(10_000)), ("256 interfaces", interfaces)]
+    {
         let objects = kept(json!({}), spec);
         let error = template_of(&objects).as_ref().expect_err(what);
         assert!(error.contains(what), "{error}");
         assert_eq!((intent(&objects).nics.len(), intent(&objects).untouched), (0, None), "its ports stay");
     }
     let keys = |count: usize, value: &str| -> serde_json::Value {
-        (0..count).map(|index| (format!("n{index}.ovn.kubernetes.io/ip_address"), json!(value))).collect::<serde_json::Map<_, _>>().into()
+        (0..count)
+            .map(|index| (format!("n{index}.ovn.kubernetes.io/ip_address"), json!(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     };
     let error = template_of(&kept(keys(10_000, "x"), json!({}))).clone().expect_err("too many");
     assert!(error.contains("10000") && error.contains("2048"), "{error}");
     let error = template_of(&kept(keys(200, &"x".repeat(4_000)), json!({}))).clone().expect_err("too much");
     assert!(error.contains("262144"), "{error}");
     // What no annotation of OVN's is costs nothing.
-    let foreign: serde_json::Map<_, _> = (0..10_000).map(|index| (format!("example.com/{index}"), json!("x"))).collect();
+    let foreign: serde_json::Map<_, _> =
+        (0..10_000).map(|index| (format!("example.com/{index}"), json!("x"))).collect();
     assert!(template_of(&kept(foreign.into(), json!({}))).is_ok());
 }
 

@@ -48,9 +48,12 @@ fn what_stands_on_the_vm_itself_is_told_and_our_own_annotation_is_not() {
         "ovn.kubernetes.io/ip_pool": "", "kubectl.kubernetes.io/last-applied-configuration": "x",
     });
     put_vm(&mut cluster, on_vm, json!({}));
-    assert_eq!(told(&cluster), ["ovn-kubevirt.io/retain, ovn.kubernetes.io/ip_address, red.ovn.kubernetes.io/mac_address on \
+    assert_eq!(
+        told(&cluster),
+        ["ovn-kubevirt.io/retain, ovn.kubernetes.io/ip_address, red.ovn.kubernetes.io/mac_address on \
         metadata.annotations of the VirtualMachine has no effect there: write it into spec.template.metadata.annotations \
-        of the VirtualMachine"]);
+        of the VirtualMachine"]
+    );
     put_vm(&mut cluster, json!({}), json!({"ovn.kubernetes.io/ip_address": "10.16.0.9"}));
     assert_eq!(told(&cluster), [""; 0]);
 }
@@ -69,8 +72,10 @@ fn keys_that_lack_ovn_are_told_where_they_name_a_network_of_the_vm() {
     annotations.insert("storage.kubernetes.io/ip_address".into(), json!("x"));
     annotations.insert("default.kubernetes.io/zone".into(), json!("x"));
     put_vm(&mut cluster, json!({}), annotations.into());
-    let expected: Vec<String> =
-        wrong.iter().map(|(key, right)| format!("{key} has no effect: its domain lacks \"ovn\"; write {right}")).collect();
+    let expected: Vec<String> = wrong
+        .iter()
+        .map(|(key, right)| format!("{key} has no effect: its domain lacks \"ovn\"; write {right}"))
+        .collect();
     assert_eq!(told(&cluster), expected);
 }
 
@@ -89,7 +94,10 @@ fn what_stands_on_a_nad_is_told_to_the_vms_whose_nics_are_on_it() {
     // That one names no switch: the NIC is not ours.
     cluster.apply(nad("other", "net2", json!({"ovn.kubernetes.io/ip_pool": "10.17.0.0/28"})));
     let [message] = &told(&cluster)[..] else { panic!("{:?}", told(&cluster)) };
-    assert!(message.starts_with("ovn.kubernetes.io/ip_address on the NetworkAttachmentDefinition ns/net1 "), "{message}");
+    assert!(
+        message.starts_with("ovn.kubernetes.io/ip_address on the NetworkAttachmentDefinition ns/net1 "),
+        "{message}"
+    );
     assert_eq!(cluster.apply(nad("ns", "net1", misplaced)), BTreeSet::new());
     cluster.apply(nad("ns", "net1", json!({"ovn.kubernetes.io/logical_switch": "red"})));
     assert_eq!(told(&cluster), [""; 0]);
@@ -101,7 +109,8 @@ fn what_stands_on_a_nad_is_told_to_the_vms_whose_nics_are_on_it() {
 
 #[test]
 fn what_somebody_writes_on_a_launcher_pod_is_told_and_what_kubevirt_copied_is_not() {
-    let copied = || json!({"ovn.kubernetes.io/ip_address": "10.16.0.9", "red.ovn.kubernetes.io/ip_pool": "10.17.0.0/28"});
+    let copied =
+        || json!({"ovn.kubernetes.io/ip_address": "10.16.0.9", "red.ovn.kubernetes.io/ip_pool": "10.17.0.0/28"});
     for pod_first in [true, false] {
         let mut cluster = Cluster::default();
         put_vm(&mut cluster, json!({}), copied());
@@ -118,7 +127,8 @@ fn what_somebody_writes_on_a_launcher_pod_is_told_and_what_kubevirt_copied_is_no
         edited["ovn.kubernetes.io/mac_address"] = json!("x");
         assert_eq!(put_pod(&mut cluster, edited.clone()), 1);
         let [message] = &told(&cluster)[..] else { panic!("{:?}", told(&cluster)) };
-        let beginning = "ovn.kubernetes.io/ip_address, ovn.kubernetes.io/mac_address on the launcher pod pod-1 has no effect";
+        let beginning =
+            "ovn.kubernetes.io/ip_address, ovn.kubernetes.io/mac_address on the launcher pod pod-1 has no effect";
         assert!(message.starts_with(beginning), "{message}");
         assert_eq!(put_pod(&mut cluster, edited), 0, "the same again is nothing new");
         // Where Kube-OVN serves the pod, it notes there what it gave.

@@ -10,7 +10,9 @@ fn names(most: usize) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut longest = vec![String::new()];
     for _ in 0..most {
-        let with = |name: &String| ["a", "ovn"].map(|label| format!("{name}{}{label}", if name.is_empty() { "" } else { "." }));
+        let with = |name: &String| {
+            ["a", "ovn"].map(|label| format!("{name}{}{label}", if name.is_empty() { "" } else { "." }))
+        };
         longest = longest.iter().flat_map(with).collect();
         all.extend(longest.iter().cloned());
     }

@@ -32,7 +32,8 @@ pub enum Notice {
     },
     /// A Node's annotation names no chassis.
     #[error(
-        "the annotation ovn-kubevirt.io/chassis of the node {node} is \"{}\", which is no chassis name: write the name of one chassis, without commas and blanks", Escaped(value)
+        "the annotation ovn-kubevirt.io/chassis of the node {node} is \"{}\", which is no chassis name: write the name of one chassis, without commas and blanks",
+        Escaped(value)
     )]
     InvalidChassis {
         /// The node.

@@ -137,7 +137,8 @@ fn a_migration_that_cannot_be_read_is_skipped_and_told_once() {
     cluster.apply(vm("vm"));
     cluster.apply(migration("m", json!({"vmiName": "vm"}), "Running"));
     assert!(cluster.vm(&key).expect("the VM").is_migrating());
-    let metadata = || Box::new(ObjectMeta { name: Some("m".into()), namespace: Some("ns".into()), ..Default::default() });
+    let metadata =
+        || Box::new(ObjectMeta { name: Some("m".into()), namespace: Some("ns".into()), ..Default::default() });
     let unreadable = |error: &str| Change::Unreadable(Kind::Migration, metadata(), error.into());
     assert_eq!(cluster.apply(unreadable("no\nstring")), BTreeSet::from([key.clone()]));
     assert!(!cluster.vm(&key).expect("the VM").is_migrating(), "it is none that is under way");

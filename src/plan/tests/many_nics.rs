@@ -56,7 +56,8 @@ fn apply(northbound: &mut Northbound, plan: &VmPlan) {
     }
     let ports = plan.changes.iter().map(|change| change.uuid).collect();
     let other_config = map([("subnet", "10.0.0.0/15")]);
-    northbound.put_switch(uuid(1, 0), LogicalSwitch { name: "blue".into(), other_config, ports, ..LogicalSwitch::default() });
+    northbound
+        .put_switch(uuid(1, 0), LogicalSwitch { name: "blue".into(), other_config, ports, ..LogicalSwitch::default() });
 }
 
 #[test]

@@ -6,13 +6,19 @@ use super::examples::{at, db, foreign, made, plain, web};
 use super::world::{World, map, uuid};
 use crate::kubevirt::Change;
 use crate::ovn::{LogicalSwitch, VmKey, keys};
+use crate::ovsdb::Map;
 use crate::plan::Problem;
 
 /// The switches red, with two addresses, and blue; the namespace `n` names both, and one that is not there.
 fn world() -> World {
-    let mut world = World::new([("red", map([("subnet", "10.1.0.0/30")])), ("blue", map([("subnet", "10.2.0.0/24")]))]);
+    let red = map([("subnet", "10.1.0.0/29"), ("exclude_ips", "10.1.0.1 10.1.0.4..10.1.0.6")]);
+    let mut world = World::new([("red", red), ("blue", blue())]);
     world.namespace("n", Some("none, red,,blue"));
     world
+}
+
+fn blue() -> Map {
+    map([("subnet", "10.2.0.0/24"), ("exclude_ips", "10.2.0.1")])
 }
 
 fn address(world: &World, vm: &VmKey) -> String {
@@ -27,16 +33,17 @@ fn the_first_switch_that_can_serve_gets_a_new_port_and_the_port_stays_there() {
     made(&mut world, &second, plain());
     // Red is full, and none is not there.
     made(&mut world, &third, plain());
-    assert_eq!([&first, &second, &third].map(|vm| address(&world, vm)), ["10.1.0.1", "10.1.0.2", "10.2.0.1"]);
+    assert_eq!([&first, &second, &third].map(|vm| address(&world, vm)), ["10.1.0.2", "10.1.0.3", "10.2.0.2"]);
     assert_eq!(world.complaints(&third), [""; 0]);
     // Neither room on red nor the switch that was missing moves a port that stands.
     world.destroy(&first);
-    let row = LogicalSwitch { name: "none".into(), other_config: map([("subnet", "10.3.0.0/24")]), ..Default::default() };
+    let other_config = map([("subnet", "10.3.0.0/24"), ("exclude_ips", "10.3.0.1")]);
+    let row = LogicalSwitch { name: "none".into(), other_config, ..Default::default() };
     world.edit(|tables| drop(tables.switches.insert(uuid(1, 9), row)));
     world.settle(100);
-    assert_eq!(address(&world, &third), "10.2.0.1");
+    assert_eq!(address(&world, &third), "10.2.0.2");
     made(&mut world, &first, plain());
-    assert_eq!(address(&world, &first), "10.3.0.1");
+    assert_eq!(address(&world, &first), "10.3.0.2");
     world.a_sweep_finds_nothing();
 }
 
@@ -63,16 +70,16 @@ fn what_two_vms_of_one_transaction_take_from_each_other_sends_the_second_to_the_
     vms.iter().for_each(|vm| world.apply(vm, plain()));
     world.settle(100);
     let found: std::collections::BTreeSet<String> = vms.iter().map(|vm| address(&world, vm)).collect();
-    assert_eq!(found, ["10.1.0.1", "10.1.0.2", "10.2.0.1", "10.2.0.2"].map(ToOwned::to_owned).into());
+    assert_eq!(found, ["10.1.0.2", "10.1.0.3", "10.2.0.2", "10.2.0.3"].map(ToOwned::to_owned).into());
 }
 
 #[test]
 fn an_empty_list_is_as_good_as_none() {
     for empty in ["", "  ", ",", " , ,"] {
-        let mut world = World::new([("blue", map([("subnet", "10.2.0.0/24")]))]);
+        let mut world = World::new([("blue", blue())]);
         world.namespace("n", Some(empty));
         made(&mut world, &web(), plain());
-        assert_eq!(address(&world, &web()), "10.2.0.1", "{empty:?}");
+        assert_eq!(address(&world, &web()), "10.2.0.2", "{empty:?}");
     }
 }
 
@@ -85,7 +92,7 @@ fn node(world: &mut World, chassis: &str) {
 #[test]
 fn an_annotation_that_names_no_chassis_binds_nothing_and_is_told() {
     for bad in ["n1,evil", "n1 n2", "n1\tn2", "n1\u{0}", "n1\u{2028}x"] {
-        let mut world = World::new([("blue", map([("subnet", "10.2.0.0/24")]))]);
+        let mut world = World::new([("blue", blue())]);
         node(&mut world, bad);
         world.run(&web(), plain(), "node-a");
         let (_, row) = world.row(&web()).expect("a port");
