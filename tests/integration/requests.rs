@@ -103,7 +103,7 @@ async fn a_namespace_that_names_several_switches_gets_the_first_that_can_serve()
 
 #[tokio::test]
 async fn a_migration_that_cannot_be_read_keeps_nobody_from_being_served() {
-    let northbound = Northbound::start().await;
+    let northbound = Northbound::start().await.with_northd().await;
     northbound.add_switch("ovn-default", &SUBNET);
     let mut stage = Stage::on("unreadable-vmim", northbound).await;
     stage.create_vmim("numbered", json!({"vmiName": 5}), json!({"phase": "Running"})).await;
@@ -120,10 +120,11 @@ async fn a_migration_that_cannot_be_read_keeps_nobody_from_being_served() {
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
     let migration = stage.player.start_migration("testvm", "n2").await;
+    stage.player.bind_target(&migration).await;
     let both = |options: Option<&str>| options == Some("n1,n2");
     stage.port_where("testvm", "is open on n2", |port| both(port.option("requested-chassis"))).await;
-    stage.player.succeed(&migration).await;
-    stage.port_where("testvm", "is on n2", |port| port.option("requested-chassis") == Some("n2")).await;
+    stage.player.fail(&migration).await;
+    stage.port_where("testvm", "is on n1 alone", |port| port.option("requested-chassis") == Some("n1")).await;
     assert_eq!(["numbered", "phased", "forged"].map(told), [1, 1, 1]);
     assert_eq!(stage.service.http_get("/readyz").await.0, 200);
 }

@@ -49,7 +49,7 @@ async fn a_value_of_a_megabyte_is_refused_by_its_key_and_goes_into_no_message() 
     stage.event("address", "InvalidRequest", &[IP_ADDRESS, "4096 bytes"]).await;
     stage.player.create_vm("switch", VmOptions::default().annotation(SWITCH, &long)).await;
     stage.event("switch", "InvalidRequest", &[SWITCH, "4096 bytes"]).await;
-    stage.player.create_vm("network", VmOptions::default().nics([Nic::pod(&long)])).await;
+    stage.player.create_vm("network", VmOptions::default().nics([Nic::pod(&long[..600_000])])).await;
     stage.event("network", "InvalidRequest", &["the network name \"999"]).await;
     let keys = (0..10_000).fold(VmOptions::default(), |options, index| {
         options.annotation(&format!("n{index}.ovn.kubernetes.io/vips"), "x")
