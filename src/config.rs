@@ -87,11 +87,11 @@ pub struct RunOptions {
 
     /// The logical switch of pod networks that neither the VM nor its namespace names one for;
     /// without it such pod networks are left alone
-    #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_SWITCH", value_name = "NAME")]
+    #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_SWITCH", value_name = "NAME", value_parser = switch)]
     pub default_switch: Option<String>,
 
     /// Serve only the namespaces with these labels, written as for `kubectl get -l`
-    #[arg(long, env = "OVN_KUBEVIRT_NAMESPACE_SELECTOR", value_name = "SELECTOR")]
+    #[arg(long, env = "OVN_KUBEVIRT_NAMESPACE_SELECTOR", value_name = "SELECTOR", value_parser = selector)]
     pub namespace_selector: Option<String>,
 
     /// The Lease that decides which of several processes writes; without it that is
@@ -153,6 +153,23 @@ pub struct RunOptions {
     /// How long a released address rests before another VM gets it, unless nothing else is free
     #[arg(long, env = "OVN_KUBEVIRT_ADDRESS_REST", value_name = "DURATION", default_value = "60s", value_parser = rest)]
     pub address_rest: Duration,
+}
+
+/// OVN lets a switch have any name, an empty one, too; a name that begins or ends with a blank is a slip of the pen.
+fn switch(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("write the name of a logical switch, or leave the option out".to_owned()),
+        name if name.chars().any(char::is_control) => Err("write a name without control characters".to_owned()),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// An empty selector would select every namespace, which nobody writes on purpose.
+fn selector(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("write labels as for `kubectl get -l`, or leave the option out".to_owned()),
+        selector => Ok(selector.to_owned()),
+    }
 }
 
 fn retention(text: &str) -> Result<Retention, String> {
@@ -320,6 +337,18 @@ mod tests {
             let error = run(&["--take-over-cluster", bad]).expect_err(bad);
             assert!(error.contains("ovn-kubevirt.io/cluster.<instance>"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_switch_has_a_name_and_no_blanks_around_it() {
+        let named = |text: &str| run(&["--default-switch", text]).map(|options| options.default_switch);
+        assert_eq!(named(" blue\n"), Ok(Some("blue".to_owned())));
+        assert_eq!(named("a switch"), Ok(Some("a switch".to_owned())));
+        for bad in ["", " ", "a\nb"] {
+            let error = named(bad).expect_err(bad);
+            assert!(error.contains("--default-switch"), "{error}");
+        }
+        assert!(run(&["--namespace-selector", " "]).is_err());
     }
 
     #[test]

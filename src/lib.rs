@@ -8,6 +8,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod escaped;
 pub mod hash;
 pub mod intent;
 pub mod ipam;

@@ -3,13 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-
 /// Nothing is left to be done when a command has ended: whatever still runs is not waited for.
 const LEFTOVERS: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    let cli = ovn_kubevirt::cli::Cli::parse();
+    let cli = ovn_kubevirt::cli::Cli::read();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -5,7 +5,8 @@ mod status;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::RunOptions;
 
@@ -33,7 +34,25 @@ enum Command {
     Version,
 }
 
+/// A variable that is set to nothing, as a manifest does it that leaves a value out, is as good as one that is not set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &std::ffi::OsStr| {
+        std::env::var_os(name).is_some_and(|value| value.to_str().is_some_and(|value| value.trim().is_empty()))
+    };
+    let command = command.mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+        true => arg.env(Resettable::Reset),
+        false => arg,
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
 impl Cli {
+    /// Reads the command line and the variables; ends the process where they cannot be read.
+    pub fn read() -> Self {
+        let mut matches = without_empty_variables(Self::command()).get_matches();
+        Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit())
+    }
+
     /// Does what it says; a failure is told on stderr, by `run` as its last log line.
     pub async fn execute(self) -> ExitCode {
         let done = match self.command {

@@ -17,6 +17,7 @@ use kube::{Client, Resource};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::escaped::{Escaped, EscapedError};
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
 use crate::kubevirt::{PORTS_ANNOTATION, PortStatus, ProblemStatus, Reported, Told, VmObjects, version};
 use crate::ovn::{LogicalSwitchPort, VmKey, keys};
@@ -129,7 +130,8 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
     for port in now {
         let old = before.iter().find(|old| old.network == port.network);
         let PortStatus { network, port: name, switch, mac, ips, next, problems, last: _, guest: _, state: _ } = port;
-        let on = format!("network {network}, port {}, switch {}", text(name), text(switch));
+        let network = Escaped(network);
+        let on = format!("network {network}, port {}, switch {}", text(name), Escaped(text(switch)));
         if !ips.is_empty() && old.is_none_or(|old| old.ips != *ips || old.mac != *mac || old.switch != *switch) {
             let note = format!("{} with MAC {} on {on}", ips.join(" and "), text(mac));
             news.push(News { warning: false, reason: "AddressAssigned".to_owned(), note });
@@ -146,7 +148,7 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
         for problem in problems {
             if old.is_none_or(|old| !old.problems.contains(problem)) {
                 let ProblemStatus { reason, message } = problem.clone();
-                let note = if network.is_empty() { message } else { format!("network {network}: {message}") };
+                let note = if port.network.is_empty() { message } else { format!("network {network}: {message}") };
                 news.push(News { warning: true, reason, note });
             }
         }
@@ -157,6 +159,8 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
         let PortStatus { network, port, mac, ips, .. } = old;
         if let Some(port) = port {
             let held = format!("{} and MAC {}", ips.join(" and "), text(mac));
+            // The annotation is the tenant's to write.
+            let (port, network, held) = (EscapedError(port), Escaped(network), Escaped(&held));
             let note = format!("the port {port} of network {network} with {held} was released: the VM has no such NIC");
             news.push(News { warning: false, reason: PORT_RELEASED.to_owned(), note });
         }
@@ -443,7 +447,12 @@ async fn released(client: &Client, vm: &VmKey, ports: &[LogicalSwitchPort]) -> R
         let news = News {
             warning: false,
             reason: PORT_RELEASED.to_owned(),
-            note: format!("the port {} of network {network} with {addresses} was released: the VM is gone", port.name),
+            note: format!(
+                "the port {} of network {} with {} was released: the VM is gone",
+                EscapedError(&port.name),
+                Escaped(network),
+                Escaped(&addresses)
+            ),
         };
         match publish(client, reference(true, vm, uid), &news).await {
             Err(error) if !is_final(&error) => return Err(error),

@@ -61,8 +61,11 @@ pub fn watch_all(client: &Client, namespaces: Option<&str>, changes: &mpsc::Send
     ));
     tasks.spawn(forward(
         Kind::Migration,
-        watcher(Api::<VirtualMachineInstanceMigration>::all(client.clone()), config()),
-        |migration| Change::Migration(Box::new(migration)),
+        watcher(Api::<DeserializeGuard<VirtualMachineInstanceMigration>>::all(client.clone()), config()),
+        |DeserializeGuard(migration)| match migration {
+            Ok(migration) => Change::Migration(Box::new(migration)),
+            Err(invalid) => Change::Unreadable(Kind::Migration, Box::new(invalid.metadata), invalid.error),
+        },
         changes.clone(),
     ));
     tasks.spawn(forward(
@@ -74,7 +77,8 @@ pub fn watch_all(client: &Client, namespaces: Option<&str>, changes: &mpsc::Send
     ));
     tasks.spawn(forward(
         Kind::Namespace,
-        watcher(Api::<Namespace>::all(client.clone()), selected),
+        // Of a namespace, too, only the metadata counts.
+        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), selected),
         |namespace| Change::Namespace(Box::new(namespace.metadata)),
         changes.clone(),
     ));

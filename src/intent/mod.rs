@@ -4,19 +4,21 @@
 //! there, which is the plan's to say. The VMI decides what is in force while one exists, because it
 //! is what runs; the VM's template is then the wish for the next start.
 
+mod misplaced;
 mod networks;
 mod placement;
 mod retention;
 mod wish;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+pub use misplaced::Misplaced;
 pub use networks::Attachment;
 pub use placement::Placement;
 pub use retention::Retention;
 pub use wish::{InvalidWish, Wish};
 
-use crate::kubevirt::{Namespace, Template, VmObjects};
+use crate::kubevirt::{Namespace, Place, Template, VmObjects};
 use crate::ovn::{LogicalSwitchPort, Multichassis, VmKey, keys};
 use networks::Network;
 
@@ -88,6 +90,8 @@ pub struct Intent {
     pub unserved: Vec<String>,
     /// Annotations that speak of networks that the VM does not have.
     pub unmatched: Vec<String>,
+    /// Requests that stand where they have no effect.
+    pub misplaced: Vec<Misplaced>,
 }
 
 /// What one NIC's port should be.
@@ -97,6 +101,9 @@ pub struct Nic {
     pub network: String,
     /// The port's name by what the network is on: `<vm>.<namespace>`, or `<vm>.<namespace>.<nad>.<nad-namespace>.ovn`.
     pub base_name: String,
+    /// Where that name can be read as another VM's, how many labels the NAD's name has (0: it is on the pod network): a new
+    /// port's name has both appended, so that no two NICs of any VMs are named alike.
+    pub ambiguous: Option<usize>,
     /// Another NIC of ours on the same NAD comes before it in the VM: a new port's name has the network appended.
     pub another_before: bool,
     /// The switch that is named for it; `None`: none is, and the NIC is not ours unless it has a
@@ -123,15 +130,44 @@ pub struct Nic {
 pub struct SwitchWish {
     /// The name.
     pub name: String,
+    /// Where a namespace names several, those that come after it: a new port goes to the first that can serve it.
+    pub others: Vec<String>,
     /// The VM's owner named it, or the NAD that the owner chose: a stopped VM's port moves there. A
     /// namespace's or the operator's default holds for new ports only.
     pub explicit: bool,
 }
 
+impl SwitchWish {
+    /// One switch.
+    pub fn new(name: impl Into<String>, explicit: bool) -> Self {
+        Self { name: name.into(), others: Vec::new(), explicit }
+    }
+
+    /// The names, in the order of preference.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.name).chain(&self.others)
+    }
+
+    /// Returns true if a switch is one of those that are named.
+    pub fn has(&self, switch: &str) -> bool {
+        self.names().any(|name| name == switch)
+    }
+}
+
 impl Nic {
     /// The names that a new port may have, in the order of preference.
+    ///
+    /// VMs and NADs may have dots in their names, so that `x.ns.nad.nadns.ovn` is the port of the VM `x.ns.nad.nadns` in the
+    /// namespace `ovn`, and of the VM `x` on a NAD. Which of them is named so hangs on nothing but their names: see
+    /// [`VmKey::has_another_reading`]. A tilde is in no name of Kubernetes', so that what has one is read in one way only.
     pub fn names(&self) -> Vec<String> {
-        let fallback = format!("{}.{}", self.base_name, self.network);
+        let Self { base_name, network, .. } = self;
+        let fallback = match self.ambiguous {
+            Some(labels) => return vec![format!("{base_name}.{network}~{labels}")],
+            // The end of every name on a NAD.
+            None if network == "ovn" => format!("{base_name}.{network}~1"),
+            None => format!("{base_name}.{network}"),
+        };
         if self.another_before { vec![fallback] } else { vec![self.base_name.clone(), fallback] }
     }
 
@@ -179,6 +215,7 @@ impl Intent {
             invalid: Vec::new(),
             unserved: Vec::new(),
             unmatched: Vec::new(),
+            misplaced: Vec::new(),
         };
         // While nothing, or nothing readable, says what the NICs are, ports stay as they are.
         let (Some(Ok(now)), next) = (of_run.or(of_vm), of_run.and(of_vm)) else { return intent };
@@ -200,7 +237,9 @@ impl Intent {
         intent.nics = source.nics();
         // An old launcher may still use a port that the template no longer names.
         intent.untouched = (!old_launcher).then(|| source.untouched());
-        intent.of_the_whole(source.next.as_ref().unwrap_or(&source.now));
+        let newest = source.next.as_ref().unwrap_or(&source.now);
+        intent.of_the_whole(newest);
+        intent.misplaced = source.misplaced(newest, &intent.nics);
         intent
     }
 
@@ -220,16 +259,20 @@ impl Intent {
 struct Networked<'a> {
     template: &'a Template,
     networks: Vec<Network>,
+    /// Where each is in them.
+    places: HashMap<String, usize>,
 }
 
 impl<'a> Networked<'a> {
     fn new(template: &'a Template, vm: &VmKey) -> Self {
-        Self { template, networks: networks::networks(&template.spec, &vm.namespace) }
+        let networks = networks::networks(&template.spec, &vm.namespace);
+        let places = networks.iter().enumerate().map(|(place, network)| (network.name.clone(), place)).collect();
+        Self { template, networks, places }
     }
 
     /// The network of that name, unless it is to be unplugged.
     fn present(&self, name: &str) -> Option<&Network> {
-        self.networks.iter().find(|network| network.name == name && !network.absent)
+        self.places.get(name).map(|place| &self.networks[*place]).filter(|network| !network.absent)
     }
 }
 
@@ -246,11 +289,14 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn nics(&self) -> Vec<Nic> {
+        let mut named = HashSet::new();
         let mut nics: Vec<Nic> = Vec::new();
         for network in self.now.networks.iter().filter(|network| !network.absent) {
             let mut nic = self.nic(network);
-            nic.another_before =
-                nics.iter().any(|nic_before| nic_before.base_name == nic.base_name && nic_before.switch.is_some());
+            nic.another_before = named.contains(&nic.base_name);
+            if nic.switch.is_some() {
+                named.insert(nic.base_name.clone());
+            }
             nics.push(nic);
         }
         nics
@@ -261,7 +307,7 @@ impl Source<'_> {
             wish::switch(networked.template, network).or_else(|| self.switch_of_nad(&network.on))
         };
         let next = self.next.as_ref().and_then(|next| Some((next, next.present(&network.name)?)));
-        let own = named(&self.now, network).map(|name| SwitchWish { name, explicit: true });
+        let own = named(&self.now, network).map(|name| SwitchWish::new(name, true));
         let (newest, newest_network) = next.unwrap_or((&self.now, network));
         let switch = own.or_else(|| self.default_switch(&network.on));
         let is_there = match &network.on {
@@ -272,12 +318,13 @@ impl Source<'_> {
         Nic {
             network: network.name.clone(),
             base_name: network.on.port_name(self.vm),
+            ambiguous: network.on.ambiguous(self.vm),
             another_before: false,
             on_none_of_ours: switch.is_none() && is_there,
             switch,
             now: Wish::of(self.now.template, network),
             next: next.map(|(next, network)| Wish::of(next.template, network)),
-            next_switch: next.and_then(|(next, network)| named(next, network)),
+            next_switch: next.and_then(|(next, network)| named(next, network)).filter(|name| !name.is_empty()),
             held_by_old_launcher: self.old_launcher,
             running: self.running,
             unserved: wish::unserved(newest.template, newest_network),
@@ -295,11 +342,29 @@ impl Source<'_> {
     fn default_switch(&self, on: &Attachment) -> Option<SwitchWish> {
         match on {
             Attachment::Pod => {
-                let default = self.namespace.switch.as_ref().or(self.settings.default_switch.as_ref());
-                default.map(|name| SwitchWish { name: name.clone(), explicit: false })
+                let default = || self.settings.default_switch.clone().map(|name| SwitchWish::new(name, false));
+                let of_namespace = self.namespace.switches.split_first().map(|(name, others)| SwitchWish {
+                    name: name.clone(),
+                    others: others.to_vec(),
+                    explicit: false,
+                });
+                of_namespace.or_else(default)
             }
             Attachment::Nad(_) => None,
         }
+    }
+
+    /// The requests that stand where they have no effect: on the VM, its launcher pods, and the NADs of its NICs of ours.
+    fn misplaced(&self, newest: &Networked<'_>, nics: &[Nic]) -> Vec<Misplaced> {
+        let ours = nics.iter().filter(|nic| nic.switch.is_some()).filter_map(|nic| self.now.present(&nic.network));
+        let on: HashSet<&Attachment> = ours.map(|network| &network.on).collect();
+        let is_ours = |place: &Place| match place {
+            Place::Vm | Place::Launcher(_) => true,
+            Place::Nad(nad) => on.contains(&Attachment::Nad(nad.clone())),
+        };
+        let standing = self.objects.misplaced.iter().filter(|(place, _)| is_ours(place));
+        let standing = standing.map(|(place, keys)| Misplaced::Elsewhere { place: place.clone(), keys: keys.to_vec() });
+        standing.chain(networks::lacking_ovn(newest.template, &newest.networks)).collect()
     }
 
     /// Networks whose ports stay as they are: those that the next start brings, and those that are being unplugged from

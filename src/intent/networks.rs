@@ -1,8 +1,11 @@
 //! The networks of a VM's template: what each is on, and by which keys annotations speak of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
+use super::Misplaced;
 use crate::kubevirt::Template;
+use crate::kubevirt::annotations::{SERVED, asks_for_something, is_of_kube_ovn, is_subdomain};
 use crate::kubevirt::objects::InstanceSpec;
 use crate::ovn::{NadKey, VmKey};
 
@@ -10,7 +13,7 @@ use crate::ovn::{NadKey, VmKey};
 pub(super) const DOMAIN: &str = "ovn.kubernetes.io";
 
 /// What a network is on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Attachment {
     /// The pod network.
     Pod,
@@ -26,6 +29,22 @@ impl Attachment {
             Self::Pod => vm.port_name(),
             Self::Nad(nad) => vm.port_name_on(nad),
         }
+    }
+
+    /// Where the name of a VM's port on it may be read as another VM's, how many labels the NAD's name has: see
+    /// [`VmKey::has_another_reading`].
+    pub(super) fn ambiguous(&self, vm: &VmKey) -> Option<usize> {
+        match self {
+            Self::Pod => vm.has_another_reading(None),
+            Self::Nad(nad) => vm.has_another_reading(Some(nad)),
+        }
+    }
+
+    /// The NAD as it is written where that cannot be one's name: KubeVirt takes `[<namespace>/]<name>`.
+    pub(super) fn invalid(&self) -> Option<String> {
+        let Self::Nad(nad) = self else { return None };
+        let is_nad = is_subdomain(&nad.name) && is_subdomain(&nad.namespace) && !nad.namespace.contains('.');
+        (!is_nad).then(|| nad.to_string())
     }
 
     /// The domain of the annotations for it: `ovn.kubernetes.io`, or `<nad>.<nad-namespace>.ovn.kubernetes.io`.
@@ -45,8 +64,10 @@ pub(super) struct Network {
     pub(super) on: Attachment,
     /// Its interface's `state` is `absent`: the guest does not have it, or not for long.
     pub(super) absent: bool,
+    /// Its interface's `macAddress`.
+    pub(super) mac_address: Option<String>,
     /// The names of all networks of the VM that are on the same, this one included.
-    pub(super) sharers: Vec<String>,
+    pub(super) sharers: Arc<[String]>,
 }
 
 impl Network {
@@ -61,12 +82,22 @@ impl Network {
 pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
     let listed = spec.networks.as_deref().unwrap_or_default();
     let interfaces = spec.domain.devices.interfaces.as_deref().unwrap_or_default();
-    let network = |name: &str, on, absent| Network { name: name.to_owned(), on, absent, sharers: Vec::new() };
+    let network = |name: &str, on| Network {
+        name: name.to_owned(),
+        on,
+        absent: false,
+        mac_address: None,
+        sharers: Arc::default(),
+    };
     if listed.is_empty() && interfaces.is_empty() {
         let attached = spec.domain.devices.autoattach_pod_interface.unwrap_or(true);
-        return if attached { with_sharers(vec![network("default", Attachment::Pod, false)]) } else { Vec::new() };
+        return if attached { with_sharers(vec![network("default", Attachment::Pod)]) } else { Vec::new() };
     }
-    let mut seen = BTreeSet::new();
+    let mut of_network = HashMap::new();
+    for interface in interfaces {
+        of_network.entry(interface.name.as_str()).or_insert(interface);
+    }
+    let (mut seen, mut has_pod) = (HashSet::new(), false);
     let mut found = Vec::new();
     for listed in listed {
         let on = match listed.nad(namespace) {
@@ -75,22 +106,33 @@ pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
             None => continue,
         };
         // KubeVirt admits neither two of a name nor two pod networks.
-        let second_pod = on == Attachment::Pod && found.iter().any(|network: &Network| network.on == Attachment::Pod);
-        if second_pod || !seen.insert(&listed.name) {
+        let is_pod = on == Attachment::Pod;
+        if is_pod && has_pod || !seen.insert(&listed.name) {
             continue;
         }
-        let interface = interfaces.iter().find(|interface| interface.name == listed.name);
-        let absent = interface.is_some_and(|interface| interface.state.as_deref() == Some("absent"));
-        found.push(network(&listed.name, on, absent));
+        has_pod |= is_pod;
+        let mut network = network(&listed.name, on);
+        if let Some(interface) = of_network.get(listed.name.as_str()) {
+            network.absent = interface.state.as_deref() == Some("absent");
+            network.mac_address = interface.mac_address.clone().filter(|mac| !mac.trim().is_empty());
+        }
+        found.push(network);
     }
     with_sharers(found)
 }
 
 fn with_sharers(mut networks: Vec<Network>) -> Vec<Network> {
-    let all = networks.clone();
+    let mut on: BTreeMap<&Attachment, Vec<String>> = BTreeMap::new();
+    for network in &networks {
+        let sharers = on.entry(&network.on).or_default();
+        if !network.absent {
+            sharers.push(network.name.clone());
+        }
+    }
+    let on: BTreeMap<Attachment, Arc<[String]>> =
+        on.into_iter().map(|(on, sharers)| (on.clone(), sharers.into())).collect();
     for network in &mut networks {
-        let sharers = all.iter().filter(|other| other.on == network.on && !other.absent);
-        network.sharers = sharers.map(|other| other.name.clone()).collect();
+        network.sharers = on.get(&network.on).cloned().unwrap_or_default();
     }
     networks
 }
@@ -99,11 +141,33 @@ fn with_sharers(mut networks: Vec<Network>) -> Vec<Network> {
 pub(super) fn unmatched(template: &Template, networks: &[Network]) -> Vec<String> {
     let domains: BTreeSet<String> =
         networks.iter().flat_map(|network| [network.own_domain(), network.on.domain()]).collect();
-    // Of what is read of a template, all but our own keys speak to OVN.
-    let speaks_to_ovn = |domain: &str| domain.ends_with(".kubernetes.io");
     let is_unmatched = |key: &&String| {
-        key.split_once('/').is_some_and(|(domain, _)| speaks_to_ovn(domain) && !domains.contains(domain))
+        key.split_once('/').is_some_and(|(domain, _)| is_of_kube_ovn(domain) && !domains.contains(domain))
     };
-    let keys = template.annotations.keys().filter(is_unmatched);
-    keys.filter(|key| super::wish::asks_for_something(key)).cloned().collect()
+    let asks = |(_, value): &(&String, &String)| !value.trim().is_empty();
+    let keys = template.annotations.iter().filter(asks).map(|(key, _)| key).filter(is_unmatched);
+    keys.filter(|key| asks_for_something(key)).cloned().collect()
+}
+
+/// The annotations of a template whose domain lacks `.ovn`, where the rest of it names one of the VM's networks or NADs.
+/// What names neither is another product's.
+pub(super) fn lacking_ovn(template: &Template, networks: &[Network]) -> Vec<Misplaced> {
+    let mut domains = HashMap::new();
+    for network in networks {
+        if let Attachment::Nad(nad) = &network.on {
+            domains.insert(nad.name.clone(), network.on.domain());
+            domains.insert(format!("{}.{}", nad.name, nad.namespace), network.on.domain());
+        }
+    }
+    domains.extend(networks.iter().map(|network| (network.name.clone(), network.own_domain())));
+    let mut found = Vec::new();
+    for (key, value) in &template.annotations {
+        let Some((domain, what)) = key.split_once('/') else { continue };
+        if is_of_kube_ovn(domain) || !SERVED.contains(&what) || value.trim().is_empty() {
+            continue;
+        }
+        let named = domain.strip_suffix(".kubernetes.io").and_then(|name| domains.get(name));
+        found.extend(named.map(|right| Misplaced::LacksOvn { key: key.clone(), right: format!("{right}/{what}") }));
+    }
+    found
 }

@@ -5,37 +5,22 @@
 //! of the network of that name in the VM.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Bound;
 
 use macaddr::MacAddr6;
 
 use super::networks::Network;
 use super::retention::Retention;
+use crate::escaped::{Escaped, EscapedList, LISTED};
 use crate::ipam::{AddressPool, BadPool};
 use crate::kubevirt::Template;
+use crate::kubevirt::annotations::{LONGEST_VALUE, SERVED, asks_for_something, is_ours};
 
 const IP_ADDRESS: &str = "ip_address";
 const MAC_ADDRESS: &str = "mac_address";
 const LOGICAL_SWITCH: &str = "logical_switch";
 const IP_POOL: &str = "ip_pool";
 const PORT_SECURITY: &str = "port_security";
-const SERVED: [&str; 5] = [IP_ADDRESS, MAC_ADDRESS, LOGICAL_SWITCH, IP_POOL, PORT_SECURITY];
-
-/// What Kube-OVN's controller notes for its CNI. Copied from one of its pods into a template, they ask for nothing.
-const NOTES_OF_KUBE_OVN: [&str; 10] = [
-    "allocated",
-    "routed",
-    "cidr",
-    "gateway",
-    "pod_nic_type",
-    "virtualmachine",
-    "logical_router",
-    "network_type",
-    "provider_network",
-    "vlan_id",
-];
-
-/// The domain of the keys that are this service's own, with what ends it.
-pub(super) const OUR_DOMAIN: &str = "ovn-kubevirt.io/";
 const RETAIN: &str = "ovn-kubevirt.io/retain";
 
 /// What was asked for; what is `None` is for the service to choose.
@@ -71,11 +56,23 @@ impl Wish {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWish {
     /// `networks[].name`
-    #[error("the network name {0:?} cannot be used: write letters, digits, - and _, up to 63")]
+    #[error("the network name \"{}\" cannot be used: write letters, digits, - and _, up to 63", Escaped(.0))]
     NetworkName(String),
+    /// `networks[].multus.networkName`
+    #[error(
+        "the networkName \"{}\" is no name of a NetworkAttachmentDefinition: write <namespace>/<name>, or <name> for one of the VM's namespace", Escaped(.0)
+    )]
+    NadName(String),
+    /// An annotation that is longer than any that is read.
+    #[error(
+        "the annotation {} is longer than {LONGEST_VALUE} bytes, which is the most that is read: shorten it", Escaped(.0)
+    )]
+    TooLong(String),
     /// `ip_address`
     #[error(
-        "the annotation {key} is \"{value}\": write one IPv4 address, one IPv6 address, or both with a comma between"
+        "the annotation {} is \"{}\": write one IPv4 address, one IPv6 address, or both with a comma between",
+        Escaped(key),
+        Escaped(value)
     )]
     IpAddress {
         /// The annotation.
@@ -84,7 +81,11 @@ pub enum InvalidWish {
         value: String,
     },
     /// `mac_address` or the interface's `macAddress`
-    #[error("{source_name} is \"{value}\": write a unicast MAC of six bytes, as in 02:00:00:00:00:01")]
+    #[error(
+        "{} is \"{}\": write a unicast MAC of six bytes, as in 02:00:00:00:00:01",
+        Escaped(source_name),
+        Escaped(value)
+    )]
     MacAddress {
         /// The annotation or the field.
         source_name: String,
@@ -93,7 +94,11 @@ pub enum InvalidWish {
     },
     /// Both, and not the same.
     #[error(
-        "the interface of network {network} has macAddress {field}, but the annotation {key} is {annotation}: remove one of them"
+        "the interface of network {} has macAddress {}, but the annotation {} is {}: remove one of them",
+        Escaped(network),
+        Escaped(field),
+        Escaped(key),
+        Escaped(annotation)
     )]
     MacMismatch {
         /// The network.
@@ -107,7 +112,9 @@ pub enum InvalidWish {
     },
     /// `ip_pool`
     #[error(
-        "the annotation {key} is \"{value}\", in which {reason}: write ranges as in 10.16.0.2..10.16.0.9, networks as in 10.16.0.0/28, and single addresses, with commas between"
+        "the annotation {} is \"{}\", in which {reason}: write ranges as in 10.16.0.2..10.16.0.9, networks as in 10.16.0.0/28, and single addresses, with commas between",
+        Escaped(key),
+        Escaped(value)
     )]
     IpPool {
         /// The annotation.
@@ -118,7 +125,11 @@ pub enum InvalidWish {
         reason: BadPool,
     },
     /// `port_security`
-    #[error("the annotation {key} is \"{value}\": write \"true\", which it is without it, or \"false\"")]
+    #[error(
+        "the annotation {} is \"{}\": write \"true\", which it is without it, or \"false\"",
+        Escaped(key),
+        Escaped(value)
+    )]
     PortSecurity {
         /// The annotation.
         key: String,
@@ -127,13 +138,15 @@ pub enum InvalidWish {
     },
     /// One address for several NICs.
     #[error(
-        "the annotation {key} speaks of the networks {} alike, which cannot have the same: write one for each, as in {network}.ovn.kubernetes.io/{what}",
-        .networks.join(" and ")
+        "the annotation {} speaks of the networks {} alike, which cannot have the same: write one for each, as in {}.ovn.kubernetes.io/{what}",
+        Escaped(key),
+        EscapedList(networks, " and "),
+        Escaped(network)
     )]
     OneForSeveral {
         /// The annotation.
         key: String,
-        /// The networks on its NAD.
+        /// The networks on its NAD: no more of them than a message names, and one.
         networks: Vec<String>,
         /// The one at hand.
         network: String,
@@ -141,7 +154,9 @@ pub enum InvalidWish {
         what: &'static str,
     },
     /// `ovn-kubevirt.io/retain`
-    #[error("the annotation ovn-kubevirt.io/retain is \"{0}\": write a duration as in 0s, 90m, 72h or 7d, or forever")]
+    #[error(
+        "the annotation ovn-kubevirt.io/retain is \"{}\": write a duration as in 0s, 90m, 72h or 7d, or forever", Escaped(.0)
+    )]
     Retain(String),
 }
 
@@ -153,13 +168,18 @@ struct Found<'a> {
     own: bool,
 }
 
-fn find<'a>(template: &'a Template, network: &Network, what: &str) -> Option<Found<'a>> {
-    let domains = [(network.own_domain(), true), (network.on.domain(), false)];
-    domains.into_iter().find_map(|(domain, own)| {
+/// Finds the annotation for a network, by its own name before all else. An empty one is as good as absent.
+fn find<'a>(template: &'a Template, network: &Network, what: &str) -> Result<Option<Found<'a>>, InvalidWish> {
+    for (domain, own) in [(network.own_domain(), true), (network.on.domain(), false)] {
         let key = format!("{domain}/{what}");
-        let value = template.annotations.get(&key)?.trim();
-        Some(Found { key, value, own })
-    })
+        let Some(value) = template.annotations.get(&key) else { continue };
+        match value.trim() {
+            "" => {}
+            _ if value.len() > LONGEST_VALUE => return Err(InvalidWish::TooLong(key)),
+            value => return Ok(Some(Found { key, value, own })),
+        }
+    }
+    Ok(None)
 }
 
 /// An annotation whose value only one NIC can have.
@@ -168,10 +188,10 @@ fn find_for_one<'a>(
     network: &Network,
     what: &'static str,
 ) -> Result<Option<Found<'a>>, InvalidWish> {
-    match find(template, network, what) {
+    match find(template, network, what)? {
         Some(Found { key, own: false, .. }) if network.sharers.len() > 1 => Err(InvalidWish::OneForSeveral {
             key,
-            networks: network.sharers.clone(),
+            networks: network.sharers.iter().take(LISTED + 1).cloned().collect(),
             network: network.name.clone(),
             what,
         }),
@@ -179,10 +199,13 @@ fn find_for_one<'a>(
     }
 }
 
-/// The switch that the owner names.
+/// The switch that the owner names. One that is too long to be read is named all the same: as `""`, which no NIC is served
+/// on.
 pub(super) fn switch(template: &Template, network: &Network) -> Option<String> {
-    let found = find(template, network, LOGICAL_SWITCH)?;
-    (!found.value.is_empty()).then(|| found.value.to_owned())
+    match find(template, network, LOGICAL_SWITCH) {
+        Ok(found) => found.map(|found| found.value.to_owned()),
+        Err(_) => Some(String::new()),
+    }
 }
 
 /// Annotations that speak of a network and that nobody here serves: another product's, or mistyped. Those that speak
@@ -192,27 +215,36 @@ pub(super) fn unserved(template: &Template, network: &Network) -> Vec<String> {
     if network.sharers.first() == Some(&network.name) {
         domains.push(network.on.domain());
     }
-    let speaks_of_it = |domain: &str| domains.iter().any(|known| known == domain);
-    let is_unserved = |key: &&String| {
-        let (domain, what) = key.split_once('/').unwrap_or_default();
-        speaks_of_it(domain) && !SERVED.contains(&what) && asks_for_something(key)
-    };
-    template.annotations.keys().filter(is_unserved).cloned().collect()
+    domains.sort_unstable();
+    domains.dedup();
+    let mut unserved = Vec::new();
+    for domain in domains {
+        let first = format!("{domain}/");
+        let from = (Bound::Included(first.as_str()), Bound::Unbounded);
+        let of_domain = template.annotations.range::<str, _>(from).take_while(|(key, _)| key.starts_with(&first));
+        let is_unserved = |key: &str| {
+            let (_, what) = key.split_once('/').unwrap_or_default();
+            !SERVED.contains(&what) && asks_for_something(key)
+        };
+        let asks = of_domain.filter(|(key, value)| is_unserved(key) && !value.trim().is_empty());
+        unserved.extend(asks.map(|(key, _)| key.clone()));
+    }
+    unserved
 }
 
 /// Annotations in our own domain that mean nothing.
 pub(super) fn unknown(template: &Template) -> Vec<String> {
-    template.annotations.keys().filter(|key| key.starts_with(OUR_DOMAIN) && *key != RETAIN).cloned().collect()
-}
-
-/// Whether a key is more than a note of Kube-OVN's.
-pub(super) fn asks_for_something(key: &str) -> bool {
-    key.split_once('/').is_none_or(|(_, what)| !NOTES_OF_KUBE_OVN.contains(&what))
+    let asks = template.annotations.iter().filter(|(_, value)| !value.trim().is_empty()).map(|(key, _)| key);
+    asks.filter(|key| is_ours(key) && *key != RETAIN).cloned().collect()
 }
 
 /// How long the addresses stay reserved after the VM is deleted, where its owner says so.
 pub(super) fn retention(template: &Template) -> Result<Option<Retention>, InvalidWish> {
-    let Some(value) = template.annotations.get(RETAIN) else { return Ok(None) };
+    let value = template.annotations.get(RETAIN).filter(|value| !value.trim().is_empty());
+    let Some(value) = value else { return Ok(None) };
+    if value.len() > LONGEST_VALUE {
+        return Err(InvalidWish::TooLong(RETAIN.to_owned()));
+    }
     value.trim().parse().map(Some).map_err(|_| InvalidWish::Retain(value.clone()))
 }
 
@@ -224,6 +256,10 @@ impl Wish {
         if name.is_empty() || name.len() > 63 || !name.chars().all(good) {
             return Err(InvalidWish::NetworkName(name.clone()));
         }
+        if let Some(written) = network.on.invalid() {
+            return Err(InvalidWish::NadName(written));
+        }
+        find(template, network, LOGICAL_SWITCH)?;
         let (ipv4, ipv6) = ip_addresses(template, network)?;
         let mac = mac_address(template, network)?;
         let pool = pool(template, network)?;
@@ -249,9 +285,7 @@ fn ip_addresses(template: &Template, network: &Network) -> Result<(Option<Ipv4Ad
 
 fn mac_address(template: &Template, network: &Network) -> Result<Option<MacAddr6>, InvalidWish> {
     let name = &network.name;
-    let interfaces = template.spec.domain.devices.interfaces.as_deref().unwrap_or_default();
-    let field = interfaces.iter().find(|interface| interface.name == *name);
-    let field = field.and_then(|interface| interface.mac_address.as_deref()).filter(|mac| !mac.is_empty());
+    let field = network.mac_address.as_deref();
     let on_interface = field.map(|text| unicast(text, || format!("macAddress of the interface {name}"))).transpose()?;
     let Some(Found { key, value, .. }) = find_for_one(template, network, MAC_ADDRESS)? else {
         return Ok(on_interface);
@@ -274,13 +308,13 @@ fn unicast(text: &str, source_name: impl Fn() -> String) -> Result<MacAddr6, Inv
 }
 
 fn pool(template: &Template, network: &Network) -> Result<Option<AddressPool>, InvalidWish> {
-    let Some(Found { key, value, .. }) = find(template, network, IP_POOL) else { return Ok(None) };
+    let Some(Found { key, value, .. }) = find(template, network, IP_POOL)? else { return Ok(None) };
     let pool = value.parse().map_err(|reason| InvalidWish::IpPool { key, value: value.to_owned(), reason })?;
     Ok(Some(pool))
 }
 
 fn port_security(template: &Template, network: &Network) -> Result<bool, InvalidWish> {
-    match find(template, network, PORT_SECURITY) {
+    match find(template, network, PORT_SECURITY)? {
         None | Some(Found { value: "true", .. }) => Ok(true),
         Some(Found { value: "false", .. }) => Ok(false),
         Some(Found { key, value, .. }) => Err(InvalidWish::PortSecurity { key, value: value.to_owned() }),

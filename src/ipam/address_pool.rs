@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use super::ranges::number;
+use crate::escaped::Escaped;
 
 /// Addresses of both families as ranges; at least one.
 ///
@@ -20,7 +21,7 @@ pub struct AddressPool {
 
 /// A part of a pool that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is neither an address nor a range first..last nor a network address/length")]
+#[error("\"{}\" is neither an address nor a range first..last nor a network address/length", Escaped(.0))]
 pub struct BadPool(pub String);
 
 impl AddressPool {

@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::address_pool::AddressPool;
 use super::ranges::{RangeSet, number};
+use crate::escaped::Escaped;
 
 /// One address block of a switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,13 +76,13 @@ pub enum SubnetError {
     )]
     Missing,
     /// `subnet`
-    #[error("its other_config:subnet \"{0}\" is no IPv4 network: write address/length, as in 10.16.0.0/16")]
+    #[error("its other_config:subnet \"{}\" is no IPv4 network: write address/length, as in 10.16.0.0/16", Escaped(.0))]
     BadSubnet(String),
     /// `ipv6_prefix`
-    #[error("its other_config:ipv6_prefix \"{0}\" is no IPv6 prefix: write it as in fd00:10:16:: or fd00:10:16::/64")]
+    #[error("its other_config:ipv6_prefix \"{}\" is no IPv6 prefix: write it as in fd00:10:16:: or fd00:10:16::/64", Escaped(.0))]
     BadPrefix(String),
     /// `exclude_ips`
-    #[error("\"{0}\" in its other_config:exclude_ips is neither an address nor a range first..last")]
+    #[error("\"{}\" in its other_config:exclude_ips is neither an address nor a range first..last", Escaped(.0))]
     BadExclude(String),
 }
 

@@ -5,22 +5,30 @@
 //! that nothing is taken away because of a mistyped field.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use super::annotations;
 use super::objects::{
     InstanceSpec, LauncherPod, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration,
 };
+use crate::escaped::shortened;
 use crate::ovn::{NadKey, VmKey};
 
+pub use misplaced::Place;
+pub use nodes::InvalidChassis;
+pub use notices::Notice;
+
 /// The label and annotations that tell a launcher pod.
-const LAUNCHER_LABEL: (&str, &str) = ("kubevirt.io", "virt-launcher");
+pub(super) const LAUNCHER_LABEL: (&str, &str) = ("kubevirt.io", "virt-launcher");
 /// On the target's launcher pod of a migration; it stays there after the end.
-const MIGRATION_LABEL: &str = "kubevirt.io/migrationJobUID";
-/// On a Node whose chassis has another name.
-const CHASSIS_ANNOTATION: &str = "ovn-kubevirt.io/chassis";
+pub(super) const MIGRATION_LABEL: &str = "kubevirt.io/migrationJobUID";
 /// Pods that only provision volumes carry it.
-const PROVISIONING: &str = "kubevirt.io/ephemeral-provisioning";
+pub(super) const PROVISIONING: &str = "kubevirt.io/ephemeral-provisioning";
+
+/// The most switches that a namespace may name.
+const MOST_SWITCHES: usize = 16;
 
 /// The wishes of a VM's owner, from a VM's template or a VMI.
 #[derive(Debug, Clone, Default)]
@@ -32,21 +40,25 @@ pub struct Template {
 }
 
 impl Template {
-    fn new(annotations: Option<BTreeMap<String, String>>, spec: InstanceSpec) -> Self {
+    /// The error says of what there is too much.
+    fn new(annotations: Option<BTreeMap<String, String>>, spec: InstanceSpec) -> Result<Self, String> {
+        const MOST: usize = annotations::MOST_NETWORKS;
         let mut annotations = annotations.unwrap_or_default();
-        annotations.retain(|key, _| is_read(key));
-        Self { annotations, spec }
+        annotations.retain(|key, _| super::annotations::is_read(key));
+        let counts = |found: Option<usize>| found.is_some_and(|count| count > MOST);
+        if counts(spec.networks.as_ref().map(Vec::len)) {
+            return Err(format!("it has more than {MOST} networks, which is the most that a VM may have"));
+        }
+        if counts(spec.domain.devices.interfaces.as_ref().map(Vec::len)) {
+            return Err(format!("it has more than {MOST} interfaces, which is the most that a VM may have"));
+        }
+        annotations::too_many(&annotations).map_or(Ok(Self { annotations, spec }), Err)
     }
 }
 
-/// Whether an annotation may concern us; the others are not kept.
-fn is_read(key: &str) -> bool {
-    let of_ours = |domain: &str| domain == "ovn-kubevirt.io" && key != super::told::PORTS_ANNOTATION;
-    // Kube-OVN puts an interface's name in where a NAD is there twice.
-    let of_kube_ovn = |domain: &str| {
-        domain.ends_with("ovn.kubernetes.io") || domain.contains(".ovn.") && domain.ends_with(".kubernetes.io")
-    };
-    key.split_once('/').is_some_and(|(domain, _)| of_kube_ovn(domain) || of_ours(domain))
+/// How many networks a template names; one that cannot be read, none.
+fn networks(template: &Result<Template, String>) -> usize {
+    template.as_ref().ok().and_then(|template| template.spec.networks.as_ref()).map_or(0, Vec::len)
 }
 
 /// A VirtualMachine.
@@ -123,6 +135,10 @@ pub struct VmObjects {
     pub migrations: BTreeMap<String, Migration>,
     /// The NADs that its networks are on and that are there, with the logical switch that they name, if any.
     pub nads: BTreeMap<NadKey, Option<String>>,
+    /// Requests that stand where they have no effect: the keys of those annotations, by where that is.
+    pub misplaced: BTreeMap<Place, Arc<[String]>>,
+    /// Requests on its launcher pods that its VMI does not have alike, with a hash of what each says.
+    pub on_launchers: BTreeMap<String, Vec<(String, u64)>>,
 }
 
 impl VmObjects {
@@ -140,8 +156,8 @@ impl VmObjects {
 /// A namespace that we serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Namespace {
-    /// `ovn.kubernetes.io/logical_switch`
-    pub switch: Option<String>,
+    /// `ovn.kubernetes.io/logical_switch`: a new port on the pod network goes to the first of these that can serve it.
+    pub switches: Vec<String>,
 }
 
 /// The kinds of objects that are watched.
@@ -190,6 +206,8 @@ pub enum Change {
     Namespace(Box<ObjectMeta>),
     /// A NetworkAttachmentDefinition is there.
     Nad(Box<ObjectMeta>),
+    /// An object of another kind is there that cannot be read.
+    Unreadable(Kind, Box<ObjectMeta>, String),
     /// An object went.
     Gone(Kind, Box<ObjectMeta>),
     /// A list of all objects of a kind begins.
@@ -208,9 +226,15 @@ pub struct Cluster {
     /// The same of a migration.
     migration_of: HashMap<(String, String), VmKey>,
     /// The chassis of nodes that say so themselves; `None` for those that do not.
-    nodes: HashMap<String, Option<String>>,
+    nodes: HashMap<String, Option<Result<String, InvalidChassis>>>,
     /// The switches that NADs name; `None` for those that name none.
     nads: HashMap<NadKey, Option<String>>,
+    /// Requests that stand on NADs, where they have no effect.
+    misplaced_on_nads: HashMap<NadKey, Arc<[String]>>,
+    /// Objects that cannot be read and that are skipped, with the reason.
+    unreadable: HashMap<(Kind, (String, String)), String>,
+    /// What the operator is to be told.
+    notices: Vec<Notice>,
     /// NADs whose switch has changed since a list of them began: one look for all of them finds whose they are.
     changed_nads: HashSet<NadKey>,
     /// While a list comes in: what it has not named yet.
@@ -229,9 +253,9 @@ impl Cluster {
         self.vms.get(key).filter(|objects| objects.exists())
     }
 
-    /// The chassis that a Node's annotation names.
-    pub fn chassis_of(&self, node: &str) -> Option<&str> {
-        self.nodes.get(node)?.as_deref()
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.nodes.keys().map(String::as_str)
     }
 
     /// Whether there is a node of that name.
@@ -271,9 +295,9 @@ impl Cluster {
             Change::Vm(vm) => {
                 let VirtualMachine { metadata, spec } = *vm;
                 let annotations = spec.template.metadata.annotations;
-                self.put_vm(&metadata, Ok(Template::new(annotations, spec.template.spec)))
+                self.put_vm(&metadata, Template::new(annotations, spec.template.spec))
             }
-            Change::UnreadableVm(metadata, error) => self.put_vm(&metadata, Err(error)),
+            Change::UnreadableVm(metadata, error) => self.put_vm(&metadata, Err(shortened(error))),
             Change::Run(run) => {
                 let VirtualMachineInstance { metadata, spec, status } = *run;
                 let template = Template::new(metadata.annotations.clone(), spec);
@@ -281,15 +305,16 @@ impl Cluster {
                     .migration_state
                     .filter(|state| state.target_node_domain_ready_timestamp.is_some())
                     .and_then(|state| state.target_pod);
-                self.put_run(&metadata, Ok(template), status.node_name, domain_ready_on)
+                self.put_run(&metadata, template, status.node_name, domain_ready_on)
             }
             // Where it runs is not known either: placement then goes by the launcher pods alone.
-            Change::UnreadableRun(metadata, error) => self.put_run(&metadata, Err(error), None, None),
+            Change::UnreadableRun(metadata, error) => self.put_run(&metadata, Err(shortened(error)), None, None),
             Change::Launcher(pod) => self.put_launcher(&pod),
             Change::Migration(migration) => self.put_migration(&migration),
             Change::Node(metadata) => self.put_node(&metadata),
             Change::Namespace(metadata) => self.put_namespace(&metadata),
             Change::Nad(metadata) => self.put_nad(&metadata),
+            Change::Unreadable(kind, metadata, error) => self.skip(kind, &metadata, error),
             Change::Gone(kind, metadata) => self.remove(kind, &identity(&metadata)),
             Change::ListBegins(kind) => {
                 let present = self.present(kind);
@@ -311,9 +336,10 @@ impl Cluster {
 
     fn put_vm(&mut self, metadata: &ObjectMeta, template: Result<Template, String>) -> BTreeSet<VmKey> {
         let key = self.confirm(Kind::Vm, metadata);
-        let uid = metadata.uid.clone().unwrap_or_default();
-        let reported = reported(metadata);
-        self.vms.entry(key.clone()).or_default().vm = Some(Vm { uid, template, reported });
+        let reported = reported(metadata, networks(&template));
+        let objects = self.vms.entry(key.clone()).or_default();
+        objects.vm = Some(Vm { uid: uid(metadata), template, reported });
+        objects.put_misplaced(Place::Vm, misplaced::on_vm(metadata));
         self.find_nads(&key);
         BTreeSet::from([key])
     }
@@ -326,16 +352,18 @@ impl Cluster {
         domain_ready_on: Option<String>,
     ) -> BTreeSet<VmKey> {
         let key = self.confirm(Kind::Run, metadata);
-        let uid = metadata.uid.clone().unwrap_or_default();
+        let owner = controller(metadata, "VirtualMachine").map(|owner| owner.uid.clone());
         let run = Run {
-            uid,
-            vm_uid: controller(metadata, "VirtualMachine").map(|owner| owner.uid.clone()),
+            uid: uid(metadata),
+            vm_uid: owner.filter(|uid| annotations::is_uid(uid)),
+            reported: reported(metadata, networks(&template)),
             template,
-            node: node.filter(|node| !node.is_empty()),
+            node: node.filter(|node| annotations::is_subdomain(node)),
             domain_ready_on,
-            reported: reported(metadata),
         };
-        self.vms.entry(key.clone()).or_default().run = Some(run);
+        let objects = self.vms.entry(key.clone()).or_default();
+        objects.run = Some(run);
+        objects.compare_launchers();
         self.find_nads(&key);
         BTreeSet::from([key])
     }
@@ -346,7 +374,7 @@ impl Cluster {
         let key = VmKey::new(name.namespace.clone(), vm);
         let launcher = Launcher {
             run_uid,
-            node: pod.spec.node_name.clone().filter(|node| !node.is_empty()),
+            node: pod.spec.node_name.clone().filter(|node| annotations::is_subdomain(node)),
             live: !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             created: pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             migration: pod.metadata.labels.as_ref().and_then(|labels| labels.get(MIGRATION_LABEL)).cloned(),
@@ -358,16 +386,23 @@ impl Cluster {
             dirty.extend(self.remove(Kind::Launcher, &identity));
         }
         self.launcher_of.insert(identity, key.clone());
-        let launchers = &mut self.vms.entry(key.clone()).or_default().launchers;
-        if launchers.get(&name.name) == Some(&launcher) {
-            // Pods change often in ways that do not concern us.
-            return BTreeSet::new();
+        let objects = self.vms.entry(key.clone()).or_default();
+        let same = objects.launchers.get(&name.name) == Some(&launcher);
+        if !same {
+            objects.launchers.insert(name.name.clone(), launcher);
         }
-        launchers.insert(name.name, launcher);
-        dirty
+        if objects.put_on_launcher(&name.name, &pod.metadata) || !same {
+            return dirty;
+        }
+        // Pods change often in ways that do not concern us.
+        BTreeSet::new()
     }
 
     fn put_migration(&mut self, object: &VirtualMachineInstanceMigration) -> BTreeSet<VmKey> {
+        if !annotations::is_subdomain(&object.spec.vmi_name) {
+            let error = format!("spec.vmiName is \"{}\"", object.spec.vmi_name);
+            return self.skip(Kind::Migration, &object.metadata, error);
+        }
         let name = self.confirm(Kind::Migration, &object.metadata);
         let key = VmKey::new(name.namespace.clone(), object.spec.vmi_name.clone());
         let migration = Migration {
@@ -388,18 +423,9 @@ impl Cluster {
         dirty
     }
 
-    fn put_node(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {
-        let name = self.confirm(Kind::Node, metadata).name;
-        let annotations = metadata.annotations.as_ref();
-        let chassis = annotations.and_then(|annotations| annotations.get(CHASSIS_ANNOTATION)).cloned();
-        let chassis = chassis.filter(|chassis| !chassis.is_empty());
-        let before = self.nodes.insert(name.clone(), chassis.clone()).flatten();
-        if before == chassis { BTreeSet::new() } else { self.vms_on(|node| node == name) }
-    }
-
     fn put_namespace(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {
         let name = self.confirm(Kind::Namespace, metadata).name;
-        let namespace = Namespace { switch: named_switch(metadata) };
+        let namespace = Namespace { switches: named_switches(metadata) };
         if self.namespaces.get(&name) == Some(&namespace) {
             return BTreeSet::new();
         }
@@ -413,13 +439,13 @@ impl Cluster {
 
     fn remove(&mut self, kind: Kind, identity: &(String, String)) -> BTreeSet<VmKey> {
         let (namespace, name) = identity;
+        self.unreadable.remove(&(kind, identity.clone()));
         if kind == Kind::Namespace {
             self.namespaces.remove(name);
             return self.vms_in(name);
         }
         if kind == Kind::Node {
-            let chassis = self.nodes.remove(name).flatten();
-            return chassis.map(|_| self.vms_on(|node| node == name)).unwrap_or_default();
+            return self.remove_node(name);
         }
         if kind == Kind::Nad {
             return self.remove_nad(&NadKey::new(namespace.clone(), name.clone()));
@@ -432,10 +458,16 @@ impl Cluster {
         let Some(key) = key else { return BTreeSet::new() };
         let Some(objects) = self.vms.get_mut(&key) else { return BTreeSet::new() };
         match kind {
-            Kind::Vm => objects.vm = None,
-            Kind::Run => objects.run = None,
+            Kind::Vm => {
+                objects.vm = None;
+                objects.put_misplaced(Place::Vm, Vec::new());
+            }
+            Kind::Run => {
+                objects.run = None;
+                objects.compare_launchers();
+            }
             Kind::Migration => drop(objects.migrations.remove(name)),
-            Kind::Launcher | Kind::Node | Kind::Namespace | Kind::Nad => drop(objects.launchers.remove(name)),
+            Kind::Launcher | Kind::Node | Kind::Namespace | Kind::Nad => objects.remove_launcher(name),
         }
         if !objects.exists() && objects.migrations.is_empty() {
             self.vms.remove(&key);
@@ -447,6 +479,9 @@ impl Cluster {
         let identity = identity(metadata);
         if let Some(unconfirmed) = self.unconfirmed.get_mut(&kind) {
             unconfirmed.remove(&identity);
+        }
+        if !self.unreadable.is_empty() {
+            self.unreadable.remove(&(kind, identity.clone()));
         }
         VmKey::new(identity.0, identity.1)
     }
@@ -460,7 +495,7 @@ impl Cluster {
             Kind::Vm => vms(|objects| objects.vm.is_some()),
             Kind::Run => vms(|objects| objects.run.is_some()),
             Kind::Launcher => self.launcher_of.keys().cloned().collect(),
-            Kind::Migration => self.migration_of.keys().cloned().collect(),
+            Kind::Migration => self.migration_of.keys().cloned().chain(self.skipped(kind)).collect(),
             Kind::Node => self.nodes.keys().map(|name| (String::new(), name.clone())).collect(),
             Kind::Namespace => self.namespaces.keys().map(|name| (String::new(), name.clone())).collect(),
             Kind::Nad => self.nads.keys().map(|nad| (nad.namespace.clone(), nad.name.clone())).collect(),
@@ -473,19 +508,34 @@ fn identity(metadata: &ObjectMeta) -> (String, String) {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// The switch that a namespace's or a NAD's annotation names.
+/// An object's UID, which the API server makes; one that is none is not kept.
+fn uid(metadata: &ObjectMeta) -> String {
+    metadata.uid.clone().filter(|uid| annotations::is_uid(uid)).unwrap_or_default()
+}
+
+/// The switches that a namespace's annotation names, in its order.
+fn named_switches(metadata: &ObjectMeta) -> Vec<String> {
+    let annotations = metadata.annotations.as_ref();
+    let list = annotations.and_then(|annotations| annotations.get("ovn.kubernetes.io/logical_switch"));
+    let names = list.iter().flat_map(|list| list.split(',')).map(str::trim);
+    let names = names.filter(|name| !name.is_empty() && name.len() <= annotations::LONGEST_VALUE);
+    let mut seen = BTreeSet::new();
+    names.filter(|name| seen.insert(*name)).take(MOST_SWITCHES).map(ToOwned::to_owned).collect()
+}
+
+/// The switch that a NAD's annotation names.
 fn named_switch(metadata: &ObjectMeta) -> Option<String> {
     let annotations = metadata.annotations.as_ref()?;
     let switch = annotations.get("ovn.kubernetes.io/logical_switch").map(|switch| switch.trim());
     switch.filter(|switch| !switch.is_empty()).map(ToOwned::to_owned)
 }
 
-fn reported(metadata: &ObjectMeta) -> Reported {
+/// A text that is longer than this service writes it is somebody else's, and is not kept.
+fn reported(metadata: &ObjectMeta, networks: usize) -> Reported {
     let annotations = metadata.annotations.as_ref();
-    Reported {
-        text: annotations.and_then(|annotations| annotations.get(super::told::PORTS_ANNOTATION)).cloned(),
-        version: version(metadata),
-    }
+    let text = annotations.and_then(|annotations| annotations.get(super::told::PORTS_ANNOTATION));
+    let text = text.filter(|text| annotations::is_a_report(text, networks)).cloned();
+    Reported { text, version: version(metadata) }
 }
 
 /// An object's resourceVersion as the number that it is on every API server there is.
@@ -504,6 +554,10 @@ fn launcher_owner(metadata: &ObjectMeta) -> Option<(String, String)> {
         return None;
     }
     let owner = controller(metadata, "VirtualMachineInstance")?;
+    // Who creates a pod writes them: what is no name and no UID is of no VMI.
+    if !annotations::is_subdomain(&owner.name) || !annotations::is_uid(&owner.uid) {
+        return None;
+    }
     Some((owner.name.clone(), owner.uid.clone()))
 }
 
@@ -514,6 +568,9 @@ fn controller<'a>(metadata: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerRefer
     })
 }
 
+mod misplaced;
 mod nads;
+mod nodes;
+mod notices;
 #[cfg(test)]
 mod tests;

@@ -4,10 +4,14 @@
 //! Pure. [`objects`] are decoded from the API; [`Cluster`] keeps what a plan needs of them, and
 //! says which VM an event concerns.
 
+pub mod annotations;
 mod cluster;
 pub mod objects;
 mod told;
 
 pub(crate) use cluster::version;
-pub use cluster::{Change, Cluster, Kind, Launcher, Migration, Namespace, Reported, Run, Template, Vm, VmObjects};
+pub use cluster::{
+    Change, Cluster, InvalidChassis, Kind, Launcher, Migration, Namespace, Notice, Place, Reported, Run, Template, Vm,
+    VmObjects,
+};
 pub use told::{Guest, PORTS_ANNOTATION, PortStatus, ProblemStatus, Told};

@@ -4,17 +4,23 @@
 //! Names and meanings: kubevirt.io/v1 and core/v1.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::annotations;
 use crate::ovn::NadKey;
 
 /// A VirtualMachine.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct VirtualMachine {
-    /// Name, UID, deletion, and our own annotation.
+    /// Name, UID, deletion, our own annotation, and those that are in the wrong place here.
+    #[serde(deserialize_with = "annotations::metadata")]
     pub metadata: ObjectMeta,
     /// What it should be.
     #[serde(default)]
@@ -44,7 +50,7 @@ pub struct InstanceTemplate {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct TemplateMeta {
     /// The user's wishes.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "annotations::of_template")]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
@@ -52,6 +58,7 @@ pub struct TemplateMeta {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct VirtualMachineInstance {
     /// Its UID is another at every start.
+    #[serde(deserialize_with = "annotations::metadata")]
     pub metadata: ObjectMeta,
     /// What runs.
     #[serde(default)]
@@ -67,8 +74,8 @@ pub struct InstanceSpec {
     /// The guest's devices.
     #[serde(default)]
     pub domain: Domain,
-    /// The networks that its interfaces are on.
-    #[serde(default)]
+    /// The networks that its interfaces are on: as many as a VM may have, and one more.
+    #[serde(default, deserialize_with = "few")]
     pub networks: Option<Vec<Network>>,
 }
 
@@ -84,8 +91,8 @@ pub struct Domain {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Devices {
-    /// Matched with the networks by name.
-    #[serde(default)]
+    /// Matched with the networks by name; as many of them as there may be, and one more.
+    #[serde(default, deserialize_with = "few")]
     pub interfaces: Option<Vec<Interface>>,
     /// `false`: a VM without networks gets none.
     #[serde(default)]
@@ -97,12 +104,13 @@ pub struct Devices {
 #[serde(rename_all = "camelCase")]
 pub struct Interface {
     /// The network's name.
+    #[serde(deserialize_with = "annotations::name")]
     pub name: String,
     /// The guest's MAC.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "annotations::optional_name")]
     pub mac_address: Option<String>,
     /// `absent`: it is to be unplugged, or has been.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "annotations::optional_name")]
     pub state: Option<String>,
 }
 
@@ -110,6 +118,7 @@ pub struct Interface {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct Network {
     /// Its name in the VM.
+    #[serde(deserialize_with = "annotations::name")]
     pub name: String,
     /// Present for the pod network.
     #[serde(default)]
@@ -120,7 +129,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// The NAD that it is on. A bare name is one of the VM's own namespace.
+    /// The NAD that it is on; what is written need not be the name of one. A bare name is one of the VM's own namespace.
     pub fn nad(&self, namespace: &str) -> Option<NadKey> {
         let name = &self.multus.as_ref()?.network_name;
         let (namespace, name) = name.split_once('/').unwrap_or((namespace, name));
@@ -138,7 +147,7 @@ pub struct PodNetwork {}
 #[serde(rename_all = "camelCase")]
 pub struct MultusNetwork {
     /// `[<namespace>/]<name>` of a NetworkAttachmentDefinition.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "annotations::name")]
     pub network_name: String,
 }
 
@@ -147,7 +156,7 @@ pub struct MultusNetwork {
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStatus {
     /// Where the guest runs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "annotations::optional_name")]
     pub node_name: Option<String>,
     /// The migration under way, or the last one.
     #[serde(default)]
@@ -159,7 +168,7 @@ pub struct InstanceStatus {
 #[serde(rename_all = "camelCase")]
 pub struct MigrationState {
     /// The target launcher's pod.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "annotations::optional_name")]
     pub target_pod: Option<String>,
     /// Set when the guest is ready on the target: the cut-over.
     #[serde(default)]
@@ -170,6 +179,7 @@ pub struct MigrationState {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct VirtualMachineInstanceMigration {
     /// Its UID is on the target's launcher pod.
+    #[serde(deserialize_with = "annotations::metadata")]
     pub metadata: ObjectMeta,
     /// What migrates.
     #[serde(default)]
@@ -184,7 +194,7 @@ pub struct VirtualMachineInstanceMigration {
 #[serde(rename_all = "camelCase")]
 pub struct MigrationSpec {
     /// The VMI's name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "annotations::name")]
     pub vmi_name: String,
 }
 
@@ -200,19 +210,22 @@ pub struct MigrationStatus {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct NetworkAttachmentDefinition {
     /// Name and annotations.
+    #[serde(deserialize_with = "annotations::metadata")]
     pub metadata: ObjectMeta,
 }
 
-/// A launcher pod.
+/// A launcher pod. What cannot be read of its spec and status counts as absent: then it is there, alive, on a node that is
+/// not known, so that nothing is released. Pods are many and change often, which is why no guard buffers each of them.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct LauncherPod {
     /// Labels, annotations and the owner that tell a launcher.
+    #[serde(deserialize_with = "annotations::metadata")]
     pub metadata: ObjectMeta,
     /// Where it was scheduled.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub spec: PodSpec,
     /// How far it is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub status: PodStatus,
 }
 
@@ -221,7 +234,7 @@ pub struct LauncherPod {
 #[serde(rename_all = "camelCase")]
 pub struct PodSpec {
     /// The node, once scheduled.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub node_name: Option<String>,
 }
 
@@ -229,8 +242,139 @@ pub struct PodSpec {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub phase: Option<String>,
+}
+
+/// A list of which no more is kept than a VM may have, and one more, which tells that there are too many.
+fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Vec<T>>, D::Error> {
+    struct Few<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Option<Vec<T>>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a sequence")
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_seq(self)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+            let mut few = Vec::new();
+            while few.len() <= annotations::MOST_NETWORKS {
+                match elements.next_element()? {
+                    Some(element) => few.push(element),
+                    None => return Ok(Some(few)),
+                }
+            }
+            while elements.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(Some(few))
+        }
+    }
+
+    deserializer.deserialize_option(Few(PhantomData))
+}
+
+/// A value of which anything that is not of its type counts as absent.
+struct Lenient<T>(PhantomData<T>);
+
+impl<'de, T: Default + FromMap<'de>> Visitor<'de> for Lenient<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("anything")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_none<E>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<T, E> {
+        Ok(T::from_text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<T, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(T::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<T, A::Error> {
+        T::from_map(entries)
+    }
+}
+
+/// What [`Lenient`] makes of the two types that it serves: a struct of a map, a text of a string.
+trait FromMap<'de>: Sized + Default {
+    fn from_text(_: &str) -> Self {
+        Self::default()
+    }
+
+    fn from_map<A: MapAccess<'de>>(entries: A) -> Result<Self, A::Error>;
+}
+
+impl<'de> FromMap<'de> for PodSpec {
+    fn from_map<A: MapAccess<'de>>(entries: A) -> Result<Self, A::Error> {
+        Self::deserialize(MapAccessDeserializer::new(entries))
+    }
+}
+
+impl<'de> FromMap<'de> for PodStatus {
+    fn from_map<A: MapAccess<'de>>(entries: A) -> Result<Self, A::Error> {
+        Self::deserialize(MapAccessDeserializer::new(entries))
+    }
+}
+
+impl<'de> FromMap<'de> for Option<String> {
+    fn from_text(text: &str) -> Self {
+        Some(text.to_owned())
+    }
+
+    fn from_map<A: MapAccess<'de>>(mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+}
+
+fn lenient<'de, D: Deserializer<'de>, T: FromMap<'de>>(deserializer: D) -> Result<T, D::Error> {
+    deserializer.deserialize_any(Lenient(PhantomData))
+}
+
+fn lenient_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    lenient(deserializer)
 }
 
 macro_rules! resource {

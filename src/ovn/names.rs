@@ -127,6 +127,26 @@ impl VmKey {
     }
 }
 
+impl VmKey {
+    /// Where the name of the VM's port on the pod network (`None`) or on a NAD may be read as another VM's, how many labels
+    /// the NAD's name has, 0 for the pod network; `None` where the plain name is this VM's to take.
+    ///
+    /// The names of VMs and NADs may have dots, those of namespaces have none. Of the readings of `a.b.c.d.e.ovn`, the plain
+    /// name is for the one on a NAD whose own name has no dot, since VMs are named like hosts more often than NADs are. On
+    /// the pod network a plain name has no label `ovn` after its fourth: what has one may be a name on a NAD, or such a name
+    /// with a network appended.
+    pub fn has_another_reading(&self, nad: Option<&NadKey>) -> Option<usize> {
+        match nad {
+            None => {
+                let mut labels = self.name.split('.').chain([self.namespace.as_str()]);
+                labels.by_ref().take(4).for_each(drop);
+                labels.any(|label| label == "ovn").then_some(0)
+            }
+            Some(nad) => Some(nad.name.split('.').count()).filter(|labels| *labels > 1),
+        }
+    }
+}
+
 /// A NetworkAttachmentDefinition (NAD) by its namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NadKey {

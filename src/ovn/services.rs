@@ -10,6 +10,7 @@ use serde::de::MapAccess;
 use uuid::Uuid;
 
 use super::rows::{LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalSwitch, Nat};
+use crate::escaped::Escaped;
 use crate::hash::{FastMap, FastSet};
 use crate::ipam::{AddressSet, Holders};
 use crate::ovsdb::{Row, Table, TableSpec, Watcher};
@@ -75,14 +76,14 @@ impl Services {
         let routers: Vec<&LogicalRouter> = routers.collect();
         rows.iter().find_map(|row| {
             if let Some(router) = routers.iter().find(|router| router.nat.contains(row)) {
-                return Some(format!("a NAT rule of the logical router {}", router.name));
+                return Some(format!("a NAT rule of the logical router {}", Escaped(&router.name)));
             }
             let name = &self.balancers.get(row)?.name;
             let on_router =
                 |router: &&LogicalRouter| self.balances(&router.load_balancer, &router.load_balancer_group, row);
             let matters =
                 self.balances(&switch.load_balancer, &switch.load_balancer_group, row) || routers.iter().any(on_router);
-            matters.then(|| format!("the load balancer {name}"))
+            matters.then(|| format!("the load balancer {}", Escaped(name)))
         })
     }
 

@@ -1,5 +1,6 @@
 //! Which addresses a NIC gets, and what has befallen those that it has.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -281,27 +282,21 @@ impl Planner<'_> {
         let empty = Pool::default();
         let held = self.view.pool(&switch.uuid).unwrap_or(&empty);
         let services = self.view.service_addresses(ipv4);
-        // What another NIC of the VM names is for that one.
-        let named = self.named_by_others(switch, nic, ipv4);
         // What a guest may still use is for its VM.
         let lost_by_others = self.lost.and_then(|lost| lost.addresses(&switch.name, ipv4));
         let given = self.given.entry(switch.uuid).or_default().family(ipv4);
-        let with_named = (!named.is_empty() || lost_by_others.is_some()).then(|| {
-            let mut given = given.clone();
-            named.iter().for_each(|ip| given.insert(*ip));
-            lost_by_others.into_iter().for_each(|lost| given.insert_all(lost));
-            given
+        // What another NIC of the VM names is for that one.
+        let (free, is_full) = self.named.with_barred(switch, (nic, ipv4), given, |barred, named| {
+            let [barred, named] = [barred, named].map(|set| with_lost(set, lost_by_others));
+            // What the row had and lost, by whatever hand: its guest may run.
+            let left = lost.and_then(|row| held.left_by(row, &spans, &barred, services));
+            let free = left.or_else(|| held.lowest_free(&spans, &barred, services));
+            (free, free.is_none() && held.lowest_free(&spans, &named, services).is_none())
         });
-        let given = with_named.as_ref().unwrap_or(given);
-        // What the row had and lost, by whatever hand: its guest may run.
-        let left = lost.and_then(|row| held.left_by(row, &spans, given, services));
-        if let Some(address) = left.or_else(|| held.lowest_free(&spans, given, services)) {
-            return Ok(Some(address));
+        if free.is_some() {
+            return Ok(free);
         }
-        let mut barred = RangeSet::default();
-        named.iter().for_each(|ip| barred.insert(*ip));
-        lost_by_others.into_iter().for_each(|lost| barred.insert_all(lost));
-        if held.lowest_free(&spans, &barred, services).is_some() {
+        if !is_full {
             // Whether the others get the last ones is known after this transaction.
             return Err(Refusal::Again);
         }
@@ -335,8 +330,7 @@ impl Planner<'_> {
             let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, seed.as_bytes()).as_u128();
             mac(u32::try_from(hash >> 96).unwrap_or_default().to_be_bytes())
         };
-        let named = self.macs_named_by_others(switch, nic);
-        let given = &self.given.entry(switch.uuid).or_default().macs;
+        let given = |mac: &MacAddr6| self.given.get(&switch.uuid).is_some_and(|given| given.macs.contains(mac));
         let first = match address {
             Some(IpAddr::V4(address)) => mac(address.octets()),
             _ => hashed(0),
@@ -345,8 +339,8 @@ impl Planner<'_> {
         let free = |mac: &MacAddr6| {
             let lost =
                 || self.lost.zip(self.vm.as_ref()).is_some_and(|(lost, vm)| lost.has_mac(&switch.name, *mac, vm));
-            let is_held = self.view.mac_holders(&switch.uuid, *mac).next().is_some();
-            !is_held && !given.contains(mac) && !named.contains(mac) && !lost()
+            let held = self.view.mac_holders(&switch.uuid, *mac).next().is_some() || given(mac);
+            !held && !self.named.by_another(switch, nic, *mac) && !lost()
         };
         // The iterator does not end, and a switch has fewer ports than there are MACs.
         candidates.into_iter().find(free).unwrap_or(first)
@@ -363,7 +357,10 @@ impl Planner<'_> {
 
     pub(super) fn give(&mut self, switch: Uuid, addresses: Addresses) {
         let given = self.given.entry(switch).or_default();
-        addresses.ips().for_each(|ip| given.family(ip.is_ipv4()).insert(ip));
+        for ip in addresses.ips() {
+            given.family(ip.is_ipv4()).insert(ip);
+            self.named.given(switch, ip);
+        }
         given.macs.insert(addresses.mac);
     }
 
@@ -414,4 +411,12 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// A set with the addresses that guests have lost.
+fn with_lost<'s>(set: &'s RangeSet, lost: Option<&RangeSet>) -> Cow<'s, RangeSet> {
+    let Some(lost) = lost else { return Cow::Borrowed(set) };
+    let mut set = set.clone();
+    set.insert_all(lost);
+    Cow::Owned(set)
 }

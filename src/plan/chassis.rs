@@ -44,7 +44,17 @@ impl Fabric<'_> {
     /// The chassis of the node that a port's VM is on, or goes to: what its annotation says; else what the southbound
     /// knows by its name; else, where the southbound is not read, its name.
     pub(super) fn locate(&self, node: &str, port: &Bound<'_>, hindrance: &mut Hindrance) -> Chassis {
-        let annotated = self.cluster.chassis_of(node);
+        let annotated = match self.cluster.chassis_of(node) {
+            Ok(annotated) => annotated,
+            // Not the node's name in its place: the annotation says that the chassis has another.
+            Err(invalid) => {
+                hindrance.problems.push(Problem::InvalidChassis(node.to_owned(), invalid.clone()));
+                let mut standing = requested(port).split(',').filter(|chassis| !chassis.is_empty());
+                let standing = standing.find(|chassis| !self.is_another_nodes(node, chassis));
+                return standing
+                    .map_or(Chassis::Unknown, |name| Chassis::Named { name: name.to_owned(), has_row: false });
+            }
+        };
         let southbound = match self.southbound {
             Seen::Never(_) => return Chassis::with_row(annotated.unwrap_or(node)),
             Seen::NotYet => {
@@ -86,6 +96,19 @@ impl Fabric<'_> {
         hindrance.problems.append(&mut own.problems);
         hindrance.waits.append(&mut own.waits);
         located
+    }
+
+    /// Whether a chassis is that of another node than this, whose annotation cannot be read.
+    fn is_another_nodes(&self, node: &str, chassis: &str) -> bool {
+        let is_its = |other: &str| match (self.cluster.chassis_of(other), self.southbound) {
+            (Ok(Some(annotated)), _) => annotated == chassis,
+            (Err(_), _) => false,
+            (Ok(None), Seen::Never(_) | Seen::NotYet) => other == chassis,
+            (Ok(None), Seen::Before(southbound) | Seen::Now(southbound)) => {
+                matches!(southbound.chassis_of_node(other), NodeChassis::One(name) if name == chassis)
+            }
+        };
+        self.cluster.nodes().any(|other| other != node && is_its(other))
     }
 
     /// The chassis among these that may be the node's, though it has no row: no row and no other node has its name.

@@ -24,6 +24,7 @@ mod retaking;
 mod retention;
 mod siblings;
 mod status;
+mod vm_rows;
 
 pub use batch::{Queue, Turn};
 pub use binding::{Fabric, Seen, Settling};

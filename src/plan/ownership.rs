@@ -8,10 +8,23 @@ use uuid::Uuid;
 
 use super::planner::{Planner, Refusal, VmPlan};
 use super::report::{PortReport, Problem};
+use super::vm_rows::VmRows;
 use crate::intent::{Intent, Nic};
 use crate::ovn::{LogicalSwitchPort, Owner, PortRef, VmKey, Wake, keys, port_uuid};
 
 impl<'a> Planner<'a> {
+    /// The NIC's row: the one marked with its network. Of several (somebody copied one), the one that this instance made.
+    /// Else one that lost its marks; and a network that was renamed keeps its row.
+    pub(super) fn port_of(&self, intent: &Intent, nic: &Nic, rows: &VmRows<'a, '_>) -> Option<PortRef<'a>> {
+        let several: Vec<PortRef<'a>> = rows.of(&nic.network).collect();
+        let marked = match several[..] {
+            [port] => Some(port),
+            _ => several.into_iter().max_by_key(|port| self.made_by_us(nic, port)),
+        };
+        let marked = marked.filter(|port| !self.may_be_anothers(&intent.vm, port));
+        marked.or_else(|| self.unmarked(intent, nic)).or_else(|| rows.renamed(nic))
+    }
+
     /// Whether this instance made the row for a port of the NIC, under this name or one of the NIC's own.
     pub(super) fn made_by_us(&self, nic: &Nic, port: &PortRef<'_>) -> bool {
         let instance = self.view.instance();

@@ -11,6 +11,8 @@ use super::lease::{heal, lease, reserved, written};
 use super::lost::Lost;
 use super::report::{PortReport, Problem};
 use super::siblings::Named;
+use super::vm_rows::VmRows;
+use crate::escaped::EscapedError;
 use crate::intent::{Intent, Nic, Settings, SwitchWish, Wish};
 use crate::kubevirt::Told;
 use crate::ovn::{LogicalSwitchPort, Northbound, PortRef, VmKey, Wake, keys, port_uuid};
@@ -82,12 +84,12 @@ pub struct Planner<'a> {
     pub(super) fabric: Fabric<'a>,
     pub(super) given: HashMap<Uuid, Given>,
     pub(super) names: HashSet<String>,
-    /// The rows of the VM at hand.
+    /// The rows of the VM at hand, sorted.
     pub(super) siblings: Vec<Uuid>,
     /// They are no holders to each other: see `siblings.rs`.
     pub(super) exchanging: bool,
     /// What the VM at hand names, where it has several NICs.
-    pub(super) named: Vec<Named>,
+    pub(super) named: Named,
     /// Seconds since the epoch.
     pub(super) now: i64,
     /// The lost leases of other VMs.
@@ -130,23 +132,28 @@ impl<'a> Planner<'a> {
 
     /// Plans a VM's ports.
     pub fn plan(&mut self, intent: &Intent) -> VmPlan {
-        self.siblings = self.view.ports_of(&intent.vm).map(|(_, port)| port.uuid).collect();
-        self.named = self.named_by(intent);
+        let rows = VmRows::new(self.view, intent);
+        self.siblings = rows.all().map(|(_, port)| port.uuid).collect();
+        self.siblings.sort_unstable();
+        self.named = self.named_by(intent, &rows);
         self.vm = Some(intent.vm.clone());
-        self.told = self.told_where_it_matters(intent);
-        self.exchanged(intent).unwrap_or_else(|| self.plan_nics(intent))
+        self.told = self.told_where_it_matters(intent, &rows);
+        self.exchanged(intent, &rows).unwrap_or_else(|| self.plan_nics(intent, &rows))
     }
 
-    pub(super) fn plan_nics(&mut self, intent: &Intent) -> VmPlan {
+    pub(super) fn plan_nics(&mut self, intent: &Intent, rows: &VmRows<'a, '_>) -> VmPlan {
         let mut plan = VmPlan::default();
         let mut taken = Vec::new();
         for nic in &intent.nics {
-            let port = self.port_of(intent, nic);
+            let port = self.port_of(intent, nic, rows);
             taken.extend(port.map(|port| port.uuid));
             self.nic(intent, nic, port, &mut plan);
         }
-        for (network, port) in self.view.ports_of(&intent.vm).filter(|(_, port)| !taken.contains(&port.uuid)) {
-            if intent.nics.iter().any(|nic| nic.network == network) || self.may_be_anothers(&intent.vm, &port) {
+        taken.sort_unstable();
+        let mut networks: Vec<&str> = intent.nics.iter().map(|nic| nic.network.as_str()).collect();
+        networks.sort_unstable();
+        for (network, port) in rows.all().filter(|(_, port)| taken.binary_search(&port.uuid).is_err()) {
+            if networks.binary_search(&network).is_ok() || self.may_be_anothers(&intent.vm, &port) {
                 // Somebody copied our marks onto another row: it goes with the VM, and not before.
                 continue;
             }
@@ -167,36 +174,6 @@ impl<'a> Planner<'a> {
         plan.changes.retain(|change| !change.is_empty());
         plan.sync |= plan.changes.iter().any(PortChange::collapses);
         plan
-    }
-
-    /// The NIC's row: the one marked with its network. Of several (somebody copied one), the one that
-    /// we made; a network that was renamed keeps its row.
-    fn port_of(&self, intent: &Intent, nic: &Nic) -> Option<PortRef<'a>> {
-        let marked = self.view.ports_of(&intent.vm).filter(|(network, _)| *network == nic.network);
-        let mut marked: Vec<PortRef<'a>> = marked.map(|(_, port)| port).collect();
-        if marked.len() > 1 {
-            marked.sort_by_key(|port| self.made_by_us(nic, port));
-        }
-        let marked = marked.pop().filter(|port| !self.may_be_anothers(&intent.vm, port));
-        marked.or_else(|| self.unmarked(intent, nic)).or_else(|| self.renamed(intent, nic))
-    }
-
-    /// The row of a network that is gone, where just one is on what the NIC is on, and no other NIC there is new: with
-    /// more of either, which has become which is anybody's guess, and a guess would hand one NIC's lease to another.
-    fn renamed(&self, intent: &Intent, nic: &Nic) -> Option<PortRef<'a>> {
-        let rows = || self.view.ports_of(&intent.vm);
-        let is_new =
-            |other: &&Nic| other.base_name == nic.base_name && rows().all(|(network, _)| network != other.network);
-        if intent.nics.iter().filter(is_new).count() != 1 {
-            return None;
-        }
-        let claimed = |network: &str| {
-            intent.nics.iter().any(|nic| nic.network == network)
-                || intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
-        };
-        let mut left = rows().filter(|(network, port)| !claimed(network) && self.is_on_the_network_of(nic, port));
-        let first = left.next().map(|(_, port)| port);
-        first.filter(|_| left.next().is_none())
     }
 
     /// A port that stays as it is but for where it is bound and whom it belongs to.
@@ -285,8 +262,8 @@ impl<'a> Planner<'a> {
         let own = port.as_ref().map(|(port, _)| port.uuid);
         let before = port.as_ref().map(|(port, switch)| Placed { switch: switch.uuid, row: port.row.clone() });
         let (switch, stays) = match (port, &nic.switch) {
-            (Some((port, present)), _) => self.stay_or_move(nic, port, present),
-            (None, Some(wish)) => (self.find_switch(&wish.name)?, Vec::new()),
+            (Some((port, present)), _) => self.stay_or_move(nic, port, present, plan),
+            (None, Some(wish)) => (self.switch_for(nic, wish, None, plan)?, Vec::new()),
             (None, None) => return Err(Refusal::Again),
         };
         // What is wished is wished on the other switch: neither is it had here, nor is it judged by what is here.
@@ -297,8 +274,7 @@ impl<'a> Planner<'a> {
         let reserved = before.as_ref().and_then(|before| reserved(&before.row)).filter(|_| stands_there);
         // What is reserved for a template that was edited since is not for the guest that runs.
         let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
-        let free = nic.names().into_iter().find(|name| self.view.port_named(name).is_none());
-        let to_come = free.filter(|_| own.is_none()).map(|name| port_uuid(self.view.instance(), &name));
+        let to_come = if own.is_none() { self.row_to_come(nic) } else { None };
         let lost = own.filter(|_| lease.is_none()).or(to_come);
         let of_run = reserved.filter(|_| !(edited && nic.running));
         let told = self.retakable(&switch, report, own, lease)?;
@@ -372,18 +348,28 @@ impl<'a> Planner<'a> {
 
     /// The switch that a port stays on, or moves to; and, where it stays though another is wished,
     /// why.
-    fn stay_or_move(&self, nic: &Nic, port: PortRef<'_>, present: Switch) -> (Switch, Vec<Refusal>) {
+    fn stay_or_move(
+        &mut self,
+        nic: &Nic,
+        port: PortRef<'_>,
+        present: Switch,
+        plan: &mut VmPlan,
+    ) -> (Switch, Vec<Refusal>) {
         // A row that was made for another network is on that one's switch: it has no business there.
         let moves = |wish: &SwitchWish| wish.explicit || !self.is_on_the_network_of(nic, &port);
         match &nic.switch {
-            Some(wish) if moves(wish) && wish.name != present.name && nic.running => {
+            // What is named cannot be read, which is told with the rest of the request.
+            Some(wish) if wish.name.is_empty() => (present, Vec::new()),
+            Some(wish) if moves(wish) && !wish.has(&present.name) && nic.running => {
                 let refusals = self.deferred(&present, &wish.name);
                 (present, refusals)
             }
-            Some(wish) if moves(wish) && wish.name != present.name => match self.find_switch(&wish.name) {
-                Ok(switch) => (switch, Vec::new()),
-                Err(refusal) => (present, vec![refusal]),
-            },
+            Some(wish) if moves(wish) && !wish.has(&present.name) => {
+                match self.switch_for(nic, wish, Some(port.uuid), plan) {
+                    Ok(switch) => (switch, Vec::new()),
+                    Err(refusal) => (present, vec![refusal]),
+                }
+            }
             _ => (present, Vec::new()),
         }
     }
@@ -395,6 +381,63 @@ impl<'a> Planner<'a> {
         let waits = vec![Wake::Switch(name.clone())];
         let deferred = Refusal::Problem(Problem::SwitchDeferred { present, wished: name }, waits);
         [Some(deferred), self.find_switch(wished).err()].into_iter().flatten().collect()
+    }
+
+    /// The switch that a port comes to: the first of those that are named that can serve it. Where none can, the first
+    /// one's reason is told, and the VM waits for all of them.
+    fn switch_for(
+        &mut self,
+        nic: &Nic,
+        wish: &SwitchWish,
+        own: Option<Uuid>,
+        plan: &mut VmPlan,
+    ) -> Result<Switch, Refusal> {
+        if let (true, Err(invalid)) = (wish.name.is_empty(), &nic.now) {
+            return Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new()));
+        }
+        if wish.others.is_empty() {
+            return self.find_switch(&wish.name);
+        }
+        // A VM that has lost its port goes to where it was. While its guest runs, it waits for that switch.
+        let told = self.last_lease(&nic.network).map(|last| last.switch).filter(|switch| wish.has(switch));
+        if let Some(told) = told {
+            match self.find_switch(&told) {
+                Err(_) if !nic.running => {}
+                found => return found,
+            }
+        }
+        let (mut first, mut waits) = (None, Vec::new());
+        for name in wish.names() {
+            let tried = self.find_switch(name).and_then(|switch| self.would_serve(nic, &switch, own).map(|()| switch));
+            match tried {
+                Ok(switch) => {
+                    // What one of those before may get yet would change the choice until the port is there.
+                    plan.waits.extend(waits);
+                    return Ok(switch);
+                }
+                Err(Refusal::Problem(problem, its_waits)) => {
+                    first.get_or_insert(problem);
+                    waits.extend(its_waits);
+                }
+                Err(Refusal::Again) => return Err(Refusal::Again),
+            }
+        }
+        Err(first.map_or(Refusal::Again, |problem| Refusal::Problem(problem, waits)))
+    }
+
+    /// Whether a port that has nothing on a switch can have what is requested there.
+    fn would_serve(&mut self, nic: &Nic, switch: &Switch, own: Option<Uuid>) -> Result<(), Refusal> {
+        let Ok(wish) = &nic.now else { return Ok(()) };
+        let lost = own.or_else(|| self.row_to_come(nic));
+        let holding =
+            Holding { nic: &nic.network, own, lost, lease: None, reserved: None, running: nic.running, told: None };
+        self.settle(switch, wish, &holding).map(drop)
+    }
+
+    /// The row that a NIC without one is going to have.
+    fn row_to_come(&self, nic: &Nic) -> Option<Uuid> {
+        let free = nic.names().into_iter().find(|name| self.view.port_named(name).is_none());
+        free.map(|name| port_uuid(self.view.instance(), &name))
     }
 
     fn find_switch(&self, name: &str) -> Result<Switch, Refusal> {
@@ -447,8 +490,9 @@ impl<'a> Planner<'a> {
     pub(super) fn describe(&self, holder: Uuid) -> String {
         let Some(PortRef { row, .. }) = self.view.port(&holder) else { return "a port that just went".to_owned() };
         let name = &row.name;
+        let name = EscapedError(name);
         match row.owner(&holder, self.view.instance()) {
-            Some(owner) => format!("the VM {} (port {name})", owner.vm),
+            Some(owner) => format!("the VM {} (port {name})", EscapedError(&owner.vm.to_string())),
             None if row.kind == "router" => format!("the router port {name}"),
             None => match row.other_instance(self.view.instance()) {
                 Some(instance) => format!("the port {name} of the ovn-kubevirt instance {instance}"),
@@ -478,11 +522,12 @@ impl<'a> Planner<'a> {
 
 /// What is wrong with a VM as a whole, for one that has a NIC of ours: the others are none of our business.
 fn of_the_whole(intent: &Intent) -> Option<PortReport> {
-    let Intent { invalid, unserved, unmatched, .. } = intent;
+    let Intent { invalid, unserved, unmatched, misplaced, .. } = intent;
     let mut problems: Vec<Problem> = invalid.iter().cloned().map(Problem::Invalid).collect();
     problems.extend((!intent.selected).then(|| Problem::NamespaceNotSelected(intent.vm.namespace.clone())));
     problems.extend((!unserved.is_empty()).then(|| Problem::Unserved(unserved.clone())));
     problems.extend((!unmatched.is_empty()).then(|| Problem::Unmatched(unmatched.clone())));
+    problems.extend(misplaced.iter().cloned().map(Problem::Misplaced));
     (!problems.is_empty()).then(|| PortReport { problems, ..PortReport::default() })
 }
 

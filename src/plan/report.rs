@@ -6,16 +6,17 @@ use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::lost::LastLease;
-use crate::intent::InvalidWish;
+use crate::escaped::{Escaped, EscapedError, EscapedList};
+use crate::intent::{InvalidWish, Misplaced};
 use crate::ipam::SubnetError;
-use crate::kubevirt::Guest;
+use crate::kubevirt::{Guest, InvalidChassis};
 use crate::ovn::Addresses;
 
 /// Why a wish is not, or not yet, fulfilled. Each message names the object and the way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The VM's objects cannot be read.
-    #[error("the object cannot be read ({0}); its ports stay as they are until it is corrected")]
+    #[error("the object cannot be read ({}); its ports stay as they are until it is corrected", EscapedError(.0))]
     Unreadable(String),
     /// A wish that cannot be understood.
     #[error("{0}")]
@@ -23,27 +24,32 @@ pub enum Problem {
     /// Annotations for others than us.
     #[error(
         "{} has no effect: ovn-kubevirt serves ip_address, mac_address, logical_switch, ip_pool and port_security of a network, and ovn-kubevirt.io/retain",
-        .0.join(", ")
+        EscapedList(.0, ", ")
     )]
     Unserved(Vec<String>),
     /// Annotations for networks that the VM does not have.
     #[error(
         "{} has no effect: the VM has no such network; write ovn.kubernetes.io/ for the pod network, <nad>.<nad-namespace>.ovn.kubernetes.io/ for one on a NAD, or <network>.ovn.kubernetes.io/ with its name in the VM",
-        .0.join(", ")
+        EscapedList(.0, ", ")
     )]
     Unmatched(Vec<String>),
     /// Port security is wished off.
     #[error(
-        "port_security \"false\" of the network {0} is not allowed here, and port security stays on: remove the annotation, or have the operator run ovn-kubevirt with --allow-port-security-off"
+        "port_security \"false\" of the network {} is not allowed here, and port security stays on: remove the annotation, or have the operator run ovn-kubevirt with --allow-port-security-off",
+        Escaped(.0)
     )]
     PortSecurityKept(String),
     /// No switch of that name.
     #[error(
-        "there is no logical switch named {0} in the northbound database; the VM gets its port as soon as there is"
+        "there is no logical switch named {} in the northbound database; the VM gets its port as soon as there is",
+        Escaped(.0)
     )]
     SwitchNotFound(String),
     /// More than one.
-    #[error("there are {count} logical switches named {name} in the northbound database: rename all but one")]
+    #[error(
+        "there are {count} logical switches named {} in the northbound database: rename all but one",
+        Escaped(name)
+    )]
     SwitchAmbiguous {
         /// The name.
         name: String,
@@ -51,7 +57,7 @@ pub enum Problem {
         count: usize,
     },
     /// The switch does not say which addresses it has.
-    #[error("no address can be chosen on the logical switch {switch}: {reason}")]
+    #[error("no address can be chosen on the logical switch {}: {reason}", Escaped(switch))]
     NoSubnet {
         /// The switch.
         switch: String,
@@ -59,7 +65,7 @@ pub enum Problem {
         reason: SubnetError,
     },
     /// No free address.
-    #[error("the subnet of the logical switch {switch} ({subnet}) has no free {} address left: delete VMs, shrink exclude_ips or enlarge the subnet", if *ipv4 { "IPv4" } else { "IPv6" })]
+    #[error("the subnet of the logical switch {} ({subnet}) has no free {} address left: delete VMs, shrink exclude_ips or enlarge the subnet", Escaped(switch), if *ipv4 { "IPv4" } else { "IPv6" })]
     SubnetExhausted {
         /// The switch.
         switch: String,
@@ -70,7 +76,8 @@ pub enum Problem {
     },
     /// A wish outside.
     #[error(
-        "{address} is no address for a port of the logical switch {switch}, whose subnet is {subnet}: name another"
+        "{address} is no address for a port of the logical switch {switch_}, whose subnet is {subnet}: name another",
+        switch_ = Escaped(switch)
     )]
     OutOfSubnet {
         /// What was asked for.
@@ -82,7 +89,8 @@ pub enum Problem {
     },
     /// A wish that somebody has.
     #[error(
-        "{address} is held by {holder} on the logical switch {switch}; it is granted as soon as it is free, or choose another"
+        "{address} is held by {holder} on the logical switch {switch_}; it is granted as soon as it is free, or choose another",
+        switch_ = Escaped(switch)
     )]
     AddressHeld {
         /// What was asked for.
@@ -93,7 +101,10 @@ pub enum Problem {
         holder: String,
     },
     /// A MAC that somebody has.
-    #[error("the MAC {} is held by {holder} on the logical switch {switch}; it is granted as soon as it is free, or choose another", crate::ovn::mac_text(*mac))]
+    #[error(
+        "the MAC {} is held by {holder} on the logical switch {switch_}; it is granted as soon as it is free, or choose another",
+        crate::ovn::mac_text(*mac), switch_ = Escaped(switch)
+    )]
     MacHeld {
         /// What was asked for.
         mac: MacAddr6,
@@ -104,7 +115,8 @@ pub enum Problem {
     },
     /// The owner's pool is none of the switch's.
     #[error(
-        "none of the addresses {pool} (ip_pool) is one for a port of the logical switch {switch}, whose subnet is {subnet}: name others"
+        "none of the addresses {pool_} (ip_pool) is one for a port of the logical switch {switch_}, whose subnet is {subnet}: name others",
+        switch_ = Escaped(switch), pool_ = Escaped(pool)
     )]
     PoolOutOfSubnet {
         /// What was asked for.
@@ -115,7 +127,10 @@ pub enum Problem {
         subnet: String,
     },
     /// All of the owner's pool is held.
-    #[error("none of the addresses {pool} (ip_pool) is free on the logical switch {switch}: delete VMs, or name more")]
+    #[error(
+        "none of the addresses {pool_} (ip_pool) is free on the logical switch {switch_}: delete VMs, or name more",
+        switch_ = Escaped(switch), pool_ = Escaped(pool)
+    )]
     PoolExhausted {
         /// What was asked for.
         pool: String,
@@ -124,7 +139,8 @@ pub enum Problem {
     },
     /// OVN gives away the switch's addresses, too.
     #[error(
-        "OVN itself gives addresses to ports of the logical switch {switch} (such as {port}) and might give the same: name addresses that its exclude_ips has, with the annotation ip_pool or ip_address"
+        "OVN itself gives addresses to ports of the logical switch {switch_} (such as {port_}) and might give the same: name addresses that its exclude_ips has, with the annotation ip_pool or ip_address",
+        switch_ = Escaped(switch), port_ = Escaped(port)
     )]
     PoolRequired {
         /// The switch.
@@ -134,7 +150,8 @@ pub enum Problem {
     },
     /// The same, with a pool that does not help.
     #[error(
-        "OVN itself gives addresses to ports of the logical switch {switch} (such as {port}) and might give the same as ip_pool has ({pool}): put all of these into the switch's exclude_ips, or name others that are there"
+        "OVN itself gives addresses to ports of the logical switch {switch_} (such as {port_}) and might give the same as ip_pool has ({pool_}): put all of these into the switch's exclude_ips, or name others that are there",
+        switch_ = Escaped(switch), pool_ = Escaped(pool), port_ = Escaped(port)
     )]
     PoolNotExcluded {
         /// What was asked for.
@@ -146,7 +163,8 @@ pub enum Problem {
     },
     /// Somebody took what the VM has.
     #[error(
-        "{address} is held by {holder}, too, on the logical switch {switch}, and both lose traffic: the VM keeps it; change it there, or give the VM another with the annotation ip_address and restart it"
+        "{address} is held by {holder}, too, on the logical switch {switch_}, and both lose traffic: the VM keeps it; change it there, or give the VM another with the annotation ip_address and restart it",
+        switch_ = Escaped(switch)
     )]
     AddressDoubled {
         /// What it has.
@@ -157,7 +175,10 @@ pub enum Problem {
         holder: String,
     },
     /// Somebody took the MAC that the VM has.
-    #[error("the MAC {} is held by {holder}, too, on the logical switch {switch}, and both lose traffic: the VM keeps it; change it there, or give the VM another with macAddress and restart it", crate::ovn::mac_text(*mac))]
+    #[error(
+        "the MAC {} is held by {holder}, too, on the logical switch {switch_}, and both lose traffic: the VM keeps it; change it there, or give the VM another with macAddress and restart it",
+        crate::ovn::mac_text(*mac), switch_ = Escaped(switch)
+    )]
     MacDoubled {
         /// What it has.
         mac: MacAddr6,
@@ -168,7 +189,8 @@ pub enum Problem {
     },
     /// The subnet is another now.
     #[error(
-        "the VM keeps {address}, which is outside the subnet of the logical switch {switch} ({subnet}) now: to renumber it, stop it and name another with the annotation ip_address"
+        "the VM keeps {address}, which is outside the subnet of the logical switch {switch_} ({subnet}) now: to renumber it, stop it and name another with the annotation ip_address",
+        switch_ = Escaped(switch)
     )]
     LeaseOutside {
         /// What it has.
@@ -180,7 +202,8 @@ pub enum Problem {
     },
     /// The owner's pool has none for it while it runs.
     #[error(
-        "the VM keeps {address}, which is none of the addresses {pool} (ip_pool), while it runs: at its next start one of them is chosen, if one is free"
+        "the VM keeps {address}, which is none of the addresses {pool_} (ip_pool), while it runs: at its next start one of them is chosen, if one is free",
+        pool_ = Escaped(pool)
     )]
     LeaseOutsidePool {
         /// What it has.
@@ -190,7 +213,8 @@ pub enum Problem {
     },
     /// `exclude_ips` names it now.
     #[error(
-        "the VM keeps {address}, which exclude_ips of the logical switch {switch} names now: take it out there, or, to renumber the VM, stop it and name another with the annotation ip_address"
+        "the VM keeps {address}, which exclude_ips of the logical switch {switch_} names now: take it out there, or, to renumber the VM, stop it and name another with the annotation ip_address",
+        switch_ = Escaped(switch)
     )]
     LeaseExcluded {
         /// What it has.
@@ -206,7 +230,10 @@ pub enum Problem {
     )]
     NameTaken(Vec<String>),
     /// Another switch, from the next start on.
-    #[error("the logical switch {wished} takes effect at the next start: the VM runs on {present}")]
+    #[error(
+        "the logical switch {wished_} takes effect at the next start: the VM runs on {present_}",
+        present_ = Escaped(present), wished_ = Escaped(wished)
+    )]
     SwitchDeferred {
         /// Where it is.
         present: String,
@@ -215,7 +242,8 @@ pub enum Problem {
     },
     /// A node that is no chassis.
     #[error(
-        "the node {0} is no chassis in the southbound database, so the port is not bound there: is ovn-controller running on it? Where its chassis has another name, annotate the Node with ovn-kubevirt.io/chassis"
+        "the node {} is no chassis in the southbound database, so the port is not bound there: is ovn-controller running on it? Where its chassis has another name, annotate the Node with ovn-kubevirt.io/chassis",
+        Escaped(.0)
     )]
     ChassisNotFound(String),
     /// The operator does not have this instance serve the VM's namespace any more.
@@ -277,8 +305,17 @@ pub enum Problem {
         kept: Option<String>,
     },
     /// The server refused our write.
-    #[error("the northbound database refused the port: {0}")]
+    #[error("the northbound database refused the port: {}", EscapedError(.0))]
     Rejected(String),
+    /// A request in the wrong place.
+    #[error("{0}")]
+    Misplaced(#[source] Misplaced),
+    /// A node whose annotation names no chassis.
+    #[error(
+        "the annotation ovn-kubevirt.io/chassis of the node {} is \"{}\", which is no chassis name, so it is not used: a port that is on a chassis of the node stays there, and others are not bound. Write the name of one chassis, without commas and blanks",
+        Escaped(.0), Escaped(&.1.value)
+    )]
+    InvalidChassis(String, InvalidChassis),
 }
 
 impl Problem {
@@ -333,6 +370,8 @@ impl Problem {
             Self::TypeTaken { .. } => "PortTypeConflict",
             Self::GuestHasAnother { .. } => "GuestHasAnotherAddress",
             Self::Rejected(_) => "CommitFailed",
+            Self::Misplaced(_) => "MisplacedAnnotation",
+            Self::InvalidChassis(..) => "InvalidChassisAnnotation",
         }
     }
 }

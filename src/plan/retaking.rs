@@ -1,6 +1,5 @@
 //! A NIC whose row was lost takes up again what its VM was last told.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use uuid::Uuid;
@@ -11,9 +10,10 @@ use super::lost::{LastLease, served_by_another, told};
 use super::planner::{Planner, Refusal, Switch};
 use super::report::{PortReport, Problem};
 use super::siblings::Claim;
+use super::vm_rows::VmRows;
 use crate::intent::{Intent, Nic};
 use crate::kubevirt::{Guest, Told, VmObjects};
-use crate::ovn::{Addresses, VmKey};
+use crate::ovn::{Addresses, PortRef, VmKey};
 
 /// In the annotation of a VM whose guest uses other addresses than its port has.
 const HAS_A_GUEST: &str = "\"guest\":";
@@ -25,18 +25,15 @@ impl Planner<'_> {
 
     /// What the VM was last told, where a row of its NICs is missing or has no lease, or where its guest uses something
     /// else. Most VMs need no look at their annotation.
-    pub(super) fn told_where_it_matters(&self, intent: &Intent) -> Option<Told> {
-        let rows = || self.view.ports_of(&intent.vm);
+    pub(super) fn told_where_it_matters(&self, intent: &Intent, rows: &VmRows<'_, '_>) -> Option<Told> {
         let objects = self.objects()?;
         let reported = objects.vm.as_ref().map(|vm| &vm.reported);
         let reported = reported.or(objects.run.as_ref().map(|run| &run.reported))?.text.as_deref()?;
-        let networks: BTreeSet<&str> = rows().map(|(network, _)| network).collect();
-        let lacks_a_row = || intent.nics.iter().any(|nic| !networks.contains(nic.network.as_str()));
+        let lacks_a_row = || intent.nics.iter().any(|nic| rows.of(&nic.network).next().is_none());
         let lacks_a_lease = || {
-            let has_drifted = |port: &&crate::ovn::PortRef<'_>| port.row.addresses != port.row.port_security;
-            rows()
-                .map(|(_, port)| port)
-                .any(|port| Some(&port).filter(has_drifted).is_some_and(|port| lease(self.view, port).is_none()))
+            let has_drifted = |port: &&PortRef<'_>| port.row.addresses != port.row.port_security;
+            let mut ports = rows.all().map(|(_, port)| port);
+            ports.any(|port| Some(&port).filter(has_drifted).is_some_and(|port| lease(self.view, port).is_none()))
         };
         (lacks_a_row() || reported.contains(HAS_A_GUEST) || lacks_a_lease())
             .then(|| told(objects, self.view.instance()))

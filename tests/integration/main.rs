@@ -22,6 +22,7 @@ mod migration;
 mod nics;
 mod ownership;
 mod raft;
+mod requests;
 mod shutdown;
 mod sidecars;
 mod southbound;

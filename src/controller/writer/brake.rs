@@ -191,12 +191,14 @@ impl Presence {
             | Change::UnreadableVm(..)
             | Change::Run(_)
             | Change::UnreadableRun(..)
-            | Change::Launcher(_) => Self::There,
+            | Change::Launcher(_)
+            | Change::Unreadable(Kind::Launcher, ..) => Self::There,
             Change::Gone(Kind::Vm | Kind::Run, _) => Self::Deleted,
             Change::ListEnds(Kind::Vm | Kind::Run | Kind::Launcher) => Self::Listed,
             Change::Gone(..)
             | Change::ListEnds(_)
             | Change::ListBegins(_)
+            | Change::Unreadable(..)
             | Change::Migration(_)
             | Change::Node(_)
             | Change::Namespace(_)

@@ -237,6 +237,7 @@ impl Writer {
     fn take_change(&mut self, change: Change) {
         let presence = Presence::told_by(&change);
         let vms = self.cluster.apply(change);
+        self.cluster.take_notices().into_iter().for_each(|notice| tracing::warn!("{notice}"));
         self.mind_presence(&presence, &vms);
         for vm in vms {
             // What a live migration waits for, its guest waits for: it goes before all others.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Cluster, Kind, VmObjects, named_switch};
+use super::{Cluster, Kind, VmObjects, misplaced, named_switch};
 use crate::ovn::{NadKey, VmKey};
 
 impl VmObjects {
@@ -21,11 +21,18 @@ impl Cluster {
     pub(super) fn put_nad(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {
         let VmKey { namespace, name } = self.confirm(Kind::Nad, metadata);
         let (nad, switch) = (NadKey::new(namespace, name), named_switch(metadata));
+        let keys = misplaced::on_nad(metadata);
+        let same = self.misplaced_on_nads.get(&nad).map(|keys| &keys[..]).unwrap_or_default() == keys;
+        match keys.is_empty() {
+            true => drop(self.misplaced_on_nads.remove(&nad)),
+            false => drop(self.misplaced_on_nads.insert(nad.clone(), keys.into())),
+        }
         let before = self.nads.insert(nad.clone(), switch.clone());
-        if before == Some(switch) { BTreeSet::new() } else { self.nad_changed(nad) }
+        if before == Some(switch) && same { BTreeSet::new() } else { self.nad_changed(nad) }
     }
 
     pub(super) fn remove_nad(&mut self, nad: &NadKey) -> BTreeSet<VmKey> {
+        self.misplaced_on_nads.remove(nad);
         self.nads.remove(nad).map(|_| self.nad_changed(nad.clone())).unwrap_or_default()
     }
 
@@ -52,5 +59,10 @@ impl Cluster {
         let Some(objects) = self.vms.get_mut(vm) else { return };
         let there = |nad: NadKey| self.nads.get(&nad).cloned().map(|switch| (nad, switch));
         objects.nads = objects.nads_of(vm).filter_map(there).collect();
+        if !self.misplaced_on_nads.is_empty() || !objects.misplaced.is_empty() {
+            let keys = |nad: &NadKey| self.misplaced_on_nads.get(nad).map(|keys| (nad.clone(), keys.clone()));
+            let keys = objects.nads.keys().filter_map(keys).collect();
+            objects.put_on_nads(keys);
+        }
     }
 }

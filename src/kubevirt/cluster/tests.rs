@@ -123,3 +123,94 @@ fn a_nads_switch_reaches_the_vms_that_are_on_it_and_no_others() {
     assert_eq!(changed, ["another", "bare", "full", "late"].map(|name| VmKey::new("ns", name)).into());
     assert_eq!((switch(&cluster, "full"), switch(&cluster, "another").as_deref()), (None, Some("blue")));
 }
+
+fn migration(name: &str, spec: serde_json::Value, phase: &str) -> Change {
+    let object = json!({"metadata": {"name": name, "namespace": "ns", "uid": "m"}, "spec": spec,
+        "status": {"phase": phase}});
+    Change::Migration(Box::new(serde_json::from_value(object).expect("a migration")))
+}
+
+#[test]
+fn a_migration_that_cannot_be_read_is_skipped_and_told_once() {
+    let mut cluster = Cluster::default();
+    let key = VmKey::new("ns", "vm");
+    cluster.apply(vm("vm"));
+    cluster.apply(migration("m", json!({"vmiName": "vm"}), "Running"));
+    assert!(cluster.vm(&key).expect("the VM").is_migrating());
+    let metadata =
+        || Box::new(ObjectMeta { name: Some("m".into()), namespace: Some("ns".into()), ..Default::default() });
+    let unreadable = |error: &str| Change::Unreadable(Kind::Migration, metadata(), error.into());
+    assert_eq!(cluster.apply(unreadable("no\nstring")), BTreeSet::from([key.clone()]));
+    assert!(!cluster.vm(&key).expect("the VM").is_migrating(), "it is none that is under way");
+    let told = cluster.take_notices();
+    let [notice] = &told[..] else { panic!("{told:?}") };
+    let expected = "the VirtualMachineInstanceMigration ns/m cannot be read (no\\nstring) and is skipped: correct it, or delete it";
+    assert_eq!(notice.to_string(), expected);
+    // The same again, a new list included, is told no more; another reason is.
+    cluster.apply(unreadable("no\nstring"));
+    cluster.apply(Change::ListBegins(Kind::Migration));
+    cluster.apply(unreadable("no\nstring"));
+    cluster.apply(Change::ListEnds(Kind::Migration));
+    assert_eq!(cluster.take_notices(), []);
+    cluster.apply(migration("m", json!({"vmiName": "a b"}), "Running"));
+    assert_eq!(cluster.take_notices().len(), 1);
+    // It is forgotten with the object, and when it can be read.
+    cluster.apply(migration("m", json!({"vmiName": "vm"}), "Running"));
+    assert!(cluster.vm(&key).expect("the VM").is_migrating() && cluster.unreadable.is_empty());
+    cluster.apply(unreadable("no"));
+    cluster.apply(Change::ListBegins(Kind::Migration));
+    cluster.apply(Change::ListEnds(Kind::Migration));
+    assert!(cluster.unreadable.is_empty());
+    cluster.apply(unreadable("no"));
+    cluster.apply(Change::Gone(Kind::Migration, metadata()));
+    assert!(cluster.unreadable.is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_of_a_launcher_pod_counts_as_absent() {
+    for (spec, status) in [
+        (json!({"nodeName": 7}), json!({"phase": ["x"]})),
+        (json!("nonsense"), json!(7)),
+        (json!([1, {"a": 2}]), json!(true)),
+        (json!({"nodeName": "n1,evil"}), json!(null)),
+        (json!({"nodeName": {"x": [1]}}), json!({"phase": {}})),
+    ] {
+        let owner = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "vm", "uid": "u1",
+            "controller": true});
+        let object = json!({"metadata": {"name": "p", "namespace": "ns", "labels": {"kubevirt.io": "virt-launcher"},
+            "ownerReferences": [owner]}, "spec": spec, "status": status});
+        let mut cluster = Cluster::default();
+        cluster.apply(Change::Launcher(Box::new(serde_json::from_value(object.clone()).expect("a pod"))));
+        let launcher = &cluster.vm(&VmKey::new("ns", "vm")).expect("the VM").launchers["p"];
+        assert_eq!((launcher.live, &launcher.node), (true, &None), "{object}");
+    }
+}
+
+#[test]
+fn who_owns_a_pod_is_a_name_and_a_uid() {
+    for (name, uid) in [("vm\nx", "u1"), ("", "u1"), ("vm", "u 1"), ("vm", ""), ("Vm/x", "u1")] {
+        let Change::Launcher(mut pod) = pod("p", "virt-launcher", "VirtualMachineInstance", json!({})) else { return };
+        let owner = &mut pod.metadata.owner_references.as_mut().expect("owners")[0];
+        (owner.name, owner.uid) = (name.into(), uid.into());
+        assert_eq!(Cluster::default().apply(Change::Launcher(pod)), BTreeSet::new(), "{name:?} {uid:?}");
+    }
+}
+
+#[test]
+fn our_own_annotation_is_kept_as_far_as_we_write_it() {
+    let kept = |bytes: usize, networks: usize| {
+        let networks: Vec<_> = (0..networks).map(|at| json!({"name": format!("n{at}"), "pod": {}})).collect();
+        let object = json!({
+            "metadata": {"name": "vm", "namespace": "ns", "uid": "u",
+                "annotations": {"ovn-kubevirt.io/ports": "x".repeat(bytes)}},
+            "spec": {"template": {"spec": {"networks": networks}}}});
+        let mut cluster = Cluster::default();
+        cluster.apply(Change::Vm(Box::new(serde_json::from_value(object).expect("a VM"))));
+        let vm = cluster.vm(&VmKey::new("ns", "vm")).and_then(|objects| objects.vm.as_ref()).expect("the VM");
+        vm.reported.text.as_ref().map(String::len)
+    };
+    assert_eq!(kept(64 * 1_024, 1), Some(64 * 1_024));
+    assert_eq!(kept(64 * 1_024 + 1, 1), None);
+    // As much as the ports of that many networks may take.
+    assert_eq!(kept(200 * 1_024, 200), Some(200 * 1_024));
+}

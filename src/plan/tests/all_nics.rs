@@ -15,8 +15,9 @@ fn nic(network: &str) -> Nic {
     Nic {
         network: network.to_owned(),
         base_name: format!("vm.n.{network}.n.ovn"),
+        ambiguous: None,
         another_before: false,
-        switch: Some(SwitchWish { name: network.to_owned(), explicit: true }),
+        switch: Some(SwitchWish::new(network, true)),
         on_none_of_ours: false,
         now: Ok(Wish::default()),
         next: None,
@@ -40,6 +41,7 @@ fn intent(placement: Placement) -> Intent {
         invalid: Vec::new(),
         unserved: Vec::new(),
         unmatched: Vec::new(),
+        misplaced: Vec::new(),
     }
 }
 

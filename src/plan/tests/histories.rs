@@ -96,6 +96,8 @@ enum Step {
 
 const NAMES: [&str; 3] = ["blue", "red", "green"];
 
+/// What a namespace may name: one of them, or several.
+const LISTS: [&str; 6] = ["blue", "red", "green", "red,blue", "green, red", " ,blue,green,red"];
 const NADS: [&str; 2] = ["net1", "net2"];
 
 /// The networks of a VM on NADs.
@@ -158,7 +160,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => vm.clone().prop_map(Step::Stop),
         4 => vm.clone().prop_map(Step::Plug),
         3 => (0..3u8, 0..fabric::KINDS).prop_map(|(node, kind)| Step::Chassis(node, kind)),
-        1 => (any::<bool>(), 0..4usize).prop_map(|(namespace, switch)| Step::Namespace(namespace, switch)),
+        1 => (any::<bool>(), 0..=LISTS.len()).prop_map(|(namespace, switch)| Step::Namespace(namespace, switch)),
         3 => (any::<bool>(), 0..2usize, 0..5usize).prop_map(|(of_n, nad, switch)| Step::Nad { of_n, nad, switch }),
         5 => foreign.prop_map(|(slot, switch, name, holds)| Step::Foreign { slot, switch, name, holds }),
         3 => slot.clone().prop_map(Step::ForeignGoes),
@@ -281,7 +283,7 @@ fn take(world: &mut World, step: Step) {
             world.nad(if of_n { "n" } else { "m" }, NADS[nad], NAMES.get(switch).copied());
         }
         Step::Namespace(first, switch) => {
-            world.namespace(if first { "n" } else { "m" }, NAMES.get(switch).copied());
+            world.namespace(if first { "n" } else { "m" }, LISTS.get(switch).copied());
         }
         Step::Select(first, true) => world.namespace(if first { "n" } else { "m" }, None),
         Step::Select(first, false) => world.unselect(if first { "n" } else { "m" }),

@@ -239,7 +239,8 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             // From what one network is on to what another is, no wish is needed.
             let was_elsewhere = nic.is_some_and(|nic| nic.base_name != base(vm, &before.row));
             let wished = nic.and_then(|nic| nic.switch.as_ref()).filter(|wish| wish.explicit || was_elsewhere);
-            assert_eq!(wished.map(|wish| &wish.name), Some(&world.tables.switches[&after.switch].name));
+            let name = &world.tables.switches[&after.switch].name;
+            assert!(wished.is_some_and(|wish| wish.has(name)), "{vm}: nobody names {name}");
             continue;
         }
         let olds = leases(&before.row);

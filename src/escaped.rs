@@ -1,0 +1,121 @@
+//! Foreign text in messages: annotation values, names of switches and networks, words of a database.
+//!
+//! A message goes into an Event, the log and the annotation `ovn-kubevirt.io/ports`. A value that comes from an object or a
+//! row may hold a newline, a control character or a text-direction mark (U+202E), any of which forges a log line, and may
+//! be a megabyte long. Every message therefore writes such a value through [`Escaped`].
+
+use std::fmt::{self, Write};
+
+/// The most characters of a value that a message shows.
+pub const SHOWN: usize = 100;
+/// The most characters of another program's error: such a text names a place and a reason.
+const SHOWN_OF_ERROR: usize = 400;
+/// The most elements of a list that a message names.
+pub const LISTED: usize = 10;
+
+/// A foreign text as a message shows it: escaped as `{:?}` escapes it, without the quotation marks, and cut after
+/// [`SHOWN`] characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Escaped<'a>(pub &'a str);
+
+/// Another program's error as a message shows it: escaped but for its quotation marks, and cut later than [`Escaped`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EscapedError<'a>(pub &'a str);
+
+/// Some foreign texts, joined by the second text: the first [`LISTED`] of them, and how many more there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EscapedList<'a>(pub &'a [String], pub &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(formatter, self.0, SHOWN, |_| false)
+    }
+}
+
+impl fmt::Display for EscapedError<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(formatter, self.0, SHOWN_OF_ERROR, |character| matches!(character, '"' | '\'' | '\\'))
+    }
+}
+
+impl fmt::Display for EscapedList<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(texts, separator) = self;
+        for (index, text) in texts.iter().take(LISTED).enumerate() {
+            let before = if index > 0 { separator } else { "" };
+            write!(formatter, "{before}{}", Escaped(text))?;
+        }
+        match texts.len().saturating_sub(LISTED) {
+            0 => Ok(()),
+            more => write!(formatter, "{separator}{more} more"),
+        }
+    }
+}
+
+/// Cuts a foreign error to the length that [`EscapedError`] may need of it, so that no more of it is kept.
+pub fn shortened(mut error: String) -> String {
+    if let Some((end, _)) = error.char_indices().nth(SHOWN_OF_ERROR + 1) {
+        error.truncate(end);
+        error.shrink_to_fit();
+    }
+    error
+}
+
+/// Writes a text, each character as `{:?}` writes it unless it is `plain`, until `most` characters are written.
+fn write(formatter: &mut fmt::Formatter<'_>, text: &str, most: usize, plain: fn(char) -> bool) -> fmt::Result {
+    let mut left = most;
+    for character in text.chars() {
+        // A single quotation mark needs no escape between double ones.
+        let as_it_is = plain(character) || character == '\'';
+        let length = if as_it_is { 1 } else { character.escape_debug().count() };
+        if length > left {
+            return formatter.write_str("...");
+        }
+        left -= length;
+        if as_it_is { formatter.write_char(character)? } else { write!(formatter, "{}", character.escape_debug())? }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn plain_text_stays_and_what_forges_a_line_is_escaped() {
+        for plain in ["", "10.16.0.0/16", "net-1_a", "Größe", "a b, c's"] {
+            assert_eq!(Escaped(plain).to_string(), plain);
+        }
+        assert_eq!(Escaped("a\"b\\c").to_string(), "a\\\"b\\\\c");
+        assert_eq!(Escaped("x\n2026 INFO\r\tport").to_string(), "x\\n2026 INFO\\r\\tport");
+        assert_eq!(Escaped("\u{202e}\u{2066}\u{200b}\u{2028}").to_string(), "\\u{202e}\\u{2066}\\u{200b}\\u{2028}");
+        assert_eq!(Escaped("\0\u{1b}[31m\u{7f}").to_string(), "\\0\\u{1b}[31m\\u{7f}");
+        assert_eq!(EscapedError("invalid type: \"x\"\n\u{202e}").to_string(), "invalid type: \"x\"\\n\\u{202e}");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_a_list_counts_the_rest() {
+        assert_eq!(Escaped(&"x".repeat(SHOWN)).to_string(), "x".repeat(SHOWN));
+        assert_eq!(Escaped(&"ä".repeat(1_000_000)).to_string(), "ä".repeat(SHOWN) + "...");
+        let names: Vec<String> = (0..12).map(|index| format!("n{index}")).collect();
+        assert_eq!(EscapedList(&names[..2], " and ").to_string(), "n0 and n1");
+        assert_eq!(EscapedList(&names, ", ").to_string(), "n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, 2 more");
+        assert_eq!(shortened("ä".repeat(1_000)).chars().count(), SHOWN_OF_ERROR + 1);
+        assert_eq!(EscapedError(&shortened("x".repeat(1_000))).to_string(), "x".repeat(SHOWN_OF_ERROR) + "...");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_comes_out_that_a_reader_cannot_see(text in any::<String>()) {
+            for shown in [Escaped(&text).to_string(), EscapedError(&text).to_string()] {
+                prop_assert!(shown.chars().count() <= SHOWN_OF_ERROR + 3);
+                let visible = |character: char| {
+                    !character.is_control() && (character.escape_debug().count() == 1 || "\"'\\".contains(character))
+                };
+                prop_assert!(shown.chars().all(visible), "{:?}", shown);
+            }
+            prop_assert!(Escaped(&text).to_string().chars().count() <= SHOWN + 3);
+        }
+    }
+}

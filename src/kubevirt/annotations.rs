@@ -1,0 +1,157 @@
+//! Which annotations are read, and how much of an object is kept.
+//!
+//! A tenant writes what a tenant likes: 1.5 MB is the API server's limit for an object, and the annotations in a
+//! VirtualMachine's template are limited by nothing else. What is decoded is cut here, before it goes anywhere, so that no
+//! VM costs more memory, log or time than one that is used to the full.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Deserializer};
+
+use super::cluster::{LAUNCHER_LABEL, MIGRATION_LABEL, PROVISIONING};
+
+/// The longest value of an annotation that is read, in bytes. A list of 256 IPv6 ranges is not longer.
+pub const LONGEST_VALUE: usize = 4_096;
+/// The most networks of a VM, and the most interfaces: KubeVirt's own limit.
+pub const MOST_NETWORKS: usize = 256;
+/// The most annotations that are kept of an object: eight for each of 256 networks.
+const MOST_KEYS: usize = 8 * MOST_NETWORKS;
+/// The most bytes of annotations that are kept of an object: the API server's own limit for `metadata.annotations`, so that
+/// no instance could ever be made of a template that has more.
+const MOST_BYTES: usize = 256 * 1_024;
+/// The longest key that Kubernetes lets an annotation have: a DNS subdomain, a slash and a name.
+const LONGEST_KEY: usize = 253 + 1 + 63;
+/// The longest name of a network, an interface, a NAD with its namespace or a MAC that is kept. Each of them is far
+/// shorter where it is valid, and is still too long when it was cut to this.
+const LONGEST_NAME: usize = 400;
+/// Our own annotation on a VM is kept up to this length, or up to a KiB a network where that is more.
+const LONGEST_REPORT: usize = 64 * 1_024;
+
+/// The domain of this service's own keys.
+const OUR_DOMAIN: &str = "ovn-kubevirt.io";
+/// The domain that ends the keys that Kube-OVN made known.
+const THEIR_DOMAIN: &str = "ovn.kubernetes.io";
+/// The second halves of the keys that are served.
+pub const SERVED: [&str; 5] = ["ip_address", "mac_address", "logical_switch", "ip_pool", "port_security"];
+
+/// What Kube-OVN's controller notes for its CNI. Copied from one of its pods into a template, they ask for nothing.
+const NOTES_OF_KUBE_OVN: [&str; 10] = [
+    "allocated",
+    "routed",
+    "cidr",
+    "gateway",
+    "pod_nic_type",
+    "virtualmachine",
+    "logical_router",
+    "network_type",
+    "provider_network",
+    "vlan_id",
+];
+
+/// Returns true if a domain is one of Kube-OVN's: `ovn.kubernetes.io` itself, or one that names a network before it.
+/// Kube-OVN puts an interface's name in where a NAD is there twice.
+pub fn is_of_kube_ovn(domain: &str) -> bool {
+    domain.ends_with(THEIR_DOMAIN) || domain.contains(".ovn.") && domain.ends_with(".kubernetes.io")
+}
+
+/// Returns true if a key is one of this service's own domain, but for the one that the service itself writes.
+pub fn is_ours(key: &str) -> bool {
+    key.split_once('/').is_some_and(|(domain, _)| domain == OUR_DOMAIN) && key != super::told::PORTS_ANNOTATION
+}
+
+/// Returns true if a key is more than a note of Kube-OVN's.
+pub fn asks_for_something(key: &str) -> bool {
+    key.split_once('/').is_none_or(|(_, what)| !NOTES_OF_KUBE_OVN.contains(&what))
+}
+
+/// Returns true if an annotation may concern this service; the others are not kept. A served key in another domain of
+/// `kubernetes.io` may be one that lacks `.ovn`.
+pub(super) fn is_read(key: &str) -> bool {
+    key.split_once('/').is_some_and(|(domain, what)| {
+        is_of_kube_ovn(domain) || is_ours(key) || domain.ends_with(".kubernetes.io") && SERVED.contains(&what)
+    })
+}
+
+/// Cuts a text after so many bytes, at the next whole character.
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let end = (most..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+        text.truncate(end);
+        text.shrink_to_fit();
+    }
+}
+
+/// Drops the annotations that are not read. A value that is too long stays too long, and is cut.
+fn keep_what_is_read(annotations: &mut BTreeMap<String, String>, also: impl Fn(&str) -> bool) {
+    annotations
+        .retain(|key, value| key.len() <= LONGEST_KEY && (is_read(key) && !value.trim().is_empty() || also(key)));
+    for (key, value) in annotations.iter_mut().filter(|(_, value)| value.len() > LONGEST_VALUE) {
+        cut(value, if key == super::told::PORTS_ANNOTATION { MOST_BYTES } else { LONGEST_VALUE + 1 });
+    }
+}
+
+/// The annotations of a template, without those that are not read, or that are empty, which is the same as absent.
+pub(super) fn of_template<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    let mut annotations = Option::<BTreeMap<String, String>>::deserialize(deserializer)?;
+    annotations.iter_mut().for_each(|annotations| keep_what_is_read(annotations, |_| false));
+    Ok(annotations)
+}
+
+/// An object's metadata without what is not read: the annotations and labels of others, and the lists of who manages which
+/// field, which are longer than all else.
+pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let mut metadata = ObjectMeta::deserialize(deserializer)?;
+    metadata.managed_fields = None;
+    metadata.finalizers = None;
+    let is_label = |label: &str| label == LAUNCHER_LABEL.0 || label == MIGRATION_LABEL;
+    metadata.labels.iter_mut().for_each(|labels| labels.retain(|label, _| is_label(label)));
+    let also = |key: &str| key == super::told::PORTS_ANNOTATION || key == PROVISIONING;
+    metadata.annotations.iter_mut().for_each(|annotations| keep_what_is_read(annotations, also));
+    Ok(metadata)
+}
+
+/// A name that a template or an instance has.
+pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let mut name = String::deserialize(deserializer)?;
+    cut(&mut name, LONGEST_NAME);
+    Ok(name)
+}
+
+/// The same where it may be absent.
+pub(super) fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let mut name = Option::<String>::deserialize(deserializer)?;
+    name.iter_mut().for_each(|name| cut(name, LONGEST_NAME));
+    Ok(name)
+}
+
+/// Why a template's annotations are too many, where they are.
+pub(super) fn too_many(annotations: &BTreeMap<String, String>) -> Option<String> {
+    let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if annotations.len() > MOST_KEYS {
+        return Some(format!("it has {} annotations of OVN's, and {MOST_KEYS} are the most", annotations.len()));
+    }
+    (bytes > MOST_BYTES).then(|| format!("its annotations of OVN's have {bytes} bytes, and {MOST_BYTES} are the most"))
+}
+
+/// Returns true if our own annotation on a VM with so many networks is not longer than this service writes it.
+pub(super) fn is_a_report(text: &str, networks: usize) -> bool {
+    text.len() <= LONGEST_REPORT.max(networks.saturating_mul(1_024))
+}
+
+/// Returns true if a text is a DNS subdomain (RFC 1123), as the names of Kubernetes' objects and nodes are.
+pub fn is_subdomain(text: &str) -> bool {
+    let is_inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    let is_label = |label: &str| {
+        !label.is_empty() && label.chars().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// Returns true if a text may be a UID. It goes into `external_ids`, and an owner reference's is the tenant's to write.
+pub(super) fn is_uid(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.chars().all(|character| character.is_ascii_alphanumeric() || character == '-')
+}

@@ -1,0 +1,140 @@
+//! Requests in the wrong place: annotations that would be one on the template, and have no effect where they stand.
+//!
+//! KubeVirt copies annotations from `VirtualMachine.spec.template.metadata` to the instance and on to the launcher pod, once.
+//! Neither those on the VirtualMachine itself nor those that somebody writes on a pod ever reach the service. Only the keys
+//! are kept, and no more of them than a message names.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::VmObjects;
+use crate::escaped::{Escaped, LISTED};
+use crate::kubevirt::annotations::{asks_for_something, is_of_kube_ovn, is_ours};
+use crate::ovn::NadKey;
+
+/// The most keys that are kept of one place: one more than a message names.
+const MOST_KEYS: usize = LISTED + 1;
+/// What a NAD may say.
+const OF_NAD: &str = "ovn.kubernetes.io/logical_switch";
+
+/// Where a request stands that has no effect there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// On the VirtualMachine itself.
+    Vm,
+    /// On a launcher pod, by name.
+    Launcher(String),
+    /// On a NetworkAttachmentDefinition.
+    Nad(NadKey),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vm => formatter.write_str("metadata.annotations of the VirtualMachine"),
+            Self::Launcher(pod) => write!(formatter, "the launcher pod {}", Escaped(pod)),
+            Self::Nad(nad) => write!(formatter, "the NetworkAttachmentDefinition {}", Escaped(&nad.to_string())),
+        }
+    }
+}
+
+/// The annotations of an object that ask for something of ports.
+fn requests(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
+    let is_request = |key: &str| {
+        let of_kube_ovn = key.split_once('/').is_some_and(|(domain, _)| is_of_kube_ovn(domain));
+        (of_kube_ovn || is_ours(key)) && asks_for_something(key)
+    };
+    let annotations = metadata.annotations.iter().flatten();
+    annotations.filter(move |(key, value)| is_request(key) && !value.trim().is_empty())
+}
+
+/// Those on a VirtualMachine.
+pub(super) fn on_vm(metadata: &ObjectMeta) -> Vec<String> {
+    requests(metadata).map(|(key, _)| key.clone()).take(MOST_KEYS).collect()
+}
+
+/// Those on a NAD. The switch is what a NAD may say.
+pub(super) fn on_nad(metadata: &ObjectMeta) -> Vec<String> {
+    requests(metadata).map(|(key, _)| key.clone()).filter(|key| key != OF_NAD).take(MOST_KEYS).collect()
+}
+
+/// Those on a launcher pod, with a hash of what each says. Where Kube-OVN serves the pod, it notes there what it gave.
+fn on_launcher(metadata: &ObjectMeta) -> Vec<(String, u64)> {
+    let annotations = metadata.annotations.as_ref();
+    let of_kube_ovn = |key: &str| {
+        let allocated = key.split_once('/').map(|(domain, _)| format!("{domain}/allocated"));
+        allocated.is_some_and(|key| annotations.is_some_and(|annotations| annotations.contains_key(&key)))
+    };
+    let requests = requests(metadata).filter(|(key, _)| !of_kube_ovn(key));
+    requests.map(|(key, value)| (key.clone(), hash(value))).collect()
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl VmObjects {
+    /// Notes what stands in a place; nothing, if no keys are given.
+    pub(super) fn put_misplaced(&mut self, place: Place, keys: Vec<String>) {
+        if keys.is_empty() {
+            self.misplaced.remove(&place);
+        } else {
+            self.misplaced.insert(place, keys.into());
+        }
+    }
+
+    /// Notes what stands on the NADs of the VM's networks.
+    pub(super) fn put_on_nads(&mut self, keys: BTreeMap<NadKey, Arc<[String]>>) {
+        self.misplaced.retain(|place, _| !matches!(place, Place::Nad(_)));
+        self.misplaced.extend(keys.into_iter().map(|(nad, keys)| (Place::Nad(nad), keys)));
+    }
+
+    /// Takes in what stands on a launcher pod. Returns true if something else is to be told than before.
+    pub(super) fn put_on_launcher(&mut self, pod: &str, metadata: &ObjectMeta) -> bool {
+        let requests = on_launcher(metadata);
+        if requests.is_empty() && self.on_launchers.is_empty() {
+            return false;
+        }
+        let place = Place::Launcher(pod.to_owned());
+        let before = self.misplaced.get(&place).cloned();
+        self.on_launchers.insert(pod.to_owned(), requests);
+        self.compare_launchers();
+        self.misplaced.get(&place) != before.as_ref()
+    }
+
+    pub(super) fn remove_launcher(&mut self, pod: &str) {
+        self.launchers.remove(pod);
+        self.on_launchers.remove(pod);
+        self.misplaced.remove(&Place::Launcher(pod.to_owned()));
+    }
+
+    /// Compares the launcher pods' annotations with the instance's that they were copied from: what is the same is no
+    /// request of its own, and need not be kept. Before the instance is known nothing can be said.
+    pub(super) fn compare_launchers(&mut self) {
+        if self.on_launchers.is_empty() {
+            return;
+        }
+        let Self { run, launchers, misplaced, on_launchers, .. } = self;
+        misplaced.retain(|place, _| !matches!(place, Place::Launcher(_)));
+        let Some(run) = run else { return };
+        let Ok(template) = &run.template else { return };
+        let is_copied = |key: &str, said: u64| template.annotations.get(key).is_some_and(|value| hash(value) == said);
+        on_launchers.retain(|pod, requests| {
+            if launchers.get(pod).is_none_or(|launcher| launcher.run_uid != run.uid) {
+                return true;
+            }
+            requests.retain(|(key, said)| !is_copied(key, *said));
+            if !requests.is_empty() {
+                let keys = requests.iter().map(|(key, _)| key.clone()).take(MOST_KEYS).collect();
+                misplaced.insert(Place::Launcher(pod.clone()), keys);
+            }
+            !requests.is_empty()
+        });
+    }
+}

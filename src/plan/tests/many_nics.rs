@@ -1,0 +1,85 @@
+//! More NICs than any VM has: what is quadratic in them, or worse, takes minutes here.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use super::world::{map, settings, uuid};
+use crate::intent::{Intent, Nic, Placement, Strategy, SwitchWish, Wish};
+use crate::kubevirt::Cluster;
+use crate::ovn::{LogicalSwitch, Northbound, VmKey};
+use crate::plan::{Fabric, Planner, Seen, Settling, VmPlan};
+
+const MANY: u16 = 3_000;
+
+/// A NIC on a NAD of its own. Each second one requests an address.
+fn nic(index: u16, network: &str, requested: Option<u16>) -> Nic {
+    let ipv4 = requested.map(|at| Ipv4Addr::from(0x0a01_0000 + u32::from(at)));
+    Nic {
+        network: format!("{network}-{index}"),
+        base_name: format!("vm.n.nad-{index}.n.ovn"),
+        ambiguous: None,
+        another_before: false,
+        switch: Some(SwitchWish::new("blue", true)),
+        on_none_of_ours: false,
+        now: Ok(Wish { ipv4, ..Wish::default() }),
+        next: None,
+        next_switch: None,
+        held_by_old_launcher: false,
+        running: false,
+        unserved: Vec::new(),
+    }
+}
+
+fn plan(northbound: &Northbound, nics: impl Iterator<Item = Nic>) -> VmPlan {
+    let intent = Intent {
+        selected: true,
+        vm: VmKey::new("n", "vm"),
+        uid: Some("u".into()),
+        nics: nics.collect(),
+        untouched: Some(BTreeSet::new()),
+        placement: Placement::Unbound,
+        retain: None,
+        invalid: Vec::new(),
+        unserved: Vec::new(),
+        unmatched: Vec::new(),
+        misplaced: Vec::new(),
+    };
+    let (cluster, settling, settings) = (Cluster::default(), Settling::default(), settings());
+    let fabric = Fabric { cluster: &cluster, southbound: Seen::Never(&settling), strategy: Strategy::Rarp };
+    Planner::new(northbound, &settings, fabric, 0).plan(&intent)
+}
+
+fn apply(northbound: &mut Northbound, plan: &VmPlan) {
+    for change in &plan.changes {
+        if let Some(after) = &change.after {
+            northbound.put_port(change.uuid, after.row.clone());
+        }
+    }
+    let ports = plan.changes.iter().map(|change| change.uuid).collect();
+    let other_config = map([("subnet", "10.0.0.0/15")]);
+    northbound
+        .put_switch(uuid(1, 0), LogicalSwitch { name: "blue".into(), other_config, ports, ..LogicalSwitch::default() });
+}
+
+#[test]
+fn thousands_of_nics_get_their_ports_are_renamed_and_exchange_their_addresses() {
+    let mut northbound = Northbound::new("default");
+    apply(&mut northbound, &VmPlan::default());
+    let requested = |index: u16| (index % 2 == 0).then_some(index);
+    let made = plan(&northbound, (0..MANY).map(|index| nic(index, "net", requested(index))));
+    let problems: Vec<_> = made.reports.iter().flat_map(|report| &report.problems).collect();
+    assert_eq!((made.changes.len(), problems), (usize::from(MANY), vec![]));
+    apply(&mut northbound, &made);
+
+    // Each network has another name now, and each pair of those that request an address the other's.
+    let exchanged = |index: u16| requested(index).map(|index| if index % 4 == 0 { index + 2 } else { index - 2 });
+    let renamed = plan(&northbound, (0..MANY).map(|index| nic(index, "other", requested(index))));
+    assert!(!renamed.again && renamed.changes.iter().all(|change| change.before.is_some() && change.after.is_some()));
+    assert_eq!(renamed.changes.len(), usize::from(MANY));
+    apply(&mut northbound, &renamed);
+    let swapped = plan(&northbound, (0..MANY).map(|index| nic(index, "other", exchanged(index))));
+    assert!(!swapped.again, "all exchange at once");
+    assert_eq!(swapped.changes.len(), usize::from(MANY / 2));
+    let problems = swapped.reports.iter().map(|report| report.problems.len()).sum::<usize>();
+    assert_eq!(problems, 0);
+}

@@ -1,0 +1,97 @@
+//! The rows of the VM at hand, so that each of its NICs finds its own without a walk over all of them.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+
+use crate::intent::{Intent, Nic};
+use crate::ovn::{Northbound, PortRef, keys, port_uuid};
+
+/// A VM's rows by the network that each is marked with.
+pub(super) struct VmRows<'a, 'i> {
+    instance: &'a str,
+    intent: &'i Intent,
+    /// By network; of one network, in the replica's order.
+    rows: Vec<(&'a str, PortRef<'a>)>,
+    /// What a renamed network is told by; most VMs never ask.
+    renames: OnceCell<Renames<'a, 'i>>,
+}
+
+/// Which NICs and which rows lack each other.
+struct Renames<'a, 'i> {
+    /// How many NICs without a row there are, by what they are on.
+    new: HashMap<&'i str, usize>,
+    /// The rows whose network is gone, by what they are on: a name may be read in two ways.
+    left: HashMap<String, Vec<PortRef<'a>>>,
+}
+
+impl<'a, 'i> VmRows<'a, 'i> {
+    pub(super) fn new(view: &'a Northbound, intent: &'i Intent) -> Self {
+        let mut rows: Vec<_> = view.ports_of(&intent.vm).collect();
+        rows.sort_by_key(|(network, _)| *network);
+        Self { instance: view.instance(), intent, rows, renames: OnceCell::new() }
+    }
+
+    /// All rows, with the network that each is for.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'a str, PortRef<'a>)> {
+        self.rows.iter().copied()
+    }
+
+    /// The rows that are marked with a network.
+    pub(super) fn of(&self, network: &str) -> impl Iterator<Item = PortRef<'a>> {
+        let first = self.rows.partition_point(|(found, _)| *found < network);
+        let end = self.rows.partition_point(|(found, _)| *found <= network);
+        self.rows[first..end].iter().map(|(_, port)| *port)
+    }
+
+    /// The row of a network that is gone, where just one is on what the NIC is on, and no other NIC there is new: with
+    /// more of either, which has become which is anybody's guess, and a guess would hand one NIC's lease to another.
+    pub(super) fn renamed(&self, nic: &Nic) -> Option<PortRef<'a>> {
+        if self.rows.is_empty() {
+            return None;
+        }
+        let Renames { new, left } = self.renames.get_or_init(|| self.renames());
+        if new.get(nic.base_name.as_str()) != Some(&1) {
+            return None;
+        }
+        match left.get(nic.base_name.as_str()).map(Vec::as_slice) {
+            Some([port]) => Some(*port),
+            _ => None,
+        }
+    }
+
+    /// What a port may be on by its name, which is read in two ways; where somebody changed the name, by that which this
+    /// instance gave to it.
+    fn bases(&self, port: &PortRef<'_>) -> Vec<String> {
+        let name = port.row.name.as_str();
+        let is_given = |name: &str| port_uuid(self.instance, name) == port.uuid;
+        if !is_given(name)
+            && let Some(nic) = self.intent.nics.iter().find(|nic| nic.names().iter().any(|name| is_given(name)))
+        {
+            return vec![nic.base_name.clone()];
+        }
+        let shorter = name.rsplit_once('.').map(|(base_name, _)| base_name.to_owned());
+        std::iter::once(name.to_owned()).chain(shorter).collect()
+    }
+
+    fn renames(&self) -> Renames<'a, 'i> {
+        let intent = self.intent;
+        let mut new = HashMap::new();
+        for nic in intent.nics.iter().filter(|nic| self.of(&nic.network).next().is_none()) {
+            *new.entry(nic.base_name.as_str()).or_default() += 1;
+        }
+        let named: HashSet<&str> = intent.nics.iter().map(|nic| nic.network.as_str()).collect();
+        let claimed = |network: &str| {
+            named.contains(network) || intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
+        };
+        let mut left: HashMap<String, Vec<PortRef<'a>>> = HashMap::new();
+        for (_, port) in self.all().filter(|(network, _)| !claimed(network)) {
+            // As `Planner::is_on_the_network_of` reads it.
+            let bases = match port.row.external_ids.get(keys::BASE_NAME) {
+                Some(base_name) => vec![base_name.to_owned()],
+                None => self.bases(&port),
+            };
+            bases.into_iter().for_each(|base_name| left.entry(base_name).or_default().push(port));
+        }
+        Renames { new, left }
+    }
+}
