@@ -281,7 +281,7 @@ impl Planner<'_> {
         let switch = switch.name.clone();
         match pool {
             None => Some(Problem::PoolRequired { switch, port }),
-            Some(pool) if subnet.excludes_all(true, pool) => None,
+            Some(pool) if subnet.northd_spares(true, pool) => None,
             Some(pool) => Some(Problem::PoolNotExcluded { pool: pool.to_string(), switch, port }),
         }
     }
