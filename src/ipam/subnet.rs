@@ -95,6 +95,13 @@ pub struct Unread {
     pub text: String,
 }
 
+/// `"x" in other_config:exclude_ips`
+impl std::fmt::Display for Unread {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:?} in other_config:{}", self.text, self.key)
+    }
+}
+
 /// All blocks of a switch; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
@@ -198,12 +205,22 @@ impl Subnet {
         spans
     }
 
+    /// Returns true if `exclude_ips`, as this service reads it, names every address of a pool's family that is in the
+    /// subnet.
+    pub fn excludes_all(&self, ipv4: bool, pool: &AddressPool) -> bool {
+        self.all_of(ipv4, pool, |block| &block.excluded)
+    }
+
     /// Returns true if northd gives none of a pool's addresses, of those in the subnet, to its `dynamic` ports: its own
     /// reading of `exclude_ips` counts, and not ours.
     pub fn northd_spares(&self, ipv4: bool, pool: &AddressPool) -> bool {
+        self.all_of(ipv4, pool, |block| &block.excluded_by_northd)
+    }
+
+    fn all_of(&self, ipv4: bool, pool: &AddressPool, set: impl Fn(&Block) -> &RangeSet) -> bool {
         self.spans(ipv4, Some(pool)).iter().all(|span| {
             let block = self.blocks(ipv4).find(|block| block.first <= span.first && span.last <= block.last);
-            block.is_some_and(|block| block.excluded_by_northd.end_of(span.first).is_some_and(|end| end >= span.last))
+            block.is_some_and(|block| set(block).end_of(span.first).is_some_and(|end| end >= span.last))
         })
     }
 

@@ -17,8 +17,10 @@ use super::row::TableSpec;
 pub trait Replica: Send + Sync + 'static {
     /// The database's name.
     const DATABASE: &'static str;
-    /// What is monitored.
+    /// What is monitored, and has to be there.
     const TABLES: &'static [TableSpec];
+    /// What is monitored where the server's schema has it.
+    const OPTIONAL: &'static [TableSpec] = &[];
     /// A full dump follows.
     fn begin_dump(&mut self);
     /// The dump is over: rows that it did not name are gone.

@@ -131,6 +131,11 @@ impl fmt::Display for Kind {
 }
 
 impl Schema {
+    /// Of these tables, those that are there with every column that we decode. An older or newer OVN may lack some.
+    pub fn present(&self, optional: &[TableSpec]) -> Vec<TableSpec> {
+        optional.iter().copied().filter(|table| self.check(std::slice::from_ref(table)).is_ok()).collect()
+    }
+
     /// Whether every table and column is there, with the type that we decode.
     pub fn check(&self, needed: &[TableSpec]) -> Result<(), SchemaError> {
         let mut problems = Vec::new();

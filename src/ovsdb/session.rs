@@ -23,6 +23,7 @@ use super::connection::{Connection, ConnectionError, Terms};
 use super::member::{Member, Model, Unfit};
 use super::remote::{Remote, Remotes};
 use super::replica::{Replica, Shared};
+use super::row::TableSpec;
 use super::schema::{Schema, SchemaError};
 use super::tls::{TlsError, TlsFiles, plain};
 
@@ -150,15 +151,16 @@ impl<R: Replica> Session<R> {
         let opening = open(place, self.target.tls.as_ref(), self.target.terms(), &self.shared);
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {patience:?}"));
         let connection = tokio::time::timeout(patience, opening).await.map_err(|_| PlaceError::Io(late()))??;
-        tokio::time::timeout(patience, self.handshake(&connection))
+        let tables = tokio::time::timeout(patience, self.handshake(&connection))
             .await
             .map_err(|_| PlaceError::NoAnswer(patience))??;
         // A first sync takes as long as it takes: the probe watches over it.
-        let resumed = connection.monitor(R::TABLES).await?;
+        let resumed = connection.monitor(&tables).await?;
         Ok((connection, resumed))
     }
 
-    async fn handshake(&self, connection: &Connection) -> Result<(), PlaceError> {
+    /// Returns the tables to monitor.
+    async fn handshake(&self, connection: &Connection) -> Result<Vec<TableSpec>, PlaceError> {
         // Without it a schema conversion would cut us off (ovsdb-server(7), "Set Database Change Aware").
         let _: serde::de::IgnoredAny = connection.call("set_db_change_aware", &[true]).await?;
         connection.monitor_server().await?;
@@ -170,7 +172,8 @@ impl<R: Replica> Session<R> {
             return Err(ConnectionError::Unfit(Unfit::Behind { index, seen: self.seen.1 }).into());
         }
         let schema: Schema = connection.call("get_schema", &[R::DATABASE]).await?;
-        Ok(schema.check(R::TABLES)?)
+        schema.check(R::TABLES)?;
+        Ok([R::TABLES, &schema.present(R::OPTIONAL)].concat())
     }
 
     /// Remembers how far a member was.

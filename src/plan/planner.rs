@@ -265,7 +265,9 @@ impl<'a> Planner<'a> {
         let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
         let free = nic.names().into_iter().find(|name| self.view.port_named(name).is_none());
         let to_come = free.filter(|_| own.is_none()).map(|name| port_uuid(self.view.instance(), &name));
-        let lost = own.filter(|_| lease.is_none()).or(to_come);
+        // A MAC alone may be what is left of more.
+        let bare = lease.is_none_or(|lease| lease.ips().next().is_none());
+        let lost = own.filter(|_| bare).or(to_come);
         let of_run = reserved.filter(|_| !(edited && nic.running));
         let holding = Holding { nic: &nic.network, own, lost, lease, reserved: of_run, running: nic.running };
         let settled = match (lease, &nic.now) {
@@ -297,6 +299,7 @@ impl<'a> Planner<'a> {
         }
         let running = nic.running && !edited;
         let holding = Holding { nic: &nic.network, own, lost: None, lease: Some(addresses), reserved, running };
+        self.note_unread(&switch, report);
         let next =
             if elsewhere && nic.held_by_old_launcher { None } else { self.next(nic, &switch, &holding, report, plan) };
         self.give(switch.uuid, addresses);

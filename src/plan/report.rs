@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use macaddr::MacAddr6;
 
 use crate::intent::InvalidWish;
-use crate::ipam::SubnetError;
+use crate::ipam::{SubnetError, Unread};
 use crate::ovn::Addresses;
 
 /// Why a wish is not, or not yet, fulfilled. Each message names the object and the way out.
@@ -131,7 +131,12 @@ pub enum Problem {
     },
     /// The same, with a pool that does not help.
     #[error(
-        "OVN itself gives addresses to ports of the logical switch {switch} (such as {port}) and might give the same as ip_pool has ({pool}): put all of these into the switch's exclude_ips, or name others that are there"
+        "OVN itself gives addresses to ports of the logical switch {switch} (such as {port}) and might give the same as ip_pool has ({pool}): {}",
+        if *by_northd {
+            "northd stops reading the switch's exclude_ips at the first comma or other mark, so write the list with blanks between"
+        } else {
+            "put all of these into the switch's exclude_ips, or name others that are there"
+        }
     )]
     PoolNotExcluded {
         /// What was asked for.
@@ -140,6 +145,19 @@ pub enum Problem {
         switch: String,
         /// One of the ports.
         port: String,
+        /// `exclude_ips` has the pool, and northd does not read it so far.
+        by_northd: bool,
+    },
+    /// A part of the switch's settings is skipped. The port is served all the same.
+    #[error(
+        "the logical switch {switch} has settings that OVN skips: {}. Write address/length in subnet, and in exclude_ips addresses of that subnet and ranges first..last with blanks between",
+        .unread.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    SettingUnread {
+        /// The switch.
+        switch: String,
+        /// What is skipped.
+        unread: Vec<Unread>,
     },
     /// Somebody took what the VM has.
     #[error(
@@ -257,6 +275,7 @@ impl Problem {
             Self::NoSubnet { .. } => "SubnetMissing",
             Self::SubnetExhausted { .. } | Self::PoolExhausted { .. } => "SubnetExhausted",
             Self::PoolRequired { .. } | Self::PoolNotExcluded { .. } => "PoolRequired",
+            Self::SettingUnread { .. } => "SwitchSettingUnread",
             Self::LeaseOutside { .. } => "AddressOutsideSubnet",
             Self::LeaseOutsidePool { .. } => "AddressOutsidePool",
             Self::LeaseExcluded { .. } => "AddressExcluded",

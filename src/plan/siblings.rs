@@ -86,10 +86,10 @@ impl Planner<'_> {
         self.claims_of_others(switch, nic).filter_map(ip).filter(|ip| ip.is_ipv4() == ipv4).collect()
     }
 
-    /// The MACs likewise.
-    pub(super) fn macs_named_by_others(&self, switch: &Switch, nic: &str) -> Vec<MacAddr6> {
+    /// The MACs that NICs of the VM other than this name, on whatever switch: a guest cannot tell two of one MAC apart.
+    pub(super) fn macs_named_by_others(&self, nic: &str) -> Vec<MacAddr6> {
         let mac = |claim| if let Claim::Mac(mac) = claim { Some(mac) } else { None };
-        self.claims_of_others(switch, nic).filter_map(mac).collect()
+        self.named.iter().filter(|named| named.network != nic).filter_map(|named| mac(named.claim)).collect()
     }
 
     /// The plan of a VM one of whose NICs wishes for what another has, where that one gives it up at the same time.

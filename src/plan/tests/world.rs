@@ -455,6 +455,7 @@ impl World {
             let (waits, own) = (!plan.waits.is_empty(), plan.changes.clone());
             sent.push(Sent { vm: vm.clone(), changes: own, expectation, waits });
             rules::a_change_is_lawful(self, vm, &plan.changes);
+            rules::a_choice_is_lawful(self, vm, &changes, &plan.changes);
             if plan.again {
                 again.insert(vm.clone());
             } else {
