@@ -195,10 +195,14 @@ impl Northbound {
         Some(Place { uuid: *switch, switch: row, router_ports, subnet: self.subnet(switch).ok() })
     }
 
-    /// Returns true if a made MAC would not be the only one: a port of ours has it on whatever switch, or OVN itself
-    /// answers with it.
-    pub fn has_mac(&self, mac: MacAddr6) -> bool {
-        self.index.our_macs.contains_key(&mac) || self.services.has_mac(mac)
+    /// How many ports of ours have a MAC, on whatever switch.
+    pub fn ports_with(&self, mac: MacAddr6) -> u32 {
+        self.index.our_macs.get(&mac).copied().unwrap_or_default()
+    }
+
+    /// Returns true if OVN itself answers with a MAC, on whatever switch.
+    pub fn answers_with(&self, mac: MacAddr6) -> bool {
+        self.services.has_mac(mac)
     }
 
     /// Returns true if a switch has no addresses to give, by its own word (ovn-nb(5) Logical_Switch

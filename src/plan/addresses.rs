@@ -7,7 +7,7 @@ use std::sync::Arc;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
-use super::lease::reserved;
+use super::lease::{reserved, written};
 use super::planner::{Planner, Refusal, Switch, VmPlan};
 use super::report::{PortReport, Problem};
 use super::siblings::Claim;
@@ -352,10 +352,14 @@ impl Planner<'_> {
             _ => hashed(0),
         };
         let candidates = std::iter::once(first).chain((1..).map(hashed));
+        // What the row itself has on the switch that it leaves is its own.
+        let row = holding.own.and_then(|own| self.view.port(&own)).map(|port| port.row);
+        let own = |mac: &MacAddr6| row.and_then(written).is_some_and(|addresses| addresses.mac == *mac);
         let free = |mac: &MacAddr6| {
             let given = || self.given.values().any(|given| given.macs.contains(mac));
             let on_switch = || self.view.mac_holders(&switch.uuid, *mac).next().is_some();
-            !self.view.has_mac(*mac) && !on_switch() && !given() && !named.contains(mac)
+            let of_ours = || self.view.ports_with(*mac) > u32::from(own(mac));
+            !on_switch() && !of_ours() && !self.view.answers_with(*mac) && !given() && !named.contains(mac)
         };
         // The iterator does not end, and there are fewer ports than there are MACs.
         candidates.into_iter().find(free).unwrap_or(first)

@@ -39,7 +39,7 @@ pub(super) fn claims(tables: &Tables, row: &LogicalSwitchPort) -> BTreeSet<Strin
     // Where a network stands for all its addresses, it is no one's.
     let mut hosts: Vec<&str> = row.port_security.iter().collect();
     hosts.extend(["arp_proxy", "nat-addresses"].into_iter().filter_map(|key| row.options.get(key)));
-    let is_host = |word: &&str| word.parse::<IpNet>().is_ok_and(|net| net.trunc() != net || net.prefix_len() >= 32);
+    let is_host = |word: &&str| word.parse::<IpNet>().is_ok_and(|net| net.trunc() != net || net.prefix_len() == net.max_prefix_len());
     let hosts = hosts.into_iter().flat_map(|text| text.split([' ', '\t']));
     let hosts = hosts.filter(|word| !word.contains('/') || is_host(word));
     let words = words.into_iter().flat_map(|text| text.split([' ', '\t'])).chain(hosts);

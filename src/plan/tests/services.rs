@@ -262,16 +262,16 @@ fn balancer(tables: &mut Tables, vips: &[&str]) {
 #[test]
 fn a_nat_address_is_not_chosen_nor_granted_until_the_rule_goes() {
     let mut world = routed();
-    nat(&mut world, 0, "10.16.0.1");
-    made(&mut world, &web(), at("10.16.0.1"));
-    let held = "10.16.0.1 is held by a NAT rule of the logical router lr0 on the logical switch blue; \
+    nat(&mut world, 0, "10.16.0.2");
+    made(&mut world, &web(), at("10.16.0.2"));
+    let held = "10.16.0.2 is held by a NAT rule of the logical router lr0 on the logical switch blue; \
         it is granted as soon as it is free, or choose another";
     waits_in_vain(&world, &web(), held);
     made(&mut world, &db(), plain());
-    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
     world.edit(|tables| drop(tables.nats.remove(&uuid(5, 0))));
     world.settle(100);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
 }
 
 #[test]
@@ -353,16 +353,16 @@ fn a_load_balancers_addresses_count_on_its_switch_its_router_and_by_group() {
 fn a_foreign_port_that_takes_what_a_vm_has_is_named_until_it_goes() {
     let mut world = world();
     made(&mut world, &web(), plain());
-    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:01 10.16.0.1"]));
+    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:02 10.16.0.2"]));
     world.settle(100);
     let rest = "held by the port printer, which is not ovn-kubevirt's, too, on the logical switch blue, and both lose \
         traffic: the VM keeps it; change it there, or give the VM another with";
     let complaints = [
-        format!("10.16.0.1 is {rest} the annotation ip_address and restart it"),
-        format!("the MAC 0a:58:0a:10:00:01 is {rest} macAddress and restart it"),
+        format!("10.16.0.2 is {rest} the annotation ip_address and restart it"),
+        format!("the MAC 0a:58:0a:10:00:02 is {rest} macAddress and restart it"),
     ];
     assert_eq!(world.complaints(&web()), complaints);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
     world.edit(|tables| tables.remove_port(uuid(2, 0)));
     world.settle(100);
     assert_eq!(world.complaints(&web()), [""; 0]);
@@ -372,10 +372,10 @@ fn a_foreign_port_that_takes_what_a_vm_has_is_named_until_it_goes() {
 fn of_a_lease_that_changes_in_part_what_befell_the_rest_is_told_at_once() {
     let mut world = world();
     made(&mut world, &web(), plain());
-    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:01"]));
+    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:02"]));
     made(&mut world, &web(), at("10.16.0.9"));
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.9"));
-    let doubled = "the MAC 0a:58:0a:10:00:01 is held by the port printer, which is not ovn-kubevirt's, too, on the \
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.9"));
+    let doubled = "the MAC 0a:58:0a:10:00:02 is held by the port printer, which is not ovn-kubevirt's, too, on the \
         logical switch blue, and both lose traffic: the VM keeps it; change it there, or give the VM another with \
         macAddress and restart it";
     assert_eq!(world.complaints(&web()), [doubled]);
