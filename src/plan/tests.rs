@@ -10,6 +10,7 @@ mod interleavings;
 mod migrations;
 mod nics;
 mod pools;
+mod reading;
 mod rules;
 mod server;
 mod services;
