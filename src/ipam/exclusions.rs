@@ -73,9 +73,7 @@ fn between(first: &str, last: &str) -> Option<Entry> {
 /// An address, a network, or `first-last`.
 fn single(word: &str) -> Entry {
     let range = match address(word) {
-        Some(address) => {
-            Some(Range { ipv4: address.is_ipv4(), first: number(address), last: number(address) })
-        }
+        Some(address) => Some(Range { ipv4: address.is_ipv4(), first: number(address), last: number(address) }),
         None => masked_word(word).map(|masked| {
             let (bits, at) = (if masked.ip.is_ipv4() { 32 } else { 128 }, number(masked.ip));
             let host = 1u128.checked_shl(bits - u32::from(masked.length)).unwrap_or(0).wrapping_sub(1);
@@ -240,14 +238,22 @@ mod tests {
     /// How every list is read, by northd and by us; what begins with `!` is told.
     const LISTS: [(&str, &[&str], &[&str]); 22] = [
         ("10.0.0.2 10.0.0.4..10.0.0.6", &["10.0.0.2", "10.0.0.4..10.0.0.6"], &["10.0.0.2", "10.0.0.4..10.0.0.6"]),
-        ("10.0.0.2\t10.0.0.3\n10.0.0.4\r\n", &["10.0.0.2", "10.0.0.3", "10.0.0.4"], &["10.0.0.2", "10.0.0.3", "10.0.0.4"]),
+        (
+            "10.0.0.2\t10.0.0.3\n10.0.0.4\r\n",
+            &["10.0.0.2", "10.0.0.3", "10.0.0.4"],
+            &["10.0.0.2", "10.0.0.3", "10.0.0.4"],
+        ),
         ("\u{b}10.0.0.2 .. 10.0.0.4", &["10.0.0.2..10.0.0.4"], &["10.0.0.2..10.0.0.4"]),
         ("10.0.0.2,10.0.0.3", &["10.0.0.2"], &["10.0.0.2", "10.0.0.3"]),
         ("10.0.0.2; 10.0.0.3", &["10.0.0.2"], &["10.0.0.2", "10.0.0.3"]),
         ("10.0.0.2-10.0.0.4", &["10.0.0.2"], &["10.0.0.2..10.0.0.4"]),
         ("10.0.0.2 - 10.0.0.4", &["10.0.0.2"], &["10.0.0.2..10.0.0.4"]),
         ("10.0.0.8/30 10.0.0.2", &[], &["10.0.0.8..10.0.0.11", "10.0.0.2"]),
-        ("0x0a000002 167772163 ::ffff:10.0.0.4", &["10.0.0.2", "10.0.0.3", "10.0.0.4"], &["10.0.0.2", "10.0.0.3", "10.0.0.4"]),
+        (
+            "0x0a000002 167772163 ::ffff:10.0.0.4",
+            &["10.0.0.2", "10.0.0.3", "10.0.0.4"],
+            &["10.0.0.2", "10.0.0.3", "10.0.0.4"],
+        ),
         ("10.0.0.2,0x0a000003,167772164", &["10.0.0.2"], &["10.0.0.2", "10.0.0.3", "10.0.0.4"]),
         ("fd00::a00:2", &["10.0.0.2"], &["fd00::a00:2"]),
         ("10.0.0.010 10.0.0.2", &[], &["10.0.0.10", "10.0.0.2"]),
@@ -269,7 +275,11 @@ mod tests {
             assert_eq!(dotted(&super::of_northd(text)), of_northd, "{text:?}");
             let ends = |range: &Range| {
                 let at = |number| crate::ipam::ranges::address(range.ipv4, number);
-                if range.first == range.last { at(range.first).to_string() } else { format!("{}..{}", at(range.first), at(range.last)) }
+                if range.first == range.last {
+                    at(range.first).to_string()
+                } else {
+                    format!("{}..{}", at(range.first), at(range.last))
+                }
             };
             let found: Vec<String> = generous(text)
                 .iter()

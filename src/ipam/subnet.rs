@@ -418,7 +418,10 @@ mod tests {
         // The router's own address on a link between two is known, and the other is the VM's.
         for (network, other) in [("10.0.0.1/31", "10.0.0.0"), ("10.0.0.0/31", "10.0.0.1"), ("fd00::1/127", "fd00::")] {
             let router = network.split_once('/').expect("a length").0;
-            assert_eq!(free(&Subnet::new(None, None, None, [network]).expect(network), &[router]).as_deref(), Some(other));
+            assert_eq!(
+                free(&Subnet::new(None, None, None, [network]).expect(network), &[router]).as_deref(),
+                Some(other)
+            );
         }
         let routed = Subnet::new(None, None, None, ["10.0.0.254/24", "fd00::fe/64"]).expect("a subnet");
         assert_eq!(free(&routed, &[]).as_deref(), Some("10.0.0.2"));
@@ -435,7 +438,14 @@ mod tests {
 
     #[test]
     fn subnets_and_prefixes_are_read_as_northd_reads_them() {
-        for text in ["10.16.0.0/24", "10.16.0.9/24", "010.16.00.0/24", "10.16.0.0/255.255.255.0", "10.16.0.0/024", " 10.16.0.0/24"] {
+        for text in [
+            "10.16.0.0/24",
+            "10.16.0.9/24",
+            "010.16.00.0/24",
+            "10.16.0.0/255.255.255.0",
+            "10.16.0.0/024",
+            " 10.16.0.0/24",
+        ] {
             let subnet = Subnet::new(Some(text), None, None, []).expect(text);
             assert_eq!((subnet.to_string().as_str(), subnet.unread()), ("10.16.0.0/24", &[][..]), "{text}");
         }
@@ -446,9 +456,15 @@ mod tests {
         }
         let unread = |key, text: &str| [Unread { key, text: text.to_owned() }];
         let subnet = Subnet::new(Some("10.16.0.0/24 "), None, None, []).expect("a subnet");
-        assert_eq!((subnet.to_string().as_str(), subnet.unread()), ("10.16.0.0/24", &unread("subnet", "10.16.0.0/24 ")[..]));
+        assert_eq!(
+            (subnet.to_string().as_str(), subnet.unread()),
+            ("10.16.0.0/24", &unread("subnet", "10.16.0.0/24 ")[..])
+        );
         let subnet = Subnet::new(None, None, Some(" fd00::"), []).expect("a subnet");
-        assert_eq!((subnet.to_string().as_str(), subnet.unread()), ("fd00::/64", &unread("ipv6_prefix", " fd00::")[..]));
+        assert_eq!(
+            (subnet.to_string().as_str(), subnet.unread()),
+            ("fd00::/64", &unread("ipv6_prefix", " fd00::")[..])
+        );
     }
 
     #[test]
@@ -464,7 +480,16 @@ mod tests {
     fn a_value_that_cannot_be_read_at_all_is_named() {
         let error = |subnet, prefix| Subnet::new(subnet, None, prefix, []).expect_err("an error");
         assert_eq!(error(None, None), SubnetError::Missing);
-        for bad in ["10.0.0.0", "", "x", "10.0.0.0/33", "10.0.0.0/24,10.0.1.0/24", "10.0.0.0/255.0.255.0", "10.0.0.300/24", "fd00::/64"] {
+        for bad in [
+            "10.0.0.0",
+            "",
+            "x",
+            "10.0.0.0/33",
+            "10.0.0.0/24,10.0.1.0/24",
+            "10.0.0.0/255.0.255.0",
+            "10.0.0.300/24",
+            "fd00::/64",
+        ] {
             assert_eq!(error(Some(bad), None), SubnetError::BadSubnet(bad.into()));
         }
         for bad in ["10.0.0.0", "", "fd00::/129", "fd00::/64 fd01::/64"] {

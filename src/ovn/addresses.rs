@@ -166,7 +166,8 @@ mod tests {
     fn scanned(text: &str, scan: fn(&str, &mut Vec<MacAddr6>, &mut Vec<IpAddr>)) -> Vec<String> {
         let (mut macs, mut ips) = (Vec::new(), Vec::new());
         scan(text, &mut macs, &mut ips);
-        let mut found: Vec<String> = macs.into_iter().map(mac_text).chain(ips.iter().map(ToString::to_string)).collect();
+        let mut found: Vec<String> =
+            macs.into_iter().map(mac_text).chain(ips.iter().map(ToString::to_string)).collect();
         found.sort();
         found.dedup();
         found

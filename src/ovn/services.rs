@@ -126,13 +126,7 @@ impl Services {
         Some(format!("the forwarding group {}", group.name))
     }
 
-    fn balancer(
-        &self,
-        uuid: &Uuid,
-        address: IpAddr,
-        place: &Place<'_>,
-        routers: &[&LogicalRouter],
-    ) -> Option<String> {
+    fn balancer(&self, uuid: &Uuid, address: IpAddr, place: &Place<'_>, routers: &[&LogicalRouter]) -> Option<String> {
         let row = self.balancers.get(uuid)?;
         let on_router =
             |router: &&LogicalRouter| self.balances(&router.load_balancer, &router.load_balancer_group, uuid);

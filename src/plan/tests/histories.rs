@@ -203,18 +203,19 @@ fn foreign(name: String, holds: usize) -> LogicalSwitchPort {
         },
         // It may speak with more than it has.
         8 => LogicalSwitchPort {
-            port_security: ["02:00:00:00:00:07 10.0.0.5 10.0.0.4/29 fd00::4", "00:00:5e:00:01:05 10.0.0.0/29 fe80::/64"]
-                .iter()
-                .collect(),
+            port_security: [
+                "02:00:00:00:00:07 10.0.0.5 10.0.0.4/29 fd00::4",
+                "00:00:5e:00:01:05 10.0.0.0/29 fe80::/64",
+            ]
+            .iter()
+            .collect(),
             ..row("", &["02:00:00:00:00:07 10.0.0.5"], Map::default())
         },
         9 => row("", &["a:58:a:0:0:2\t10.0.0.02/29 fd00::0003"], Map::default()),
         10 => row("router", &["router"], map([("router-port", "lrp0"), ("arp_proxy", "10.0.0.3 fd00::/125")])),
-        11 => row(
-            "router",
-            &["router"],
-            map([("router-port", "lrp1"), ("nat-addresses", "02:00:00:00:00:08 10.0.0.2")]),
-        ),
+        11 => {
+            row("router", &["router"], map([("router-port", "lrp1"), ("nat-addresses", "02:00:00:00:00:08 10.0.0.2")]))
+        }
         _ => row("", &["0a:58:0a:00:00:05 10.0.0.5/24", "0A:58:0A:00:00:06 10.0.0.6 FD00::2"], Map::default()),
     }
 }

@@ -32,7 +32,9 @@ fn held_by(address: &str, holder: &str) -> String {
 #[test]
 fn one_bad_word_in_exclude_ips_is_told_and_stops_no_vm() {
     let mut world = world();
-    world.edit(|tables| drop(blue(tables).other_config.insert("exclude_ips", "10.16.0.2..10.16.0.4 x\t10.16.0.9..10.16.0.5")));
+    world.edit(|tables| {
+        drop(blue(tables).other_config.insert("exclude_ips", "10.16.0.2..10.16.0.4 x\t10.16.0.9..10.16.0.5"))
+    });
     made(&mut world, &web(), plain());
     made(&mut world, &db(), at("10.16.0.9"));
     assert_eq!((ip(&world, &web()).as_deref(), ip(&world, &db()).as_deref()), (Some("10.16.0.5"), Some("10.16.0.9")));
@@ -97,7 +99,9 @@ fn addresses_that_a_foreign_port_may_speak_with_are_its_own_and_a_network_is_non
     world.edit(|tables| {
         foreign(tables, 0, "keepalived", &["02:00:00:00:00:01 10.16.0.2"]);
         tables.ports.get_mut(&uuid(2, 0)).expect("it").port_security =
-            ["02:00:00:00:00:01 10.16.0.2 10.16.0.3/16 10.16.0.0/16", "00:00:5e:00:01:05 10.16.0.4 fe80::/64"].iter().collect();
+            ["02:00:00:00:00:01 10.16.0.2 10.16.0.3/16 10.16.0.0/16", "00:00:5e:00:01:05 10.16.0.4 fe80::/64"]
+                .iter()
+                .collect();
     });
     made(&mut world, &web(), plain());
     assert_eq!(ip(&world, &web()).as_deref(), Some("10.16.0.5"));
@@ -155,7 +159,9 @@ fn health_checks_come_from_an_address_that_no_vm_gets() {
     // Unless the load balancer is the switch's own.
     world.edit(|tables| blue(tables).load_balancer.extend([uuid(6, 0)]));
     world.settle(100);
-    assert!(world.complaints(&db())[0].contains("10.16.0.2 is held by the health checks of the load balancer shop, too"));
+    assert!(
+        world.complaints(&db())[0].contains("10.16.0.2 is held by the health checks of the load balancer shop, too")
+    );
 }
 
 #[test]
@@ -267,7 +273,10 @@ fn a_mac_that_another_nic_names_on_another_switch_is_not_made() {
     let template = plain().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/mac_address", "0a:58:0a:11:00:02");
     made(&mut world, &web(), template);
     let held = super::attachments::held(&world, &web());
-    assert!(held["a"].starts_with("0a:58:0a:11:00:02 ") && !held["default"].starts_with("0a:58:0a:11:00:02 "), "{held:?}");
+    assert!(
+        held["a"].starts_with("0a:58:0a:11:00:02 ") && !held["default"].starts_with("0a:58:0a:11:00:02 "),
+        "{held:?}"
+    );
 }
 
 #[test]
@@ -333,7 +342,10 @@ fn a_switch_that_is_mac_only_gives_macs_alone_and_each_another() {
     assert!(macs[0] != macs[1] && macs.iter().all(|mac| mac.starts_with("0a:58:")), "{macs:?}");
     assert_eq!([&web(), &db(), &third].map(|vm| world.complaints(vm)), [const { Vec::<String>::new() }; 3]);
     let PortReport { port, addresses, next, .. } = &world.reports[&web()][0];
-    assert_eq!((port.as_deref(), addresses.map(|text| text.to_string()), *next), (Some("web.n"), Some(macs[0].clone()), None));
+    assert_eq!(
+        (port.as_deref(), addresses.map(|text| text.to_string()), *next),
+        (Some("web.n"), Some(macs[0].clone()), None)
+    );
     // It is a lease: it stays through a restart, and is put back.
     world.restart(&web(), "n2");
     assert_eq!(mac_alone(&world, &web()), macs[0]);
@@ -384,7 +396,10 @@ fn a_running_vm_that_asks_for_none_or_for_an_address_after_all_has_it_at_its_nex
     };
     let with_address = "0a:58:0a:10:00:02 10.16.0.2";
     made(&mut world, &web(), at("none"));
-    assert_eq!((world.addresses(&web()).as_deref(), next(&world).as_deref()), (Some(with_address), Some("0a:58:0a:10:00:02")));
+    assert_eq!(
+        (world.addresses(&web()).as_deref(), next(&world).as_deref()),
+        (Some(with_address), Some("0a:58:0a:10:00:02"))
+    );
     made(&mut world, &db(), at("10.16.0.2"));
     assert_eq!(world.problems(&db())[0].reason(), "AddressConflict");
     world.restart(&web(), "n1");

@@ -39,7 +39,9 @@ pub(super) fn claims(tables: &Tables, row: &LogicalSwitchPort) -> BTreeSet<Strin
     // Where a network stands for all its addresses, it is no one's.
     let mut hosts: Vec<&str> = row.port_security.iter().collect();
     hosts.extend(["arp_proxy", "nat-addresses"].into_iter().filter_map(|key| row.options.get(key)));
-    let is_host = |word: &&str| word.parse::<IpNet>().is_ok_and(|net| net.trunc() != net || net.prefix_len() == net.max_prefix_len());
+    let is_host = |word: &&str| {
+        word.parse::<IpNet>().is_ok_and(|net| net.trunc() != net || net.prefix_len() == net.max_prefix_len())
+    };
     let hosts = hosts.into_iter().flat_map(|text| text.split([' ', '\t']));
     let hosts = hosts.filter(|word| !word.contains('/') || is_host(word));
     let words = words.into_iter().flat_map(|text| text.split([' ', '\t'])).chain(hosts);
@@ -255,7 +257,8 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             let wished_ipv6 = wish.ipv6.is_some() && new.ipv6 == wish.ipv6 || by_pool(new_ipv6, old_ipv6);
             let gives_up = wish.no_address && new.ips().next().is_none();
             // A port with its MAC alone may get more when its guest does not run, or what was taken out of its row.
-            let was_reserved = || reserved.is_some_and(|reserved| new.ips().all(|ip| reserved.ips().any(|own| own == ip)));
+            let was_reserved =
+                || reserved.is_some_and(|reserved| new.ips().all(|ip| reserved.ips().any(|own| own == ip)));
             let gains = !wish.no_address && old.ips().next().is_none() && (!running || world.resting || was_reserved());
             (new.ipv4 == old.ipv4 || wished_ipv4 || gives_up || gains)
                 && (new.ipv6 == old.ipv6 || wished_ipv6 || gives_up || gains)
@@ -305,7 +308,10 @@ pub(super) fn a_choice_is_lawful(world: &World, vm: &VmKey, given: &[PortChange]
                     "{vm}: {claim} is made a second time: {changes:#?}"
                 );
             } else if !is_mac {
-                assert!(!services::anywhere(&world.tables).contains(claim), "{vm}: {claim} is chosen, and answered for");
+                assert!(
+                    !services::anywhere(&world.tables).contains(claim),
+                    "{vm}: {claim} is chosen, and answered for"
+                );
                 let first = first_hosts(&world.tables.switches[&after.switch].other_config);
                 assert!(world.resting || !first.contains(claim), "{vm}: {claim} is chosen, the first host address");
             }
@@ -327,7 +333,9 @@ fn first_hosts(config: &Map) -> BTreeSet<String> {
     let ipv4 = config.get("subnet").and_then(|text| text.parse::<ipnet::Ipv4Net>().ok());
     let ipv6 = config.get("ipv6_prefix").and_then(|text| text.parse::<ipnet::Ipv6Net>().ok());
     let ipv4 = ipv4.map(|net| std::net::Ipv4Addr::from(u32::from(net.network()) + 1).to_string());
-    ipv4.into_iter().chain(ipv6.map(|net| std::net::Ipv6Addr::from(u128::from(net.network()) + 1).to_string())).collect()
+    ipv4.into_iter()
+        .chain(ipv6.map(|net| std::net::Ipv6Addr::from(u128::from(net.network()) + 1).to_string()))
+        .collect()
 }
 
 /// A VM that is gone leaves its addresses reserved for as long as was said.

@@ -124,8 +124,7 @@ pub(super) fn apply(tables: &mut Tables, edit: Edit) {
             let vips: Map = vips.map(|vip| (key(vip), "10.9.9.9:80".to_owned())).collect();
             let bracketed = |text: &str| if text.contains(':') { format!("[{text}]") } else { text.to_owned() };
             let source = ADDRESSES.get(source).map(|source| format!("a.n:{}", bracketed(source)));
-            let mappings: Map =
-                source.map(|source| (bracketed(ADDRESSES[endpoint]), source)).into_iter().collect();
+            let mappings: Map = source.map(|source| (bracketed(ADDRESSES[endpoint]), source)).into_iter().collect();
             let row = LoadBalancer { name: format!("lb{slot}"), vips, ip_port_mappings: mappings };
             tables.balancers.insert(uuid(6, slot), row);
         }
@@ -152,7 +151,9 @@ fn other(tables: &mut Tables, what: u8, address: Option<&str>) {
         0 => drop(tables.forwarding.insert(row, ForwardingGroup { name: "fg".into(), vip: ip, vmac: mac })),
         1 => drop(tables.checks.insert(row, PortHealthCheck { address: "10.0.0.4".into(), src_ip: ip })),
         2 => drop(tables.bindings.insert(row, StaticMacBinding { ip, mac })),
-        _ => drop(tables.dhcp.insert(row, DhcpOptions { options: map([("router", ip.as_str()), ("server_mac", &mac)]) })),
+        _ => {
+            drop(tables.dhcp.insert(row, DhcpOptions { options: map([("router", ip.as_str()), ("server_mac", &mac)]) }))
+        }
     }
 }
 
