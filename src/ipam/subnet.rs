@@ -102,6 +102,19 @@ impl std::fmt::Display for Unread {
     }
 }
 
+/// So many parts that are skipped are kept: each VM of the switch is told of them.
+const MOST_UNREAD: usize = 4;
+/// So many characters of a value are told.
+const LONGEST: usize = 100;
+
+/// What of a value is told, which may be as long as somebody likes.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// All blocks of a switch; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subnet {
@@ -135,12 +148,12 @@ impl Subnet {
     ) -> Result<Self, SubnetError> {
         let (mut blocks, mut unread) = (Vec::new(), Vec::new());
         if let Some(text) = subnet {
-            let net = ipv4_subnet(text).ok_or_else(|| SubnetError::BadSubnet(text.to_owned()))?;
+            let net = ipv4_subnet(text).ok_or_else(|| SubnetError::BadSubnet(cut(text)))?;
             blocks.push(Block::new(IpNet::V4(net)));
             note_blanks("subnet", text, text.trim_end_matches(is_blank), &mut unread);
         }
         if let Some(text) = ipv6_prefix {
-            blocks.push(Block::new(prefix(text).ok_or_else(|| SubnetError::BadPrefix(text.to_owned()))?));
+            blocks.push(Block::new(prefix(text).ok_or_else(|| SubnetError::BadPrefix(cut(text)))?));
             note_blanks("ipv6_prefix", text, text.trim_matches(is_blank), &mut unread);
         }
         if blocks.is_empty() {
@@ -158,10 +171,11 @@ impl Subnet {
         if let Some(text) = exclude_ips {
             exclude(&mut blocks, text, &mut unread);
         }
+        unread.truncate(MOST_UNREAD);
         Ok(Self { blocks, unread })
     }
 
-    /// What of the switch's settings is skipped.
+    /// What of the switch's settings is skipped, or the first parts of it.
     pub fn unread(&self) -> &[Unread] {
         &self.unread
     }
@@ -254,7 +268,11 @@ fn exclude_each_others_ends(blocks: &mut [Block]) {
 
 /// Excludes what a list names, and what northd makes of it.
 fn exclude(blocks: &mut [Block], list: &str, unread: &mut Vec<Unread>) {
-    let mut skip = |text| unread.push(Unread { key: "exclude_ips", text });
+    let mut skip = |text: String| {
+        if unread.len() < MOST_UNREAD {
+            unread.push(Unread { key: "exclude_ips", text: cut(&text) });
+        }
+    };
     for entry in exclusions::generous(list) {
         match entry {
             Entry::Range(range, text) => {
@@ -287,7 +305,7 @@ fn exclude_range(blocks: &mut [Block], range: Range) -> bool {
 /// northd's own IPAM refuses a value for blanks that leave no doubt what it says.
 fn note_blanks(key: &'static str, text: &str, taken: &str, unread: &mut Vec<Unread>) {
     if text != taken {
-        unread.push(Unread { key, text: text.to_owned() });
+        unread.push(Unread { key, text: cut(text) });
     }
 }
 
@@ -504,5 +522,9 @@ mod tests {
         let unread: Vec<&str> = subnet.unread().iter().map(|unread| unread.text.as_str()).collect();
         assert_eq!(unread, ["x", "10.0.0.9..10.0.0.4", "10.9.0.0/16", "fd00::9"]);
         assert_eq!(free(&subnet, &[]).as_deref(), Some("10.0.0.4"));
+        let list = format!("{} 10.0.0.2", "y".repeat(5_000) + &" x".repeat(5_000));
+        let subnet = Subnet::new(Some("10.0.0.0/24"), Some(&list), None, []).expect("a subnet");
+        assert_eq!((subnet.unread().len(), subnet.unread()[0].text.len()), (4, 103));
+        assert_eq!(free(&subnet, &[]).as_deref(), Some("10.0.0.3"));
     }
 }

@@ -150,7 +150,7 @@ pub enum Problem {
     },
     /// A part of the switch's settings is skipped. The port is served all the same.
     #[error(
-        "the logical switch {switch} has settings that OVN skips: {}. Write address/length in subnet, and in exclude_ips addresses of that subnet and ranges first..last with blanks between",
+        "the logical switch {switch} has settings that are skipped, such as {}. Write address/length in subnet, and in exclude_ips addresses of that subnet and ranges first..last with blanks between",
         .unread.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
     SettingUnread {

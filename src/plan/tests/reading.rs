@@ -38,7 +38,7 @@ fn one_bad_word_in_exclude_ips_is_told_and_stops_no_vm() {
     made(&mut world, &web(), plain());
     made(&mut world, &db(), at("10.16.0.9"));
     assert_eq!((ip(&world, &web()).as_deref(), ip(&world, &db()).as_deref()), (Some("10.16.0.5"), Some("10.16.0.9")));
-    let told = "the logical switch blue has settings that OVN skips: \"x\" in other_config:exclude_ips, \
+    let told = "the logical switch blue has settings that are skipped, such as \"x\" in other_config:exclude_ips, \
         \"10.16.0.9..10.16.0.5\" in other_config:exclude_ips. Write address/length in subnet, and in exclude_ips addresses \
         of that subnet and ranges first..last with blanks between";
     assert_eq!((world.complaints(&web()), world.complaints(&db())), (vec![told.into()], vec![told.into()]));
