@@ -86,7 +86,7 @@ impl<'a> Scanner<'a> {
     fn masked_ipv6(&mut self) -> Option<(Masked, bool)> {
         let ip = IpAddr::V6(self.whole(Self::ipv6)?);
         if let Some(length) = self.whole(|scanner| scanner.literal(b'/').then(|| scanner.number(10))?)
-            && !self.rest.first().is_some_and(|byte| *byte == b':')
+            && self.rest.first().is_none_or(|byte| *byte != b':')
         {
             return Some((Masked { ip, length: u8::try_from(length).ok().filter(|length| *length <= 128)? }, true));
         }

@@ -296,7 +296,7 @@ pub(super) fn a_choice_is_lawful(world: &World, vm: &VmKey, given: &[PortChange]
             Err(_) => wishes.iter().any(|wish| wish.mac.is_some_and(|mac| mac.to_string().to_lowercase() == *claim)),
         };
         let stayed = change.before.as_ref().is_some_and(|before| before.switch == after.switch);
-        let chosen = new.iter().filter(|claim| !(stayed && had.contains(*claim)) && !named(claim));
+        let chosen = new.iter().filter(|claim| !(named(claim) || stayed && had.contains(*claim)));
         for claim in chosen {
             let is_mac = claim.parse::<IpAddr>().is_err();
             if is_mac && !had.contains(claim) {
