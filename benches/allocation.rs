@@ -95,7 +95,7 @@ fn plain(held: &[IpAddr]) -> f64 {
 fn full(subnet: &Subnet, is_ipv4: bool, pool: &Pool<u32>) -> f64 {
     let lowest = subnet.spans(is_ipv4, None);
     let end = pool.lowest_free(&lowest, &RangeSet::default(), &AddressSet::default()).expect("a free address");
-    let first = if is_ipv4 { IpAddr::from(Ipv4Addr::new(10, 0, 0, 2)) } else { "fd00::1".parse().expect("an address") };
+    let first = if is_ipv4 { IpAddr::from(Ipv4Addr::new(10, 0, 0, 2)) } else { "fd00::2".parse().expect("an address") };
     if number(first) >= number(end) {
         return 0.0;
     }

@@ -132,8 +132,8 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
         let PortStatus { network, port: name, switch, mac, ips, next, problems, last: _, guest: _, state: _ } = port;
         let network = Escaped(network);
         let on = format!("network {network}, port {}, switch {}", text(name), Escaped(text(switch)));
-        if !ips.is_empty() && old.is_none_or(|old| old.ips != *ips || old.mac != *mac || old.switch != *switch) {
-            let note = format!("{} with MAC {} on {on}", ips.join(" and "), text(mac));
+        if mac.is_some() && old.is_none_or(|old| old.ips != *ips || old.mac != *mac || old.switch != *switch) {
+            let note = format!("{} on {on}", addresses(ips, text(mac), "with"));
             news.push(News { warning: false, reason: "AddressAssigned".to_owned(), note });
         }
         if let Some(next) = next
@@ -141,7 +141,7 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
         {
             let note = format!(
                 "{next} is reserved and takes effect at the next start of the VM; until then {} stays ({on})",
-                ips.join(" and ")
+                if ips.is_empty() { text(mac).to_owned() } else { ips.join(" and ") }
             );
             news.push(News { warning: false, reason: "AddressReserved".to_owned(), note });
         }
@@ -158,7 +158,7 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
     for old in before.iter().filter(|old| !is_there(old)) {
         let PortStatus { network, port, mac, ips, .. } = old;
         if let Some(port) = port {
-            let held = format!("{} and MAC {}", ips.join(" and "), text(mac));
+            let held = addresses(ips, text(mac), "and");
             // The annotation is the tenant's to write.
             let (port, network, held) = (EscapedError(port), Escaped(network), Escaped(&held));
             let note = format!("the port {port} of network {network} with {held} was released: the VM has no such NIC");
@@ -166,6 +166,11 @@ fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
         }
     }
     news
+}
+
+/// `10.16.0.2 with MAC 0a:58:0a:10:00:02`, or the MAC alone.
+fn addresses(ips: &[String], mac: &str, link: &str) -> String {
+    if ips.is_empty() { format!("the MAC {mac} alone") } else { format!("{} {link} MAC {mac}", ips.join(" and ")) }
 }
 
 fn text(text: &Option<String>) -> &str {

@@ -17,6 +17,8 @@ use crate::kubevirt::Template;
 use crate::kubevirt::annotations::{LONGEST_VALUE, SERVED, asks_for_something, is_ours};
 
 const IP_ADDRESS: &str = "ip_address";
+/// The value of [`IP_ADDRESS`] for a port with its MAC alone.
+const NO_ADDRESS: &str = "none";
 const MAC_ADDRESS: &str = "mac_address";
 const LOGICAL_SWITCH: &str = "logical_switch";
 const IP_POOL: &str = "ip_pool";
@@ -30,6 +32,8 @@ pub struct Wish {
     pub ipv4: Option<Ipv4Addr>,
     /// An IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
+    /// No address at all: the port has its MAC alone, and the guest whatever others give it.
+    pub no_address: bool,
     /// A MAC.
     pub mac: Option<MacAddr6>,
     /// What addresses may be chosen from. A family that it has no address of is not confined by it.
@@ -40,7 +44,7 @@ pub struct Wish {
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { ipv4: None, ipv6: None, mac: None, pool: None, port_security: true }
+        Self { ipv4: None, ipv6: None, no_address: false, mac: None, pool: None, port_security: true }
     }
 }
 
@@ -70,7 +74,7 @@ pub enum InvalidWish {
     TooLong(String),
     /// `ip_address`
     #[error(
-        "the annotation {} is \"{}\": write one IPv4 address, one IPv6 address, or both with a comma between",
+        "the annotation {} is \"{}\": write one IPv4 address, one IPv6 address, both with a comma between, or none",
         Escaped(key),
         Escaped(value)
     )]
@@ -260,11 +264,18 @@ impl Wish {
             return Err(InvalidWish::NadName(written));
         }
         find(template, network, LOGICAL_SWITCH)?;
-        let (ipv4, ipv6) = ip_addresses(template, network)?;
+        let no_address = wants_no_address(template, network);
+        let (ipv4, ipv6) = if no_address { (None, None) } else { ip_addresses(template, network)? };
         let mac = mac_address(template, network)?;
-        let pool = pool(template, network)?;
-        Ok(Self { ipv4, ipv6, mac, pool, port_security: port_security(template, network)? })
+        // A pool may be written for all NICs of a NAD, of which this one wants nothing.
+        let pool = pool(template, network)?.filter(|_| !no_address);
+        Ok(Self { ipv4, ipv6, no_address, mac, pool, port_security: port_security(template, network)? })
     }
+}
+
+/// Returns true if `ip_address` is `none`, which several NICs can have alike.
+fn wants_no_address(template: &Template, network: &Network) -> bool {
+    matches!(find(template, network, IP_ADDRESS), Ok(Some(found)) if found.value.eq_ignore_ascii_case(NO_ADDRESS))
 }
 
 fn ip_addresses(template: &Template, network: &Network) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), InvalidWish> {

@@ -5,9 +5,11 @@
 
 mod address_pool;
 mod addresses;
+mod exclusions;
 mod holders;
 mod pool;
 mod ranges;
+pub(crate) mod spelling;
 mod subnet;
 
 pub use address_pool::{AddressPool, BadPool};
@@ -15,4 +17,4 @@ pub use addresses::AddressSet;
 pub use holders::Holders;
 pub use pool::Pool;
 pub use ranges::RangeSet;
-pub use subnet::{Block, Span, Subnet, SubnetError};
+pub use subnet::{Block, Span, Subnet, SubnetError, Unread};

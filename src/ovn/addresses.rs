@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use macaddr::MacAddr6;
 
+use crate::ipam::spelling::{Masked, address_word, element, is_blank, mac_word, masked_word};
+
 /// A MAC with at most one address of each family: what a VM NIC holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
@@ -75,26 +77,72 @@ impl FromStr for Addresses {
 }
 
 /// Every MAC and address that stands in a string of `addresses`, whatever else does: other people's
-/// rows hold several addresses, prefix lengths and keywords.
+/// rows hold several addresses, prefix lengths and keywords. What northd reads there is always among them.
 pub(super) fn scan(text: &str, macs: &mut Vec<MacAddr6>, ips: &mut Vec<IpAddr>) {
-    for word in text.split([' ', ',', '\t']).filter(|word| !word.is_empty()) {
-        let bare = word.split_once('/').map_or(word, |(address, _)| address);
+    scan_words(text, |_| true, macs, ips);
+}
+
+/// The same of a string in which a whole network stands for all of its addresses, as in `port_security`: that one is no
+/// single port's.
+pub(super) fn scan_hosts(text: &str, macs: &mut Vec<MacAddr6>, ips: &mut Vec<IpAddr>) {
+    scan_words(text, |masked| !masked.is_network(), macs, ips);
+}
+
+fn scan_words(text: &str, counts: impl Fn(&Masked) -> bool, macs: &mut Vec<MacAddr6>, ips: &mut Vec<IpAddr>) {
+    let mut unread = false;
+    let words = text.split(|character| is_blank(character) || character == ',');
+    for word in words.filter(|word| !word.is_empty()) {
         // Colons as a MAC has them no address has. As the first word of most, it is tried as one first.
         let colons = word.len() == 17 && word.bytes().skip(2).step_by(3).all(|byte| byte == b':');
         if colons && let Ok(mac) = word.parse() {
             macs.push(mac);
-        } else if let Ok(ip) = bare.parse() {
+        } else if let Ok(ip) = word.parse() {
             ips.push(ip);
-        } else if let Ok(mac) = word.parse() {
-            macs.push(mac);
+        } else if !matches!(word, "dynamic" | "router" | "unknown") {
+            unread |= !scan_odd_word(word, &counts, macs, ips);
         }
+    }
+    // northd goes by characters, and may have read what is no word.
+    if unread && let Some((mac, addresses)) = element(text) {
+        macs.push(mac);
+        ips.extend(addresses.iter().filter(|masked| counts(masked)).map(|masked| masked.ip));
     }
 }
 
-/// Whether northd chooses the address of an element of `addresses`: `dynamic`, with a MAC before or an address after it
-/// (ovn-nb(5)).
+/// A word with a mask, or in a spelling that is northd's alone. Returns true if it was read.
+#[cold]
+fn scan_odd_word(
+    word: &str,
+    counts: impl Fn(&Masked) -> bool,
+    macs: &mut Vec<MacAddr6>,
+    ips: &mut Vec<IpAddr>,
+) -> bool {
+    if let Some(masked) = masked_word(word) {
+        ips.extend(counts(&masked).then_some(masked.ip));
+    } else if let Some(mac) = mac_word(word).or_else(|| word.parse().ok()) {
+        macs.push(mac);
+    } else if let Some((Ok(ip), _)) = word.split_once('/').map(|(bare, mask)| (bare.parse(), mask)) {
+        ips.push(ip);
+    } else {
+        return false;
+    }
+    true
+}
+
+/// One address, in whatever spelling.
+pub(super) fn single_ip(text: &str) -> Option<IpAddr> {
+    address_word(text.trim_matches(is_blank))
+}
+
+/// One MAC, in whatever spelling.
+pub(super) fn single_mac(text: &str) -> Option<MacAddr6> {
+    mac_word(text.trim_matches(is_blank))
+}
+
+/// Returns true if northd chooses the address of an element of `addresses`: `dynamic`, with a MAC before or an address
+/// after it (ovn-nb(5), `is_dynamic_lsp_address()`).
 pub(super) fn is_dynamic(text: &str) -> bool {
-    text.contains("dynamic")
+    text.contains("dynamic") && text.split(is_blank).any(|word| word == "dynamic")
 }
 
 #[cfg(test)]
@@ -113,5 +161,41 @@ mod tests {
         for text in ["", "dynamic", "10.16.0.2", "0a:58:0a:10:00:02 10.16.0.2 10.16.0.3", "0a:58:0a:10:00:02 x"] {
             assert_eq!(text.parse::<Addresses>(), Err(AddressError(text.to_owned())));
         }
+    }
+
+    fn scanned(text: &str, scan: fn(&str, &mut Vec<MacAddr6>, &mut Vec<IpAddr>)) -> Vec<String> {
+        let (mut macs, mut ips) = (Vec::new(), Vec::new());
+        scan(text, &mut macs, &mut ips);
+        let mut found: Vec<String> =
+            macs.into_iter().map(mac_text).chain(ips.iter().map(ToString::to_string)).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    #[test]
+    fn whatever_northd_holds_of_a_foreign_port_is_found() {
+        for (text, expected) in [
+            ("0a:58:0a:10:00:02 10.16.0.011 fd00::2", &["0a:58:0a:10:00:02", "10.16.0.11", "fd00::2"][..]),
+            ("a:58:a:10:0:2\t10.16.0.2/24", &["0a:58:0a:10:00:02", "10.16.0.2"]),
+            ("0A:58:0A:10:00:02 10.16.0.2/255.255.255.0", &["0a:58:0a:10:00:02", "10.16.0.2"]),
+            ("0a:58:0a:10:00:02 10.16. 0.2", &["0a:58:0a:10:00:02", "10.16.0.2"]),
+            ("0a:58:0a:10:00:02 x 10.16.0.3,10.16.0.4", &["0a:58:0a:10:00:02", "10.16.0.3", "10.16.0.4"]),
+            ("dynamic 10.16.0.2", &["10.16.0.2"]),
+            ("unknown", &[]),
+        ] {
+            assert_eq!(scanned(text, scan), expected, "{text:?}");
+            assert_eq!(scanned(text, scan_hosts), expected, "{text:?}");
+        }
+        let networks = "0a:58:0a:10:00:02 10.16.0.0/24 10.16.1.0/255.255.255.0 10.16.0.9/24 fe80::/64 0.0.0.0/0";
+        assert_eq!(scanned(networks, scan_hosts), ["0a:58:0a:10:00:02", "10.16.0.9"]);
+    }
+
+    #[test]
+    fn dynamic_is_a_word() {
+        for text in ["dynamic", "dynamic 10.0.0.2", "0a:58:0a:10:00:02 dynamic"] {
+            assert!(is_dynamic(text), "{text}");
+        }
+        assert!(!is_dynamic("dynamical") && !is_dynamic("unknown"));
     }
 }

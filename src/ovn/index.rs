@@ -4,6 +4,7 @@
 //! whatever order they come. It is taken out with exactly what it was entered with, so that a router
 //! port or a switch that changes meanwhile leaves nothing behind.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -11,7 +12,7 @@ use std::net::IpAddr;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
-use super::addresses::{is_dynamic, scan};
+use super::addresses::{is_dynamic, scan, scan_hosts};
 use super::names::{Owner, VmKey, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitchPort};
 use crate::hash::{FastMap, FastSet, Fold};
@@ -81,6 +82,8 @@ struct Claims {
     macs: Vec<MacAddr6>,
     /// northd chooses its addresses.
     dynamic: bool,
+    /// The row is this instance's.
+    ours: bool,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +110,9 @@ pub(super) struct Index {
     pub(super) name_hash: Fold,
     pub(super) ours: HashMap<VmKey, Vec<(String, Uuid)>>,
     pub(super) on_switch: FastMap<Uuid, SwitchIndex>,
+    /// How many of our ports have each MAC, on whatever switch: guests have NICs on several, and a MAC that is made is
+    /// made once.
+    pub(super) our_macs: FastMap<MacAddr6, u32>,
     /// What each port of type `router` was entered with, so that it is taken out just so. What others hold, their row
     /// says alone.
     router_claims: FastMap<Uuid, Claims>,
@@ -177,6 +183,9 @@ impl Index {
         for mac in &claims.macs {
             self.shared.extend(on_switch.macs.get(*mac));
             on_switch.macs.insert(*mac, port);
+            if claims.ours {
+                *self.our_macs.entry(*mac).or_default() += 1;
+            }
         }
         if claims.dynamic && on_switch.dynamic.insert(port) {
             self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
@@ -200,7 +209,15 @@ impl Index {
                 claims
             }
         };
-        let gives_back = self.taken_out.insert(port) && row.is_of(&port, &self.instance);
+        let gives_back = self.taken_out.insert(port) && claims.ours;
+        for mac in claims.macs.iter().filter(|_| claims.ours) {
+            if let Entry::Occupied(mut count) = self.our_macs.entry(*mac) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
         let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
         for ip in claims.ips {
             on_switch.pool.release(ip, &port);
@@ -233,8 +250,8 @@ impl Index {
         self.attach(port, row, router_ports);
     }
 
-    /// Every address and MAC that a port holds: static ones, those that northd gave it, those of the
-    /// router behind it, a `virtual` port's own, and those that are reserved for a VM's next start.
+    /// Every address and MAC that a port holds: static ones, those that northd gave it, those that it may speak with,
+    /// those of the router behind it, a `virtual` port's own, and those that are reserved for a VM's next start.
     fn claims_of(
         &self,
         port: &Uuid,
@@ -242,18 +259,21 @@ impl Index {
         router_ports: &Table<LogicalRouterPort>,
         claims: &mut Claims,
     ) {
-        let Claims { ips, macs, dynamic } = claims;
+        let Claims { ips, macs, dynamic, ours } = claims;
         ips.clear();
         macs.clear();
         let reserved = row.external_ids.get(keys::NEXT_ADDRESSES);
         // What a row of ours is healed from, where somebody overwrote its addresses, is held, too.
-        let ours = row.is_of(port, &self.instance);
+        *ours = row.is_of(port, &self.instance);
         // One of ours that somebody made dynamic is healed.
-        *dynamic = !ours && row.addresses.iter().any(is_dynamic);
-        let secured = row.port_security.iter().filter(|_| ours);
-        let texts = row.addresses.iter().chain(secured);
-        for text in texts.chain(row.dynamic_addresses.as_deref()).chain(reserved) {
+        *dynamic = !*ours && row.addresses.iter().any(is_dynamic);
+        for text in row.addresses.iter().chain(row.dynamic_addresses.as_deref()).chain(reserved) {
             scan(text, macs, ips);
+        }
+        // It says the same nearly always.
+        if row.port_security != row.addresses {
+            // What others may speak with, such as the address of a VRRP router, answers to ARP as theirs does.
+            row.port_security.iter().for_each(|text| scan_hosts(text, macs, ips));
         }
         match row.kind.as_str() {
             "router" => {
@@ -261,6 +281,9 @@ impl Index {
                 if let Some(peer) = peer.and_then(|uuid| router_ports.get(uuid)) {
                     scan(&peer.mac, macs, ips);
                     peer.networks.iter().for_each(|network| scan(network, macs, ips));
+                }
+                for key in [keys::ARP_PROXY, keys::NAT_ADDRESSES] {
+                    row.options.get(key).into_iter().for_each(|text| scan_hosts(text, macs, ips));
                 }
             }
             "virtual" => {
@@ -279,6 +302,11 @@ impl Index {
     /// The switches on which ports hold an address, and their holders.
     pub(super) fn holders_anywhere(&self, address: IpAddr) -> impl Iterator<Item = &Uuid> {
         self.on_switch.values().flat_map(move |switch| switch.pool.holders(address))
+    }
+
+    /// The ports that have a MAC, on whatever switch.
+    pub(super) fn mac_holders_anywhere(&self, mac: MacAddr6) -> impl Iterator<Item = &Uuid> {
+        self.on_switch.values().flat_map(move |switch| switch.macs.get(mac))
     }
 
     /// An update is whole: what ports of ours held before it, and nobody holds after it, rests.

@@ -3,6 +3,7 @@
 //! Pure: what is decided from these rows is decided elsewhere, and nothing here is sent.
 
 mod addresses;
+mod answering;
 mod features;
 mod index;
 mod names;
@@ -19,7 +20,7 @@ pub use index::{Changes, Rest, Wake};
 pub use names::{NadKey, Owner, VmKey, cluster_key, epoch_key, epoch_number, keys, port_uuid};
 pub use northbound::{Northbound, PortRef};
 pub use rows::{
-    Chassis, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat,
-    NbGlobal, PortBinding,
+    Chassis, DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort,
+    LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal, PortBinding, PortHealthCheck, StaticMacBinding,
 };
 pub use southbound::{Bound, NodeChassis, Southbound, SouthboundChanges};

@@ -46,6 +46,10 @@ pub mod keys {
     pub const ROUTER_PORT: &str = "router-port";
     /// `options` of a `virtual` port: its address.
     pub const VIRTUAL_IP: &str = "virtual-ip";
+    /// `options` of a `router` port: addresses that it answers for in the place of others.
+    pub const ARP_PROXY: &str = "arp_proxy";
+    /// `options` of a `router` port: addresses that it announces.
+    pub const NAT_ADDRESSES: &str = "nat-addresses";
 }
 
 /// Whether a key of a port's `external_ids` is one that is read here; what else stands there is not kept.
@@ -55,7 +59,20 @@ pub(super) fn is_mark(key: &str) -> bool {
 
 /// Whether a key of a port's `options` is one that is read here; what else stands there is not kept.
 pub(super) fn is_read_option(key: &str) -> bool {
-    [keys::REQUESTED_CHASSIS, keys::ACTIVATION_STRATEGY, keys::ROUTER_PORT, keys::VIRTUAL_IP].contains(&key)
+    matches!(
+        key,
+        keys::REQUESTED_CHASSIS
+            | keys::ACTIVATION_STRATEGY
+            | keys::ROUTER_PORT
+            | keys::VIRTUAL_IP
+            | keys::ARP_PROXY
+            | keys::NAT_ADDRESSES
+    )
+}
+
+/// Whether a key of `DHCP_Options:options` is one that is read here; what else stands there is not kept.
+pub(super) fn is_read_of_dhcp(key: &str) -> bool {
+    matches!(key, "server_id" | "server_mac" | "router")
 }
 
 /// Whether a key of a port binding's `options` is one that is read here; what else stands there is not kept.

@@ -17,7 +17,7 @@ use super::names::{VmKey, keys};
 use super::rows::{
     LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal,
 };
-use super::services::Services;
+use super::services::{Place, ServiceChanges, Services};
 use super::watchers::{GlobalWatcher, PortWatcher, RouterPortWatcher, SwitchWatcher};
 use crate::ipam::{AddressSet, Pool, Subnet, SubnetError};
 use crate::ovsdb::{Replica, Row, Schema, Table, TableSpec};
@@ -188,19 +188,45 @@ impl Northbound {
         self.services.addresses(ipv4)
     }
 
-    /// The NAT rule or load balancer that answers for an address on a switch, as its owner would name it.
+    /// The NAT rule, load balancer or other row that answers for an address on a switch, as its owner would name it.
     pub fn service(&self, switch: &Uuid, address: IpAddr) -> Option<String> {
+        let known = self.services.addresses(address.is_ipv4()).contains(address);
+        known.then(|| self.services.holder(address, &self.place(switch)?)).flatten()
+    }
+
+    /// The forwarding group that answers with a MAC on a switch, as its owner would name it.
+    pub fn mac_service(&self, switch: &Uuid, mac: MacAddr6) -> Option<String> {
+        self.services.has_mac(mac).then(|| self.services.mac_holder(mac, &self.place(switch)?)).flatten()
+    }
+
+    fn place(&self, switch: &Uuid) -> Option<Place<'_>> {
         let row = self.switches.get(switch)?;
-        if !self.services.addresses(address.is_ipv4()).contains(address) {
-            return None;
-        }
         let routers = self.index.on_switch.get(switch).map(|index| &index.routers);
         let peer = |port: &Uuid| {
             let peer = self.ports.get(port)?.options.get(keys::ROUTER_PORT)?;
             self.index.router_ports_by_name.get(peer).copied()
         };
-        let router_ports: Vec<Uuid> = routers.into_iter().flatten().filter_map(peer).collect();
-        self.services.holder(address, row, &router_ports)
+        let router_ports = routers.into_iter().flatten().filter_map(peer).collect();
+        Some(Place { uuid: *switch, switch: row, router_ports, subnet: self.subnet(switch).ok() })
+    }
+
+    /// How many ports of ours have a MAC, on whatever switch.
+    pub fn ports_with(&self, mac: MacAddr6) -> u32 {
+        self.index.our_macs.get(&mac).copied().unwrap_or_default()
+    }
+
+    /// Returns true if OVN itself answers with a MAC, on whatever switch.
+    pub fn answers_with(&self, mac: MacAddr6) -> bool {
+        self.services.has_mac(mac)
+    }
+
+    /// Returns true if a switch has no addresses to give, by its own word (ovn-nb(5) Logical_Switch
+    /// `other_config:mac_only`, which northd minds only where there is neither a subnet nor a prefix).
+    pub fn is_mac_only(&self, switch: &Uuid) -> bool {
+        let config = self.switches.get(switch).map(|row| &row.other_config);
+        let set = |key| config.and_then(|config| config.get(key));
+        let mac_only = set("mac_only").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        mac_only && set("subnet").is_none() && set("ipv6_prefix").is_none()
     }
 
     /// Whether there is a router port of that name.
@@ -261,13 +287,14 @@ impl Northbound {
         let mut shared = std::mem::take(&mut self.index.shared);
         let mut changes = std::mem::take(&mut self.index.changes);
         changes.rests = self.index.take_rests();
-        if let Some(addresses) = self.services.take_changes() {
+        if let Some(ServiceChanges { addresses, macs, .. }) = self.services.take_changes() {
             changes.wakes.insert(Wake::Services);
-            if addresses.len().saturating_mul(self.index.on_switch.len()) > MOST_LOOKUPS {
+            if (addresses.len() + macs.len()).saturating_mul(self.index.on_switch.len()) > MOST_LOOKUPS {
                 // To look at all is less than to look for who is concerned.
                 changes.vms.extend(self.index.ours.keys().cloned());
             } else {
                 shared.extend(addresses.into_iter().flat_map(|address| self.index.holders_anywhere(address)));
+                shared.extend(macs.into_iter().flat_map(|mac| self.index.mac_holders_anywhere(mac)));
             }
         }
         // A router that came or went may answer for what a port holds.
@@ -302,6 +329,8 @@ impl Replica for Northbound {
             groups,
         ]
     };
+
+    const OPTIONAL_TABLES: &'static [TableSpec] = &Services::OPTIONAL;
 
     fn note_schema(&mut self, schema: &Schema) {
         self.multichassis = Multichassis::of_northbound(schema);
@@ -411,6 +440,7 @@ impl Northbound {
             let used = view.index.on_switch.iter().filter(|(_, index)| index.pool != Pool::default());
             used.map(|(switch, index)| (*switch, index.pool.clone())).collect()
         };
-        pools(self) == pools(other) && self.index.ours == other.index.ours
+        let indexes = (&self.index.ours, &self.index.our_macs) == (&other.index.ours, &other.index.our_macs);
+        pools(self) == pools(other) && indexes
     }
 }

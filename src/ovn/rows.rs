@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::names::{Owner, VmKey, is_mark, is_read_of_binding, is_read_option, keys, port_uuid};
+use super::names::{Owner, VmKey, is_mark, is_read_of_binding, is_read_of_dhcp, is_read_option, keys, port_uuid};
 use crate::hash::FastSet;
 use crate::ovsdb::{Map, Set};
 use crate::ovsdb_row;
@@ -26,12 +26,14 @@ ovsdb_row! {
         name: String = "name",
         /// References to its ports.
         ports: FastSet<Uuid> = "ports",
-        /// `subnet`, `exclude_ips`, `ipv6_prefix`.
+        /// `subnet`, `exclude_ips`, `ipv6_prefix`, `mac_only`, `mcast_ip4_src`, `mcast_ip6_src`.
         other_config: Map = "other_config",
         /// Load balancers whose addresses it answers for.
         load_balancer: FastSet<Uuid> = "load_balancer",
         /// The same by groups.
         load_balancer_group: FastSet<Uuid> = "load_balancer_group",
+        /// Groups of ports with an address that it answers for.
+        forwarding_groups: FastSet<Uuid> = "forwarding_groups",
     }
 }
 
@@ -88,6 +90,8 @@ ovsdb_row! {
     pub struct Nat = "NAT" {
         /// The address that the router answers for.
         external_ip: String = "external_ip",
+        /// With which MAC, where the translation is distributed.
+        external_mac: Option<String> = "external_mac",
     }
 }
 
@@ -98,6 +102,8 @@ ovsdb_row! {
         name: String = "name",
         /// By address, or address and port: what is behind.
         vips: Map = "vips",
+        /// By endpoint: its port, and the address that health checks come from.
+        ip_port_mappings: Map = "ip_port_mappings",
     }
 }
 
@@ -106,6 +112,46 @@ ovsdb_row! {
     pub struct LoadBalancerGroup = "Load_Balancer_Group" {
         /// The load balancers.
         load_balancer: FastSet<Uuid> = "load_balancer",
+    }
+}
+
+ovsdb_row! {
+    /// Ports that share an address.
+    pub struct ForwardingGroup = "Forwarding_Group" {
+        /// Not unique.
+        name: String = "name",
+        /// The address that the switch answers for.
+        vip: String = "vip",
+        /// With which MAC.
+        vmac: String = "vmac",
+    }
+}
+
+ovsdb_row! {
+    /// A health check of a logical switch port (OVN 26.03).
+    pub struct PortHealthCheck = "Logical_Switch_Port_Health_Check" {
+        /// The port's address that is checked.
+        address: String = "address",
+        /// The address that the check comes from.
+        src_ip: String = "src_ip",
+    }
+}
+
+ovsdb_row! {
+    /// A neighbour that a router does not ask for.
+    pub struct StaticMacBinding = "Static_MAC_Binding" {
+        /// Its address.
+        ip: String = "ip",
+        /// Its MAC.
+        mac: String = "mac",
+    }
+}
+
+ovsdb_row! {
+    /// What DHCP by OVN tells guests.
+    pub struct DhcpOptions = "DHCP_Options" {
+        /// `server_id`, `server_mac`, `router`.
+        options: Map = "options" where is_read_of_dhcp,
     }
 }
 
@@ -174,6 +220,9 @@ mod tests {
             serde_json::from_str(include_str!("../../ovsdb-schemas/ovn-nb.ovsschema")).expect("a schema");
         assert_eq!(schema.name, Northbound::DATABASE);
         assert_eq!(schema.check(Northbound::TABLES), Ok(()));
+        let present: Vec<&str> = schema.present(Northbound::OPTIONAL_TABLES).iter().map(|table| table.name).collect();
+        // That of ports' health checks came with OVN 26.03.
+        assert_eq!(present, ["Forwarding_Group", "Static_MAC_Binding", "DHCP_Options"]);
     }
 
     #[test]

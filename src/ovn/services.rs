@@ -1,19 +1,26 @@
-//! Addresses that routers and switches answer for by themselves: those of translations (NAT) and load balancers. A port
-//! that had one would fight with them.
+//! Addresses that routers and switches answer for by themselves, or speak with: those of translations (NAT), load
+//! balancers and their health checks, forwarding groups, multicast queriers. A port that had one would fight with them.
 //!
 //! Which of them matter on a switch follows from what refers to them: the switch itself, or a router that it is
-//! connected to. Only where one of an address is known at all, which is rare, is that worked out.
+//! connected to. A health check matters where the endpoint is, which is the switch whose subnet has both addresses. Only
+//! where one of an address is known at all, which is rare, is that worked out. What a static MAC binding or DHCP options
+//! say of an address keeps it from being chosen, and from no one who names it: it may be meant for that very VM.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
+use macaddr::MacAddr6;
 use serde::de::MapAccess;
 use uuid::Uuid;
 
-use super::rows::{LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalSwitch, Nat};
+use super::answering::{Answering, check_sources, querier_addresses, virtual_addresses};
+use super::rows::{
+    DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalSwitch, Nat, PortHealthCheck,
+    StaticMacBinding,
+};
 use crate::escaped::Escaped;
 use crate::hash::{FastMap, FastSet};
-use crate::ipam::{AddressSet, Holders};
-use crate::ovsdb::{Row, Table, TableSpec, Watcher};
+use crate::ipam::{AddressSet, Holders, Subnet};
+use crate::ovsdb::{Map, Row, Table, TableSpec, Watcher};
 
 /// The tables, and what is found in them by address.
 #[derive(Debug, Default)]
@@ -22,12 +29,17 @@ pub(super) struct Services {
     pub(super) nats: Table<Nat>,
     pub(super) balancers: Table<LoadBalancer>,
     pub(super) groups: Table<LoadBalancerGroup>,
+    forwarding: Table<ForwardingGroup>,
+    checks: Table<PortHealthCheck>,
+    bindings: Table<StaticMacBinding>,
+    dhcp: Table<DhcpOptions>,
     index: ServiceIndex,
 }
 
 #[derive(Debug, Default)]
 struct ServiceIndex {
     rows: Holders<IpAddr, Uuid>,
+    macs: Holders<MacAddr6, Uuid>,
     /// All their addresses, wherever they matter.
     addresses: AddressSets,
     router_of_port: FastMap<Uuid, Uuid>,
@@ -42,22 +54,35 @@ struct AddressSets {
     ipv6: AddressSet,
 }
 
-/// What has changed since it was last taken.
+/// What has changed since it was last taken: of which addresses and MACs it may be another who answers for them.
 #[derive(Debug, Default)]
-struct ServiceChanges {
-    addresses: Vec<IpAddr>,
+pub(super) struct ServiceChanges {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) macs: Vec<MacAddr6>,
     /// Rows that somebody refers to, or does no more.
     rows: Vec<Uuid>,
     any: bool,
+}
+
+/// Where it is asked for.
+pub(super) struct Place<'a> {
+    pub(super) uuid: Uuid,
+    pub(super) switch: &'a LogicalSwitch,
+    /// Those that its ports of type `router` lead to.
+    pub(super) router_ports: Vec<Uuid>,
+    pub(super) subnet: Option<Subnet>,
 }
 
 impl Services {
     pub(super) const TABLES: [TableSpec; 4] =
         [LogicalRouter::TABLE, Nat::TABLE, LoadBalancer::TABLE, LoadBalancerGroup::TABLE];
 
-    /// Whether anybody answers for any address.
+    pub(super) const OPTIONAL: [TableSpec; 4] =
+        [ForwardingGroup::TABLE, PortHealthCheck::TABLE, StaticMacBinding::TABLE, DhcpOptions::TABLE];
+
+    /// Whether there is anything of which it depends on a switch's routers or subnet where it matters.
     pub(super) fn any(&self) -> bool {
-        self.nats.len() + self.balancers.len() > 0
+        self.nats.len() + self.balancers.len() + self.checks.len() > 0
     }
 
     /// All their addresses of a family, wherever they matter.
@@ -65,26 +90,65 @@ impl Services {
         if ipv4 { &self.index.addresses.ipv4 } else { &self.index.addresses.ipv6 }
     }
 
-    /// Who answers for an address on a switch that is connected to the routers of these ports, as its owner would name
-    /// it.
-    pub(super) fn holder(&self, address: IpAddr, switch: &LogicalSwitch, router_ports: &[Uuid]) -> Option<String> {
-        let rows = self.index.rows.get(address);
-        if rows.is_empty() {
-            return None;
-        }
-        let routers = router_ports.iter().filter_map(|port| self.routers.get(self.index.router_of_port.get(port)?));
-        let routers: Vec<&LogicalRouter> = routers.collect();
-        rows.iter().find_map(|row| {
+    /// Returns true if one of them has the MAC, wherever it matters.
+    pub(super) fn has_mac(&self, mac: MacAddr6) -> bool {
+        !self.index.macs.get(mac).is_empty()
+    }
+
+    /// Who answers for an address at a place, as its owner would name it.
+    pub(super) fn holder(&self, address: IpAddr, place: &Place<'_>) -> Option<String> {
+        let routers = self.routers_at(place);
+        let of_row = |row: &Uuid| {
+            if *row == place.uuid {
+                return Some(format!("the multicast querier of the logical switch {}", Escaped(&place.switch.name)));
+            }
             if let Some(router) = routers.iter().find(|router| router.nat.contains(row)) {
                 return Some(format!("a NAT rule of the logical router {}", Escaped(&router.name)));
             }
-            let name = &self.balancers.get(row)?.name;
-            let on_router =
-                |router: &&LogicalRouter| self.balances(&router.load_balancer, &router.load_balancer_group, row);
-            let matters =
-                self.balances(&switch.load_balancer, &switch.load_balancer_group, row) || routers.iter().any(on_router);
-            matters.then(|| format!("the load balancer {}", Escaped(name)))
-        })
+            let named = self.forwarding_group(row, place);
+            named.or_else(|| self.balancer(row, address, place, &routers)).or_else(|| self.check(row, place))
+        };
+        self.index.rows.get(address).iter().find_map(of_row)
+    }
+
+    /// Who answers with a MAC at a place, as its owner would name it. That of a distributed translation may be the very
+    /// VM's behind it.
+    pub(super) fn mac_holder(&self, mac: MacAddr6, place: &Place<'_>) -> Option<String> {
+        self.index.macs.get(mac).iter().find_map(|row| self.forwarding_group(row, place))
+    }
+
+    fn routers_at(&self, place: &Place<'_>) -> Vec<&LogicalRouter> {
+        let of_port = |port| self.routers.get(self.index.router_of_port.get(port)?);
+        place.router_ports.iter().filter_map(of_port).collect()
+    }
+
+    fn forwarding_group(&self, row: &Uuid, place: &Place<'_>) -> Option<String> {
+        let group = self.forwarding.get(row).filter(|_| place.switch.forwarding_groups.contains(row))?;
+        Some(format!("the forwarding group {}", Escaped(&group.name)))
+    }
+
+    fn balancer(&self, uuid: &Uuid, address: IpAddr, place: &Place<'_>, routers: &[&LogicalRouter]) -> Option<String> {
+        let row = self.balancers.get(uuid)?;
+        let on_router =
+            |router: &&LogicalRouter| self.balances(&router.load_balancer, &router.load_balancer_group, uuid);
+        let attached = self.balances(&place.switch.load_balancer, &place.switch.load_balancer_group, uuid)
+            || routers.iter().any(on_router);
+        if attached && virtual_addresses(row).any(|vip| vip == address) {
+            return Some(format!("the load balancer {}", Escaped(&row.name)));
+        }
+        let checks_here = |(endpoint, source): (Option<IpAddr>, IpAddr)| {
+            let within = || endpoint.is_some_and(|endpoint| place.has(endpoint) && place.has(source));
+            source == address && (attached || within())
+        };
+        check_sources(row)
+            .any(checks_here)
+            .then(|| format!("the health checks of the load balancer {}", Escaped(&row.name)))
+    }
+
+    fn check(&self, row: &Uuid, place: &Place<'_>) -> Option<String> {
+        let PortHealthCheck { address, src_ip } = self.checks.get(row)?;
+        let within = |text: &str| super::addresses::single_ip(text).is_some_and(|ip| place.has(ip));
+        (within(address) && within(src_ip)).then(|| format!("the health checks of the port with {}", Escaped(address)))
     }
 
     fn balances(&self, direct: &FastSet<Uuid>, groups: &FastSet<Uuid>, row: &Uuid) -> bool {
@@ -98,75 +162,130 @@ impl Services {
     }
 
     /// A switch refers to these, or does no more.
-    pub(super) fn referred(&mut self, balancers: &FastSet<Uuid>, groups: &FastSet<Uuid>) {
-        if !balancers.is_empty() || !groups.is_empty() {
-            self.index.refer(balancers.iter().chain(groups));
+    pub(super) fn referred(&mut self, row: &LogicalSwitch) {
+        let groups = row.load_balancer_group.iter().chain(&row.forwarding_groups);
+        let mut rows = row.load_balancer.iter().chain(groups).peekable();
+        if rows.peek().is_some() {
+            self.index.refer(rows);
         }
     }
 
-    /// The addresses of which it may have changed who answers for them, if anything has.
-    pub(super) fn take_changes(&mut self) -> Option<Vec<IpAddr>> {
-        let ServiceChanges { mut addresses, rows, any } = std::mem::take(&mut self.index.changes);
-        for row in rows {
+    /// A switch's querier speaks with other addresses than before.
+    pub(super) fn querier(&mut self, switch: Uuid, before: &Map, after: &Map) {
+        let (before, after) = (querier_addresses(before), querier_addresses(after));
+        if before != after {
+            self.index.release(switch, before, Vec::new());
+            self.index.hold(switch, after, Vec::new());
+        }
+    }
+
+    /// Of what it may be another who answers for it, if anything has changed.
+    pub(super) fn take_changes(&mut self) -> Option<ServiceChanges> {
+        let mut changes = std::mem::take(&mut self.index.changes);
+        for row in std::mem::take(&mut changes.rows) {
             let group = self.groups.get(&row).into_iter().flat_map(|group| group.load_balancer.iter().copied());
             for row in group.chain([row]) {
-                addresses.extend(self.nats.get(&row).into_iter().flat_map(nat_address));
-                addresses.extend(self.balancers.get(&row).into_iter().flat_map(balancer_addresses));
+                changes.note(self.nats.get(&row));
+                changes.note(self.balancers.get(&row));
+                changes.note(self.forwarding.get(&row));
             }
         }
-        addresses.sort_unstable();
-        addresses.dedup();
-        any.then_some(addresses)
+        changes.addresses.sort_unstable();
+        changes.addresses.dedup();
+        changes.macs.sort_unstable();
+        changes.macs.dedup();
+        changes.any.then_some(changes)
     }
 
     pub(super) fn begin_dump(&mut self) {
-        let Self { routers, nats, balancers, groups, index: _ } = self;
+        let Self { routers, nats, balancers, groups, forwarding, checks, bindings, dhcp, index: _ } = self;
         routers.begin_dump();
         nats.begin_dump();
         balancers.begin_dump();
         groups.begin_dump();
+        forwarding.begin_dump();
+        checks.begin_dump();
+        bindings.begin_dump();
+        dhcp.begin_dump();
     }
 
     pub(super) fn end_dump(&mut self) {
-        let Self { routers, nats, balancers, groups, index } = self;
+        let Self { routers, nats, balancers, groups, forwarding, checks, bindings, dhcp, index } = self;
         routers.end_dump(index);
         nats.end_dump(index);
         balancers.end_dump(index);
         groups.end_dump(index);
+        forwarding.end_dump(index);
+        checks.end_dump(index);
+        bindings.end_dump(index);
+        dhcp.end_dump(index);
     }
 
-    /// Applies updates of one of [`Self::TABLES`]; gives them back where they are of another table.
+    /// Applies updates of one of [`Self::TABLES`] or [`Self::OPTIONAL`]; gives them back where they are of another
+    /// table.
     pub(super) fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, updates: A) -> Result<Option<A>, A::Error> {
-        let Self { routers, nats, balancers, groups, index } = self;
+        let Self { routers, nats, balancers, groups, forwarding, checks, bindings, dhcp, index } = self;
         match table {
             "Logical_Router" => routers.apply(updates, index)?,
             "NAT" => nats.apply(updates, index)?,
             "Load_Balancer" => balancers.apply(updates, index)?,
             "Load_Balancer_Group" => groups.apply(updates, index)?,
+            "Forwarding_Group" => forwarding.apply(updates, index)?,
+            "Logical_Switch_Port_Health_Check" => checks.apply(updates, index)?,
+            "Static_MAC_Binding" => bindings.apply(updates, index)?,
+            "DHCP_Options" => dhcp.apply(updates, index)?,
             _ => return Ok(Some(updates)),
         }
         Ok(None)
     }
 }
 
+impl Place<'_> {
+    /// Returns true if the address is in the switch's subnet.
+    fn has(&self, address: IpAddr) -> bool {
+        self.subnet.as_ref().is_some_and(|subnet| subnet.block_of(address).is_some())
+    }
+}
+
+impl ServiceChanges {
+    fn note<R: Answering>(&mut self, row: Option<&R>) {
+        self.addresses.extend(row.into_iter().flat_map(Answering::addresses));
+        self.macs.extend(row.into_iter().flat_map(Answering::macs));
+    }
+}
+
 impl ServiceIndex {
-    fn hold(&mut self, row: Uuid, addresses: impl Iterator<Item = IpAddr>) {
-        for address in addresses {
-            self.rows.insert(address, row);
-            self.family(address).insert(address);
-            self.changes.addresses.push(address);
+    fn hold(&mut self, row: Uuid, mut addresses: Vec<IpAddr>, macs: Vec<MacAddr6>) {
+        addresses.sort_unstable();
+        addresses.dedup();
+        for address in &addresses {
+            self.rows.insert(*address, row);
+            self.family(*address).insert(*address);
         }
-        self.changes.any = true;
-        self.version += 1;
+        macs.iter().for_each(|mac| self.macs.insert(*mac, row));
+        self.changed(addresses, macs);
     }
 
-    fn release(&mut self, row: Uuid, addresses: impl Iterator<Item = IpAddr>) {
-        for address in addresses {
-            if self.rows.remove(address, row) {
-                self.family(address).remove(address);
+    fn release(&mut self, row: Uuid, mut addresses: Vec<IpAddr>, macs: Vec<MacAddr6>) {
+        addresses.sort_unstable();
+        addresses.dedup();
+        for address in &addresses {
+            if self.rows.remove(*address, row) {
+                self.family(*address).remove(*address);
             }
-            self.changes.addresses.push(address);
         }
+        for mac in &macs {
+            self.macs.remove(*mac, row);
+        }
+        self.changed(addresses, macs);
+    }
+
+    fn changed(&mut self, addresses: Vec<IpAddr>, macs: Vec<MacAddr6>) {
+        if addresses.is_empty() && macs.is_empty() {
+            return;
+        }
+        self.changes.addresses.extend(addresses);
+        self.changes.macs.extend(macs);
         self.changes.any = true;
         self.version += 1;
     }
@@ -187,45 +306,18 @@ impl ServiceIndex {
     }
 }
 
-/// One address, or none where it is written by a variable.
-fn nat_address(row: &Nat) -> Option<IpAddr> {
-    row.external_ip.parse().ok()
-}
-
-/// `address`, `address:port` or `[address]:port` each, once; those of templates are variables.
-fn balancer_addresses(row: &LoadBalancer) -> FastSet<IpAddr> {
-    let address =
-        |(vip, _): (&str, &str)| vip.parse().ok().or_else(|| vip.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
-    row.vips.iter().filter_map(address).collect()
-}
-
-impl Watcher<Nat> for ServiceIndex {
-    fn added(&mut self, uuid: Uuid, row: &Nat) {
-        self.hold(uuid, nat_address(row).into_iter());
+impl<R: Answering> Watcher<R> for ServiceIndex {
+    fn added(&mut self, uuid: Uuid, row: &R) {
+        self.hold(uuid, row.addresses(), row.macs());
     }
-    fn changing(&mut self, uuid: Uuid, row: &Nat, _: &Nat) {
-        self.removed(uuid, row);
+    fn changing(&mut self, uuid: Uuid, row: &R, _: &R) {
+        self.release(uuid, row.addresses(), row.macs());
     }
-    fn changed(&mut self, uuid: Uuid, row: &Nat) {
-        self.added(uuid, row);
+    fn changed(&mut self, uuid: Uuid, row: &R) {
+        self.hold(uuid, row.addresses(), row.macs());
     }
-    fn removed(&mut self, uuid: Uuid, row: &Nat) {
-        self.release(uuid, nat_address(row).into_iter());
-    }
-}
-
-impl Watcher<LoadBalancer> for ServiceIndex {
-    fn added(&mut self, uuid: Uuid, row: &LoadBalancer) {
-        self.hold(uuid, balancer_addresses(row).into_iter());
-    }
-    fn changing(&mut self, uuid: Uuid, row: &LoadBalancer, _: &LoadBalancer) {
-        self.removed(uuid, row);
-    }
-    fn changed(&mut self, uuid: Uuid, row: &LoadBalancer) {
-        self.added(uuid, row);
-    }
-    fn removed(&mut self, uuid: Uuid, row: &LoadBalancer) {
-        self.release(uuid, balancer_addresses(row).into_iter());
+    fn removed(&mut self, uuid: Uuid, row: &R) {
+        self.release(uuid, row.addresses(), row.macs());
     }
 }
 

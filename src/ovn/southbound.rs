@@ -168,7 +168,7 @@ impl Replica for Southbound {
     const DATABASE: &'static str = "OVN_Southbound";
     const TABLES: &'static [TableSpec] = &[Chassis::TABLE, PortBinding::TABLE];
     // Since OVN 22.06.
-    const OPTIONAL: &'static [OptionalColumn] = &[("Port_Binding", "additional_chassis")];
+    const OPTIONAL_COLUMNS: &'static [OptionalColumn] = &[("Port_Binding", "additional_chassis")];
 
     fn note_schema(&mut self, schema: &Schema) {
         self.multichassis = Multichassis::of_southbound(schema);

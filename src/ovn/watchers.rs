@@ -116,14 +116,15 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
         on_switch.pool.reserve(row.ports.len());
         on_switch.macs.reserve(row.ports.len());
         self.index.switch_of_port.reserve(row.ports.len());
-        self.services.referred(&row.load_balancer, &row.load_balancer_group);
+        self.services.referred(row);
+        self.services.querier(uuid, &Map::default(), &row.other_config);
         row.ports.iter().for_each(|port| self.enter(uuid, *port));
         self.settings_changed(&row.name, &row.ports);
     }
 
     fn changing(&mut self, uuid: Uuid, row: &LogicalSwitch, difference: &LogicalSwitch) {
         self.before = Some((row.name.clone(), row.other_config.clone()));
-        self.services.referred(&difference.load_balancer, &difference.load_balancer_group);
+        self.services.referred(difference);
         for port in &difference.ports {
             if row.ports.contains(port) {
                 self.leave(uuid, *port);
@@ -143,6 +144,7 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
             self.index.on_switch.entry(uuid).or_default().name.clone_from(&row.name);
             self.index.changes.wakes.insert(Wake::Switch(name.clone()));
         }
+        self.services.querier(uuid, &other_config, &row.other_config);
         if name != row.name || other_config != row.other_config {
             self.settings_changed(&row.name, &row.ports);
         }
@@ -152,7 +154,7 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
     fn replaced(&mut self, uuid: Uuid, row: &LogicalSwitch, by: &LogicalSwitch) {
         self.before = Some((row.name.clone(), row.other_config.clone()));
         for row in [row, by] {
-            self.services.referred(&row.load_balancer, &row.load_balancer_group);
+            self.services.referred(row);
         }
         by.ports.difference(&row.ports).for_each(|port| self.enter(uuid, *port));
         row.ports.difference(&by.ports).for_each(|port| self.leave(uuid, *port));
@@ -161,7 +163,8 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalSwitch) {
         self.settings_changed(&row.name, &row.ports);
-        self.services.referred(&row.load_balancer, &row.load_balancer_group);
+        self.services.referred(row);
+        self.services.querier(uuid, &row.other_config, &Map::default());
         row.ports.iter().for_each(|port| self.leave(uuid, *port));
         self.index.on_switch.remove(&uuid);
         if let Some(switches) = self.index.switches_by_name.get_mut(&row.name) {

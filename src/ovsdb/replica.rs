@@ -18,10 +18,12 @@ use super::schema::{OptionalColumn, Schema};
 pub trait Replica: Send + Sync + 'static {
     /// The database's name.
     const DATABASE: &'static str;
-    /// What is monitored.
+    /// What is monitored, and has to be there.
     const TABLES: &'static [TableSpec];
+    /// What is monitored where the server's schema has it.
+    const OPTIONAL_TABLES: &'static [TableSpec] = &[];
     /// Columns among them that an older server may lack: where they are not there, they are not asked for.
-    const OPTIONAL: &'static [OptionalColumn] = &[];
+    const OPTIONAL_COLUMNS: &'static [OptionalColumn] = &[];
     /// Takes note of the server's schema. Each connection says so before it syncs.
     fn note_schema(&mut self, _schema: &Schema) {}
     /// A full dump follows.

@@ -134,6 +134,11 @@ impl fmt::Display for Kind {
 pub type OptionalColumn = (&'static str, &'static str);
 
 impl Schema {
+    /// Of these tables, those that are there with every column that we decode. An older or newer OVN may lack some.
+    pub fn present(&self, optional: &[TableSpec]) -> Vec<TableSpec> {
+        optional.iter().copied().filter(|table| self.check(std::slice::from_ref(table)).is_ok()).collect()
+    }
+
     /// Whether the table has the column, of whatever type.
     pub fn has(&self, table: &str, column: &str) -> bool {
         self.tables.get(table).is_some_and(|table| table.columns.contains_key(column))

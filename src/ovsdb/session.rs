@@ -185,9 +185,10 @@ impl<R: Replica> Session<R> {
         self.must_reread |= rolled_back;
         self.shared.write().note_schema(&schema);
         let lacking: Vec<_> =
-            R::OPTIONAL.iter().copied().filter(|(table, column)| !schema.has(table, column)).collect();
+            R::OPTIONAL_COLUMNS.iter().copied().filter(|(table, column)| !schema.has(table, column)).collect();
         // A first sync takes as long as it takes: the probe watches over it.
-        let resumed = connection.monitor_without(R::TABLES, &lacking, !self.must_reread).await?;
+        let tables = [R::TABLES, &schema.present(R::OPTIONAL_TABLES)].concat();
+        let resumed = connection.monitor_without(&tables, &lacking, !self.must_reread).await?;
         Ok((connection, resumed, std::mem::take(&mut self.must_reread)))
     }
 
@@ -198,7 +199,7 @@ impl<R: Replica> Session<R> {
         connection.monitor_server().await?;
         let member = *connection.member().borrow();
         let schema: Schema = connection.call("get_schema", &[R::DATABASE]).await?;
-        schema.check_but(R::TABLES, R::OPTIONAL)?;
+        schema.check_but(R::TABLES, R::OPTIONAL_COLUMNS)?;
         // Last, as a verdict that it was rolled back is given once.
         let Some(member @ Member { model: Model::Clustered { index, .. }, leader, .. }) = member else {
             return Ok((schema, false));

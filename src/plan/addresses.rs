@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
-use super::lease::reserved;
+use super::lease::{reserved, written};
 use super::planner::{Planner, Refusal, Switch, VmPlan};
 use super::report::{PortReport, Problem};
 use super::siblings::Claim;
@@ -22,7 +23,7 @@ pub(super) struct Given {
     ipv6: RangeSet,
     pub(super) macs: HashSet<MacAddr6>,
     /// The switch's subnet, which is read once a transaction.
-    subnet: Option<Result<Subnet, SubnetError>>,
+    subnet: Option<Result<Arc<Subnet>, SubnetError>>,
 }
 
 impl Given {
@@ -67,6 +68,10 @@ impl Planner<'_> {
     /// is chosen.
     pub(super) fn settle(&mut self, switch: &Switch, wish: &Wish, holding: &Holding<'_>) -> Result<Addresses, Refusal> {
         let Holding { own, lease, .. } = *holding;
+        if self.wants_mac_alone(switch, wish, holding) {
+            let mac = self.settle_mac(switch, wish, holding, None)?;
+            return Ok(Addresses::new(mac, []));
+        }
         let wished = [wish.ipv4.map(IpAddr::V4), wish.ipv6.map(IpAddr::V6)];
         for address in wished.into_iter().flatten() {
             if lease.is_none_or(|lease| !lease.ips().any(|held| held == address)) {
@@ -83,14 +88,35 @@ impl Planner<'_> {
             [Err(_), Err(refusal @ Refusal::Problem(Problem::PoolOutOfSubnet { .. }, _))] => return Err(refusal),
             [ipv4, ipv6] => [ipv4?, ipv6?],
         };
-        let mac = match (wish.mac, lease) {
-            (Some(mac), Some(lease)) if mac == lease.mac => mac,
-            (Some(mac), _) => self.check_mac(switch, mac, own)?,
-            (None, Some(lease)) => lease.mac,
-            (None, None) if let Some(told) = holding.told.filter(|told| told.mac_is_free) => told.told.mac,
-            (None, None) => self.make_mac(switch, ipv4.or(ipv6), holding.nic),
-        };
+        let mac = self.settle_mac(switch, wish, holding, ipv4.or(ipv6))?;
         Ok(Addresses::new(mac, [ipv4, ipv6].into_iter().flatten()))
+    }
+
+    /// Returns true if the port is to have no address: its owner says so, or the switch has none to give and neither the
+    /// owner nor the lease names one.
+    fn wants_mac_alone(&self, switch: &Switch, wish: &Wish, holding: &Holding<'_>) -> bool {
+        let named = wish.ipv4.is_some() || wish.ipv6.is_some() || wish.pool.is_some();
+        let held = holding.lease.is_some_and(|lease| lease.ips().next().is_some());
+        wish.no_address || !named && !held && self.view.is_mac_only(&switch.uuid)
+    }
+
+    /// The MAC that is requested, or held, or made for a port with this address.
+    fn settle_mac(
+        &mut self,
+        switch: &Switch,
+        wish: &Wish,
+        holding: &Holding<'_>,
+        address: Option<IpAddr>,
+    ) -> Result<MacAddr6, Refusal> {
+        match (wish.mac, holding.lease) {
+            (Some(mac), Some(lease)) if mac == lease.mac => Ok(mac),
+            (Some(mac), _) => self.check_mac(switch, mac, holding.own),
+            (None, Some(lease)) => Ok(lease.mac),
+            (None, None) => match holding.told.filter(|told| told.mac_is_free) {
+                Some(told) => Ok(told.told.mac),
+                None => Ok(self.make_mac(switch, address, holding)),
+            },
+        }
     }
 
     /// The address of a family that nobody named: the one that it has, unless the owner's pool has others; else one
@@ -132,6 +158,10 @@ impl Planner<'_> {
         }
         if complete && running {
             return Ok(held);
+        }
+        if lease.is_some() && running {
+            // A guest that runs with its MAC alone: what was taken out of its row by hand is put back, and nothing else.
+            return Ok(lost.and_then(|row| self.left_by(switch, ipv4, pool, row)));
         }
         self.choose(switch, ipv4, pool, lost, nic)
     }
@@ -214,7 +244,7 @@ impl Planner<'_> {
     fn check_mac(&mut self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Result<MacAddr6, Refusal> {
         if let Some(holder) = self.another_mac_holder(switch, mac, own) {
             let problem = Problem::MacHeld { mac, switch: switch.name.clone(), holder };
-            let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
+            let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone()), Wake::Services];
             return Err(Refusal::Problem(problem, waits));
         }
         if self.given.entry(switch.uuid).or_default().macs.contains(&mac) {
@@ -226,7 +256,7 @@ impl Planner<'_> {
         Err(Refusal::Problem(Problem::MacHeld { mac, switch: switch.name.clone(), holder }, waits))
     }
 
-    /// Who else has an address: a port, a NAT rule or a load balancer.
+    /// Who else has an address: a port, or OVN itself.
     pub(super) fn another_holder(&self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Option<String> {
         let in_the_way = |holder: &&Uuid| Some(**holder) != own && !self.is_no_holder(**holder, Claim::Ip(address));
         let holder = self.view.holders(&switch.uuid, address).iter().find(in_the_way);
@@ -236,7 +266,7 @@ impl Planner<'_> {
     pub(super) fn another_mac_holder(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Option<String> {
         let in_the_way = |holder: &Uuid| Some(*holder) != own && !self.is_no_holder(*holder, Claim::Mac(mac));
         let holder = self.view.mac_holders(&switch.uuid, mac).find(in_the_way);
-        holder.map(|holder| self.describe(holder))
+        holder.map(|holder| self.describe(holder)).or_else(|| self.view.mac_service(&switch.uuid, mac))
     }
 
     /// Who else has what a port holds. What somebody wrote into a row of ours, which is not its lease, is about to go.
@@ -248,7 +278,10 @@ impl Planner<'_> {
             Claim::Ip(ip) => self.view.holders(&switch.uuid, ip).iter().copied().find(counts),
             Claim::Mac(mac) => self.view.mac_holders(&switch.uuid, mac).find(counts),
         };
-        let service = || if let Claim::Ip(ip) = claim { self.view.service(&switch.uuid, ip) } else { None };
+        let service = || match claim {
+            Claim::Ip(ip) => self.view.service(&switch.uuid, ip),
+            Claim::Mac(mac) => self.view.mac_service(&switch.uuid, mac),
+        };
         holder.map(|holder| self.describe(holder)).or_else(service)
     }
 
@@ -289,7 +322,7 @@ impl Planner<'_> {
         let (free, is_full) = self.named.with_barred(switch, (nic, ipv4), given, |barred, named| {
             let [barred, named] = [barred, named].map(|set| with_lost(set, lost_by_others));
             // What the row had and lost, by whatever hand: its guest may run.
-            let left = lost.and_then(|row| held.left_by(row, &spans, &barred, services));
+            let left = lost.and_then(|row| held.left_by(row, &subnet.spans_held(ipv4, pool), &barred, services));
             let free = left.or_else(|| held.lowest_free(&spans, &barred, services));
             (free, free.is_none() && held.lowest_free(&spans, &named, services).is_none())
         });
@@ -308,6 +341,14 @@ impl Planner<'_> {
         Err(Refusal::Problem(problem, waits))
     }
 
+    /// What a row had and lost, by whatever hand, where it is free.
+    fn left_by(&mut self, switch: &Switch, ipv4: bool, pool: Option<&AddressPool>, row: Uuid) -> Option<IpAddr> {
+        let subnet = self.subnet(switch).ok()?;
+        let held = self.view.pool(&switch.uuid)?;
+        let given = self.given.entry(switch.uuid).or_default().family(ipv4);
+        held.left_by(row, &subnet.spans_held(ipv4, pool), given, self.view.service_addresses(ipv4))
+    }
+
     /// Why nothing may be chosen beside OVN's own IPAM: it gives the same addresses away at the same time, and of two
     /// ports that have one, northd renumbers its own. What `exclude_ips` names it leaves alone. IPv6 addresses it
     /// makes from MACs.
@@ -316,43 +357,69 @@ impl Planner<'_> {
         let switch = switch.name.clone();
         match pool {
             None => Some(Problem::PoolRequired { switch, port }),
-            Some(pool) if subnet.excludes_all(true, pool) => None,
-            Some(pool) => Some(Problem::PoolNotExcluded { pool: pool.to_string(), switch, port }),
+            Some(pool) if subnet.northd_spares(true, pool) => None,
+            Some(pool) => Some(Problem::PoolNotExcluded {
+                pool: pool.to_string(),
+                switch,
+                port,
+                // Were our reading of it northd's, it would do.
+                by_northd: subnet.excludes_all(true, pool),
+            }),
         }
     }
 
-    /// A MAC made from the address, or from a hash of it where that one is held.
-    fn make_mac(&mut self, switch: &Switch, address: Option<IpAddr>, nic: &str) -> MacAddr6 {
+    /// A MAC made from the address, or from a hash of it where a port of ours has that one, on whatever switch: a guest
+    /// with NICs on several tells them apart by it.
+    fn make_mac(&mut self, switch: &Switch, address: Option<IpAddr>, holding: &Holding<'_>) -> MacAddr6 {
         let [first, second] = self.settings.mac_prefix;
         let mac = |tail: [u8; 4]| MacAddr6::new(first, second, tail[0], tail[1], tail[2], tail[3]);
         let hashed = |attempt: u32| {
-            let seed = format!("{}/{address:?}/{attempt}", switch.uuid);
+            // Without an address it is made from the row, of which there is one alike.
+            let of = match (address, holding.own.or(holding.lost)) {
+                (None, Some(row)) => row.to_string(),
+                _ => format!("{address:?}"),
+            };
+            let seed = format!("{}/{of}/{attempt}", switch.uuid);
             let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, seed.as_bytes()).as_u128();
             mac(u32::try_from(hash >> 96).unwrap_or_default().to_be_bytes())
         };
-        let given = |mac: &MacAddr6| self.given.get(&switch.uuid).is_some_and(|given| given.macs.contains(mac));
         let first = match address {
             Some(IpAddr::V4(address)) => mac(address.octets()),
             _ => hashed(0),
         };
         let candidates = std::iter::once(first).chain((1..).map(hashed));
+        // What the row itself has on the switch that it leaves is its own.
+        let row = holding.own.and_then(|own| self.view.port(&own)).map(|port| port.row);
+        let own = |mac: &MacAddr6| row.and_then(written).is_some_and(|addresses| addresses.mac == *mac);
         let free = |mac: &MacAddr6| {
             let lost =
                 || self.lost.zip(self.vm.as_ref()).is_some_and(|(lost, vm)| lost.has_mac(&switch.name, *mac, vm));
-            let held = self.view.mac_holders(&switch.uuid, *mac).next().is_some() || given(mac);
-            !held && !self.named.by_another(switch, nic, *mac) && !lost()
+            let given = || self.given.values().any(|given| given.macs.contains(mac));
+            let on_switch = || self.view.mac_holders(&switch.uuid, *mac).next().is_some();
+            let of_ours = || self.view.ports_with(*mac) > u32::from(own(mac));
+            let named = || self.named.mac_by_another(holding.nic, *mac);
+            !on_switch() && !of_ours() && !self.view.answers_with(*mac) && !given() && !named() && !lost()
         };
-        // The iterator does not end, and a switch has fewer ports than there are MACs.
+        // The iterator does not end, and there are fewer ports than there are MACs.
         candidates.into_iter().find(free).unwrap_or(first)
     }
 
-    pub(super) fn subnet(&mut self, switch: &Switch) -> Result<Subnet, Refusal> {
+    pub(super) fn subnet(&mut self, switch: &Switch) -> Result<Arc<Subnet>, Refusal> {
         let view = self.view;
         let given = self.given.entry(switch.uuid).or_default();
-        let subnet = given.subnet.get_or_insert_with(|| view.subnet(&switch.uuid));
+        let subnet = given.subnet.get_or_insert_with(|| view.subnet(&switch.uuid).map(Arc::new));
         subnet.clone().map_err(|reason| {
             Refusal::on_switch(&switch.name, Problem::NoSubnet { switch: switch.name.clone(), reason })
         })
+    }
+
+    /// Tells what of a switch's settings is skipped: it may have been meant to keep addresses from being chosen.
+    pub(super) fn note_unread(&mut self, switch: &Switch, report: &mut PortReport) {
+        let Ok(subnet) = self.subnet(switch) else { return };
+        if !subnet.unread().is_empty() {
+            let problem = Problem::SettingUnread { switch: switch.name.clone(), unread: subnet.unread().to_vec() };
+            report.problems.push(problem);
+        }
     }
 
     pub(super) fn give(&mut self, switch: Uuid, addresses: Addresses) {

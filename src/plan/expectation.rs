@@ -2,7 +2,9 @@
 //! about to free from what stays held.
 
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 
+use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::change::{Placed, PortChange};
@@ -51,6 +53,8 @@ impl Expectation {
 pub struct Freed {
     what: HashSet<Wake>,
     on: HashSet<Uuid>,
+    /// MACs, on whatever switch: one that is made is made once for all of them.
+    macs: HashSet<MacAddr6>,
 }
 
 impl Freed {
@@ -72,6 +76,7 @@ impl Freed {
             let macs = had.iter().map(|addresses| Wake::Mac(before.switch, addresses.mac));
             let ips = had.iter().flat_map(Addresses::ips).map(|ip| Wake::Address(before.switch, ip));
             self.what.extend(macs.chain(ips).chain([Wake::Room(before.switch)]));
+            self.macs.extend(had.iter().map(|addresses| addresses.mac));
             self.on.insert(before.switch);
         }
         if after.is_none() {
@@ -85,6 +90,16 @@ impl Freed {
         frees(name) || name.rsplit_once('.').is_some_and(|(base, _)| frees(base))
     }
 
+    /// Returns true if a port might have had a MAC made from its address, and has another.
+    fn frees_a_mac_for(&self, row: &LogicalSwitchPort) -> bool {
+        let made_from = |mac: &MacAddr6, ip: Ipv4Addr| mac.into_array()[2..] == ip.octets();
+        let frees = |addresses: &Addresses| {
+            let mut freed = self.macs.iter().filter(|mac| **mac != addresses.mac);
+            addresses.ipv4.is_some_and(|ip| freed.any(|mac| made_from(mac, ip)))
+        };
+        held(row).iter().any(frees)
+    }
+
     /// Whether a VM's plan, which waits for these, may be another once it is free.
     pub fn concerns(&self, changes: &[PortChange], waits: &[Wake]) -> bool {
         if self.what.is_empty() {
@@ -92,10 +107,13 @@ impl Freed {
         }
         let chooses = |change: &PortChange| match (&change.before, &change.after) {
             (_, None) => false,
-            (None, Some(after)) => self.on.contains(&after.switch) || self.frees_a_name_for(&after.row.name),
+            (None, Some(after)) => {
+                let chosen_there = self.on.contains(&after.switch) || self.frees_a_name_for(&after.row.name);
+                chosen_there || self.frees_a_mac_for(&after.row)
+            }
             (Some(before), Some(after)) => {
                 let same = before.switch == after.switch && held(&before.row) == held(&after.row);
-                !same && self.on.contains(&after.switch)
+                !same && (self.on.contains(&after.switch) || self.frees_a_mac_for(&after.row))
             }
         };
         waits.iter().any(|wait| self.what.contains(wait)) || changes.iter().any(chooses)

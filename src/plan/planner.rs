@@ -275,7 +275,9 @@ impl<'a> Planner<'a> {
         // What is reserved for a template that was edited since is not for the guest that runs.
         let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
         let to_come = if own.is_none() { self.row_to_come(nic) } else { None };
-        let lost = own.filter(|_| lease.is_none()).or(to_come);
+        // A MAC alone may be what is left of more.
+        let bare = lease.is_none_or(|lease| lease.ips().next().is_none());
+        let lost = own.filter(|_| bare).or(to_come);
         let of_run = reserved.filter(|_| !(edited && nic.running));
         let told = self.retakable(&switch, report, own, lease)?;
         let holding = Holding { nic: &nic.network, own, lost, lease, reserved: of_run, running: nic.running, told };
@@ -309,6 +311,7 @@ impl<'a> Planner<'a> {
         let running = nic.running && !edited;
         let holding =
             Holding { nic: &nic.network, own, lost: None, lease: Some(addresses), reserved, running, told: None };
+        self.note_unread(&switch, report);
         let next =
             if elsewhere && nic.held_by_old_launcher { None } else { self.next(nic, &switch, &holding, report, plan) };
         self.give(switch.uuid, addresses);

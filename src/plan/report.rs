@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::lost::LastLease;
 use crate::escaped::{Escaped, EscapedError, EscapedList};
 use crate::intent::{InvalidWish, Misplaced};
-use crate::ipam::SubnetError;
+use crate::ipam::{SubnetError, Unread};
 use crate::kubevirt::{Guest, InvalidChassis};
 use crate::ovn::Addresses;
 
@@ -150,7 +150,12 @@ pub enum Problem {
     },
     /// The same, with a pool that does not help.
     #[error(
-        "OVN itself gives addresses to ports of the logical switch {switch_} (such as {port_}) and might give the same as ip_pool has ({pool_}): put all of these into the switch's exclude_ips, or name others that are there",
+        "OVN itself gives addresses to ports of the logical switch {switch_} (such as {port_}) and might give the same as ip_pool has ({pool_}): {}",
+        if *by_northd {
+            "northd stops reading the switch's exclude_ips at the first comma or other mark, so write the list with blanks between"
+        } else {
+            "put all of these into the switch's exclude_ips, or name others that are there"
+        },
         switch_ = Escaped(switch), pool_ = Escaped(pool), port_ = Escaped(port)
     )]
     PoolNotExcluded {
@@ -160,6 +165,19 @@ pub enum Problem {
         switch: String,
         /// One of the ports.
         port: String,
+        /// `exclude_ips` has the pool, and northd does not read it so far.
+        by_northd: bool,
+    },
+    /// A part of the switch's settings is skipped. The port is served all the same.
+    #[error(
+        "the logical switch {switch} has settings that are skipped, such as {}. Write address/length in subnet, and in exclude_ips addresses of that subnet and ranges first..last with blanks between",
+        .unread.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    SettingUnread {
+        /// The switch.
+        switch: String,
+        /// What is skipped.
+        unread: Vec<Unread>,
     },
     /// Somebody took what the VM has.
     #[error(
@@ -355,6 +373,7 @@ impl Problem {
             Self::NoSubnet { .. } => "SubnetMissing",
             Self::SubnetExhausted { .. } | Self::PoolExhausted { .. } => "SubnetExhausted",
             Self::PoolRequired { .. } | Self::PoolNotExcluded { .. } => "PoolRequired",
+            Self::SettingUnread { .. } => "SwitchSettingUnread",
             Self::LeaseOutside { .. } => "AddressOutsideSubnet",
             Self::LeaseOutsidePool { .. } => "AddressOutsidePool",
             Self::LeaseExcluded { .. } => "AddressExcluded",

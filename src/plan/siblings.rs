@@ -120,10 +120,10 @@ impl Named {
         result
     }
 
-    /// Whether a NIC of the VM other than this names a MAC on a switch.
-    pub(super) fn by_another(&self, switch: &Switch, network: &str, mac: MacAddr6) -> bool {
-        let by = self.on.get(&switch.name).and_then(|on| on.by.get(&Claim::Mac(mac)));
-        by.is_some_and(|by| by.as_deref() != Some(network))
+    /// Whether a NIC of the VM other than this names a MAC, on whatever switch: a guest cannot tell two of one MAC apart.
+    pub(super) fn mac_by_another(&self, network: &str, mac: MacAddr6) -> bool {
+        let by = |on: &NamedOn| on.by.get(&Claim::Mac(mac)).is_some_and(|by| by.as_deref() != Some(network));
+        self.on.values().any(by)
     }
 
     /// The transaction gives an address away.

@@ -14,6 +14,7 @@ mod migrations;
 mod nics;
 mod ownership;
 mod pools;
+mod reading;
 mod rules;
 mod server;
 mod services;

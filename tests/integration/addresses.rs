@@ -7,6 +7,7 @@ mod histories;
 mod identity;
 mod northd;
 mod pools;
+mod reading;
 mod rest;
 mod retention;
 mod services;
@@ -154,7 +155,7 @@ async fn excluded_addresses_are_not_chosen_and_may_be_asked_for() {
 #[tokio::test]
 async fn an_ipv6_switch_gives_ipv6_addresses() {
     let stage = Stage::with_switch("v6", &[("ipv6_prefix", "fd00:10:16::")]).await;
-    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["fd00:10:16::1"]);
+    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["fd00:10:16::2"]);
     let wish = VmOptions::default().annotation(IP_ADDRESS, "fd00:10:16::15");
     assert_eq!(ips(&stage, "b", wish).await, ["fd00:10:16::15"]);
 }
@@ -164,11 +165,11 @@ async fn a_dual_stack_switch_gives_both_and_chooses_what_was_not_asked_for() {
     let mut config = SUBNET.to_vec();
     config.push(("ipv6_prefix", "fd00:10:16::"));
     let stage = Stage::with_switch("dual", &config).await;
-    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.2", "fd00:10:16::1"]);
+    assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.2", "fd00:10:16::2"]);
     let both = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15,fd00:10:16::15");
     assert_eq!(ips(&stage, "b", both).await, ["10.16.0.15", "fd00:10:16::15"]);
-    let one = VmOptions::default().annotation(IP_ADDRESS, "fd00:10:16::2");
-    assert_eq!(ips(&stage, "c", one).await, ["10.16.0.3", "fd00:10:16::2"]);
+    let one = VmOptions::default().annotation(IP_ADDRESS, "fd00:10:16::3");
+    assert_eq!(ips(&stage, "c", one).await, ["10.16.0.3", "fd00:10:16::3"]);
 }
 
 #[tokio::test]
@@ -239,9 +240,9 @@ async fn the_switch_comes_from_the_vm_or_its_namespace_or_the_default() {
         if got[0].starts_with("10.40.") { Ok(got) } else { Err(format!("{got:?}")) }
     })
     .await;
-    assert_eq!(b, ["10.40.0.1"]);
+    assert_eq!(b, ["10.40.0.2"]);
     let own = VmOptions::default().annotation("ovn.kubernetes.io/logical_switch", "own");
-    assert_eq!(ips(&stage, "c", own).await, ["10.50.0.1"]);
+    assert_eq!(ips(&stage, "c", own).await, ["10.50.0.2"]);
     // A VM that has its lease does not follow the namespace.
     assert_eq!(stage.port("a").await.switches, ["ovn-default"]);
 }

@@ -49,7 +49,7 @@ async fn two_switches_of_that_name() {
     refused(&stage, options, "SwitchAmbiguous", &["2 logical switches named twin", "rename"]).await;
     others_go_on(&stage).await;
     stage.northbound.nbctl(&["set", "Logical_Switch", &second, "name=other"]);
-    assert!(stage.port("bad").await.addresses.iter().all(|text| text.ends_with(" 10.17.0.1")));
+    assert!(stage.port("bad").await.addresses.iter().all(|text| text.ends_with(" 10.17.0.2")));
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn no_subnet() {
     refused(&stage, options, "SubnetMissing", &["bare", "other_config:subnet", "router port"]).await;
     others_go_on(&stage).await;
     stage.northbound.nbctl(&["set", "Logical_Switch", "bare", "other_config:subnet=10.17.0.0/24"]);
-    assert!(stage.port("bad").await.addresses.iter().all(|text| text.ends_with(" 10.17.0.1")));
+    assert!(stage.port("bad").await.addresses.iter().all(|text| text.ends_with(" 10.17.0.2")));
 }
 
 #[tokio::test]
@@ -76,13 +76,13 @@ async fn a_router_that_comes_later_gives_the_subnet() {
 #[tokio::test]
 async fn a_full_subnet_and_those_who_hold_a_lease_there() {
     let stage = stage("full").await;
-    stage.northbound.add_switch("tiny", &[("subnet", "10.17.0.0/30")]);
+    stage.northbound.add_switch("tiny", &[("subnet", "10.17.0.0/29"), ("exclude_ips", "10.17.0.4..10.17.0.6")]);
     let on_tiny = || VmOptions::default().annotation(SWITCH, "tiny");
     for vm in ["one", "two"] {
         stage.player.create_vm(vm, on_tiny()).await;
         stage.port(vm).await;
     }
-    refused(&stage, on_tiny(), "SubnetExhausted", &["tiny", "10.17.0.0/30"]).await;
+    refused(&stage, on_tiny(), "SubnetExhausted", &["tiny", "10.17.0.0/29"]).await;
     others_go_on(&stage).await;
     // Who holds a lease restarts.
     let leased = stage.port("one").await;

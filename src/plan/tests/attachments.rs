@@ -34,10 +34,10 @@ fn default_on(nad: &'static str) -> Template {
 fn a_port_that_once_was_on_a_nad_stays_when_the_namespaces_default_changes() {
     let mut world = world();
     made(&mut world, &web(), default_on("net1"));
-    assert_eq!(held(&world, &web())["default"], "0a:58:0a:01:00:01 10.1.0.1");
+    assert_eq!(held(&world, &web())["default"], "0a:58:0a:01:00:02 10.1.0.2");
     made(&mut world, &web(), plain());
     let lease = world.addresses(&web());
-    assert_eq!(lease.as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
+    assert_eq!(lease.as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
     world.namespace("n", Some("green"));
     world.settle(100);
     assert_eq!(world.addresses(&web()), lease);
@@ -60,9 +60,9 @@ fn a_nic_that_was_on_the_pod_network_first_is_back_on_its_switch() {
     let mut world = world();
     made(&mut world, &web(), plain());
     made(&mut world, &web(), default_on("net1"));
-    assert_eq!(held(&world, &web())["default"], "0a:58:0a:01:00:01 10.1.0.1");
+    assert_eq!(held(&world, &web())["default"], "0a:58:0a:01:00:02 10.1.0.2");
     made(&mut world, &web(), plain());
-    assert_eq!(held(&world, &web())["default"], "0a:58:0a:00:00:01 10.0.0.1");
+    assert_eq!(held(&world, &web())["default"], "0a:58:0a:00:00:02 10.0.0.2");
 }
 
 #[test]

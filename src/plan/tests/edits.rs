@@ -12,11 +12,11 @@ fn ip(world: &World, vm: &VmKey) -> Option<String> {
 
 #[test]
 fn port_security_with_another_vms_address_is_not_followed() {
-    for which in [&["0a:58:0a:00:00:02 10.0.0.1"][..], &["0a:58:0a:00:00:02 10.0.0.1", "0a:58:0a:00:00:02 10.0.0.2"]] {
+    for which in [&["0a:58:0a:00:00:03 10.0.0.2"][..], &["0a:58:0a:00:00:03 10.0.0.2", "0a:58:0a:00:00:03 10.0.0.3"]] {
         let mut world = world();
         made(&mut world, &db(), plain());
         world.run(&web(), plain(), "n1");
-        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
+        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:03 10.0.0.3"));
         let (port, _) = world.row(&web()).expect("its port");
         world.edit(|tables| {
             let row = tables.ports.get_mut(&port).expect("the port");
@@ -25,7 +25,7 @@ fn port_security_with_another_vms_address_is_not_followed() {
         world.settle(100);
         assert_eq!(
             (world.addresses(&web()).as_deref(), world.addresses(&db()).as_deref()),
-            (Some("0a:58:0a:00:00:02 10.0.0.2"), Some("0a:58:0a:00:00:01 10.0.0.1")),
+            (Some("0a:58:0a:00:00:03 10.0.0.3"), Some("0a:58:0a:00:00:02 10.0.0.2")),
             "{which:?}"
         );
     }
@@ -171,18 +171,18 @@ fn the_broadcast_address_of_one_network_is_not_chosen_by_a_wider_one() {
 
 #[test]
 fn a_lease_of_which_nothing_is_left_is_made_anew_from_what_is_free() {
-    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")]))]);
+    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/29"), ("exclude_ips", "10.0.0.4..10.0.0.6")]))]);
     made(&mut world, &db(), plain());
     made(&mut world, &web(), plain());
     let (port, _) = world.row(&web()).expect("its port");
     world.edit(|tables| {
         let row = tables.ports.get_mut(&port).expect("the port");
         row.addresses = Set::default();
-        row.port_security = Set::from_iter(["0a:58:0a:00:00:01 10.0.0.2".to_owned()]);
+        row.port_security = Set::from_iter(["0a:58:0a:00:00:02 10.0.0.3".to_owned()]);
     });
     world.settle(100);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
-    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:03 10.0.0.3"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn what_is_retained_is_not_what_somebody_writes_into_the_port_afterwards() {
     let lease = world.addresses(&web());
     world.destroy(&web());
     let (port, _) = world.row(&web()).expect("it is retained");
-    for written in ["0a:58:0a:00:00:01 10.0.0.1", "0a:58:0a:00:00:02 10.0.0.1"] {
+    for written in ["0a:58:0a:00:00:02 10.0.0.2", "0a:58:0a:00:00:03 10.0.0.2"] {
         world.edit(|tables| {
             tables.ports.get_mut(&port).expect("the port").port_security = Set::from_iter([written.to_owned()]);
         });
@@ -214,7 +214,7 @@ fn what_somebody_writes_into_one_port_is_not_lost_by_another_that_has_it_in_forc
     let (port, _) = world.row(&db()).expect("its port");
     world.edit(|tables| {
         let row = tables.ports.get_mut(&port).expect("the port");
-        row.port_security = Set::from_iter(["0a:58:0a:00:00:02 10.0.0.1".to_owned()]);
+        row.port_security = Set::from_iter(["0a:58:0a:00:00:03 10.0.0.2".to_owned()]);
     });
     world.settle(100);
     assert_eq!(leases(&world), before);
@@ -225,11 +225,11 @@ fn what_somebody_writes_into_port_security_is_not_reserved() {
     let mut world = world();
     made(&mut world, &web(), plain());
     let (port, row) = world.row(&web()).expect("its port");
-    let both: Vec<String> = row.addresses.iter().chain(["0a:58:0a:00:00:01 10.9.0.9"]).map(ToOwned::to_owned).collect();
+    let both: Vec<String> = row.addresses.iter().chain(["0a:58:0a:00:00:02 10.9.0.9"]).map(ToOwned::to_owned).collect();
     world.apply(&web(), at("10.9.0.9"));
     world.edit(|tables| tables.ports.get_mut(&port).expect("the port").port_security = both.into_iter().collect());
     world.settle(100);
-    assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.1"));
+    assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.2"));
     assert_eq!(world.complaints(&web()).len(), 1, "it is no address of the subnet");
 }
 

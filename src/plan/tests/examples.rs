@@ -17,7 +17,7 @@ pub(super) fn world() -> World {
 }
 
 fn tiny() -> World {
-    World::new([("blue", map([("subnet", "10.0.0.0/30")]))])
+    World::new([("blue", map([("subnet", "10.0.0.0/29"), ("exclude_ips", "10.0.0.4..10.0.0.6")]))])
 }
 
 pub(super) fn plain() -> Template {
@@ -56,7 +56,7 @@ pub(super) fn waits_in_vain(world: &World, vm: &VmKey, complaint: &str) {
 fn the_first_vm_gets_the_lowest_address_and_a_row_as_in_the_contract() {
     let mut world = world();
     world.run(&web(), plain(), "node-a");
-    let text = || Set::from_iter(["0a:58:0a:10:00:01 10.16.0.1".to_owned()]);
+    let text = || Set::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]);
     let expected = LogicalSwitchPort {
         name: "web.n".into(),
         kind: String::new(),
@@ -102,24 +102,24 @@ fn an_edit_on_a_running_vm_is_reserved_and_the_next_start_applies_it() {
     world.run(&web(), plain(), "node-a");
     made(&mut world, &web(), at("10.16.0.15"));
     let (port, row) = world.row(&web()).expect("its port");
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
-    assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), Some("0a:58:0a:10:00:01 10.16.0.15"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
+    assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), Some("0a:58:0a:10:00:02 10.16.0.15"));
     // Nobody gets it meanwhile, nor the old one.
     made(&mut world, &db(), at("10.16.0.15"));
     let held = "10.16.0.15 is held by the VM n/web (port web.n) on the logical switch blue; \
         it is granted as soon as it is free, or choose another";
     waits_in_vain(&world, &db(), held);
-    made(&mut world, &db(), at("10.16.0.1"));
+    made(&mut world, &db(), at("10.16.0.2"));
     assert_eq!(world.row(&db()), None);
     world.restart(&web(), "node-b");
     let (same, row) = world.row(&web()).expect("its port");
     assert_eq!(same, port);
-    assert_eq!(row.addresses, Set::from_iter(["0a:58:0a:10:00:01 10.16.0.15".to_owned()]));
+    assert_eq!(row.addresses, Set::from_iter(["0a:58:0a:10:00:02 10.16.0.15".to_owned()]));
     assert_eq!(row.port_security, row.addresses);
     assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), None);
     assert_eq!(row.options, map([("requested-chassis", "node-b")]));
     // The old one is free, and who waited for it has it; its MAC stayed behind.
-    assert_eq!(world.addresses(&db()).map(|text| text.ends_with(" 10.16.0.1")), Some(true));
+    assert_eq!(world.addresses(&db()).map(|text| text.ends_with(" 10.16.0.2")), Some(true));
 }
 
 #[test]
@@ -141,10 +141,10 @@ fn a_reservation_outlives_a_mistyped_switch() {
     world.run(&web(), plain(), "node-a");
     made(&mut world, &web(), at("10.16.0.15"));
     let reserved = world.row(&web());
-    configure(&mut world, "exclude_ips", "10.16.0.1..");
+    configure(&mut world, "subnet", "10.16.0.0");
     assert_eq!(world.row(&web()), reserved);
     world.restart(&web(), "node-a");
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.15"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.15"));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_lease_is_kept_whatever_becomes_of_the_vm_and_its_subnet() {
     world.run(&web(), plain(), "n1");
     world.run(&db(), plain(), "n1");
     let (port, lease) = (world.row(&web()).expect("its port").0, world.addresses(&web()));
-    assert_eq!(lease.as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
+    assert_eq!(lease.as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
     let told = |world: &World, chassis: Option<&str>, befell: &[&str]| {
         let (found, row) = world.row(&web()).expect("its port");
         assert_eq!((found, world.addresses(&web())), (port, lease.clone()));
@@ -181,12 +181,13 @@ fn a_lease_is_kept_whatever_becomes_of_the_vm_and_its_subnet() {
     world.settle(100);
     check(&world, None);
     // The switch says something else of its addresses.
-    configure(&mut world, "exclude_ips", "10.0.0.1..10.0.0.2");
-    let excluded = "the VM keeps 10.0.0.1, which exclude_ips of the logical switch blue names now: take it out there, or, \
+    configure(&mut world, "exclude_ips", "10.0.0.2..10.0.0.3");
+    let excluded = "the VM keeps 10.0.0.2, which exclude_ips of the logical switch blue names now: take it out there, or, \
         to renumber the VM, stop it and name another with the annotation ip_address";
     told(&world, None, &[excluded]);
+    configure(&mut world, "exclude_ips", "");
     configure(&mut world, "subnet", "10.9.0.0/24");
-    let outside = "the VM keeps 10.0.0.1, which is outside the subnet of the logical switch blue (10.9.0.0/24) now: \
+    let outside = "the VM keeps 10.0.0.2, which is outside the subnet of the logical switch blue (10.9.0.0/24) now: \
         to renumber it, stop it and name another with the annotation ip_address";
     told(&world, None, &[outside]);
     configure(&mut world, "subnet", "nonsense");
@@ -197,7 +198,7 @@ fn a_lease_is_kept_whatever_becomes_of_the_vm_and_its_subnet() {
 
 #[test]
 fn a_deleted_vms_address_is_not_given_away_while_its_launcher_may_run() {
-    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30"), ("exclude_ips", "10.0.0.2")]))]);
+    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")]))]);
     world.run(&web(), plain(), "n1");
     made(&mut world, &db(), plain());
     let full = "the subnet of the logical switch blue (10.0.0.0/30) has no free IPv4 address left: \
@@ -214,7 +215,7 @@ fn a_deleted_vms_address_is_not_given_away_while_its_launcher_may_run() {
     world.remove_launcher(&web());
     world.settle(100);
     assert_eq!(world.row(&web()), None);
-    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
 }
 
 #[test]
@@ -238,13 +239,13 @@ fn an_ipv6_switch_and_a_dual_stack_one_are_served_in_their_families() {
     made(&mut world, &web(), plain());
     let text = world.addresses(&web()).expect("its port");
     let (mac, ip) = text.split_once(' ').expect("a MAC and an address");
-    assert!(mac.starts_with("0a:58:") && ip == "fd00:10:16::1", "{text}");
+    assert!(mac.starts_with("0a:58:") && ip == "fd00:10:16::2", "{text}");
     let dual = [("logical_switch", "dual")];
     made(&mut world, &db(), Template::new(dual));
-    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1 fd00:10:16::1"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2 fd00:10:16::2"));
     let third = VmKey::new("m", "third");
     made(&mut world, &third, Template::new([dual[0], ("ip_address", "fd00:10:16::BEEF")]));
-    assert_eq!(world.addresses(&third).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2 fd00:10:16::beef"));
+    assert_eq!(world.addresses(&third).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3 fd00:10:16::beef"));
 }
 
 #[test]
@@ -266,14 +267,14 @@ fn a_stopped_vm_moves_to_the_switch_that_it_names_and_a_running_one_at_its_next_
     made(&mut world, &web(), red);
     let deferred = "the logical switch red takes effect at the next start: the VM runs on blue";
     assert_eq!(world.complaints(&web()), [deferred]);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
     world.stop(&web());
     world.remove_launcher(&web());
     world.settle(100);
     let (port, _) = world.row(&web()).expect("its port");
     assert_eq!(port, port_uuid(INSTANCE, "web.n"));
     assert_eq!(world.tables.switch_of(&port), Some(uuid(1, 1)));
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:11:00:01 10.17.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:11:00:02 10.17.0.2"));
     assert_eq!(world.complaints(&web()), [""; 0]);
 }
 
@@ -287,5 +288,5 @@ fn the_port_of_a_namespace_that_names_another_switch_later_stays() {
     world.settle(100);
     made(&mut world, &db(), plain());
     assert_eq!(world.row(&web()), row);
-    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:11:00:01 10.17.0.1"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:11:00:02 10.17.0.2"));
 }

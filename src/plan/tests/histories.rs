@@ -30,10 +30,14 @@ pub(super) fn config(index: usize) -> Map {
         4 => map([("subnet", "10.0.0.0/30")]),
         5 => map([subnet, ("exclude_ips", "10.0.0.1 x")]),
         6 => map([subnet, prefix, ("exclude_ips", "10.0.0.3..10.0.0.6 fd00::1..fd00::2")]),
+        7 => map([("mac_only", "true")]),
+        // Which counts for nothing beside a prefix.
+        8 => map([("mac_only", "true"), prefix]),
+        9 => map([("subnet", "010.0.0.3/255.255.255.248"), ("exclude_ips", "10.0.0.2,10.0.0.3;x\t10.0.0.9")]),
         _ => Map::default(),
     }
 }
-pub(super) const CONFIGS: usize = 8;
+pub(super) const CONFIGS: usize = 11;
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -114,12 +118,12 @@ const MORE: [&[(&str, &str)]; 8] = [
 
 fn template() -> impl Strategy<Value = Template> {
     let some_of = |values: &'static [&'static str]| proptest::sample::select(values);
-    let ip = ["", "", "", "10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::3", "10.0.0.3,fd00::3", "10.0.0.9", "x"];
+    let ip = ["", "", "", "10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::3", "10.0.0.3,fd00::3", "10.0.0.9", "none", "x"];
     let ip = proptest::sample::select(ip.to_vec());
     let mac = some_of(&["", "", "", "", "0a:58:0a:00:00:02", "02:00:00:00:00:01"]);
     let switch = some_of(&["", "", "", "", "blue", "red", "green"]);
     let network = some_of(&["default", "default", "default", "m", "m", ""]);
-    let another = some_of(&["", "", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "x"]);
+    let another = some_of(&["", "", "none", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "x"]);
     let more = (proptest::sample::select(MORE.to_vec()), another, 0..5usize, 0..6usize);
     let pool =
         some_of(&["", "", "", "", "10.0.0.2..10.0.0.3", "10.0.0.0/30,fd00::2", "fd00::/126", "10.9.0.1", "10.0.0.3"]);
@@ -148,7 +152,7 @@ fn template() -> impl Strategy<Value = Template> {
 
 fn step() -> impl Strategy<Value = Step> {
     let (vm, slot) = (0..5usize, 0..4u8);
-    let foreign = (slot.clone(), 0..3u8, 0..11usize, 0..9usize);
+    let foreign = (slot.clone(), 0..3u8, 0..11usize, 0..13usize);
     prop_oneof![
         8 => (vm.clone(), template()).prop_map(|(vm, template)| Step::Apply(vm, template)),
         2 => vm.clone().prop_map(Step::Delete),
@@ -211,6 +215,21 @@ fn foreign(name: String, holds: usize) -> LogicalSwitchPort {
             ]),
             ..row("", &["0a:58:0a:00:00:01 10.0.0.1"], Map::default())
         },
+        // It may speak with more than it has.
+        8 => LogicalSwitchPort {
+            port_security: [
+                "02:00:00:00:00:07 10.0.0.5 10.0.0.4/29 fd00::4",
+                "00:00:5e:00:01:05 10.0.0.0/29 fe80::/64",
+            ]
+            .iter()
+            .collect(),
+            ..row("", &["02:00:00:00:00:07 10.0.0.5"], Map::default())
+        },
+        9 => row("", &["a:58:a:0:0:2\t10.0.0.02/29 fd00::0003"], Map::default()),
+        10 => row("router", &["router"], map([("router-port", "lrp0"), ("arp_proxy", "10.0.0.3 fd00::/125")])),
+        11 => {
+            row("router", &["router"], map([("router-port", "lrp1"), ("nat-addresses", "02:00:00:00:00:08 10.0.0.2")]))
+        }
         _ => row("", &["0a:58:0a:00:00:05 10.0.0.5/24", "0A:58:0A:00:00:06 10.0.0.6 FD00::2"], Map::default()),
     }
 }

@@ -48,10 +48,10 @@ fn each_nic_has_its_row_on_its_switch() {
         rows(&world, &web()).into_iter().map(|(network, (_, name, ip))| (network, name, ip)).collect();
     // c is on a NAD that says nothing of a switch: it is not ours.
     let expected = [
-        ("a", "web.n.net1.n.ovn", "10.1.0.1"),
-        ("b", "web.n.net2.n.ovn", "10.2.0.1"),
-        ("d", "web.n.net1.n.ovn.d", "10.1.0.2"),
-        ("default", "web.n", "10.0.0.1"),
+        ("a", "web.n.net1.n.ovn", "10.1.0.2"),
+        ("b", "web.n.net2.n.ovn", "10.2.0.2"),
+        ("d", "web.n.net1.n.ovn.d", "10.1.0.3"),
+        ("default", "web.n", "10.0.0.2"),
     ];
     assert_eq!(found, expected.map(|(network, name, ip)| (network.into(), name.into(), ip.into())));
     assert_eq!(world.complaints(&web()), [""; 0]);
@@ -63,7 +63,7 @@ fn a_nic_that_is_refused_keeps_no_other_from_its_port() {
     let wish = |ip| plain().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", ip);
     made(&mut world, &db(), wish("10.1.0.9"));
     made(&mut world, &web(), wish("10.1.0.9"));
-    assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.2")]));
+    assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.3")]));
     let held = Problem::AddressHeld {
         address: [10, 1, 0, 9].into(),
         switch: "red".into(),
@@ -71,7 +71,7 @@ fn a_nic_that_is_refused_keeps_no_other_from_its_port() {
     };
     assert_eq!(world.problems(&web()), [held]);
     world.destroy(&db());
-    assert_eq!(ips(&world, &web()), pairs([("a", "10.1.0.9"), ("default", "10.0.0.2")]));
+    assert_eq!(ips(&world, &web()), pairs([("a", "10.1.0.9"), ("default", "10.0.0.3")]));
 }
 
 #[test]
@@ -189,14 +189,14 @@ fn an_unplugged_nics_lease_is_nobodys_until_the_vmi_lets_it_go() {
     made(
         &mut world,
         &db(),
-        Template::default().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", "10.1.0.1"),
+        Template::default().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", "10.1.0.2"),
     );
     assert_eq!(ips(&world, &db()), []);
     world.apply(&web(), plain());
     world.plug(&web());
     world.settle(100);
-    assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.1")]));
-    assert_eq!(ips(&world, &db()), pairs([("a", "10.1.0.1")]));
+    assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.2")]));
+    assert_eq!(ips(&world, &db()), pairs([("a", "10.1.0.2")]));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_nic_that_is_absent_from_a_stopped_vm_goes_at_once() {
     made(&mut world, &web(), template.clone());
     template.absent = vec!["a"];
     made(&mut world, &web(), template);
-    assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.1")]));
+    assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.2")]));
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn a_nad_that_says_no_more_of_its_switch_takes_no_port_away() {
     assert_eq!((rows(&world, &web()), rows(&world, &db()).len()), (before, 0));
     world.nad("n", "net1", Some("red"));
     world.settle(100);
-    assert_eq!(ips(&world, &db()), pairs([("a", "10.1.0.2")]));
+    assert_eq!(ips(&world, &db()), pairs([("a", "10.1.0.3")]));
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn a_refused_move_is_looked_at_again_when_its_switch_goes() {
     world.edit(|tables| drop(tables.switches.remove(&uuid(1, 1))));
     world.settle(100);
     world.a_sweep_finds_nothing();
-    assert_eq!(ips(&world, &web()), pairs([("mgmt", "10.0.0.1")]));
+    assert_eq!(ips(&world, &web()), pairs([("mgmt", "10.0.0.2")]));
 }
 
 #[test]

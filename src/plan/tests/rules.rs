@@ -4,15 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::server::Tables;
 use super::services;
 use super::world::{INSTANCE, Sent, World};
+use crate::intent::{Nic, Wish};
 use crate::kubevirt::{Template, VmObjects};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys, port_uuid};
-use crate::ovsdb::Set;
+use crate::ovsdb::{Map, Set};
 use crate::plan::{PortChange, VmPlan};
 
 /// What a port holds: addresses and MACs as text.
@@ -34,14 +36,27 @@ pub(super) fn claims(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> B
             words.extend(peer.networks.iter());
         }
     }
-    let words = words.into_iter().flat_map(|text| text.split(' '));
+    // Where a network stands for all its addresses, it is no one's.
+    let mut hosts: Vec<&str> = row.port_security.iter().collect();
+    hosts.extend(["arp_proxy", "nat-addresses"].into_iter().filter_map(|key| row.options.get(key)));
+    let is_host = |word: &&str| {
+        word.parse::<IpNet>().is_ok_and(|net| net.trunc() != net || net.prefix_len() == net.max_prefix_len())
+    };
+    let hosts = hosts.into_iter().flat_map(|text| text.split([' ', '\t']));
+    let hosts = hosts.filter(|word| !word.contains('/') || is_host(word));
+    let words = words.into_iter().flat_map(|text| text.split([' ', '\t'])).chain(hosts);
     let bare = words.map(|word| word.split_once('/').map_or(word, |(address, _)| address));
     bare.filter_map(canonical).collect()
 }
 
+/// An address or a MAC as OVN writes it, however it is spelled.
 fn canonical(word: &str) -> Option<String> {
-    let ip = word.parse::<IpAddr>().ok().map(|ip| ip.to_string());
-    ip.or_else(|| word.parse::<MacAddr6>().ok().map(|mac| mac.to_string().to_lowercase()))
+    let octets = word.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u8>>>();
+    let ipv4 = octets.and_then(|octets| <[u8; 4]>::try_from(octets).ok()).map(IpAddr::from);
+    let ip = word.parse::<IpAddr>().ok().or(ipv4).map(|ip| ip.to_string());
+    let bytes = word.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect::<Option<Vec<u8>>>();
+    let mac = || bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok()).map(MacAddr6::from);
+    ip.or_else(|| mac().map(|mac| mac.to_string().to_lowercase()))
 }
 
 /// The indexes of the replica are those of one that is built from the rows anew, and both say what
@@ -258,8 +273,13 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             let [old_ipv6, new_ipv6] = [*old, new].map(|lease| lease.ipv6.map(IpAddr::V6));
             let wished_ipv4 = wish.ipv4.is_some() && new.ipv4 == wish.ipv4 || by_pool(new_ipv4, old_ipv4);
             let wished_ipv6 = wish.ipv6.is_some() && new.ipv6 == wish.ipv6 || by_pool(new_ipv6, old_ipv6);
-            (new.ipv4 == old.ipv4 || wished_ipv4)
-                && (new.ipv6 == old.ipv6 || wished_ipv6)
+            let gives_up = wish.no_address && new.ips().next().is_none();
+            // A port with its MAC alone may get more when its guest does not run, or what was taken out of its row.
+            let was_reserved =
+                || reserved.is_some_and(|reserved| new.ips().all(|ip| reserved.ips().any(|own| own == ip)));
+            let gains = !wish.no_address && old.ips().next().is_none() && (!running || world.resting || was_reserved());
+            (new.ipv4 == old.ipv4 || wished_ipv4 || gives_up || gains)
+                && (new.ipv6 == old.ipv6 || wished_ipv6 || gives_up || gains)
                 && (new.mac == old.mac || Some(new.mac) == wish.mac)
         };
         // What somebody wrote into it and another of ours has is no lease.
@@ -278,6 +298,66 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             "{vm}: {olds:?} became {new}, wished was {wish:?}"
         );
     }
+}
+
+/// What nobody named is chosen: no MAC that another port of ours has, on whatever switch, no address that anything
+/// answers for anywhere, and not the first host address. `given` is what the transaction gives to others.
+pub(super) fn a_choice_is_lawful(world: &World, vm: &VmKey, given: &[PortChange], changes: &[PortChange]) {
+    let intent = world.intent(vm);
+    let wishes: Vec<Wish> = intent.iter().flat_map(|intent| &intent.nics).flat_map(wishes_of).collect();
+    for change in changes {
+        let Some(after) = &change.after else { continue };
+        let had = change.before.as_ref().map(|before| claims(&world.tables, &change.uuid, &before.row));
+        let had = had.unwrap_or_default();
+        let new = claims(&world.tables, &change.uuid, &after.row);
+        let named = |claim: &String| match claim.parse::<IpAddr>() {
+            Ok(ip) => wishes.iter().any(|wish| wish.names(ip)),
+            Err(_) => wishes.iter().any(|wish| wish.mac.is_some_and(|mac| mac.to_string().to_lowercase() == *claim)),
+        };
+        let stayed = change.before.as_ref().is_some_and(|before| before.switch == after.switch);
+        // What its VM was last told is taken up again.
+        let told = super::told::last(world, vm);
+        let chosen =
+            new.iter().filter(|claim| !(named(claim) || stayed && had.contains(*claim) || told.contains(*claim)));
+        for claim in chosen {
+            let is_mac = claim.parse::<IpAddr>().is_err();
+            if is_mac && !had.contains(claim) {
+                let others = world.tables.ports.iter().filter(|(port, _)| **port != change.uuid);
+                let of_others = others.filter(|(port, row)| row.is_of(port, INSTANCE));
+                let mut rows = of_others.chain(placed_others(given, change.uuid));
+                assert!(
+                    rows.all(|(port, row)| !claims(&world.tables, port, row).contains(claim)),
+                    "{vm}: {claim} is made a second time: {changes:#?}"
+                );
+            } else if !is_mac {
+                assert!(
+                    !services::anywhere(&world.tables).contains(claim),
+                    "{vm}: {claim} is chosen, and answered for"
+                );
+                let first = first_hosts(&world.tables.switches[&after.switch].other_config);
+                assert!(world.resting || !first.contains(claim), "{vm}: {claim} is chosen, the first host address");
+            }
+        }
+    }
+}
+
+fn wishes_of(nic: &Nic) -> impl Iterator<Item = Wish> {
+    [Some(&nic.now), nic.next.as_ref()].into_iter().flatten().filter_map(|wish| wish.clone().ok())
+}
+
+fn placed_others(changes: &[PortChange], but: Uuid) -> impl Iterator<Item = (&Uuid, &LogicalSwitchPort)> {
+    let others = changes.iter().filter(move |change| change.uuid != but);
+    others.filter_map(|change| change.after.as_ref().map(|after| (&change.uuid, &after.row)))
+}
+
+/// The second address of each network that a switch names in plain spelling.
+fn first_hosts(config: &Map) -> BTreeSet<String> {
+    let ipv4 = config.get("subnet").and_then(|text| text.parse::<ipnet::Ipv4Net>().ok());
+    let ipv6 = config.get("ipv6_prefix").and_then(|text| text.parse::<ipnet::Ipv6Net>().ok());
+    let ipv4 = ipv4.map(|net| std::net::Ipv4Addr::from(u32::from(net.network()) + 1).to_string());
+    ipv4.into_iter()
+        .chain(ipv6.map(|net| std::net::Ipv6Addr::from(u128::from(net.network()) + 1).to_string()))
+        .collect()
 }
 
 /// A VM that is gone leaves its addresses reserved for as long as was said.

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::hash::FastSet;
 use crate::ovn::{
-    LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat,
-    Northbound,
+    DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    LogicalSwitchPort, Nat, Northbound, PortHealthCheck, StaticMacBinding,
 };
 use crate::ovsdb::{Atom, Datum, Map, Mutation, Mutator, Operation, Row, Set, apply_updates};
 
@@ -24,6 +24,10 @@ pub(super) struct Tables {
     pub(super) nats: BTreeMap<Uuid, Nat>,
     pub(super) balancers: BTreeMap<Uuid, LoadBalancer>,
     pub(super) groups: BTreeMap<Uuid, LoadBalancerGroup>,
+    pub(super) forwarding: BTreeMap<Uuid, ForwardingGroup>,
+    pub(super) checks: BTreeMap<Uuid, PortHealthCheck>,
+    pub(super) bindings: BTreeMap<Uuid, StaticMacBinding>,
+    pub(super) dhcp: BTreeMap<Uuid, DhcpOptions>,
 }
 
 impl Tables {
@@ -119,6 +123,10 @@ impl Tables {
             ("NAT", differences(&before.nats, &self.nats)),
             ("Load_Balancer", differences(&before.balancers, &self.balancers)),
             ("Load_Balancer_Group", differences(&before.groups, &self.groups)),
+            ("Forwarding_Group", differences(&before.forwarding, &self.forwarding)),
+            ("Logical_Switch_Port_Health_Check", differences(&before.checks, &self.checks)),
+            ("Static_MAC_Binding", differences(&before.bindings, &self.bindings)),
+            ("DHCP_Options", differences(&before.dhcp, &self.dhcp)),
         ];
         let count = tables.len();
         tables.rotate_left(order % count);
@@ -212,6 +220,7 @@ impl Wire for LogicalSwitch {
             ("other_config", map_difference(&self.other_config, &before.other_config)),
             ("load_balancer", uuid_difference(&self.load_balancer, &before.load_balancer)),
             ("load_balancer_group", uuid_difference(&self.load_balancer_group, &before.load_balancer_group)),
+            ("forwarding_groups", uuid_difference(&self.forwarding_groups, &before.forwarding_groups)),
         ]
     }
 }
@@ -230,13 +239,42 @@ impl Wire for LogicalRouter {
 
 impl Wire for Nat {
     fn columns(&self, _: &Self) -> Vec<(&'static str, Value)> {
-        vec![("external_ip", json!(self.external_ip))]
+        let external_mac = self.external_mac.as_ref().map_or(json!(["set", []]), |text| json!(text));
+        vec![("external_ip", json!(self.external_ip)), ("external_mac", external_mac)]
+    }
+}
+
+impl Wire for ForwardingGroup {
+    fn columns(&self, _: &Self) -> Vec<(&'static str, Value)> {
+        vec![("name", json!(self.name)), ("vip", json!(self.vip)), ("vmac", json!(self.vmac))]
+    }
+}
+
+impl Wire for PortHealthCheck {
+    fn columns(&self, _: &Self) -> Vec<(&'static str, Value)> {
+        vec![("address", json!(self.address)), ("src_ip", json!(self.src_ip))]
+    }
+}
+
+impl Wire for StaticMacBinding {
+    fn columns(&self, _: &Self) -> Vec<(&'static str, Value)> {
+        vec![("ip", json!(self.ip)), ("mac", json!(self.mac))]
+    }
+}
+
+impl Wire for DhcpOptions {
+    fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
+        vec![("options", map_difference(&self.options, &before.options))]
     }
 }
 
 impl Wire for LoadBalancer {
     fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
-        vec![("name", json!(self.name)), ("vips", map_difference(&self.vips, &before.vips))]
+        vec![
+            ("name", json!(self.name)),
+            ("vips", map_difference(&self.vips, &before.vips)),
+            ("ip_port_mappings", map_difference(&self.ip_port_mappings, &before.ip_port_mappings)),
+        ]
     }
 }
 

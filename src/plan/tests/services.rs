@@ -10,7 +10,11 @@ use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
 use super::server::Tables;
 use super::world::{World, map, uuid};
 use crate::hash::FastSet;
-use crate::ovn::{LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitchPort, Nat};
+use crate::ipam::Subnet;
+use crate::ovn::{
+    DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    LogicalSwitchPort, Nat, PortHealthCheck, StaticMacBinding,
+};
 use crate::ovsdb::{Map, Set};
 
 /// One change to them; what a row refers to, or has, is a bit each.
@@ -28,6 +32,9 @@ pub(super) enum Edit {
         slot: u8,
         balancers: u8,
         groups: u8,
+        forwarding: u8,
+        /// Which address its multicast querier speaks with, if one.
+        querier: usize,
     },
     Nat {
         slot: u8,
@@ -36,9 +43,16 @@ pub(super) enum Edit {
     Balancer {
         slot: u8,
         addresses: u8,
+        /// Where its health checks go, and where they come from.
+        check: (usize, usize),
     },
     Group {
         balancers: u8,
+    },
+    /// What else keeps an address from being chosen.
+    Other {
+        what: u8,
+        address: usize,
     },
 }
 
@@ -48,9 +62,16 @@ pub(super) fn edit() -> impl Strategy<Value = Edit> {
     let router = (0..2u8, 0..8u8, 0..4u8, 0..4u8, 0..2u8);
     prop_oneof![
         router.prop_map(|(slot, ports, nats, balancers, groups)| Edit::Router { slot, ports, nats, balancers, groups }),
-        (0..3u8, 0..4u8, 0..2u8).prop_map(|(slot, balancers, groups)| Edit::Switch { slot, balancers, groups }),
+        (0..3u8, 0..4u8, 0..2u8, 0..2u8, 0..9usize).prop_map(|(slot, balancers, groups, forwarding, querier)| {
+            Edit::Switch { slot, balancers, groups, forwarding, querier }
+        }),
         (0..2u8, 0..6usize).prop_map(|(slot, address)| Edit::Nat { slot, address }),
-        (0..2u8, 0..32u8).prop_map(|(slot, addresses)| Edit::Balancer { slot, addresses }),
+        (0..2u8, 0..32u8, (0..5usize, 0..8usize)).prop_map(|(slot, addresses, check)| Edit::Balancer {
+            slot,
+            addresses,
+            check
+        }),
+        (0..4u8, 0..6usize).prop_map(|(what, address)| Edit::Other { what, address }),
         (0..4u8).prop_map(|balancers| Edit::Group { balancers }),
     ]
 }
@@ -74,18 +95,26 @@ pub(super) fn apply(tables: &mut Tables, edit: Edit) {
             tables.routers.values_mut().for_each(|other| other.ports.retain(|port| !row.ports.contains(port)));
             tables.routers.insert(uuid(4, slot), row);
         }
-        Edit::Switch { slot, balancers, groups } => {
+        Edit::Switch { slot, balancers, groups, forwarding, querier } => {
             if let Some(row) = tables.switches.get_mut(&uuid(1, slot)) {
                 row.load_balancer = bits(6, balancers);
                 row.load_balancer_group = bits(7, groups);
+                row.forwarding_groups = bits(8, forwarding);
+                match ADDRESSES.get(querier) {
+                    Some(address) => drop(row.other_config.insert("mcast_ip4_src", *address)),
+                    None => drop(row.other_config.remove("mcast_ip4_src")),
+                }
             }
         }
         Edit::Nat { slot, address } => match ADDRESSES.get(address) {
-            Some(address) => drop(tables.nats.insert(uuid(5, slot), Nat { external_ip: (*address).to_owned() })),
+            Some(address) => {
+                let external_mac = (slot == 1).then(|| "0a:58:0a:00:00:04".to_owned());
+                tables.nats.insert(uuid(5, slot), Nat { external_ip: (*address).to_owned(), external_mac });
+            }
             None => drop(tables.nats.remove(&uuid(5, slot))),
         },
-        Edit::Balancer { slot, addresses: 0 } => drop(tables.balancers.remove(&uuid(6, slot))),
-        Edit::Balancer { slot, addresses } => {
+        Edit::Balancer { slot, addresses: 0, .. } => drop(tables.balancers.remove(&uuid(6, slot))),
+        Edit::Balancer { slot, addresses, check: (endpoint, source) } => {
             let vips = ADDRESSES.iter().enumerate().filter(|(index, _)| addresses >> index & 1 == 1);
             let key = |(index, address): (usize, &&str)| match (index % 2, address.contains(':')) {
                 (0, _) => (*address).to_owned(),
@@ -93,12 +122,71 @@ pub(super) fn apply(tables: &mut Tables, edit: Edit) {
                 (_, false) => format!("{address}:80"),
             };
             let vips: Map = vips.map(|vip| (key(vip), "10.9.9.9:80".to_owned())).collect();
-            tables.balancers.insert(uuid(6, slot), LoadBalancer { name: format!("lb{slot}"), vips });
+            let bracketed = |text: &str| if text.contains(':') { format!("[{text}]") } else { text.to_owned() };
+            let source = ADDRESSES.get(source).map(|source| format!("a.n:{}", bracketed(source)));
+            let mappings: Map = source.map(|source| (bracketed(ADDRESSES[endpoint]), source)).into_iter().collect();
+            let row = LoadBalancer { name: format!("lb{slot}"), vips, ip_port_mappings: mappings };
+            tables.balancers.insert(uuid(6, slot), row);
         }
+        Edit::Other { what, address } => other(tables, what, ADDRESSES.get(address).copied()),
         Edit::Group { balancers } => {
             tables.groups.insert(uuid(7, 0), LoadBalancerGroup { load_balancer: bits(6, balancers) });
         }
     }
+}
+
+fn other(tables: &mut Tables, what: u8, address: Option<&str>) {
+    let row = uuid(8, 0);
+    let Some(ip) = address.map(ToOwned::to_owned) else {
+        match what {
+            0 => drop(tables.forwarding.remove(&row)),
+            1 => drop(tables.checks.remove(&row)),
+            2 => drop(tables.bindings.remove(&row)),
+            _ => drop(tables.dhcp.remove(&row)),
+        }
+        return;
+    };
+    let mac = "0a:58:0a:00:00:05".to_owned();
+    match what {
+        0 => drop(tables.forwarding.insert(row, ForwardingGroup { name: "fg".into(), vip: ip, vmac: mac })),
+        1 => drop(tables.checks.insert(row, PortHealthCheck { address: "10.0.0.4".into(), src_ip: ip })),
+        2 => drop(tables.bindings.insert(row, StaticMacBinding { ip, mac })),
+        _ => {
+            drop(tables.dhcp.insert(row, DhcpOptions { options: map([("router", ip.as_str()), ("server_mac", &mac)]) }))
+        }
+    }
+}
+
+/// All addresses that anything answers for or speaks with, wherever that matters.
+pub(super) fn anywhere(tables: &Tables) -> BTreeSet<String> {
+    let mut texts: BTreeSet<String> = tables.nats.values().map(|row| row.external_ip.clone()).collect();
+    for row in tables.balancers.values() {
+        texts.extend(row.vips.iter().filter_map(|(vip, _)| vip_address(vip)));
+        texts.extend(sources(row).map(|(_, source)| source));
+    }
+    texts.extend(tables.forwarding.values().map(|row| row.vip.clone()));
+    texts.extend(tables.checks.values().map(|row| row.src_ip.clone()));
+    texts.extend(tables.bindings.values().map(|row| row.ip.clone()));
+    texts.extend(tables.dhcp.values().filter_map(|row| row.options.get("router")).map(ToOwned::to_owned));
+    texts.extend(tables.switches.values().filter_map(querier));
+    texts
+}
+
+fn querier(row: &LogicalSwitch) -> Option<String> {
+    row.other_config.get("mcast_ip4_src").map(ToOwned::to_owned)
+}
+
+fn vip_address(vip: &str) -> Option<String> {
+    let of_socket = || vip.parse::<SocketAddr>().map(|socket| socket.ip()).ok();
+    vip.parse::<IpAddr>().ok().or_else(of_socket).map(|address| address.to_string())
+}
+
+/// Where a load balancer's health checks go, and where they come from.
+fn sources(row: &LoadBalancer) -> impl Iterator<Item = (String, String)> {
+    let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').to_owned();
+    row.ip_port_mappings
+        .iter()
+        .filter_map(move |(endpoint, value)| Some((bare(endpoint), bare(value.split_once(':')?.1))))
 }
 
 /// The addresses that somebody answers for on a switch, as the rows say.
@@ -121,10 +209,24 @@ pub(super) fn on_switch(tables: &Tables, switch: Uuid) -> BTreeSet<String> {
     }
     let grouped = groups.iter().filter_map(|group| tables.groups.get(group));
     balancers.extend(grouped.flat_map(|group| &group.load_balancer));
-    for (vip, _) in balancers.iter().filter_map(|row| tables.balancers.get(row)).flat_map(|row| row.vips.iter()) {
-        let of_socket = || vip.parse::<SocketAddr>().map(|socket| socket.ip()).ok();
-        addresses.extend(vip.parse::<IpAddr>().ok().or_else(of_socket).map(|address| address.to_string()));
+    for row in balancers.iter().filter_map(|row| tables.balancers.get(row)) {
+        addresses.extend(row.vips.iter().filter_map(|(vip, _)| vip_address(vip)));
+        addresses.extend(sources(row).map(|(_, source)| source));
     }
+    let networks = tables.router_ports.values().filter(|port| peers.contains(port.name.as_str()));
+    let networks = networks.flat_map(|port| port.networks.iter());
+    let config = &row.other_config;
+    let subnet = Subnet::new(config.get("subnet"), None, config.get("ipv6_prefix"), networks);
+    let holds = |text: &str| {
+        let block = |ip: IpAddr| subnet.as_ref().is_ok_and(|subnet| subnet.block_of(ip).is_some());
+        text.parse().is_ok_and(block)
+    };
+    let of_balancers = tables.balancers.values().flat_map(sources);
+    let checks = tables.checks.values().map(|row| (row.address.clone(), row.src_ip.clone()));
+    let here = of_balancers.chain(checks).filter(|(endpoint, source)| holds(endpoint) && holds(source));
+    addresses.extend(here.map(|(_, source)| source));
+    let groups = row.forwarding_groups.iter().filter_map(|group| tables.forwarding.get(group));
+    addresses.extend(groups.map(|group| group.vip.clone()).chain(querier(row)));
     addresses
 }
 
@@ -148,29 +250,29 @@ fn routed() -> World {
 
 fn nat(world: &mut World, router: u8, address: &str) {
     world.edit(|tables| {
-        tables.nats.insert(uuid(5, router), Nat { external_ip: address.into() });
+        tables.nats.insert(uuid(5, router), Nat { external_ip: address.into(), external_mac: None });
         tables.routers.get_mut(&uuid(4, router)).expect("a router").nat = bits(5, 1 << router);
     });
 }
 
 fn balancer(tables: &mut Tables, vips: &[&str]) {
     let vips = vips.iter().map(|vip| (*vip, "10.9.9.9:80")).collect();
-    tables.balancers.insert(uuid(6, 0), LoadBalancer { name: "shop".into(), vips });
+    tables.balancers.insert(uuid(6, 0), LoadBalancer { name: "shop".into(), vips, ..Default::default() });
 }
 
 #[test]
 fn a_nat_address_is_not_chosen_nor_granted_until_the_rule_goes() {
     let mut world = routed();
-    nat(&mut world, 0, "10.16.0.1");
-    made(&mut world, &web(), at("10.16.0.1"));
-    let held = "10.16.0.1 is held by a NAT rule of the logical router lr0 on the logical switch blue; \
+    nat(&mut world, 0, "10.16.0.2");
+    made(&mut world, &web(), at("10.16.0.2"));
+    let held = "10.16.0.2 is held by a NAT rule of the logical router lr0 on the logical switch blue; \
         it is granted as soon as it is free, or choose another";
     waits_in_vain(&world, &web(), held);
     made(&mut world, &db(), plain());
-    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
     world.edit(|tables| drop(tables.nats.remove(&uuid(5, 0))));
     world.settle(100);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
 }
 
 #[test]
@@ -252,16 +354,16 @@ fn a_load_balancers_addresses_count_on_its_switch_its_router_and_by_group() {
 fn a_foreign_port_that_takes_what_a_vm_has_is_named_until_it_goes() {
     let mut world = world();
     made(&mut world, &web(), plain());
-    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:01 10.16.0.1"]));
+    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:02 10.16.0.2"]));
     world.settle(100);
     let rest = "held by the port printer, which is not ovn-kubevirt's, too, on the logical switch blue, and both lose \
         traffic: the VM keeps it; change it there, or give the VM another with";
     let complaints = [
-        format!("10.16.0.1 is {rest} the annotation ip_address and restart it"),
-        format!("the MAC 0a:58:0a:10:00:01 is {rest} macAddress and restart it"),
+        format!("10.16.0.2 is {rest} the annotation ip_address and restart it"),
+        format!("the MAC 0a:58:0a:10:00:02 is {rest} macAddress and restart it"),
     ];
     assert_eq!(world.complaints(&web()), complaints);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
     world.edit(|tables| tables.remove_port(uuid(2, 0)));
     world.settle(100);
     assert_eq!(world.complaints(&web()), [""; 0]);
@@ -271,10 +373,10 @@ fn a_foreign_port_that_takes_what_a_vm_has_is_named_until_it_goes() {
 fn of_a_lease_that_changes_in_part_what_befell_the_rest_is_told_at_once() {
     let mut world = world();
     made(&mut world, &web(), plain());
-    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:01"]));
+    world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:02"]));
     made(&mut world, &web(), at("10.16.0.9"));
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.9"));
-    let doubled = "the MAC 0a:58:0a:10:00:01 is held by the port printer, which is not ovn-kubevirt's, too, on the \
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.9"));
+    let doubled = "the MAC 0a:58:0a:10:00:02 is held by the port printer, which is not ovn-kubevirt's, too, on the \
         logical switch blue, and both lose traffic: the VM keeps it; change it there, or give the VM another with \
         macAddress and restart it";
     assert_eq!(world.complaints(&web()), [doubled]);

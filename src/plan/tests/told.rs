@@ -23,6 +23,13 @@ fn lease(port: &PortStatus) -> Option<(&str, Addresses)> {
     Some((port.switch.as_deref()?, text.parse().ok()?))
 }
 
+/// All that a VM was told last.
+pub(super) fn last(world: &World, vm: &VmKey) -> BTreeSet<String> {
+    let told = told(world, vm);
+    let leases = told.iter().filter_map(lease).map(|(_, addresses)| addresses.to_string());
+    leases.flat_map(|text| text.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>()).collect()
+}
+
 /// A port that is made anew has what its VM was told, where the VM does not request something else and no other port has
 /// it; and it has nothing that another VM was told whose port is lost, unless its VM requests that.
 pub(super) fn what_was_told_is_taken_up_again(

@@ -17,7 +17,7 @@ fn two_switches_of_one_name_are_an_error_until_one_goes() {
     waits_in_vain(&world, &web(), ambiguous);
     world.edit(|tables| tables.switches.get_mut(&uuid(1, 1)).expect("the second").name = "red".into());
     world.settle(100);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_missing_switch_is_waited_for() {
         LogicalSwitch { name: "blue".into(), other_config: map([("subnet", "10.0.0.0/30")]), ..Default::default() };
     world.edit(|tables| drop(tables.switches.insert(uuid(1, 0), row)));
     world.settle(100);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
 }
 
 #[test]
@@ -39,7 +39,8 @@ fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_says() {
     let mut world = World::new([("blue", map([]))]);
     made(&mut world, &web(), plain());
     let missing = "no address can be chosen on the logical switch blue: it has no subnet: set \
-        other_config:subnet or ipv6_prefix on it, or connect it to a router port with networks";
+        other_config:subnet or ipv6_prefix on it, or connect it to a router port with networks; for a port with a MAC alone, \
+        write ip_address \"none\"";
     waits_in_vain(&world, &web(), missing);
     world.edit(|tables| {
         let row = LogicalSwitchPort {
@@ -115,7 +116,7 @@ fn a_held_wish_names_its_holder_and_is_granted_when_it_goes() {
     world.edit(|tables| tables.remove_port(uuid(2, 0)));
     world.settle(100);
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:09 10.16.0.9"));
-    assert_eq!(world.addresses(&db()).as_deref(), Some("02:00:00:00:00:09 10.16.0.1"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("02:00:00:00:00:09 10.16.0.2"));
 }
 
 #[test]
@@ -123,7 +124,7 @@ fn a_wish_that_cannot_be_understood_leaves_the_lease_alone() {
     let mut world = world();
     made(&mut world, &web(), at("10.16.0"));
     let malformed = "the annotation ovn.kubernetes.io/ip_address is \"10.16.0\": \
-        write one IPv4 address, one IPv6 address, or both with a comma between";
+        write one IPv4 address, one IPv6 address, both with a comma between, or none";
     waits_in_vain(&world, &web(), malformed);
     made(&mut world, &web(), at("10.16.0.15"));
     let row = world.row(&web());
@@ -151,7 +152,8 @@ fn a_port_whose_name_is_taken_gets_the_networks_appended_and_then_none() {
 
 #[test]
 fn a_wish_that_is_held_follows_its_switchs_name() {
-    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")])), ("red", map([("subnet", "10.0.0.0/30")]))]);
+    let config = || map([("subnet", "10.0.0.0/29"), ("exclude_ips", "10.0.0.2")]);
+    let mut world = World::new([("blue", config()), ("red", config())]);
     world.edit(|tables| foreign(tables, 0, "printer", &["02:00:00:00:00:09 10.0.0.2"]));
     made(&mut world, &web(), at("10.0.0.2"));
     made(&mut world, &db(), Template::new([("mac_address", "02:00:00:00:00:09")]));
@@ -163,10 +165,10 @@ fn a_wish_that_is_held_follows_its_switchs_name() {
     });
     world.settle(100);
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
-    assert_eq!(world.addresses(&db()).as_deref(), Some("02:00:00:00:00:09 10.0.0.1"));
+    assert_eq!(world.addresses(&db()).as_deref(), Some("02:00:00:00:00:09 10.0.0.3"));
 }
 
-/// A person writes this into the `addresses` of web's row; db has 10.16.0.2.
+/// A person writes this into the `addresses` of web's row; db has 10.16.0.3.
 fn overwritten(addresses: &[&str]) -> World {
     let mut world = world();
     made(&mut world, &web(), plain());
@@ -181,12 +183,12 @@ fn overwritten(addresses: &[&str]) -> World {
 
 #[test]
 fn addresses_that_a_person_overwrote_are_healed_from_port_security() {
-    let others = "0a:58:0a:10:00:01 10.16.0.2";
-    for addresses in [&[][..], &["dynamic"], &["unknown"], &["nonsense"], &["0a:58:0a:10:00:01"], &[others]] {
+    let others = "0a:58:0a:10:00:02 10.16.0.3";
+    for addresses in [&[][..], &["dynamic"], &["unknown"], &["nonsense"], &["0a:58:0a:10:00:02"], &[others]] {
         let mut world = overwritten(addresses);
         world.settle(100);
         let (_, row) = world.row(&web()).expect("its port");
-        let expected = Set::from_iter(["0a:58:0a:10:00:01 10.16.0.1".to_owned()]);
+        let expected = Set::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]);
         assert_eq!((&row.addresses, &row.port_security), (&expected, &expected), "overwritten with {addresses:?}");
     }
 }
@@ -200,17 +202,17 @@ fn addresses_that_a_person_overwrote_are_nobodys_before_they_are_healed() {
     world.apply(&third, plain());
     world.mark(web());
     world.settle(100);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
-    assert_eq!(world.addresses(&third).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
+    assert_eq!(world.addresses(&third).as_deref(), Some("0a:58:0a:10:00:04 10.16.0.4"));
 }
 
 #[test]
 fn whoever_is_too_late_for_the_last_address_of_a_transaction_is_looked_at_again() {
-    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30"), ("exclude_ips", "10.0.0.2")]))]);
+    let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")]))]);
     world.apply(&web(), plain());
     world.apply(&db(), plain());
     world.transact(2);
-    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:01 10.0.0.1"));
+    assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
     // The transaction might have been refused: that there is no room is known after it only.
     assert_eq!((world.problems(&db()), world.dirty.is_empty()), (vec![], false));
     world.settle(100);
@@ -237,16 +239,16 @@ fn a_port_that_is_put_elsewhere_by_hand_takes_its_addresses_along() {
 
 #[test]
 fn a_reservation_is_not_given_to_another_of_its_transaction() {
-    for wish in [at("10.16.0.2"), plain()] {
+    for wish in [at("10.16.0.3"), plain()] {
         let mut world = world();
         world.run(&web(), plain(), "n1");
-        world.apply(&web(), at("10.16.0.2"));
+        world.apply(&web(), at("10.16.0.3"));
         world.apply(&db(), wish);
         world.transact(2);
         world.settle(100);
         let (_, row) = world.row(&web()).expect("its port");
-        assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), Some("0a:58:0a:10:00:01 10.16.0.2"));
-        assert!(world.addresses(&db()).is_none_or(|text| text.ends_with(" 10.16.0.3")));
+        assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), Some("0a:58:0a:10:00:02 10.16.0.3"));
+        assert!(world.addresses(&db()).is_none_or(|text| text.ends_with(" 10.16.0.4")));
     }
 }
 
@@ -266,24 +268,24 @@ fn a_foreign_duplicate_of_a_reservation_is_named_and_not_followed() {
         let held = "10.16.0.9 is held by the port printer, which is not ovn-kubevirt's on the logical switch blue; \
             it is granted as soon as it is free, or choose another";
         assert_eq!(world.complaints(&web()), [held]);
-        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
+        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
         world.edit(|tables| tables.remove_port(printer));
         world.settle(100);
-        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.9"));
+        assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.9"));
     }
 }
 
 #[test]
 fn a_mac_made_from_an_address_gives_way_to_one_that_was_wished() {
     let mut world = world();
-    let wish = [("ip_address", "10.16.0.9"), ("mac_address", "0a:58:0a:10:00:01")];
+    let wish = [("ip_address", "10.16.0.9"), ("mac_address", "0a:58:0a:10:00:02")];
     world.apply(&web(), Template::new(wish));
     world.apply(&db(), plain());
     world.transact(2);
     let mac = |text: String| text.split_once(' ').map(|(mac, ip)| (mac.to_owned(), ip.to_owned()));
     let (mac, ip) = world.addresses(&db()).and_then(mac).expect("its port");
-    assert_eq!(ip, "10.16.0.1");
-    assert!(mac.starts_with("0a:58:") && mac != "0a:58:0a:10:00:01", "{mac}");
+    assert_eq!(ip, "10.16.0.2");
+    assert!(mac.starts_with("0a:58:") && mac != "0a:58:0a:10:00:02", "{mac}");
 }
 
 #[test]

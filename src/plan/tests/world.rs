@@ -502,6 +502,7 @@ impl World {
             rules::a_change_is_lawful(self, vm, &plan.changes);
             super::told::what_was_told_is_taken_up_again(self, vm, &plan.changes, &changes);
             super::fabric::a_chassis_is_kept(self, vm, &plan.changes);
+            rules::a_choice_is_lawful(self, vm, &changes, &plan.changes);
             if plan.again {
                 again.insert(vm.clone());
             } else {

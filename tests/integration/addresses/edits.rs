@@ -117,7 +117,7 @@ async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_
     stage.refused("waits", "10.16.0.2", &stage.vm("testvm")).await;
     stage.player.edit_template_annotation("testvm", SWITCH, Some("team")).await;
     let moved = stage.port_where("testvm", "is on team", |port| port.switches == ["team"]).await;
-    assert_eq!((&moved.uuid, &moved.name, ips_of(&moved)), (&made.uuid, &made.name, vec!["10.40.0.1"]));
+    assert_eq!((&moved.uuid, &moved.name, ips_of(&moved)), (&made.uuid, &made.name, vec!["10.40.0.2"]));
     followed("team").await;
     stage.holding("waits", &["10.16.0.2"]).await;
 
@@ -126,13 +126,13 @@ async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_
     stage.player.edit_template_annotation("testvm", SWITCH, Some("ovn-default")).await;
     stage.problem("testvm", "SwitchChangePending", &["ovn-default", "team", "next start"]).await;
     let running = stage.port("testvm").await;
-    assert_eq!((&running.switches[..], ips_of(&running)), (&["team".to_owned()][..], vec!["10.40.0.1"]));
+    assert_eq!((&running.switches[..], ips_of(&running)), (&["team".to_owned()][..], vec!["10.40.0.2"]));
     stage.player.restart("testvm", "n1").await;
     let back = stage.port_where("testvm", "is back", |port| port.switches == ["ovn-default"]).await;
     assert_eq!((&back.uuid, ips_of(&back)), (&made.uuid, vec!["10.16.0.3"]));
     followed("ovn-default").await;
     stage.no_problem("testvm").await;
-    let wish = wishing("10.40.0.1").annotation(SWITCH, "team");
+    let wish = wishing("10.40.0.2").annotation(SWITCH, "team");
     stage.player.create_vm("heir", wish).await;
     stage.port_where("heir", "has what was left", |port| port.switches == ["team"]).await;
 }

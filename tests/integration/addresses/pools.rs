@@ -11,25 +11,25 @@ const DUAL: [(&str, &str); 3] =
 async fn a_pool_is_read_in_every_form_and_its_lowest_free_address_is_chosen() {
     let stage = Stage::with_switch("pools", &DUAL).await;
     for (vm, pool, expected) in [
-        ("range", "10.16.0.40..10.16.0.41", ["10.16.0.40", "fd00:10:16::1"]),
-        ("network", "10.16.0.66/30", ["10.16.0.64", "fd00:10:16::2"]),
-        ("single", "10.16.0.80", ["10.16.0.80", "fd00:10:16::3"]),
-        ("list", " 10.16.0.91 ,10.16.0.40..10.16.0.41, 10.16.0.80", ["10.16.0.41", "fd00:10:16::4"]),
-        ("list-again", "10.16.0.91,10.16.0.40..10.16.0.41", ["10.16.0.91", "fd00:10:16::5"]),
+        ("range", "10.16.0.40..10.16.0.41", ["10.16.0.40", "fd00:10:16::2"]),
+        ("network", "10.16.0.66/30", ["10.16.0.64", "fd00:10:16::3"]),
+        ("single", "10.16.0.80", ["10.16.0.80", "fd00:10:16::4"]),
+        ("list", " 10.16.0.91 ,10.16.0.40..10.16.0.41, 10.16.0.80", ["10.16.0.41", "fd00:10:16::5"]),
+        ("list-again", "10.16.0.91,10.16.0.40..10.16.0.41", ["10.16.0.91", "fd00:10:16::6"]),
         // A family that it has none of is not confined.
         ("v6", "fd00:10:16::50..fd00:10:16::5f", ["10.16.0.10", "fd00:10:16::50"]),
         ("both", "fd00:10:16::50/124,10.16.0.100", ["10.16.0.100", "fd00:10:16::51"]),
         // Cut to the subnet, of which it may have what exclude_ips names.
-        ("wide", "10.15.0.0..10.16.0.3", ["10.16.0.1", "fd00:10:16::6"]),
-        ("excluded", "10.16.0.1..10.16.0.9", ["10.16.0.2", "fd00:10:16::7"]),
+        ("wide", "10.15.0.0..10.16.0.3", ["10.16.0.1", "fd00:10:16::7"]),
+        ("excluded", "10.16.0.1..10.16.0.9", ["10.16.0.2", "fd00:10:16::8"]),
     ] {
         stage.create(vm, choosing(pool), &expected).await;
     }
     // Said of the network by its name, which is stronger; and an address is stronger than a pool.
     let named = choosing("10.16.0.150").annotation("default.ovn.kubernetes.io/ip_pool", "10.16.0.160..10.16.0.161");
-    stage.create("named", named.clone(), &["10.16.0.160", "fd00:10:16::8"]).await;
+    stage.create("named", named.clone(), &["10.16.0.160", "fd00:10:16::9"]).await;
     let both = named.annotation("ovn.kubernetes.io/ip_address", "10.16.0.170");
-    stage.create("static", both, &["10.16.0.170", "fd00:10:16::9"]).await;
+    stage.create("static", both, &["10.16.0.170", "fd00:10:16::a"]).await;
 }
 
 #[tokio::test]

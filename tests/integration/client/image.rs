@@ -34,7 +34,10 @@ pub(super) struct Image(BTreeMap<&'static str, BTreeMap<Uuid, Line>>);
 fn is_kept(column: &str, key: &str) -> bool {
     match column {
         "external_ids" => key == "vendor" || key.starts_with("ovn-kubevirt.io/"),
-        _ => ["requested-chassis", "activation-strategy", "router-port", "virtual-ip"].contains(&key),
+        _ => {
+            let bound = ["requested-chassis", "activation-strategy", "router-port"];
+            bound.contains(&key) || ["virtual-ip", "arp_proxy", "nat-addresses"].contains(&key)
+        }
     }
 }
 
@@ -73,13 +76,15 @@ impl Image {
             (uuid, Line::from(line))
         });
         let switches = view.switches().map(|(uuid, row)| {
-            let LogicalSwitch { name, ports, other_config, load_balancer, load_balancer_group } = row;
+            let LogicalSwitch { name, ports, other_config, load_balancer, load_balancer_group, forwarding_groups } =
+                row;
             let line = [
                 ("name", one(name)),
                 ("ports", atoms(ports)),
                 ("other_config", map(other_config)),
                 ("load_balancer", atoms(load_balancer)),
                 ("load_balancer_group", atoms(load_balancer_group)),
+                ("forwarding_groups", atoms(forwarding_groups)),
             ];
             (*uuid, Line::from(line))
         });
@@ -112,11 +117,14 @@ impl Image {
             ];
             (*uuid, Line::from(line))
         });
-        let nats =
-            view.nats().map(|(uuid, Nat { external_ip })| (*uuid, Line::from([("external_ip", one(external_ip))])));
-        let balancers = view
-            .load_balancers()
-            .map(|(uuid, LoadBalancer { name, vips })| (*uuid, Line::from([("name", one(name)), ("vips", map(vips))])));
+        let nats = view.nats().map(|(uuid, Nat { external_ip, external_mac })| {
+            let line = [("external_ip", one(external_ip)), ("external_mac", atoms(external_mac))];
+            (*uuid, Line::from(line))
+        });
+        let balancers = view.load_balancers().map(|(uuid, LoadBalancer { name, vips, ip_port_mappings })| {
+            let line = [("name", one(name)), ("vips", map(vips)), ("ip_port_mappings", map(ip_port_mappings))];
+            (*uuid, Line::from(line))
+        });
         let groups = view.load_balancer_groups().map(|(uuid, LoadBalancerGroup { load_balancer })| {
             (*uuid, Line::from([("load_balancer", atoms(load_balancer))]))
         });

@@ -41,7 +41,8 @@ fn convert(northbound: &Northbound, schema: &Value) {
 /// Just the tables and columns that are read, and what leads to them: less than any OVN ever had.
 fn least() -> Value {
     let mut whole = schema();
-    let mut read: BTreeMap<&str, Vec<&str>> = BTreeMap::from([("Logical_Router", vec!["name", "ports"])]);
+    let mut read: BTreeMap<&str, Vec<&str>> =
+        BTreeMap::from([("Logical_Router", vec!["name", "ports"]), ("Forwarding_Group", vec!["vip"])]);
     for table in View::TABLES {
         read.entry(table.name).or_default().extend(table.columns.iter().map(|column| column.name));
     }
@@ -96,6 +97,29 @@ async fn refused(northbound: &Northbound) -> Vec<String> {
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it was connected"),
     }
+}
+
+#[tokio::test]
+async fn a_table_that_came_with_a_newer_ovn_is_read_from_the_conversion_on_and_missed_by_nobody_after_the_next() {
+    let stage = Stage::new("newer-table").await;
+    stage.player.create_vm("before", VmOptions::default()).await;
+    let before = stage.port("before").await;
+    let mut newer = schema();
+    let text = json!({"type": "string"});
+    newer["tables"]["Logical_Switch_Port_Health_Check"] =
+        json!({"columns": {"address": text, "src_ip": text}, "isRoot": true});
+    convert(&stage.northbound, &newer);
+    stage.northbound.transact(json!([{"op": "insert", "table": "Logical_Switch_Port_Health_Check",
+        "row": {"address": "10.16.0.2", "src_ip": "10.16.0.3"}}]));
+    let wish = || VmOptions::default().annotation("ovn.kubernetes.io/ip_address", "10.16.0.3");
+    stage.player.create_vm("after", wish()).await;
+    stage.event("after", "AddressConflict", &["10.16.0.3", "the health checks of the port with 10.16.0.2"]).await;
+    // And back: what it kept is free.
+    convert(&stage.northbound, &schema());
+    stage
+        .port_where("after", "has what it names", |port| port.addresses.iter().all(|text| text.ends_with(" 10.16.0.3")))
+        .await;
+    assert_eq!(stage.port("before").await, before);
 }
 
 #[tokio::test]

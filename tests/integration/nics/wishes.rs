@@ -42,7 +42,7 @@ async fn one_family_given_on_a_nad_and_the_other_chosen() {
     let options = VmOptions::default().nics([Nic::nad("second", "both")]);
     let options = options.annotation(&stage.nad_key("both", "ip_address"), "fd00:19::15");
     stage.player.create_vm("testvm", options).await;
-    assert_eq!(ips(&stage.nics("testvm", &["second"]).await["second"]), ["10.19.0.1", "fd00:19::15"]);
+    assert_eq!(ips(&stage.nics("testvm", &["second"]).await["second"]), ["10.19.0.2", "fd00:19::15"]);
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn kube_ovn_5933_changing_the_subnet_of_nic_1_leaves_nic_2_alone() {
     let moved = stage
         .ports_where("testvm", "on green", |ports| ports.get("default").is_some_and(|port| port.switches == ["green"]))
         .await;
-    assert_eq!((&moved["default"].uuid, ips(&moved["default"])), (&before["default"].uuid, vec!["10.19.0.1"]));
+    assert_eq!((&moved["default"].uuid, ips(&moved["default"])), (&before["default"].uuid, vec!["10.19.0.2"]));
     assert_eq!(moved["second"], before["second"]);
     // And the other way round, from start to start.
     stage.player.start("testvm", "n1").await;

@@ -329,7 +329,10 @@ impl State {
             let free = |address: &IpAddr| !held.contains(address);
             match (wish.pool(ipv4), ipv4) {
                 (Some(pool), _) => pool.iter().any(free),
-                (None, true) => HOSTS.filter(|at| !self.excluded.contains(at)).map(host).any(|address| free(&address)),
+                // The first is for who names it.
+                (None, true) => {
+                    HOSTS.filter(|at| *at > 1 && !self.excluded.contains(at)).map(host).any(|address| free(&address))
+                }
                 (None, false) => true,
             }
         };
