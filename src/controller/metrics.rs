@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::kubernetes::{Health, WatchAges};
+use super::reporter::PaceMetrics;
 use crate::ovn::VmKey;
 use crate::plan::PortReport;
 
@@ -18,6 +20,9 @@ type ByReason = Family<[(&'static str, &'static str); 1], Gauge>;
 pub struct Metrics {
     registry: Arc<Registry>,
     problems: ByReason,
+    health: Arc<Health>,
+    /// What the reporter counts.
+    pub(super) pace: PaceMetrics,
 }
 
 impl Default for Metrics {
@@ -29,13 +34,21 @@ impl Default for Metrics {
             "What VM owners are being told stands in their way, by the reason of the Event; counted by the process that leads",
             problems.clone(),
         );
-        Self { registry: Arc::new(registry), problems }
+        let health: Arc<Health> = Arc::default();
+        registry.register_collector(Box::new(WatchAges(Arc::clone(&health))));
+        let pace = PaceMetrics::registered(&mut registry);
+        Self { registry: Arc::new(registry), problems, health, pace }
     }
 }
 
 impl Metrics {
     /// The content type of [`Metrics::text`].
     pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// The health of the connections to the API server, which the metrics tell.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
 
     /// All of them in the OpenMetrics text format.
     pub fn text(&self) -> String {

@@ -14,6 +14,7 @@
 //! at; what it does then follows from the state of the watches and of the replica.
 
 mod epoch;
+mod kubernetes;
 mod lease;
 mod link;
 mod metrics;
@@ -26,6 +27,7 @@ mod watches;
 mod writer;
 
 pub use epoch::{Epoch, EpochError};
+pub use kubernetes::{ApiServer, Health, probe_api_server};
 pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
 pub use link::{Link, LinkSettings, Linker, Office};
 pub use metrics::Metrics;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
+use super::kubernetes::Health;
 use super::link::Link;
 
 /// What readiness hangs on.
@@ -12,6 +13,7 @@ use super::link::Link;
 pub struct Status {
     link: watch::Receiver<Link>,
     watches: std::sync::Arc<AtomicBool>,
+    health: std::sync::Arc<Health>,
 }
 
 /// What a service that is ready does.
@@ -41,6 +43,8 @@ pub enum Unready {
     Northbound,
     /// The northbound database is away.
     NorthboundAway(String),
+    /// The Kubernetes API server is away, or a watch fails.
+    Kubernetes(String),
 }
 
 impl fmt::Display for Unready {
@@ -49,6 +53,7 @@ impl fmt::Display for Unready {
             Self::Watches => formatter.write_str("the Kubernetes objects have not all been listed yet"),
             Self::Northbound => formatter.write_str("the northbound database has not been read yet"),
             Self::NorthboundAway(reason) => write!(formatter, "the northbound database is away: {reason}"),
+            Self::Kubernetes(reason) => formatter.write_str(reason),
         }
     }
 }
@@ -56,7 +61,13 @@ impl fmt::Display for Unready {
 impl Status {
     /// A status that follows the link; the watches have not synced.
     pub fn new(link: watch::Receiver<Link>) -> Self {
-        Self { link, watches: std::sync::Arc::default() }
+        Self { link, watches: std::sync::Arc::default(), health: std::sync::Arc::default() }
+    }
+
+    /// The same, which hangs on the health of the connections to the API server as well.
+    #[must_use]
+    pub fn with_health(self, health: std::sync::Arc<Health>) -> Self {
+        Self { health, ..self }
     }
 
     /// Every kind of object has been listed.
@@ -72,6 +83,10 @@ impl Status {
             Link::Following => Standing::Following,
             Link::Up(_) => Standing::Leading,
         };
+        // The writer goes on all the same: what stands keeps standing.
+        if let Some(trouble) = self.health.trouble() {
+            return Err(Unready::Kubernetes(trouble));
+        }
         if self.watches.load(Ordering::Acquire) { Ok(standing) } else { Err(Unready::Watches) }
     }
 }

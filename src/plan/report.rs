@@ -219,6 +219,14 @@ pub enum Problem {
     /// The server refused our write.
     #[error("the northbound database refused the port: {0}")]
     Rejected(String),
+    /// Another instance serves the VM.
+    #[error(
+        "the VM is served by the instance {instance} of ovn-kubevirt, so that this one leaves it alone. Let the namespace selectors (--namespace-selector) of the two instances not overlap"
+    )]
+    ServedByAnotherInstance {
+        /// Its name.
+        instance: String,
+    },
 }
 
 impl Problem {
@@ -268,6 +276,7 @@ impl Problem {
             Self::SwitchDeferred { .. } => "SwitchChangePending",
             Self::ChassisNotFound(_) => "ChassisNotFound",
             Self::Rejected(_) => "CommitFailed",
+            Self::ServedByAnotherInstance { .. } => "ServedElsewhere",
         }
     }
 }
