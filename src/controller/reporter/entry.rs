@@ -107,7 +107,13 @@ impl Entry {
 }
 
 /// Makes Events of what differs, and says what is to be done about the annotation; how many Events were held back.
-pub(super) fn compose(instance: &str, entry: &mut Entry, subject: &Subject, ports: &[PortReport], now: Instant) -> (Verdict, u64) {
+pub(super) fn compose(
+    instance: &str,
+    entry: &mut Entry,
+    subject: &Subject,
+    ports: &[PortReport],
+    now: Instant,
+) -> (Verdict, u64) {
     let object = &subject.object;
     let present = subject.present(entry.written.as_deref()).text.clone();
     let verdict = verdict(instance, &object.uid, present.as_deref(), ports);
