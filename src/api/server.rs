@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -29,44 +29,69 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// After an error of accept(2) that says nothing of one connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Where there were no descriptors, fewer connections are let in for so long, and the log has one line.
+const SCARCE: Duration = Duration::from_secs(60);
+
 /// Accepts connections for ever. That there are no descriptors left, or no memory, is said once and waited for.
 pub(super) async fn run(listener: TcpListener, router: Router) -> io::Result<()> {
-    let most = most_connections(open_files_limit());
-    let mut connections = Connections::default();
-    let mut failing = false;
+    let mut connections = Connections::up_to(most_connections(open_files_limit()));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                failing = false;
-                connections.leave_room(most);
+                connections.leave_room(Instant::now());
                 connections.open.push_back(tokio::spawn(serve(stream, router.clone())).abort_handle());
             }
             // The peer has hung up before it was its turn.
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "no connection to the HTTP server can be accepted; the oldest are closed");
+                if connections.are_too_many(Instant::now()) {
+                    tracing::warn!(
+                        %error,
+                        most = connections.most,
+                        "the HTTP server cannot accept a connection, and closes the oldest; raise the limit of open files (ulimit -n) of this process if it goes on"
+                    );
                 }
-                connections.leave_room(connections.open.len().div_ceil(2));
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-#[derive(Default)]
 struct Connections {
     /// In the order in which they came.
     open: VecDeque<AbortHandle>,
+    /// How many there may be now, and in good times.
+    most: usize,
+    usual: usize,
+    scarce_until: Option<Instant>,
 }
 
 impl Connections {
-    /// Closes the oldest, until one more makes no more than `most`.
-    fn leave_room(&mut self, most: usize) {
-        if self.open.len() >= most {
+    fn up_to(most: usize) -> Self {
+        Self { open: VecDeque::new(), most, usual: most, scarce_until: None }
+    }
+
+    /// Closes the oldest, until there is room for one more.
+    fn leave_room(&mut self, now: Instant) {
+        if self.scarce_until.is_some_and(|until| until <= now) {
+            (self.scarce_until, self.most) = (None, self.usual);
+        }
+        self.shrink_to(self.most - 1);
+    }
+
+    /// One more could not be had: half of them are closed, and no more let in for a while. Whether that is news.
+    fn are_too_many(&mut self, now: Instant) -> bool {
+        self.open.retain(|connection| !connection.is_finished());
+        self.most = (self.open.len() / 2).clamp(FEWEST_CONNECTIONS, self.usual);
+        self.shrink_to(self.most);
+        self.scarce_until.replace(now + SCARCE).is_none()
+    }
+
+    fn shrink_to(&mut self, count: usize) {
+        if self.open.len() > count {
             self.open.retain(|connection| !connection.is_finished());
         }
-        while self.open.len() >= most {
+        while self.open.len() > count {
             let Some(oldest) = self.open.pop_front() else { return };
             oldest.abort();
         }
@@ -117,10 +142,18 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_connections_make_room() {
         let task = || tokio::spawn(std::future::pending::<()>()).abort_handle();
-        let mut connections = Connections { open: (0..5).map(|_| task()).collect() };
-        let youngest = connections.open[3].clone();
-        connections.leave_room(3);
-        tokio::task::yield_now().await;
-        assert_eq!((connections.open.len(), youngest.is_finished()), (2, false));
+        let now = Instant::now();
+        let mut connections = Connections::up_to(4);
+        for _ in 0..9 {
+            connections.leave_room(now);
+            connections.open.push_back(task());
+        }
+        assert_eq!(connections.open.len(), 4);
+        assert!(connections.open.iter().all(|connection| !connection.is_finished()));
+        // No descriptors: fewer for a minute.
+        assert!(connections.are_too_many(now) && !connections.are_too_many(now));
+        assert_eq!((connections.most, connections.open.len()), (2, 2));
+        connections.leave_room(now + SCARCE);
+        assert_eq!((connections.most, connections.open.len()), (4, 2));
     }
 }

@@ -22,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The answer to a request is to begin within this: a list's first page, too.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
-/// A connection on which an answer is awaited, or goes on, is not to be silent for longer. A watch ends before it.
+/// A connection on which a list or a watch is under way is not to be silent for longer. A watch ends before it.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 /// A connection that nobody has used for so long is closed: it may have been lost without a word.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,8 +73,9 @@ impl ApiServer {
         }
         let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp())?);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_read_timeout(Some(LONGEST_SILENCE));
         connector.set_write_timeout(Some(LONGEST_SILENCE));
+        // The watch of a Lease may be silent for longer: nobody need renew it so often.
+        connector.set_read_timeout(kind.map(|_| LONGEST_SILENCE));
         // The silence of a connection that nobody used does not count against the next answer.
         connector.set_reset_reader_on_write(true);
         let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())

@@ -130,7 +130,7 @@ impl Cut {
                 self.takes_over_late(&slow.start().await, call).await;
             }
             Some(call @ (_, _, "list")) => self.never_ready(&setup.spawn(), call).await,
-            Some(call @ (_, _, "watch")) => self.news_unseen(&setup.start().await, call).await,
+            Some(call @ (_, _, "watch")) => self.news_unseen(&setup.spawn(), call).await,
             Some(call @ (_, "events", "patch")) => self.uncounted(&setup.start().await, call).await,
             Some(call) => self.owner_untold(&setup.start().await, call).await,
         }
@@ -225,8 +225,16 @@ impl Cut {
 
     /// Without `watch`: what happens after the start goes unseen, while what another watch tells is served.
     async fn news_unseen(&self, service: &Service, call: Call) {
+        service.listening().await;
         refused(service, call).await;
         let (_, resource, _) = call;
+        eventually(&format!("readiness tells of {call:?}"), || async {
+            match service.http_get("/readyz").await {
+                (503, body) if body.contains(&format!("the watch of {resource} fails")) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
         let unseen = match resource {
             "virtualmachines" => {
                 self.player.create_vm("unseen", VmOptions::default()).await;
