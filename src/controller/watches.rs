@@ -86,7 +86,9 @@ pub fn watch_all(
             config(),
         ),
         // It does not say whose it is: it is left out, and the others are served.
-        |DeserializeGuard(migration)| migration.map(|migration| Change::Migration(Box::new(migration))),
+        |DeserializeGuard(migration)| {
+            migration.map(|migration| Change::Migration(Box::new(migration))).map_err(Box::new)
+        },
     ));
     tasks.spawn(forwarder(Kind::Node).run(
         // Of nodes, whose status changes all the time, only the metadata is asked for.
@@ -149,7 +151,7 @@ impl Forwarder {
     async fn run<K: Resource>(
         mut self,
         events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-        into_change: impl Fn(K) -> Result<Change, InvalidObject>,
+        into_change: impl Fn(K) -> Result<Change, Box<InvalidObject>>,
     ) -> WatchError {
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
@@ -163,7 +165,7 @@ impl Forwarder {
     async fn pass_on<K: Resource>(
         &mut self,
         event: watcher::Result<watcher::Event<K>>,
-        into_change: impl Fn(K) -> Result<Change, InvalidObject>,
+        into_change: impl Fn(K) -> Result<Change, Box<InvalidObject>>,
     ) -> Result<(), WatchError> {
         let kind = self.kind;
         let change = match event {

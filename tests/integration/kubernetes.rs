@@ -63,7 +63,6 @@ async fn a_half_open_watch_is_noticed_within_half_a_minute_and_a_healthy_one_is_
         if counts.iter().all(|count| *count >= 2) { Ok(()) } else { Err(format!("{counts:?}")) }
     })
     .await;
-    println!("{}", std::fs::read_to_string(format!("/proc/{}/stat", stage.service.pid())).unwrap());
     let gaps = KINDS.map(|kind| {
         let watches = watches(&stage, kind);
         watches[1].at - watches[0].at
