@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::news::{self, News, Verdict, verdict};
+use super::news::{self, News, Verdict};
 use super::pace::{Pace, Passage};
 use super::send::{Object, Outgoing};
 use super::{Subject, Written};
@@ -31,6 +31,8 @@ pub(super) struct Entry {
     /// Its owner was told that another instance serves it.
     pub(super) elsewhere: bool,
     pub(super) outbox: VecDeque<Outgoing>,
+    /// So many of them, from the first, are being sent.
+    pub(super) in_flight: usize,
     pub(super) pace: Pace,
     pub(super) annotated: Option<Instant>,
     /// What the API server refused, and how often.
@@ -50,6 +52,7 @@ impl Entry {
             written: None,
             elsewhere: false,
             outbox: VecDeque::new(),
+            in_flight: 0,
             pace: Pace::new(now),
             annotated: None,
             refused: None,
@@ -90,6 +93,11 @@ impl Entry {
             if news.warning {
                 tracing::warn!(vm = %about.vm, reason = news.reason, "{}", news.note);
             }
+            let mut waiting = self.outbox.iter_mut().skip(self.in_flight);
+            if let Some(waiting) = waiting.find(|event| event.news == news && event.about == *about) {
+                waiting.count = self.pace.repeat(&about.uid, &news, now);
+                continue;
+            }
             let (name, count) = match self.pace.pass(&about.uid, &news, now) {
                 _ if self.outbox.len() >= MOST_WAITING => (0, 0),
                 Passage::First(name) => (name, 1),
@@ -106,33 +114,112 @@ impl Entry {
     }
 }
 
-/// Makes Events of what differs, and says what is to be done about the annotation; how many Events were held back.
+/// Makes Events of what differs from what Events were made for before; how many were held back.
 pub(super) fn compose(
-    instance: &str,
     entry: &mut Entry,
     subject: &Subject,
     ports: &[PortReport],
+    verdict: &Verdict,
     now: Instant,
-) -> (Verdict, u64) {
+) -> u64 {
     let object = &subject.object;
-    let present = subject.present(entry.written.as_deref()).text.clone();
-    let verdict = verdict(instance, &object.uid, present.as_deref(), ports);
-    let held = match &verdict {
-        Verdict::Elsewhere(other) => {
-            entry.told = None;
-            let first = !std::mem::replace(&mut entry.elsewhere, true);
-            let news = first.then(|| news::elsewhere(other.clone()));
-            entry.announce(object, news.into_iter().collect(), now)
+    if let Verdict::Elsewhere(other) = verdict {
+        entry.told = None;
+        let first = !std::mem::replace(&mut entry.elsewhere, true);
+        let news = first.then(|| news::elsewhere(other.clone()));
+        return entry.announce(object, news.into_iter().collect(), now);
+    }
+    if *verdict == Verdict::Leave && entry.told.is_none() {
+        return 0;
+    }
+    let statuses = news::statuses(ports);
+    let before = entry.told.take().unwrap_or_else(|| {
+        let present = subject.present(entry.written.as_deref()).text.as_deref();
+        news::told_before(present, &object.uid, &statuses)
+    });
+    let held = entry.announce(object, news::news(&before, &statuses), now);
+    // What is being written is not what the annotation says yet.
+    entry.told = (entry.busy || matches!(verdict, Verdict::Write(_))).then_some(statuses);
+    held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::reporter::news::verdict;
+    use crate::kubevirt::Reported;
+    use crate::ovn::VmKey;
+    use crate::plan::Problem;
+
+    fn subject() -> Subject {
+        let object = Object { vm: VmKey::new("n", "a"), is_vm: true, uid: "u".into() };
+        Subject { object, seen: Reported::default() }
+    }
+
+    fn nic(address: &str) -> PortReport {
+        let addresses = format!("0a:58:0a:10:00:02 {address}").parse().ok();
+        PortReport { network: "default".into(), port: Some("a.n".into()), addresses, ..PortReport::default() }
+    }
+
+    /// Takes in a report as the reporter does.
+    fn take(entry: &mut Entry, ports: &[PortReport], now: Instant) -> u64 {
+        let verdict = verdict("red", "u", None, ports);
+        compose(entry, &subject(), ports, &verdict, now)
+    }
+
+    fn outbox(entry: &Entry) -> Vec<(&str, u32)> {
+        entry.outbox.iter().map(|event| (event.news.reason.as_str(), event.count)).collect()
+    }
+
+    #[test]
+    fn what_came_and_went_before_anything_was_written_is_told_all_the_same() {
+        let now = Instant::now();
+        let mut entry = Entry::new(now);
+        entry.is_of("u");
+        assert_eq!(take(&mut entry, &[nic("10.16.0.2")], now), 0);
+        take(&mut entry, &[], now);
+        assert_eq!(outbox(&entry), [("AddressAssigned", 1), ("PortReleased", 1)]);
+        assert_eq!(entry.told, None, "the annotation says so already");
+    }
+
+    #[test]
+    fn what_repeats_while_it_waits_is_one_event_and_what_is_being_sent_is_left_alone() {
+        let now = Instant::now();
+        let mut entry = Entry::new(now);
+        entry.is_of("u");
+        for _ in 0..10 {
+            take(&mut entry, &[nic("10.16.0.2")], now);
+            take(&mut entry, &[nic("10.16.0.3")], now);
         }
-        Verdict::Leave if entry.told.is_none() => 0,
-        Verdict::Leave | Verdict::Write(_) => {
-            let statuses = news::statuses(ports);
-            let before = entry.told.take();
-            let before = before.unwrap_or_else(|| news::told_before(present.as_deref(), &object.uid, &statuses));
-            let held = entry.announce(object, news::news(&before, &statuses), now);
-            entry.told = matches!(verdict, Verdict::Write(_)).then_some(statuses);
-            held
+        assert_eq!(outbox(&entry), [("AddressAssigned", 10), ("AddressAssigned", 10)]);
+        (entry.busy, entry.in_flight) = (true, 2);
+        take(&mut entry, &[nic("10.16.0.2")], now);
+        assert_eq!(outbox(&entry)[2..], [("AddressAssigned", 11)]);
+    }
+
+    #[test]
+    fn a_vm_that_never_stops_changing_is_held_back_and_takes_no_memory_without_end() {
+        let now = Instant::now();
+        let mut entry = Entry::new(now);
+        entry.is_of("u");
+        let problem = |index: usize| {
+            let problems = vec![Problem::SwitchNotFound(format!("switch-{index}"))];
+            PortReport { network: "default".into(), problems, ..PortReport::default() }
+        };
+        let held: u64 = (0..1_000).map(|index| take(&mut entry, &[problem(index)], now)).sum();
+        assert_eq!((held, entry.outbox.len()), (975, 25));
+    }
+
+    #[test]
+    fn that_another_instance_serves_the_vm_is_told_once() {
+        let now = Instant::now();
+        let mut entry = Entry::new(now);
+        entry.is_of("u");
+        let verdict = Verdict::Elsewhere("blue".into());
+        for _ in 0..3 {
+            compose(&mut entry, &subject(), &[nic("10.16.0.2")], &verdict, now);
         }
-    };
-    (verdict, held)
+        assert_eq!(outbox(&entry), [("ServedElsewhere", 1)]);
+        assert!(!entry.is_forgotten(now + Duration::from_secs(100_000)), "it is remembered as long as the VM lives");
+    }
 }

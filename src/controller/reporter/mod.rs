@@ -1,9 +1,10 @@
 //! Tells VM owners: the annotation `ovn-kubevirt.io/ports` on the VM, and Events for what changed.
 //!
 //! ```text
-//!   writer --Report--> newest of each VM --(at most one a second)--> news: what differs --pace--> outbox of Events
-//!                            ^                                                                       |
-//!                            +------ refused: 1 to 10 minutes; server away: all wait ------ send ----+--> annotation
+//!   writer --Report--> what differs --pace--> outbox --+--(at most once a second for a VM)--> send: Events, annotation
+//!                          |                           |                                            |
+//!                          +--> newest report ---------+<-- refused: 1 to 10 minutes ---------------+
+//!                                                           server away: all of them wait
 //! ```
 //!
 //! Level-triggered as well: a report is the state of a VM's ports, and an Event is sent for what
@@ -213,31 +214,27 @@ impl Reporter {
         let known = self.vms.get_mut(&vm);
         let present = subject.present(known.as_ref().and_then(|entry| entry.written.as_deref()));
         let verdict = verdict(&self.instance, &uid, present.text.as_deref(), &ports);
-        let Some(entry) = known else {
-            if verdict != Verdict::Leave {
-                let mut entry = Entry::new(now);
-                entry.is_of(&uid);
-                entry.report = Some(Box::new((subject, ports)));
-                self.vms.insert(vm.clone(), entry);
-                self.schedule(&vm, Some(now));
-            }
-            return;
+        let entry = match known {
+            Some(entry) => entry,
+            None if verdict == Verdict::Leave => return,
+            None => self.vms.entry(vm.clone()).or_insert_with(|| Entry::new(now)),
         };
         entry.is_of(&uid);
         if entry.written.as_ref().is_some_and(|written| !subject.has_not_seen(written)) {
             entry.written = None;
         }
-        let is_said = match &verdict {
-            Verdict::Leave => true,
-            Verdict::Write(_) => false,
-            Verdict::Elsewhere(_) => entry.elsewhere,
-        };
-        if is_said && entry.is_at_rest() {
+        let held = compose(entry, &subject, &ports, &verdict, now);
+        self.metrics.dropped.inc_by(held);
+        entry.report = Some(Box::new((subject, ports)));
+        if entry.busy {
             return;
         }
-        entry.report = Some(Box::new((subject, ports)));
-        // What was refused is tried again in its time, unless there is something else to say.
-        if !entry.busy && (entry.due.is_none() || entry.refused.as_deref() != Some(&verdict)) {
+        if !matches!(verdict, Verdict::Write(_)) && entry.outbox.is_empty() {
+            // What was to be written is as it should be by now.
+            entry.report = None;
+            self.schedule(&vm, None);
+        } else if entry.due.is_none() || entry.refused.as_deref() != Some(&verdict) {
+            // What was refused is tried again in its time, unless there is something else to say.
             let at = entry.not_before(now);
             let at = match entry.due {
                 Some(due) if entry.refused.is_none() && entry.failures > 0 => due.max(at),
@@ -279,20 +276,23 @@ impl Reporter {
         self.pause = None;
         while self.sending.len() < AT_ONCE && self.due.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, vm)) = self.due.pop_first() {
-                self.start(vm, now);
+                self.start(vm);
             }
         }
     }
 
-    fn start(&mut self, vm: VmKey, now: Instant) {
+    fn start(&mut self, vm: VmKey) {
         let Some(entry) = self.vms.get_mut(&vm) else { return };
         entry.due = None;
         let report = entry.report.take();
         let verdict = report.as_ref().map_or(Verdict::Leave, |report| {
-            let (verdict, held) = compose(&self.instance, entry, &report.0, &report.1, now);
-            self.metrics.dropped.inc_by(held);
-            verdict
+            let (subject, ports) = &**report;
+            let present = subject.present(entry.written.as_deref());
+            verdict(&self.instance, &subject.object.uid, present.text.as_deref(), ports)
         });
+        if !matches!(verdict, Verdict::Write(_)) {
+            entry.told = None;
+        }
         let annotation = match (&verdict, &report) {
             (Verdict::Write(text), Some(report)) => {
                 Some(Annotation { on: report.0.object.clone(), text: text.clone() })
@@ -302,7 +302,7 @@ impl Reporter {
         if annotation.is_none() && entry.outbox.is_empty() {
             return;
         }
-        entry.busy = true;
+        (entry.busy, entry.in_flight) = (true, entry.outbox.len());
         let events: Vec<Outgoing> = entry.outbox.iter().cloned().collect();
         let client = self.client.clone();
         self.sending.spawn(async move {
@@ -323,13 +323,16 @@ impl Reporter {
         lost.iter().for_each(|(call, refusal)| self.complaints.tell(*call, &vm, refusal, true));
         troubles.iter().for_each(|(call, refusal)| self.complaints.tell(*call, &vm, refusal, false));
         let Some(entry) = self.vms.get_mut(&vm) else { return };
-        entry.busy = false;
+        (entry.busy, entry.in_flight) = (false, 0);
         entry.outbox.drain(..settled.min(entry.outbox.len()));
         let again = troubles.iter().map(|(_, refusal)| Again::after(refusal)).max();
         let wrote = matches!(verdict, Verdict::Write(_));
         let mut verdict = verdict;
         if let Some(written) = written {
-            (entry.written, entry.annotated, entry.told) = (Some(Box::new(written)), Some(now), None);
+            (entry.written, entry.annotated) = (Some(Box::new(written)), Some(now));
+            if entry.report.is_none() {
+                entry.told = None;
+            }
             // Only Events are left to be told.
             verdict = Verdict::Leave;
         } else if wrote && again.is_none() {

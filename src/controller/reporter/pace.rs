@@ -79,6 +79,15 @@ impl Pace {
         Passage::First(name)
     }
 
+    /// One more of an Event that has not been sent yet; how many there have been.
+    pub(super) fn repeat(&mut self, uid: &str, news: &News, now: Instant) -> u32 {
+        let key = hash(&(uid, news));
+        let Some(series) = self.series.iter_mut().find(|series| series.news == key) else { return 1 };
+        series.last = now;
+        series.count = series.count.saturating_add(1);
+        series.count
+    }
+
     fn take_token(&mut self, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.at);
         self.tokens = (self.tokens + since.as_secs_f32() / REFILL.as_secs_f32()).min(BURST);

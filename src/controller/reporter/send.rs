@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -200,7 +200,7 @@ async fn publish(client: &Client, event: &Outgoing) -> Result<(), (Call, Refusal
         let Ok(request) = events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)) else { return Ok(()) };
         match call::<IgnoredAny>(client, request, WITHIN).await {
             Ok(_) => return Ok(()),
-            // Its first Event has gone, as all do after an hour: it is told anew.
+            // Its first Event has not been sent yet, or has gone, as all do after an hour.
             Err(refusal) if refusal.code() == Some(404) => {}
             Err(refusal) => return Err((Call::PatchEvent, refusal)),
         }
@@ -229,6 +229,7 @@ fn object(event: &Outgoing, name: String) -> Event {
         note.truncate(end);
     }
     let namespace = Some(event.about.vm.namespace.clone());
+    let series = event.count > 1;
     Event {
         metadata: ObjectMeta { name: Some(name), namespace, ..ObjectMeta::default() },
         event_time: Some(MicroTime(event.at)),
@@ -239,6 +240,10 @@ fn object(event: &Outgoing, name: String) -> Event {
         reporting_controller: Some("ovn-kubevirt".to_owned()),
         reporting_instance: Some(format!("ovn-kubevirt-{}", std::process::id())),
         type_: Some(if *warning { "Warning" } else { "Normal" }.to_owned()),
+        series: series.then(|| EventSeries {
+            count: i32::try_from(event.count).unwrap_or(i32::MAX),
+            last_observed_time: MicroTime(event.at),
+        }),
         ..Event::default()
     }
 }
