@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,16 +12,15 @@ use tokio::task::JoinSet;
 
 use crate::config::RunOptions;
 use crate::controller::{
-    CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Link, LinkSettings, Linker, Metrics, Reporter,
-    SouthboundFeed, Status, Writer, WriterSettings, follow_southbound, identify_cluster, keep_lease, watch_all,
+    ApiServer, CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Link, LinkSettings, Linker, Metrics,
+    Reporter, SouthboundFeed, Status, Writer, WriterSettings, follow_southbound, identify_cluster, keep_lease,
+    probe_api_server, watch_all,
 };
 use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Shared, Target};
 
 /// The Lease is given back within this, or left to run out: the process is to end within a second.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(700);
-/// The API server must answer within this, or the request is tried again.
-const KUBERNETES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the service until it is told to stop (`Ok`) or cannot go on.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
@@ -31,8 +29,9 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let listener = TcpListener::bind(options.http).await.with_context(|| {
         format!("cannot listen on {} for /readyz: choose another address with --http", options.http)
     })?;
-    let client = client(&options).await?;
-    let (candidacy, mut tasks) = start(&options, client, listener)?;
+    let metrics = Metrics::default();
+    let server = ApiServer::new(kubernetes(&options).await?, metrics.health());
+    let (candidacy, mut tasks) = start(&options, &server, metrics, listener)?;
     tokio::select! {
         _ = terminate.recv() => hand_over(&candidacy, &mut tasks, "SIGTERM").await,
         _ = interrupt.recv() => hand_over(&candidacy, &mut tasks, "SIGINT").await,
@@ -67,12 +66,13 @@ async fn hand_over(candidacy: &watch::Sender<Candidacy>, tasks: &mut JoinSet<End
 
 type Started = (watch::Sender<Candidacy>, JoinSet<Ended>);
 
-fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow::Result<Started> {
+fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: TcpListener) -> anyhow::Result<Started> {
+    let client = || server.requests().context("the Kubernetes client cannot be made");
     let northbound = Arc::new(Shared::new(Northbound::new(options.northbound.instance.clone())));
     let (link_sender, link) = watch::channel(Link::default());
     let (changes_sender, changes) = mpsc::channel(CHANGES_AHEAD);
     let (reports_sender, reports) = mpsc::unbounded_channel();
-    let status = Status::new(link.clone());
+    let status = Status::new(link.clone()).with_health(metrics.health());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         nb = %options.northbound.nb,
@@ -93,7 +93,6 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         });
         SouthboundFeed { replica, in_sync }
     });
-    let metrics = Metrics::default();
     let writer = Writer::new(WriterSettings {
         settings: options.settings(),
         northbound: Arc::clone(&northbound),
@@ -107,13 +106,13 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         status: status.clone(),
     });
     let (candidacy_sender, candidacy) = watch::channel(Candidacy::default());
-    let lease = options.lease(client.default_namespace());
+    let lease_client = client()?;
+    let lease = options.lease(lease_client.default_namespace());
     let alone = lease.is_none();
     let (leadership_sender, leadership) = watch::channel(match alone {
         true => Leadership::Leader { transitions: 0 },
         false => Leadership::Follower { leader: None },
     });
-    let lease_client = client.clone();
     tasks.spawn(async move {
         let ended = match lease {
             Some(lease) => keep_lease(lease_client, lease, candidacy, leadership_sender).await,
@@ -123,7 +122,7 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         Ended(LEASE_TASK, ended.map_err(Into::into))
     });
     let (cluster_sender, cluster) = watch::channel(ClusterIdentity::Unknown(None));
-    let identifying = identify_cluster(client.clone(), cluster_sender);
+    let identifying = identify_cluster(client()?, cluster_sender);
     tasks.spawn(async move {
         identifying.await;
         // It has done its work, which is no reason to end the process.
@@ -140,12 +139,18 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         link: link_sender,
     });
     let selector = options.namespace_selector.clone();
-    let reporter = Reporter::new(client.clone(), options.northbound.instance.clone(), reports);
+    let reporter = Reporter::new(client()?, options.northbound.instance.clone(), reports, &metrics);
     tasks.spawn(async move { Ended("northbound link", linker.run().await.map_err(Into::into)) });
     tasks.spawn(async move { Ended("writer", writer.run().await.map_err(Into::into)) });
+    let (probe_client, health) = (client()?, metrics.health());
     tasks.spawn(async move {
-        let mut watches = watch_all(&client, selector.as_deref(), &changes_sender);
-        drop(changes_sender);
+        probe_api_server(probe_client, health).await;
+        Ended("probe of the API server", Ok(()))
+    });
+    let watches = watch_all(server, &metrics.health(), selector.as_deref(), &changes_sender);
+    let mut watches = watches.context("the Kubernetes client cannot be made")?;
+    drop(changes_sender);
+    tasks.spawn(async move {
         let ended = match watches.join_next().await {
             Some(Ok(error)) => anyhow::Error::from(error),
             died => anyhow::anyhow!("a watch died: {died:?}"),
@@ -172,19 +177,17 @@ async fn stopping(
     stopping.map(drop).map_err(|_| LeaseError::Deserted)
 }
 
-async fn client(options: &RunOptions) -> anyhow::Result<Client> {
-    let mut config = match &options.kubeconfig {
+async fn kubernetes(options: &RunOptions) -> anyhow::Result<kube::Config> {
+    match &options.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
                 .with_context(|| format!("the kubeconfig {} cannot be read", path.display()))?;
             kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
                 .await
-                .with_context(|| format!("the kubeconfig {} cannot be used", path.display()))?
+                .with_context(|| format!("the kubeconfig {} cannot be used", path.display()))
         }
         None => kube::Config::infer().await.context(
             "no Kubernetes configuration found: give --kubeconfig, or run inside the cluster with a ServiceAccount",
-        )?,
-    };
-    config.connect_timeout = Some(KUBERNETES_CONNECT_TIMEOUT);
-    Client::try_from(config).context("the Kubernetes client cannot be made")
+        ),
+    }
 }

@@ -1,5 +1,7 @@
 //! What operators and probes ask the running service, over HTTP.
 
+mod server;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -19,7 +21,7 @@ pub async fn serve(listener: TcpListener, status: Status, metrics: Metrics) -> s
         .route("/readyz", get(readyz))
         .route("/metrics", get(counted))
         .with_state(Arc::new(status));
-    axum::serve(listener, router).await
+    server::run(listener, router).await
 }
 
 /// 200 once the watches and the northbound replica have synced, and while the database is there;

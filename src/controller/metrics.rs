@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::kubernetes::{Health, WatchAges};
+use super::reporter::PaceMetrics;
 use crate::ovn::VmKey;
 use crate::plan::PortReport;
 
@@ -20,6 +22,9 @@ pub struct Metrics {
     problems: ByReason,
     /// Ports that the brake holds (`writer/brake.rs`).
     pub(super) held_ports: Gauge,
+    health: Arc<Health>,
+    /// What the reporter counts.
+    pub(super) pace: PaceMetrics,
 }
 
 impl Default for Metrics {
@@ -37,13 +42,21 @@ impl Default for Metrics {
             "Ports that are held, because their VMs are gone and releasing so many at once may be a mistake; counted by the process that leads",
             held_ports.clone(),
         );
-        Self { registry: Arc::new(registry), problems, held_ports }
+        let health: Arc<Health> = Arc::default();
+        registry.register_collector(Box::new(WatchAges(Arc::clone(&health))));
+        let pace = PaceMetrics::registered(&mut registry);
+        Self { registry: Arc::new(registry), problems, held_ports, health, pace }
     }
 }
 
 impl Metrics {
     /// The content type of [`Metrics::text`].
     pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// The health of the connections to the API server, which the metrics tell.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
 
     /// All of them in the OpenMetrics text format.
     pub fn text(&self) -> String {

@@ -15,6 +15,7 @@
 
 mod epoch;
 mod identity;
+mod kubernetes;
 mod lease;
 mod link;
 mod metrics;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use epoch::{Epoch, EpochError};
 pub use identity::{ClusterIdentity, OtherCluster, identify_cluster};
+pub use kubernetes::{ApiServer, Health, probe_api_server};
 pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
 pub use link::{Link, LinkSettings, Linker, Office};
 pub use metrics::Metrics;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::kubernetes::Health;
 use super::link::Link;
 use super::writer::Holding;
 
@@ -15,6 +16,7 @@ pub struct Status {
     link: watch::Receiver<Link>,
     watches: std::sync::Arc<AtomicBool>,
     holding: std::sync::Arc<Mutex<Option<Holding>>>,
+    health: std::sync::Arc<Health>,
 }
 
 /// What a service that is ready does.
@@ -46,6 +48,8 @@ pub enum Unready {
     NorthboundAway(String),
     /// This process may not write: its cluster is not known, or the instance belongs to another.
     Barred(String),
+    /// The Kubernetes API server is away, or a watch fails.
+    Kubernetes(String),
 }
 
 impl fmt::Display for Unready {
@@ -55,6 +59,7 @@ impl fmt::Display for Unready {
             Self::Northbound => formatter.write_str("the northbound database has not been read yet"),
             Self::NorthboundAway(reason) => write!(formatter, "the northbound database is away: {reason}"),
             Self::Barred(reason) => formatter.write_str(reason),
+            Self::Kubernetes(reason) => formatter.write_str(reason),
         }
     }
 }
@@ -62,7 +67,12 @@ impl fmt::Display for Unready {
 impl Status {
     /// A status that follows the link; the watches have not synced.
     pub fn new(link: watch::Receiver<Link>) -> Self {
-        Self { link, watches: std::sync::Arc::default(), holding: std::sync::Arc::default() }
+        Self {
+            link,
+            watches: std::sync::Arc::default(),
+            holding: std::sync::Arc::default(),
+            health: std::sync::Arc::default(),
+        }
     }
 
     /// From now on the writer holds these ports of VMs that are gone, or none.
@@ -75,6 +85,12 @@ impl Status {
     pub fn remark(&self) -> String {
         let holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
         holding.as_ref().map_or_else(String::new, |holding| format!("; {holding}"))
+    }
+
+    /// The same, which hangs on the health of the connections to the API server as well.
+    #[must_use]
+    pub fn with_health(self, health: std::sync::Arc<Health>) -> Self {
+        Self { health, ..self }
     }
 
     /// Every kind of object has been listed.
@@ -91,6 +107,10 @@ impl Status {
             Link::Following => Standing::Following,
             Link::Up(_) => Standing::Leading,
         };
+        // The writer goes on all the same: what stands keeps standing.
+        if let Some(trouble) = self.health.trouble() {
+            return Err(Unready::Kubernetes(trouble));
+        }
         if self.watches.load(Ordering::Acquire) { Ok(standing) } else { Err(Unready::Watches) }
     }
 }

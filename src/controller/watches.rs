@@ -1,20 +1,26 @@
 //! One task a kind of object: what the API server reports, as changes for the writer.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Resource};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::kubernetes::{ApiServer, Health, chain};
 use crate::kubevirt::objects::{
     LauncherPod, NetworkAttachmentDefinition, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration,
 };
 use crate::kubevirt::{Change, Kind};
+
+/// The longest pause after a failure.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// Why a watch ended for good.
 #[derive(Debug, thiserror::Error)]
@@ -30,135 +36,182 @@ pub enum WatchError {
     Ended,
 }
 
+/// The API server ends a watch after this, plus a part of [`WATCH_JITTER`]; it goes on from where it was. One that has
+/// not ended some seconds later is dead, and is opened anew: so a connection that was lost without a word is noticed
+/// within half a minute, at the price of three small requests a minute for each kind.
+const WATCH_SECONDS: u32 = 18;
+/// So that the watches of all processes do not end together. With kube's margin of 5 s it stays under 30 s.
+const WATCH_JITTER: u32 = 7;
+
 /// Starts the watches; each goes on until it cannot.
-pub fn watch_all(client: &Client, namespaces: Option<&str>, changes: &mpsc::Sender<Change>) -> JoinSet<WatchError> {
-    let config = watcher::Config::default;
+///
+/// # Errors
+/// When no client can be made of the configuration.
+pub fn watch_all(
+    server: &ApiServer,
+    health: &Arc<Health>,
+    namespaces: Option<&str>,
+    changes: &mpsc::Sender<Change>,
+) -> Result<JoinSet<WatchError>, kube::Error> {
+    let config = || watcher::Config::default().timeout(WATCH_SECONDS + random() % WATCH_JITTER);
     let selected = namespaces.map_or_else(config, |selector| config().labels(selector));
+    let forwarder = |kind| Forwarder::new(kind, health, changes);
     let mut tasks = JoinSet::new();
-    tasks.spawn(forward(
-        Kind::Vm,
-        watcher(Api::<DeserializeGuard<VirtualMachine>>::all(client.clone()), config()),
+    tasks.spawn(forwarder(Kind::Vm).run(
+        watcher(Api::<DeserializeGuard<VirtualMachine>>::all(server.watch(Kind::Vm)?), config()),
         |DeserializeGuard(vm)| match vm {
             Ok(vm) => Change::Vm(Box::new(vm)),
             Err(invalid) => Change::UnreadableVm(Box::new(invalid.metadata), invalid.error),
         },
-        changes.clone(),
     ));
-    tasks.spawn(forward(
-        Kind::Run,
-        watcher(Api::<DeserializeGuard<VirtualMachineInstance>>::all(client.clone()), config()),
+    tasks.spawn(forwarder(Kind::Run).run(
+        watcher(Api::<DeserializeGuard<VirtualMachineInstance>>::all(server.watch(Kind::Run)?), config()),
         |DeserializeGuard(run)| match run {
             Ok(run) => Change::Run(Box::new(run)),
             Err(invalid) => Change::UnreadableRun(Box::new(invalid.metadata), invalid.error),
         },
-        changes.clone(),
     ));
-    tasks.spawn(forward(
-        Kind::Launcher,
-        watcher(Api::<LauncherPod>::all(client.clone()), config().labels("kubevirt.io=virt-launcher")),
+    tasks.spawn(forwarder(Kind::Launcher).run(
+        watcher(Api::<LauncherPod>::all(server.watch(Kind::Launcher)?), config().labels("kubevirt.io=virt-launcher")),
         |pod| Change::Launcher(Box::new(pod)),
-        changes.clone(),
     ));
-    tasks.spawn(forward(
-        Kind::Migration,
-        watcher(Api::<DeserializeGuard<VirtualMachineInstanceMigration>>::all(client.clone()), config()),
+    tasks.spawn(forwarder(Kind::Migration).run(
+        watcher(
+            Api::<DeserializeGuard<VirtualMachineInstanceMigration>>::all(server.watch(Kind::Migration)?),
+            config(),
+        ),
         |DeserializeGuard(migration)| match migration {
             Ok(migration) => Change::Migration(Box::new(migration)),
             Err(invalid) => Change::Unreadable(Kind::Migration, Box::new(invalid.metadata), invalid.error),
         },
-        changes.clone(),
     ));
-    tasks.spawn(forward(
-        Kind::Node,
+    tasks.spawn(forwarder(Kind::Node).run(
         // Of nodes, whose status changes all the time, only the metadata is asked for.
-        watcher(Api::<PartialObjectMeta<Node>>::all(client.clone()), config()),
+        watcher(Api::<PartialObjectMeta<Node>>::all(server.watch(Kind::Node)?), config()),
         |node| Change::Node(Box::new(node.metadata)),
-        changes.clone(),
     ));
-    tasks.spawn(forward(
-        Kind::Namespace,
-        // Of a namespace, too, only the metadata counts.
-        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), selected),
-        |namespace| Change::Namespace(Box::new(namespace.metadata)),
-        changes.clone(),
-    ));
-    tasks.spawn(forward(
-        Kind::Nad,
-        watcher(Api::<NetworkAttachmentDefinition>::all(client.clone()), config()),
-        |nad| Change::Nad(Box::new(nad.metadata)),
-        changes.clone(),
-    ));
-    tasks
+    tasks.spawn(
+        forwarder(Kind::Namespace)
+            // Of a namespace, too, only the metadata counts.
+            .run(watcher(Api::<PartialObjectMeta<Namespace>>::all(server.watch(Kind::Namespace)?), selected), |namespace| {
+                Change::Namespace(Box::new(namespace.metadata))
+            }),
+    );
+    tasks.spawn(
+        forwarder(Kind::Nad)
+            .run(watcher(Api::<NetworkAttachmentDefinition>::all(server.watch(Kind::Nad)?), config()), |nad| {
+                Change::Nad(Box::new(nad.metadata))
+            }),
+    );
+    Ok(tasks)
 }
 
-async fn forward<K: Resource>(
+/// Another number for each watch of each process.
+fn random() -> u32 {
+    let hash = RandomState::new().build_hasher().finish();
+    u32::try_from(hash >> 32).unwrap_or_default()
+}
+
+/// Passes on what one watch reports, and tells how it fares.
+struct Forwarder {
     kind: Kind,
-    events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
-    into_change: impl Fn(K) -> Change,
+    health: Arc<Health>,
     changes: mpsc::Sender<Change>,
-) -> WatchError {
-    let delays = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(5))
-        .with_jitter()
-        .without_max_times();
-    let mut delay = delays.build();
-    let mut events = std::pin::pin!(events);
-    let mut last_error = String::new();
-    let mut missing = false;
-    while let Some(event) = events.next().await {
-        if missing && matches!(event, Ok(watcher::Event::InitDone)) {
-            tracing::info!("the API server knows NetworkAttachmentDefinitions now: networks of Multus are served");
-            missing = false;
+    delays: ExponentialBuilder,
+    delay: ExponentialBackoff,
+    last_error: String,
+    /// The API server does not know the kind.
+    missing: bool,
+}
+
+impl Forwarder {
+    fn new(kind: Kind, health: &Arc<Health>, changes: &mpsc::Sender<Change>) -> Self {
+        let delays = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(LONGEST_DELAY)
+            .with_jitter()
+            .without_max_times();
+        Self {
+            kind,
+            health: Arc::clone(health),
+            changes: changes.clone(),
+            delays,
+            delay: delays.build(),
+            last_error: String::new(),
+            missing: false,
         }
+    }
+
+    async fn run<K: Resource>(
+        mut self,
+        events: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+        into_change: impl Fn(K) -> Change,
+    ) -> WatchError {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            if let Err(ended) = self.pass_on(event, &into_change).await {
+                return ended;
+            }
+        }
+        WatchError::Ended
+    }
+
+    async fn pass_on<K: Resource>(
+        &mut self,
+        event: watcher::Result<watcher::Event<K>>,
+        into_change: impl Fn(K) -> Change,
+    ) -> Result<(), WatchError> {
+        let kind = self.kind;
         let change = match event {
             Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => into_change(object),
             Ok(watcher::Event::Delete(object)) => Change::Gone(kind, Box::new(object.meta().clone())),
             // A list is asked for, which says nothing of the answer: no reason to begin the delays anew.
-            Ok(watcher::Event::Init) => {
-                if changes.send(Change::ListBegins(kind)).await.is_err() {
-                    return WatchError::Deserted;
-                }
-                continue;
-            }
+            Ok(watcher::Event::Init) => return self.send(Change::ListBegins(kind)).await,
             Ok(watcher::Event::InitDone) => Change::ListEnds(kind),
-            Err(error) => {
-                if kind == Kind::Namespace && status_code(&error) == Some(400) {
-                    return WatchError::Selector(describe(&error));
-                }
-                if kind == Kind::Nad && status_code(&error) == Some(404) {
-                    // A cluster without Multus has none, which is as good as a list of them.
-                    if !missing {
-                        missing = true;
-                        tracing::info!(
-                            "the API server knows no NetworkAttachmentDefinitions (k8s.cni.cncf.io/v1): networks of Multus are served as soon as their CustomResourceDefinition is installed"
-                        );
-                        for change in [Change::ListBegins(kind), Change::ListEnds(kind)] {
-                            if changes.send(change).await.is_err() {
-                                return WatchError::Deserted;
-                            }
-                        }
-                    }
-                    tokio::time::sleep(delay.next().unwrap_or(Duration::from_secs(5))).await;
-                    continue;
-                }
-                // Once for each new reason; the stream tries again when it is asked for more.
-                let text = describe(&error);
-                if text != last_error {
-                    tracing::warn!(kind = ?kind, error = text, "{}", hint(&error));
-                    last_error = text;
-                }
-                tokio::time::sleep(delay.next().unwrap_or(Duration::from_secs(5))).await;
-                continue;
-            }
+            Err(error) => return self.failed(&error).await,
         };
-        delay = delays.build();
-        last_error.clear();
-        if changes.send(change).await.is_err() {
-            return WatchError::Deserted;
+        if std::mem::take(&mut self.missing) {
+            tracing::info!("the API server knows NetworkAttachmentDefinitions now: networks of Multus are served");
         }
+        self.delay = self.delays.build();
+        self.last_error.clear();
+        self.send(change).await
     }
-    WatchError::Ended
+
+    async fn send(&self, change: Change) -> Result<(), WatchError> {
+        self.changes.send(change).await.map_err(|_| WatchError::Deserted)
+    }
+
+    /// The stream tries again when it is asked for more, which is after a pause.
+    async fn failed(&mut self, error: &watcher::Error) -> Result<(), WatchError> {
+        let kind = self.kind;
+        if kind == Kind::Namespace && status_code(error) == Some(400) {
+            return Err(WatchError::Selector(describe(error)));
+        }
+        if kind == Kind::Nad && status_code(error) == Some(404) {
+            // A cluster without Multus has none, which is as good as a list of them.
+            self.health.heard(kind);
+            if !self.missing {
+                self.missing = true;
+                tracing::info!(
+                    "the API server knows no NetworkAttachmentDefinitions (k8s.cni.cncf.io/v1): networks of Multus are served as soon as their CustomResourceDefinition is installed"
+                );
+                self.send(Change::ListBegins(kind)).await?;
+                self.send(Change::ListEnds(kind)).await?;
+            }
+        } else {
+            let text = describe(error);
+            self.health.failed(kind, &text);
+            // Once for each new reason.
+            if text != self.last_error {
+                tracing::warn!(kind = ?kind, error = text, "{}", hint(error));
+                self.last_error = text;
+            }
+        }
+        let pause = self.delay.next().unwrap_or(LONGEST_DELAY);
+        tokio::time::sleep(pause.max(self.health.postponed(kind))).await;
+        Ok(())
+    }
 }
 
 /// The API server's own refusal, where there is one inside.
@@ -181,16 +234,7 @@ fn describe(error: &watcher::Error) -> String {
     if let Some(status) = refusal(error) {
         return status.message.clone();
     }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+    chain(error)
 }
 
 /// What an operator should look at.

@@ -18,6 +18,7 @@ pub mod cutter;
 pub mod deploy;
 pub mod eventually;
 pub mod fabric;
+pub mod front;
 pub mod gate;
 pub mod history;
 pub mod in_process;

@@ -23,7 +23,7 @@ use crate::support::{Cluster, Namespace, VmOptions, deploy};
 type Call = (&'static str, &'static str, &'static str);
 
 /// Every call that the service may make in any namespace.
-const ALLOWED: [Call; 17] = [
+const ALLOWED: [Call; 18] = [
     ("kubevirt.io", "virtualmachines", "list"),
     ("kubevirt.io", "virtualmachines", "watch"),
     ("kubevirt.io", "virtualmachines", "patch"),
@@ -41,6 +41,7 @@ const ALLOWED: [Call; 17] = [
     ("", "namespaces", "list"),
     ("", "namespaces", "watch"),
     ("events.k8s.io", "events", "create"),
+    ("events.k8s.io", "events", "patch"),
 ];
 
 /// The one object outside of its own namespace that it may read by name.

@@ -1,0 +1,181 @@
+//! Whether the API server is there, and whether each watch still hears from it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::kubevirt::Kind;
+
+/// A watch that fails, or an API server that does not answer, is told after this: a server that is restarted is back
+/// before it, as a rule.
+const GRACE: Duration = Duration::from_secs(3);
+/// A watch that works hears from the server at least this often: each ends, and is opened again, before it.
+const LONGEST_SILENCE: Duration = Duration::from_secs(40);
+
+/// The health of the connections to the API server.
+#[derive(Debug, Default)]
+pub struct Health {
+    watches: [Mutex<WatchHealth>; Kind::ALL.len()],
+    server: Mutex<Option<Trouble>>,
+}
+
+#[derive(Debug, Default)]
+struct WatchHealth {
+    heard: Option<Instant>,
+    trouble: Option<Trouble>,
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Trouble {
+    since: Instant,
+    reason: Arc<str>,
+}
+
+impl Health {
+    /// A byte of a list or a watch has come, or its answer has begun.
+    pub fn heard(&self, kind: Kind) {
+        let mut watch = self.watch(kind);
+        watch.heard = Some(Instant::now());
+        watch.trouble = None;
+    }
+
+    /// A list or a watch has failed. It counts as failing from the first failure since anything was heard.
+    pub fn failed(&self, kind: Kind, reason: &str) {
+        tell(&mut self.watch(kind).trouble, Instant::now(), reason);
+    }
+
+    /// The server wants to be left alone with this kind until then (`Retry-After`, RFC 9110, section 10.2.3).
+    pub fn postpone(&self, kind: Kind, until: Instant) {
+        self.watch(kind).not_before = Some(until);
+    }
+
+    /// For how long the kind is to be left alone yet.
+    pub fn postponed(&self, kind: Kind) -> Duration {
+        let not_before = self.watch(kind).not_before;
+        not_before.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// The API server has answered the probe, or has not.
+    pub fn probed(&self, answer: Result<(), &str>) {
+        let mut server = lock(&self.server);
+        match answer {
+            Ok(()) => *server = None,
+            Err(reason) => tell(&mut server, Instant::now(), reason),
+        }
+    }
+
+    /// Time since the kind's watch last heard from the server; `None` before the first time.
+    pub fn age(&self, kind: Kind) -> Option<Duration> {
+        self.watch(kind).heard.map(|heard| heard.elapsed())
+    }
+
+    /// What is wrong, if anything has been for longer than a restart of the server takes.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble_at(Instant::now())
+    }
+
+    fn trouble_at(&self, now: Instant) -> Option<String> {
+        let lasting = |trouble: &Option<Trouble>| {
+            let trouble = trouble.as_ref().filter(|trouble| now.saturating_duration_since(trouble.since) >= GRACE)?;
+            Some(Arc::clone(&trouble.reason))
+        };
+        if let Some(reason) = lasting(&lock(&self.server)) {
+            return Some(format!("the Kubernetes API server does not answer: {reason}"));
+        }
+        Kind::ALL.into_iter().find_map(|kind| {
+            let watch = self.watch(kind);
+            if let Some(reason) = lasting(&watch.trouble) {
+                return Some(format!("the watch of {} fails: {reason}", name(kind)));
+            }
+            let silence = now.saturating_duration_since(watch.heard?);
+            (silence > LONGEST_SILENCE)
+                .then(|| format!("the watch of {} has heard nothing for {} s", name(kind), silence.as_secs()))
+        })
+    }
+
+    fn watch(&self, kind: Kind) -> MutexGuard<'_, WatchHealth> {
+        lock(&self.watches[kind as usize])
+    }
+}
+
+/// The kind as the API server names it.
+pub(crate) fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Vm => "virtualmachines",
+        Kind::Run => "virtualmachineinstances",
+        Kind::Launcher => "pods",
+        Kind::Migration => "virtualmachineinstancemigrations",
+        Kind::Node => "nodes",
+        Kind::Namespace => "namespaces",
+        Kind::Nad => "network-attachment-definitions",
+    }
+}
+
+fn tell(trouble: &mut Option<Trouble>, now: Instant, reason: &str) {
+    let since = trouble.as_ref().map_or(now, |trouble| trouble.since);
+    *trouble = Some(Trouble { since, reason: reason.into() });
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The ages of all watches, encoded at each scrape.
+#[derive(Debug)]
+pub(in crate::controller) struct WatchAges(pub(in crate::controller) Arc<Health>);
+
+impl prometheus_client::collector::Collector for WatchAges {
+    fn encode(&self, mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>) -> fmt::Result {
+        use prometheus_client::encoding::EncodeMetric;
+        use prometheus_client::metrics::MetricType;
+        use prometheus_client::metrics::gauge::ConstGauge;
+        let mut family = encoder.encode_descriptor(
+            "watch_age",
+            "Time since a watch last heard from the API server, by the kind of object",
+            Some(&prometheus_client::registry::Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        for kind in Kind::ALL {
+            if let Some(age) = self.0.age(kind) {
+                let gauge = ConstGauge::new(age.as_secs_f64());
+                gauge.encode(family.encode_family(&[("kind", name(kind))])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_watch_is_told_after_the_grace_until_it_hears_again() {
+        let health = Health::default();
+        let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+        health.heard(Kind::Vm);
+        health.failed(Kind::Vm, "404 page not found");
+        health.failed(Kind::Vm, "connection refused");
+        assert_eq!(health.trouble_at(later(2)), None);
+        let told = Some("the watch of virtualmachines fails: connection refused".to_owned());
+        assert_eq!(health.trouble_at(later(4)), told);
+        health.heard(Kind::Vm);
+        assert_eq!(health.trouble_at(later(4)), None);
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_and_a_watch_that_hears_nothing_are_told() {
+        let health = Health::default();
+        let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+        health.heard(Kind::Node);
+        assert_eq!(health.trouble_at(later(39)), None);
+        let told = health.trouble_at(later(60)).unwrap_or_default();
+        assert!(told.starts_with("the watch of nodes has heard nothing for 6"), "{told}");
+        health.probed(Err("no answer within 2s"));
+        let told = "the Kubernetes API server does not answer: no answer within 2s";
+        assert_eq!(health.trouble_at(later(5)).as_deref(), Some(told));
+        health.probed(Ok(()));
+        assert_eq!(health.trouble_at(later(5)), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! What the API server refuses, in the log: one line for each new reason, however many VMs it concerns.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::send::Call;
+use crate::controller::kubernetes::Refusal;
+use crate::ovn::VmKey;
+
+/// A reason is said again after this, if it is still there.
+const AGAIN: Duration = Duration::from_secs(3_600);
+/// Reasons that are remembered; of more, no line is written.
+const MOST: usize = 64;
+/// A reason in short.
+const LONGEST_KEY: usize = 120;
+
+/// The reasons that have been told.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    told: HashMap<(Call, Option<u16>, String), Instant>,
+}
+
+impl Complaints {
+    /// Logs a refusal, unless its reason has been told.
+    pub(super) fn tell(&mut self, call: Call, vm: &VmKey, refusal: &Refusal, lost: bool) {
+        if self.is_new(call, refusal, Instant::now()) {
+            let (what, error) = (call.name(), refusal.to_string());
+            let then = if lost { "it is left out" } else { "it is tried again" };
+            tracing::warn!(%vm, call = what, error, "the VM's owner could not be told: {}; {then}", hint(refusal));
+        }
+    }
+
+    fn is_new(&mut self, call: Call, refusal: &Refusal, now: Instant) -> bool {
+        let key = (call, refusal.code(), outline(&refusal.to_string()));
+        if self.told.get(&key).is_some_and(|told| now.saturating_duration_since(*told) < AGAIN) {
+            return false;
+        }
+        if self.told.len() >= MOST {
+            self.told.retain(|_, told| now.saturating_duration_since(*told) < AGAIN);
+        }
+        if self.told.len() >= MOST {
+            return false;
+        }
+        self.told.insert(key, now);
+        true
+    }
+}
+
+/// The message without names and numbers, which differ from VM to VM.
+fn outline(message: &str) -> String {
+    let outside = message.split('"').step_by(2).flat_map(str::chars);
+    outside.filter(|character| !character.is_ascii_digit()).take(LONGEST_KEY).collect()
+}
+
+/// What an operator should do.
+fn hint(refusal: &Refusal) -> &'static str {
+    match refusal.code() {
+        None => "the API server does not answer",
+        Some(401 | 403) => {
+            "the API server refuses; apply the RBAC rules of this service (deploy/kubernetes/rbac), or look at the admission webhook that is named"
+        }
+        Some(400 | 422) => "the API server finds the object wrong; correct it",
+        Some(429) => "the API server has too much to do",
+        Some(_) => "the API server could not do it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forbidden(message: &str) -> Refusal {
+        let (reason, causes) = ("Forbidden".to_owned(), vec![]);
+        Refusal::Status { code: 403, reason, causes, message: message.to_owned(), retry_after: None }
+    }
+
+    #[test]
+    fn a_reason_is_told_once_for_all_vms_and_again_after_an_hour() {
+        let (mut complaints, now) = (Complaints::default(), Instant::now());
+        let of =
+            |vm: usize| forbidden(&format!("virtualmachines.kubevirt.io \"vm-{vm}\" is forbidden: User \"a\" may not"));
+        let told = (0..1_000).filter(|vm| complaints.is_new(Call::PatchVm, &of(*vm), now)).count();
+        assert_eq!(told, 1);
+        assert!(complaints.is_new(Call::CreateEvent, &of(1), now));
+        assert!(complaints.is_new(Call::PatchVm, &forbidden("admission webhook \"x\" denied the request: no"), now));
+        assert!(complaints.is_new(Call::PatchVm, &of(1), now + AGAIN));
+    }
+
+    #[test]
+    fn reasons_without_end_take_no_more_lines_and_memory_than_sixty_four() {
+        let (mut complaints, now) = (Complaints::default(), Instant::now());
+        let other = |index: usize| forbidden(&"x".repeat(index % 100 + 1));
+        let told = (0..1_000).filter(|index| complaints.is_new(Call::PatchVm, &other(*index), now)).count();
+        assert_eq!((told, complaints.told.len()), (MOST, MOST));
+    }
+}

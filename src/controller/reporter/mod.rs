@@ -1,0 +1,398 @@
+//! Tells VM owners: the annotation `ovn-kubevirt.io/ports` on the VM, and Events for what changed.
+//!
+//! ```text
+//!   writer --Report--> what differs --pace--> outbox --+--(at most once a second for a VM)--> send: Events, annotation
+//!                          |                           |                                            |
+//!                          +--> newest report ---------+<-- refused: 1 to 10 minutes ---------------+
+//!                                                           server away: all of them wait
+//! ```
+//!
+//! Level-triggered as well: a report is the state of a VM's ports, and an Event is sent for what
+//! differs from the last one. What was last told stands in the annotation, so that a restart of this
+//! service repeats nothing. An annotation that names another instance is that one's (`news.rs`).
+//!
+//! What is kept of a VM is dropped with the VM, and of one at rest as soon as its pace is forgotten.
+
+mod complaints;
+mod entry;
+mod news;
+mod pace;
+mod send;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::complaints::Complaints;
+use self::entry::{Entry, compose};
+use self::news::{Verdict, verdict};
+use self::send::{Again, Annotation, Object, Outcome, Outgoing, send};
+use super::metrics::Metrics;
+use crate::kubevirt::{Reported, VmObjects};
+use crate::ovn::{LogicalSwitchPort, VmKey, keys};
+use crate::plan::PortReport;
+
+pub(super) use self::pace::PaceMetrics;
+
+/// VMs told at the same time.
+const AT_ONCE: usize = 16;
+/// A report that failed is tried again after this, doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// The same for one that the API server refused, unless there is something else to say.
+const FIRST_REFUSED: Duration = Duration::from_secs(60);
+const LAST_REFUSED: Duration = Duration::from_secs(600);
+/// The same for all of them while the API server is away, unless it says for how long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// Of a VM that has gone, so many tries are enough.
+const TRIES_FOR_THE_GONE: u32 = 8;
+/// How often it is looked for what is at rest.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// What is told.
+#[derive(Debug)]
+pub enum Report {
+    /// The ports of a VM that is there.
+    Ports {
+        /// The VM.
+        subject: Subject,
+        /// As they are now.
+        ports: Vec<PortReport>,
+    },
+    /// The ports of a VM that has gone.
+    Released {
+        /// The VM.
+        vm: VmKey,
+        /// As they were.
+        ports: Vec<LogicalSwitchPort>,
+    },
+}
+
+/// The object that Events are about: the VM, or a bare VMI.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    object: Object,
+    /// The annotation as the watch last saw it.
+    seen: Reported,
+}
+
+impl Subject {
+    /// Which VM it is.
+    pub fn vm(&self) -> &VmKey {
+        &self.object.vm
+    }
+
+    /// `None` while only launcher pods are left: there is nobody to tell.
+    pub fn of(vm: &VmKey, objects: &VmObjects) -> Option<Self> {
+        let (is_vm, uid, seen) = match (&objects.vm, &objects.run) {
+            (Some(object), _) => (true, &object.uid, &object.reported),
+            (None, Some(run)) => (false, &run.uid, &run.reported),
+            (None, None) => return None,
+        };
+        Some(Self { object: Object { vm: vm.clone(), is_vm, uid: uid.clone() }, seen: seen.clone() })
+    }
+
+    /// The annotation as it is: what we wrote, until the watch has seen the object that new.
+    fn present<'a>(&'a self, written: Option<&'a Written>) -> &'a Reported {
+        match written {
+            Some(written) if self.has_not_seen(written) => &written.annotation,
+            _ => &self.seen,
+        }
+    }
+
+    fn has_not_seen(&self, written: &Written) -> bool {
+        written.uid == self.object.uid && written.annotation.version > self.seen.version
+    }
+}
+
+/// An annotation that we wrote.
+#[derive(Debug, Clone)]
+struct Written {
+    uid: String,
+    annotation: Reported,
+}
+
+/// Sends reports, the newest of each VM, a VM at a time and some VMs at once.
+pub struct Reporter {
+    client: Client,
+    /// Whose annotations are ours.
+    instance: String,
+    reports: mpsc::UnboundedReceiver<Report>,
+    vms: HashMap<VmKey, Entry>,
+    due: BTreeSet<(Instant, VmKey)>,
+    sending: JoinSet<Sent>,
+    /// While the API server is away nothing is sent, and then ever later.
+    pause: Option<Instant>,
+    pauses: u32,
+    complaints: Complaints,
+    metrics: PaceMetrics,
+}
+
+struct Sent {
+    vm: VmKey,
+    report: Option<Box<(Subject, Vec<PortReport>)>>,
+    /// What was to be written, if anything was.
+    verdict: Verdict,
+    outcome: Outcome,
+}
+
+impl Reporter {
+    /// A reporter for these.
+    pub fn new(client: Client, instance: String, reports: mpsc::UnboundedReceiver<Report>, metrics: &Metrics) -> Self {
+        Self {
+            client,
+            instance,
+            reports,
+            vms: HashMap::new(),
+            due: BTreeSet::new(),
+            sending: JoinSet::new(),
+            pause: None,
+            pauses: 0,
+            complaints: Complaints::default(),
+            metrics: metrics.pace.clone(),
+        }
+    }
+
+    /// Runs until nobody reports any more.
+    pub async fn run(mut self) {
+        let mut sweep = Instant::now() + SWEEP;
+        loop {
+            self.send_due();
+            let next = self.next_due().into_iter().chain((!self.vms.is_empty()).then_some(sweep)).min();
+            tokio::select! {
+                report = self.reports.recv() => match report {
+                    Some(Report::Ports { subject, ports }) => self.take(subject, ports),
+                    Some(Report::Released { vm, ports }) => self.take_released(vm, &ports),
+                    None => return,
+                },
+                Some(sent) = self.sending.join_next(), if !self.sending.is_empty() => {
+                    if let Ok(sent) = sent {
+                        self.finish(sent);
+                    }
+                }
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    let now = Instant::now();
+                    if now >= sweep {
+                        self.vms.retain(|_, entry| !entry.is_forgotten(now));
+                        sweep = now + SWEEP;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When there is something to be sent; `None` while there is no room, or nothing.
+    fn next_due(&self) -> Option<Instant> {
+        let (at, _) = self.due.first().filter(|_| self.sending.len() < AT_ONCE)?;
+        Some(self.pause.map_or(*at, |pause| pause.max(*at)))
+    }
+
+    fn schedule(&mut self, vm: &VmKey, at: Option<Instant>) {
+        let Some(entry) = self.vms.get_mut(vm) else { return };
+        if let Some(before) = std::mem::replace(&mut entry.due, at) {
+            self.due.remove(&(before, vm.clone()));
+        }
+        if let Some(at) = at {
+            self.due.insert((at, vm.clone()));
+        }
+    }
+
+    fn forget(&mut self, vm: &VmKey) {
+        self.schedule(vm, None);
+        self.vms.remove(vm);
+    }
+
+    fn take(&mut self, subject: Subject, ports: Vec<PortReport>) {
+        let now = Instant::now();
+        let Subject { object: Object { vm, uid, .. }, .. } = &subject;
+        let (vm, uid) = (vm.clone(), uid.clone());
+        let known = self.vms.get_mut(&vm);
+        let present = subject.present(known.as_ref().and_then(|entry| entry.written.as_deref()));
+        let verdict = verdict(&self.instance, &uid, present.text.as_deref(), &ports);
+        let entry = match known {
+            Some(entry) => entry,
+            None if verdict == Verdict::Leave => return,
+            None => self.vms.entry(vm.clone()).or_insert_with(|| Entry::new(now)),
+        };
+        entry.is_of(&uid);
+        if entry.written.as_ref().is_some_and(|written| !subject.has_not_seen(written)) {
+            entry.written = None;
+        }
+        let held = compose(entry, &subject, &ports, &verdict, now);
+        self.metrics.dropped.inc_by(held);
+        entry.report = Some(Box::new((subject, ports)));
+        if entry.busy {
+            return;
+        }
+        if !matches!(verdict, Verdict::Write(_)) && entry.outbox.is_empty() {
+            // What was to be written is as it should be by now.
+            entry.report = None;
+            self.schedule(&vm, None);
+        } else if entry.due.is_none() || entry.refused.as_deref() != Some(&verdict) {
+            // What was refused is tried again in its time, unless there is something else to say.
+            let at = entry.not_before(now);
+            let at = match entry.due {
+                Some(due) if entry.refused.is_none() && entry.failures > 0 => due.max(at),
+                _ => at,
+            };
+            self.schedule(&vm, Some(at));
+        }
+    }
+
+    fn take_released(&mut self, vm: VmKey, ports: &[LogicalSwitchPort]) {
+        let now = Instant::now();
+        if ports.is_empty() && !self.vms.contains_key(&vm) {
+            return;
+        }
+        let entry = self.vms.entry(vm.clone()).or_insert_with(|| Entry::new(now));
+        (entry.gone, entry.report, entry.told, entry.written) = (true, None, None, None);
+        let mut held = 0;
+        for port in ports {
+            let uid = port.external_ids.get(keys::VM_UID).unwrap_or_default().to_owned();
+            let about = Object { vm: vm.clone(), is_vm: true, uid };
+            held += entry.announce(&about, vec![news::released(port)], now);
+        }
+        self.metrics.dropped.inc_by(held);
+        if entry.busy {
+            return;
+        }
+        if entry.outbox.is_empty() {
+            self.forget(&vm);
+        } else if entry.due.is_none() || !ports.is_empty() {
+            self.schedule(&vm, Some(now));
+        }
+    }
+
+    fn send_due(&mut self) {
+        let now = Instant::now();
+        if self.pause.is_some_and(|pause| pause > now) {
+            return;
+        }
+        self.pause = None;
+        while self.sending.len() < AT_ONCE && self.due.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, vm)) = self.due.pop_first() {
+                self.start(vm);
+            }
+        }
+    }
+
+    fn start(&mut self, vm: VmKey) {
+        let Some(entry) = self.vms.get_mut(&vm) else { return };
+        entry.due = None;
+        let report = entry.report.take();
+        let verdict = report.as_ref().map_or(Verdict::Leave, |report| {
+            let (subject, ports) = &**report;
+            let present = subject.present(entry.written.as_deref());
+            verdict(&self.instance, &subject.object.uid, present.text.as_deref(), ports)
+        });
+        if !matches!(verdict, Verdict::Write(_)) {
+            entry.told = None;
+        }
+        let annotation = match (&verdict, &report) {
+            (Verdict::Write(text), Some(report)) => {
+                Some(Annotation { on: report.0.object.clone(), text: text.clone() })
+            }
+            _ => None,
+        };
+        if annotation.is_none() && entry.outbox.is_empty() {
+            return;
+        }
+        (entry.busy, entry.in_flight) = (true, entry.outbox.len());
+        let events: Vec<Outgoing> = entry.outbox.iter().cloned().collect();
+        let client = self.client.clone();
+        self.sending.spawn(async move {
+            let outcome = send(&client, &events, annotation.as_ref()).await;
+            Sent { vm, report, verdict, outcome }
+        });
+    }
+
+    fn finish(&mut self, Sent { vm, report, verdict, outcome }: Sent) {
+        let now = Instant::now();
+        let Outcome { settled, lost, troubles, written } = outcome;
+        self.metrics.dropped.inc_by(lost.len() as u64);
+        for (_, refusal) in lost.iter().chain(&troubles) {
+            let unreachable = Again::after(refusal) == Again::Pause;
+            let reason = if unreachable { "unreachable" } else { "refused" };
+            self.metrics.failures.get_or_create(&[("reason", reason)]).inc();
+        }
+        lost.iter().for_each(|(call, refusal)| self.complaints.tell(*call, &vm, refusal, true));
+        troubles.iter().for_each(|(call, refusal)| self.complaints.tell(*call, &vm, refusal, false));
+        let Some(entry) = self.vms.get_mut(&vm) else { return };
+        (entry.busy, entry.in_flight) = (false, 0);
+        entry.outbox.drain(..settled.min(entry.outbox.len()));
+        let again = troubles.iter().map(|(_, refusal)| Again::after(refusal)).max();
+        let wrote = matches!(verdict, Verdict::Write(_));
+        let mut verdict = verdict;
+        if let Some(written) = written {
+            (entry.written, entry.annotated) = (Some(Box::new(written)), Some(now));
+            if entry.report.is_none() {
+                entry.told = None;
+            }
+            // Only Events are left to be told.
+            verdict = Verdict::Leave;
+        } else if wrote && again.is_none() {
+            // The object is gone; the watch will say so.
+            (entry.told, entry.written) = (None, None);
+        } else if wrote && !entry.gone && entry.report.is_none() {
+            entry.report = report;
+        }
+        match again {
+            None => {
+                (entry.failures, entry.refused) = (0, None);
+                self.pauses = 0;
+                self.go_on(&vm, now);
+            }
+            Some(again) => {
+                let server = troubles.iter().filter_map(|(_, refusal)| refusal.retry_after()).max();
+                self.put_off(&vm, again, verdict, server);
+            }
+        }
+    }
+
+    /// What is left of a VM after all has been told.
+    fn go_on(&mut self, vm: &VmKey, now: Instant) {
+        let Some(entry) = self.vms.get(vm) else { return };
+        if entry.report.is_some() || !entry.outbox.is_empty() {
+            let at = if entry.report.is_some() { entry.not_before(now) } else { now };
+            self.schedule(vm, Some(at));
+        } else if entry.gone {
+            self.forget(vm);
+        }
+    }
+
+    /// Tries again later.
+    fn put_off(&mut self, vm: &VmKey, again: Again, verdict: Verdict, server: Option<Duration>) {
+        let now = Instant::now();
+        let Some(entry) = self.vms.get_mut(vm) else { return };
+        entry.failures = entry.failures.saturating_add(1);
+        if entry.gone && (again == Again::Slowly || entry.failures > TRIES_FOR_THE_GONE) {
+            self.metrics.dropped.inc_by(entry.outbox.len() as u64);
+            self.forget(vm);
+            return;
+        }
+        entry.refused = (again == Again::Slowly).then(|| Box::new(verdict));
+        let doubled = |first: Duration, last: Duration, times: u32| {
+            let delay = first.saturating_mul(1 << times.saturating_sub(1).min(16));
+            delay.min(last)
+        };
+        let delay = match again {
+            Again::Slowly => doubled(FIRST_REFUSED, LAST_REFUSED, entry.failures),
+            Again::Soon => doubled(FIRST_RETRY, LAST_RETRY, entry.failures),
+            Again::Pause => {
+                // Those that were on their way together fail together.
+                if self.pause.is_none() {
+                    self.pauses = self.pauses.saturating_add(1);
+                }
+                let pause = server.unwrap_or_else(|| doubled(FIRST_PAUSE, LAST_PAUSE, self.pauses));
+                self.pause = self.pause.max(Some(now + pause));
+                pause
+            }
+        };
+        self.schedule(vm, Some(now + delay.max(server.unwrap_or_default())));
+    }
+}

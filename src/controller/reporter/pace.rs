@@ -1,0 +1,189 @@
+//! How many Events a VM gets: what repeats becomes a series, and a bucket of tokens limits the rest.
+//!
+//! As client-go's correlator does it: 25 Events at once, then one in five minutes. The annotation always says how it
+//! stands, so that what is held back here is only the history.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use super::news::News;
+
+/// client-go's `defaultSpamBurst`.
+const BURST: f32 = 25.0;
+/// client-go's `defaultSpamQPS` is one in this time.
+const REFILL: Duration = Duration::from_secs(300);
+/// An Event that repeats within this after the last time is of the same series; client-go has six minutes.
+const SERIES: Duration = Duration::from_secs(360);
+/// Different Events of a VM that are remembered; of more, the oldest is forgotten.
+const MOST_SERIES: usize = 32;
+
+/// What becomes of an Event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// It is sent, with this in its name.
+    First(u64),
+    /// It is one more of the Event of this name, the how manieth.
+    Repeated(u64, u32),
+    /// There have been too many.
+    Held,
+}
+
+/// The Events of one VM of late.
+#[derive(Debug)]
+pub(super) struct Pace {
+    tokens: f32,
+    at: Instant,
+    series: Vec<Series>,
+}
+
+#[derive(Debug)]
+struct Series {
+    news: u64,
+    name: u64,
+    count: u32,
+    last: Instant,
+}
+
+impl Pace {
+    /// Nothing has been sent.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { tokens: BURST, at: now, series: Vec::new() }
+    }
+
+    /// Says what becomes of an Event about the object of this UID.
+    pub(super) fn pass(&mut self, uid: &str, news: &News, now: Instant) -> Passage {
+        self.series.retain(|series| now.saturating_duration_since(series.last) < SERIES);
+        let key = hash(&(uid, news));
+        let known = self.series.iter().position(|series| series.news == key);
+        if let Some(series) = known.and_then(|index| self.series.get_mut(index)) {
+            series.last = now;
+            series.count = series.count.saturating_add(1);
+        }
+        if !self.take_token(now) {
+            // A series tells of it with its next Event; of another kind of Event nothing is left but the count.
+            return Passage::Held;
+        }
+        if let Some(series) = known.and_then(|index| self.series.get(index)) {
+            return Passage::Repeated(series.name, series.count);
+        }
+        let name = hash(&(key, k8s_openapi::jiff::Timestamp::now().as_nanosecond()));
+        if self.series.len() >= MOST_SERIES {
+            self.series.remove(0);
+        }
+        self.series.push(Series { news: key, name, count: 1, last: now });
+        Passage::First(name)
+    }
+
+    /// One more of an Event that has not been sent yet; how many there have been.
+    pub(super) fn repeat(&mut self, uid: &str, news: &News, now: Instant) -> u32 {
+        let key = hash(&(uid, news));
+        let Some(series) = self.series.iter_mut().find(|series| series.news == key) else { return 1 };
+        series.last = now;
+        series.count = series.count.saturating_add(1);
+        series.count
+    }
+
+    fn take_token(&mut self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.at);
+        self.tokens = (self.tokens + since.as_secs_f32() / REFILL.as_secs_f32()).min(BURST);
+        self.at = now;
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+
+    /// Whether it is as if nothing had been sent.
+    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.at).as_secs_f32();
+        self.tokens + since / REFILL.as_secs_f32() >= BURST
+            && self.series.iter().all(|series| now.saturating_duration_since(series.last) >= SERIES)
+    }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What is counted of what is told.
+#[derive(Debug, Clone, Default)]
+pub(in crate::controller) struct PaceMetrics {
+    pub(super) dropped: Counter,
+    pub(super) failures: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl PaceMetrics {
+    /// Counters that are told in the registry.
+    pub(in crate::controller) fn registered(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "events_dropped",
+            "Events that VM owners were not sent, because a VM had too many of them or the API server refused them for good",
+            metrics.dropped.clone(),
+        );
+        registry.register(
+            "report_failures",
+            "Requests by which VM owners are told that failed, by what stood in the way: refused, or unreachable",
+            metrics.failures.clone(),
+        );
+        metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(note: &str) -> News {
+        News { warning: true, reason: "AddressConflict".into(), note: note.into() }
+    }
+
+    #[test]
+    fn what_repeats_is_a_series_and_what_is_new_is_an_event() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut pace = Pace::new(begin);
+        let Passage::First(name) = pace.pass("u", &news("a"), begin) else { panic!("the first is sent") };
+        assert_eq!(pace.pass("u", &news("a"), at(5)), Passage::Repeated(name, 2));
+        assert!(matches!(pace.pass("u", &news("b"), at(6)), Passage::First(other) if other != name));
+        assert!(matches!(pace.pass("another", &news("a"), at(7)), Passage::First(other) if other != name));
+        assert_eq!(pace.pass("u", &news("a"), at(8)), Passage::Repeated(name, 3));
+        // Much later it is news again, and has a name of its own.
+        assert!(matches!(pace.pass("u", &news("a"), at(8 + 360)), Passage::First(other) if other != name));
+    }
+
+    #[test]
+    fn a_vm_has_twenty_five_events_and_then_one_in_five_minutes() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(begin);
+        let sent = |pace: &mut Pace, at: Instant, from: usize| {
+            let passed = (from..from + 100).map(|index| pace.pass("u", &news(&index.to_string()), at));
+            passed.filter(|passage| *passage != Passage::Held).count()
+        };
+        assert_eq!(sent(&mut pace, begin, 0), 25);
+        assert_eq!(sent(&mut pace, begin + Duration::from_secs(299), 100), 0);
+        assert_eq!(sent(&mut pace, begin + Duration::from_secs(301), 200), 1);
+        assert!(pace.series.len() <= MOST_SERIES);
+        assert!(!pace.is_forgotten(begin + Duration::from_secs(302)));
+        assert!(pace.is_forgotten(begin + Duration::from_secs(301 + 25 * 300)));
+    }
+
+    #[test]
+    fn what_was_held_of_a_series_is_in_its_next_count() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(begin);
+        for _ in 0..200 {
+            pace.pass("u", &news("a"), begin);
+        }
+        let later = pace.pass("u", &news("a"), begin + Duration::from_secs(301));
+        assert!(matches!(later, Passage::Repeated(_, 201)), "{later:?}");
+    }
+}
