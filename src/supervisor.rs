@@ -32,7 +32,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
         format!("cannot listen on {} for /readyz: choose another address with --http", options.http)
     })?;
     let client = client(&options).await?;
-    let (candidacy, mut tasks) = start(&options, client, listener)?;
+    let Started { candidacy, mut tasks, link: _link } = start(&options, client, listener)?;
     tokio::select! {
         _ = terminate.recv() => hand_over(&candidacy, &mut tasks, "SIGTERM").await,
         _ = interrupt.recv() => hand_over(&candidacy, &mut tasks, "SIGINT").await,
@@ -65,7 +65,13 @@ async fn hand_over(candidacy: &watch::Sender<Candidacy>, tasks: &mut JoinSet<End
     }
 }
 
-type Started = (watch::Sender<Candidacy>, JoinSet<Ended>);
+/// What runs, and what outlives it.
+struct Started {
+    candidacy: watch::Sender<Candidacy>,
+    tasks: JoinSet<Ended>,
+    /// Where the link ends, the others are not deserted at once: it is the link that says why.
+    link: watch::Sender<Link>,
+}
 
 fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow::Result<Started> {
     let northbound = Arc::new(Shared::new(Northbound::new(options.northbound.instance.clone())));
@@ -137,7 +143,7 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
         northbound,
         leadership,
         candidacy: (!alone).then(|| candidacy_sender.clone()),
-        link: link_sender,
+        link: link_sender.clone(),
     });
     let selector = options.namespace_selector.clone();
     let reporter = Reporter::new(client.clone(), reports);
@@ -159,7 +165,7 @@ fn start(options: &RunOptions, client: Client, listener: TcpListener) -> anyhow:
     tasks.spawn(
         async move { Ended("http server", crate::api::serve(listener, status, metrics).await.map_err(Into::into)) },
     );
-    Ok((candidacy_sender, tasks))
+    Ok(Started { candidacy: candidacy_sender, tasks, link: link_sender })
 }
 
 /// Ends when the process is to.
