@@ -31,7 +31,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     })?;
     let metrics = Metrics::default();
     let server = ApiServer::new(kubernetes(&options).await?, metrics.health());
-    let (candidacy, mut tasks) = start(&options, &server, metrics, listener)?;
+    let Started { candidacy, mut tasks, link: _link } = start(&options, &server, metrics, listener)?;
     tokio::select! {
         _ = terminate.recv() => hand_over(&candidacy, &mut tasks, "SIGTERM").await,
         _ = interrupt.recv() => hand_over(&candidacy, &mut tasks, "SIGINT").await,
@@ -64,7 +64,13 @@ async fn hand_over(candidacy: &watch::Sender<Candidacy>, tasks: &mut JoinSet<End
     }
 }
 
-type Started = (watch::Sender<Candidacy>, JoinSet<Ended>);
+/// What runs, and what outlives it.
+struct Started {
+    candidacy: watch::Sender<Candidacy>,
+    tasks: JoinSet<Ended>,
+    /// Where the link ends, the others are not deserted at once: it is the link that says why.
+    link: watch::Sender<Link>,
+}
 
 fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: TcpListener) -> anyhow::Result<Started> {
     let client = || server.requests().context("the Kubernetes client cannot be made");
@@ -136,7 +142,7 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
         northbound,
         leadership,
         candidacy: (!alone).then(|| candidacy_sender.clone()),
-        link: link_sender,
+        link: link_sender.clone(),
     });
     let selector = options.namespace_selector.clone();
     let reporter = Reporter::new(client()?, options.northbound.instance.clone(), reports, &metrics);
@@ -164,7 +170,7 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
     tasks.spawn(
         async move { Ended("http server", crate::api::serve(listener, status, metrics).await.map_err(Into::into)) },
     );
-    Ok((candidacy_sender, tasks))
+    Ok(Started { candidacy: candidacy_sender, tasks, link: link_sender })
 }
 
 /// Ends when the process is to.

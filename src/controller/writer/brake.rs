@@ -76,6 +76,8 @@ impl fmt::Display for Holding {
 pub(super) struct Brake {
     /// VMs that are gone and whose ports are held, with how many these are.
     held: BTreeMap<VmKey, usize>,
+    /// The sum of these: VMs may come back by the thousand, one after the other.
+    held_ports: usize,
     /// VMs that are gone beyond doubt and whose ports are on their way out.
     settled: FastSet<VmKey>,
     /// All ports at the last judgement.
@@ -106,7 +108,7 @@ impl Brake {
     fn came<'a>(&mut self, vms: impl IntoIterator<Item = &'a VmKey>) -> bool {
         let before = self.held.len();
         for vm in vms {
-            self.held.remove(vm);
+            self.held_ports -= self.held.remove(vm).unwrap_or_default();
         }
         self.held.len() < before
     }
@@ -119,6 +121,7 @@ impl Brake {
     /// Another process leads: what it holds is its own affair.
     fn pause(&mut self) {
         self.held.clear();
+        self.held_ports = 0;
         self.office = Weak::new();
     }
 
@@ -130,11 +133,12 @@ impl Brake {
         if ports > FEW {
             self.total = total();
             if is_mass(ports, self.total) && !permitted {
-                self.held = gone;
+                (self.held, self.held_ports) = (gone, ports);
                 return Vec::new();
             }
         }
         let before = std::mem::take(&mut self.held);
+        self.held_ports = 0;
         let released = before.into_keys().filter(|vm| gone.contains_key(vm)).collect();
         self.settled.extend(gone.into_keys());
         released
@@ -142,7 +146,7 @@ impl Brake {
 
     /// What is held now.
     fn holding(&self) -> Option<Holding> {
-        let ports = self.held.values().sum();
+        let ports = self.held_ports;
         let examples = self.held.keys().take(EXAMPLES).cloned().collect();
         let more = self.held.len() > EXAMPLES;
         (ports > 0).then_some(Holding { ports, total: self.total, examples, more })

@@ -34,7 +34,9 @@ pub(super) enum Start {
 pub(super) fn reset(northbound: &Northbound, start: Start) {
     let all = |table: &str| json!({"op": "delete", "table": table, "where": []});
     // The epoch is new: were there still anything of the case before, it would be fenced off.
-    let epoch = json!(["map", [[EPOCH, format!("1000.{}", Uuid::new_v4().simple())]]]);
+    let epoch = format!("1000.{}", Uuid::new_v4().simple());
+    // The cluster is known already: what takes office is as long as what takes it again.
+    let epoch = json!(["map", [[EPOCH, epoch], [CLUSTER, in_process::CLUSTER]]]);
     let global = |external_ids: &Value| json!({"op": "update", "table": "NB_Global", "where": [], "row": {"external_ids": external_ids}});
     northbound.transact(json!([all("Logical_Switch"), global(&epoch)]));
     let found = found();
