@@ -94,8 +94,9 @@ impl Southbound {
 
     /// The chassis that a node is: the one of its name, else of its hostname, else of its short hostname.
     pub fn chassis_of_node(&self, node: &str) -> NodeChassis<'_> {
+        type Fits = fn(&Chassis, &str) -> bool;
         let alone = short(node);
-        let tiers: [(&str, fn(&Chassis, &str) -> bool); 4] = [
+        let tiers: [(&str, Fits); 4] = [
             (node, |chassis, node| chassis.name == node),
             (node, |chassis, node| chassis.hostname == node),
             (node, |chassis, node| short(&chassis.hostname) == node),

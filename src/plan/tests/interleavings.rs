@@ -13,6 +13,8 @@
 //! Where chassis rows come and go, too, each node's chassis has a name of its own and the node's as its hostname. A row
 //! goes with its ovn-controller, and a second one with the same hostname is what a node that was installed anew has.
 
+mod rows;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -35,8 +37,6 @@ const SWITCH: Uuid = Uuid::from_u128(1);
 const PORT: Uuid = Uuid::from_u128(2);
 /// Restarts of the service in one history, at any moments.
 const RESTARTS: u8 = 2;
-/// Chassis rows that go or double in one history, unless `OVN_KUBEVIRT_FAULTS` says more.
-const FAULTS: u8 = 1;
 
 /// How far a migration is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -171,12 +171,6 @@ impl State {
             rows: [true; 3],
             doubled: None,
         }
-    }
-
-    /// The same with rows that come and go. A restart changes nothing where the southbound is read: each look is one.
-    fn with_faults(back: bool) -> Self {
-        let faults = std::env::var("OVN_KUBEVIRT_FAULTS").ok().and_then(|faults| faults.parse().ok());
-        Self { faults: faults.or(Some(FAULTS)), restarts: RESTARTS, ..Self::first(true, back) }
     }
 
     /// The state after an event, where it can happen.
@@ -317,31 +311,6 @@ impl State {
         true
     }
 
-    fn row(&mut self, node: u8) -> bool {
-        let Some(faults) = self.faults.filter(|_| self.doubled != Some(node)) else { return false };
-        let row = &mut self.rows[usize::from(node)];
-        if std::mem::replace(row, !*row) {
-            self.faults = faults.checked_sub(1);
-            // References to it are weak; its mark stays until northd comes.
-            self.binding.main.take_if(|main| *main == node);
-            self.binding.additional.take_if(|additional| *additional == node);
-        }
-        self.faults.is_some()
-    }
-
-    fn double(&mut self, node: u8) -> bool {
-        let Some(faults) = self.faults.filter(|_| self.rows[usize::from(node)]) else { return false };
-        if self.doubled.take_if(|doubled| *doubled == node).is_some() {
-            return true;
-        }
-        self.faults = faults.checked_sub(1);
-        self.doubled.replace(node).is_none() && self.faults.is_some()
-    }
-
-    fn has_row(&self, node: u8) -> bool {
-        self.rows[usize::from(node)]
-    }
-
     fn northd(&mut self) {
         // One that it does not know is skipped, and the next takes its place.
         let mut known = self.requested.iter().copied().filter(|node| self.has_row(*node));
@@ -391,27 +360,6 @@ impl State {
         self.unprocessed |= collapses;
         self.judge_rows(&before);
         self.judge(before.len());
-    }
-
-    /// What holds of chassis rows after every look.
-    fn judge_rows(&self, before: &[u8]) {
-        let requested = &self.requested;
-        let rows = requested.iter().all(|node| self.has_row(*node));
-        assert!(requested.len() < 2 || rows, "a list with an unknown chassis opens the other one at once\n{self:#?}");
-        let Some(home) = self.home() else { return };
-        if before.first() == Some(&home) {
-            assert_eq!(requested.first(), Some(&home), "a port whose VM stays keeps its chassis\n{self:#?}");
-        }
-        if requested.is_empty() {
-            let unsure = !self.has_row(home) || self.doubled == Some(home);
-            assert!(unsure, "unbound, though its node is a chassis\n{self:#?}");
-        }
-    }
-
-    /// The node that KubeVirt has the guest on, as far as it has said.
-    fn home(&self) -> Option<u8> {
-        let arriving = self.stages.contains(&Stage::At(4));
-        self.guest.map(|guest| if arriving { self.node } else { guest })
     }
 
     /// What holds after every look.
@@ -464,17 +412,6 @@ impl State {
             assert_eq!(self.requested, [home], "one chassis at the end\n{self:#?}");
             assert_eq!(self.binding, Binding { main: Some(home), additional: None, activated: None });
         }
-    }
-
-    /// The name of a node's chassis.
-    fn chassis(&self, node: u8) -> String {
-        if self.faults.is_some() { format!("c{node}") } else { name(node) }
-    }
-
-    fn chassis_named(&self, chassis: &str) -> u8 {
-        let node = number(chassis);
-        assert_eq!(chassis, self.chassis(node), "the port has never been on a stale chassis");
-        node
     }
 }
 
@@ -622,14 +559,4 @@ fn every_interleaving_there_and_back_with_the_southbound_read() {
 #[test]
 fn every_interleaving_on_to_a_third_node_with_the_southbound_read() {
     all(true, false);
-}
-
-#[test]
-fn every_interleaving_there_and_back_with_chassis_rows_that_go_come_and_double() {
-    all_from(&State::with_faults(true));
-}
-
-#[test]
-fn every_interleaving_on_to_a_third_node_with_chassis_rows_that_go_come_and_double() {
-    all_from(&State::with_faults(false));
 }
