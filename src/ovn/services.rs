@@ -12,6 +12,7 @@ use macaddr::MacAddr6;
 use serde::de::MapAccess;
 use uuid::Uuid;
 
+use super::addresses::single_ip;
 use super::answering::{Answering, check_sources, querier_addresses, virtual_addresses};
 use super::rows::{
     DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalSwitch, Nat, PortHealthCheck,
@@ -106,7 +107,7 @@ impl Services {
                 return Some(format!("a NAT rule of the logical router {}", Escaped(&router.name)));
             }
             let named = self.forwarding_group(row, place);
-            named.or_else(|| self.balancer(row, address, place, &routers)).or_else(|| self.check(row, place))
+            named.or_else(|| self.balancer(row, address, place, &routers)).or_else(|| self.check(row, address, place))
         };
         self.index.rows.get(address).iter().find_map(of_row)
     }
@@ -145,10 +146,11 @@ impl Services {
             .then(|| format!("the health checks of the load balancer {}", Escaped(&row.name)))
     }
 
-    fn check(&self, row: &Uuid, place: &Place<'_>) -> Option<String> {
+    fn check(&self, row: &Uuid, source: IpAddr, place: &Place<'_>) -> Option<String> {
         let PortHealthCheck { address, src_ip } = self.checks.get(row)?;
-        let within = |text: &str| super::addresses::single_ip(text).is_some_and(|ip| place.has(ip));
-        (within(address) && within(src_ip)).then(|| format!("the health checks of the port with {}", Escaped(address)))
+        let endpoint = single_ip(address)?;
+        let here = single_ip(src_ip) == Some(source) && place.has(endpoint) && place.has(source);
+        here.then(|| format!("the health checks of the port with {}", Escaped(address)))
     }
 
     fn balances(&self, direct: &FastSet<Uuid>, groups: &FastSet<Uuid>, row: &Uuid) -> bool {

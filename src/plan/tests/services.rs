@@ -136,7 +136,7 @@ pub(super) fn apply(tables: &mut Tables, edit: Edit) {
 }
 
 fn other(tables: &mut Tables, what: u8, address: Option<&str>) {
-    let row = uuid(8, 0);
+    let row = uuid(8 + what, 0);
     let Some(ip) = address.map(ToOwned::to_owned) else {
         match what {
             0 => drop(tables.forwarding.remove(&row)),
