@@ -271,7 +271,7 @@ pub enum Problem {
     NamespaceNotSelected(String),
     /// Another instance serves the VM.
     #[error(
-        "the ovn-kubevirt instance {instance} serves this VM, so this instance makes no port for it. Let the --namespace-selector of only one of the two select the namespace"
+        "the instance {instance} of ovn-kubevirt serves this VM, so this instance makes no port for it. Let the --namespace-selector of only one of the two select the namespace"
     )]
     ServedByAnotherInstance {
         /// The other instance.

@@ -190,6 +190,19 @@ impl Namespace {
         format!("{TEST_LABEL}={}", self.label)
     }
 
+    /// The key of the label that selectors name.
+    pub fn label_key(&self) -> &'static str {
+        TEST_LABEL
+    }
+
+    /// Gives the namespace to the services with this selector: see [`Namespace::selector`].
+    pub async fn relabel(&self, label: &str) {
+        let namespaces: Api<core::Namespace> = Api::all(self.client.clone());
+        let patch = Patch::Merge(json!({"metadata": {"labels": {TEST_LABEL: label}}}));
+        let patched = namespaces.patch(&self.name, &PatchParams::default(), &patch).await;
+        patched.unwrap_or_else(|error| panic!("label of namespace {}: {error}", self.name));
+    }
+
     /// Sets an annotation of the namespace, or takes it off: `ovn.kubernetes.io/logical_switch` names a switch for all.
     pub async fn annotate(&self, key: &str, value: Option<&str>) {
         let namespaces: Api<core::Namespace> = Api::all(self.client.clone());

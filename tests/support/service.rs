@@ -46,6 +46,13 @@ impl Setup {
         self
     }
 
+    /// Serves other namespaces than those of the test.
+    #[must_use]
+    pub fn selector(mut self, selector: &str) -> Self {
+        selector.clone_into(&mut self.selector);
+        self
+    }
+
     /// Leads by this Lease (`<namespace>/<name>`) instead of by `--no-lease`.
     #[must_use]
     pub fn lease(mut self, lease: &str) -> Self {

@@ -1,0 +1,141 @@
+//! The northbound database loses what a guest uses: switches made anew, rows deleted, a database that comes back empty.
+
+use std::collections::BTreeMap;
+
+use crate::stage::{SUBNET, Stage};
+use crate::support::{Cluster, Service, VmOptions, eventually};
+
+const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
+const RUNNING: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// Six VMs that run, and have been told addresses that are not the lowest ones.
+async fn six(name: &str) -> (Stage, BTreeMap<&'static str, String>) {
+    let stage = Stage::new(name).await;
+    for vm in ["x", "y", "z"] {
+        stage.player.create_vm(vm, VmOptions::default()).await;
+        stage.port(vm).await;
+    }
+    for vm in RUNNING {
+        stage.player.create_vm(vm, VmOptions::default()).await;
+        stage.port(vm).await;
+        stage.player.start(vm, "n1").await;
+    }
+    for vm in ["x", "y", "z"] {
+        stage.player.delete_vm(vm).await;
+        stage.port_gone(vm).await;
+    }
+    let leases = leases(&stage).await;
+    (stage, leases)
+}
+
+/// What each VM has, once it stands in its annotation too.
+async fn leases(stage: &Stage) -> BTreeMap<&'static str, String> {
+    let mut leases = BTreeMap::new();
+    for vm in RUNNING {
+        let port = stage.port_where(vm, "has addresses", |port| !port.addresses.is_empty()).await;
+        let text = port.addresses.into_iter().next().expect("addresses");
+        let (mac, ip) = text.split_once(' ').expect("MAC and address");
+        eventually(&format!("{vm} is told {text}"), || async {
+            let object = stage.player.vm(vm).await.unwrap_or_default();
+            let told = object["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().unwrap_or_default();
+            let has = |text: &str| told.contains(&format!("\"{text}\""));
+            if has(mac) && has(ip) { Ok(()) } else { Err(told.to_owned()) }
+        })
+        .await;
+        leases.insert(vm, text);
+    }
+    leases
+}
+
+#[tokio::test]
+async fn a_switch_that_is_deleted_and_made_anew_renumbers_no_guest() {
+    let (stage, before) = six("anew-switch").await;
+    stage.northbound.nbctl(&["ls-del", "ovn-default"]);
+    stage.event("a", "SwitchNotFound", &["ovn-default"]).await;
+    // One that comes meanwhile takes none of them, and one that names one of them does not get it.
+    stage.player.create_vm("new", VmOptions::default()).await;
+    let wanted = before["c"].split(' ').nth(1).expect("an address");
+    stage.player.create_vm("thief", VmOptions::default().annotation(IP_ADDRESS, wanted)).await;
+    stage.event("thief", "SwitchNotFound", &["ovn-default"]).await;
+    stage.northbound.add_switch("ovn-default", &SUBNET);
+    assert_eq!(leases(&stage).await, before);
+    let new = stage.port("new").await;
+    assert!(new.addresses.iter().all(|text| !before.values().any(|lease| lease == text)), "{new:#?}");
+    stage.event("thief", "AddressConflict", &[wanted]).await;
+}
+
+#[tokio::test]
+async fn rows_that_are_deleted_while_the_service_is_away_come_back_as_they_were() {
+    let (mut stage, before) = six("deleted-rows").await;
+    stage.service.kill9();
+    for vm in RUNNING {
+        stage.northbound.delete_port(&stage.name(vm));
+    }
+    stage.player.create_vm("0-first", VmOptions::default()).await;
+    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    assert_eq!(leases(&stage).await, before);
+    stage.port("0-first").await;
+}
+
+#[tokio::test]
+async fn an_older_backup_gives_each_guest_what_it_was_told_since() {
+    let stage = Stage::new("older-backup").await;
+    let backup = stage.northbound.backup().await;
+    let (stage, before) = {
+        for vm in ["x", "y"] {
+            stage.player.create_vm(vm, VmOptions::default()).await;
+            stage.port(vm).await;
+        }
+        for vm in RUNNING {
+            stage.player.create_vm(vm, VmOptions::default()).await;
+            stage.port(vm).await;
+            stage.player.start(vm, "n1").await;
+        }
+        for vm in ["x", "y"] {
+            stage.player.delete_vm(vm).await;
+            stage.port_gone(vm).await;
+        }
+        let before = leases(&stage).await;
+        (stage, before)
+    };
+    stage.northbound.restore(&backup).await;
+    assert_eq!(leases(&stage).await, before);
+}
+
+#[tokio::test]
+async fn a_guest_whose_address_is_taken_meanwhile_is_told_that_its_port_has_another() {
+    let stage = Stage::new("taken").await;
+    stage.player.create_vm("testvm", VmOptions::default()).await;
+    let port = stage.port("testvm").await;
+    let lease = port.addresses.into_iter().next().expect("addresses");
+    stage.player.start("testvm", "n1").await;
+    stage.event("testvm", "AddressAssigned", &[]).await;
+    stage.service.freeze();
+    stage.northbound.nbctl(&["ls-del", "ovn-default"]);
+    stage.northbound.add_switch("ovn-default", &SUBNET);
+    let ip = lease.split(' ').nth(1).expect("an address");
+    stage.northbound.add_foreign_port("ovn-default", "foreign", &[&format!("02:00:00:00:00:01 {ip}")]);
+    stage.service.thaw();
+    stage.event("testvm", "GuestHasAnotherAddress", &[ip, "Restart the VM"]).await;
+    let now = stage.port("testvm").await;
+    assert!(now.addresses.iter().all(|text| !text.ends_with(ip)), "{now:#?}");
+}
+
+#[tokio::test]
+async fn who_names_an_address_gets_it_though_the_switch_comes_later_than_those_that_take_any() {
+    let stage = Stage::with_switch("named-first", &SUBNET).await;
+    let later = |options: VmOptions| options.annotation("ovn.kubernetes.io/logical_switch", "later");
+    for vm in ["a", "b", "c"] {
+        stage.player.create_vm(vm, later(VmOptions::default())).await;
+        stage.event(vm, "SwitchNotFound", &["later"]).await;
+    }
+    let named = later(VmOptions::default().annotation(IP_ADDRESS, "10.17.0.2"));
+    stage.player.create_vm("z-names", named).await;
+    stage.event("z-names", "SwitchNotFound", &["later"]).await;
+    stage.northbound.add_switch("later", &[("subnet", "10.17.0.0/24")]);
+    let port = stage.port("z-names").await;
+    assert!(port.addresses.iter().all(|text| text.ends_with(" 10.17.0.2")), "{port:#?}");
+    for vm in ["a", "b", "c"] {
+        stage.port(vm).await;
+    }
+}
