@@ -253,6 +253,11 @@ impl Cluster {
         self.vms.get(key).filter(|objects| objects.exists())
     }
 
+    /// What there is of a VM whose namespace is served.
+    pub fn served_vm(&self, key: &VmKey) -> Option<&VmObjects> {
+        self.vm(key).filter(|_| self.namespaces.contains_key(&key.namespace))
+    }
+
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.nodes.keys().map(String::as_str)

@@ -108,7 +108,8 @@ fn remove<K: std::hash::Hash + Eq>(of: &mut HashMap<K, Vec<(VmKey, bool)>>, key:
 }
 
 impl Lost {
-    /// Looks for the lost leases of a VM anew: those that its annotation tells and of whose network there is no row.
+    /// Looks for the lost leases of a VM that is served anew: those that its annotation tells and of whose network there
+    /// is no row.
     /// Returns the leases that are lost no more, for which others may wait.
     pub fn look(&mut self, vm: &VmKey, objects: Option<&VmObjects>, view: &Northbound) -> Vec<LastLease> {
         let found = objects.map(|objects| find(vm, objects, view)).unwrap_or_default();

@@ -61,7 +61,9 @@ impl<'a> Planner<'a> {
         let is_lost = match (Owner::of(external_ids, self.view.instance()), marked) {
             // What one of the VM's networks is now called is another matter: see `renamed`.
             (Some(owner), _) if owner.vm == intent.vm => false,
-            (_, Some(vm)) => vm == intent.vm || self.fabric.cluster.vm(&vm).is_none(),
+            (_, Some(vm)) if vm == intent.vm => true,
+            // Of a VM that is gone, its row may be retained.
+            (_, Some(vm)) => !is_named_after(&vm, &port.row.name) && self.fabric.cluster.vm(&vm).is_none(),
             (_, None) => true,
         };
         let network = external_ids.get(keys::NETWORK).filter(|network| *network != nic.network);
@@ -80,10 +82,8 @@ impl<'a> Planner<'a> {
     /// VM's, or its marks are lost and its name can be read in two ways. It is not taken away then.
     pub(super) fn may_be_anothers(&self, vm: &VmKey, port: &PortRef<'_>) -> bool {
         let row = port.row;
-        let rest = row.name.strip_prefix(&vm.port_name());
-        let is_named_after_it = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let is_marked = Owner::is_of(&row.external_ids, self.view.instance());
-        if is_marked && is_named_after_it {
+        if is_marked && is_named_after(vm, &row.name) {
             return false;
         }
         let is_made_so = !is_marked || port_uuid(self.view.instance(), &row.name) == port.uuid;
@@ -159,9 +159,18 @@ impl<'a> Planner<'a> {
             "" => {}
             kind if kind == "router" && connects() || kind == "external" => {
                 let problem = Problem::TypeTaken { port: row.name.clone(), kind: kind.to_owned() };
-                Refusal::Problem(problem, Vec::new()).note(report, plan);
+                // A router port that goes is told with the switch.
+                let waits = report.switch.iter().cloned().map(Wake::Switch).collect();
+                Refusal::Problem(problem, waits).note(report, plan);
             }
             _ => row.kind.clear(),
         }
     }
+}
+
+/// Whether a port has a name that begins as those of a VM's ports do.
+fn is_named_after(vm: &VmKey, port_name: &str) -> bool {
+    let rest = port_name.strip_prefix(vm.name.as_str()).and_then(|rest| rest.strip_prefix('.'));
+    let rest = rest.and_then(|rest| rest.strip_prefix(vm.namespace.as_str()));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

@@ -56,11 +56,12 @@ async fn only_the_bad_vm_of_a_batch_fails() {
     let player = Player::within(&namespace);
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:02}")).collect();
     futures::future::join_all(names.iter().map(|name| player.apply_vm(name, VmOptions::default()))).await;
-    // Somebody has a row under the very UUID that the VM's port would get: the server refuses it.
+    // Another instance has a row under the very UUID that the VM's port would get: the server refuses it.
     let bad = format!("vm-31.{}", namespace.name);
     let uuid = ovn_kubevirt::ovn::port_uuid("default", &bad).to_string();
     northbound.transact(json!([
-        {"op": "insert", "table": "Logical_Switch_Port", "uuid": uuid, "row": {"name": "squatter"}},
+        {"op": "insert", "table": "Logical_Switch_Port", "uuid": uuid, "row": {"name": "squatter",
+         "external_ids": ["map", [["vendor", "ovn-kubevirt"], ["ovn-kubevirt.io/instance", "other"]]]}},
         {"op": "mutate", "table": "Logical_Switch", "where": [["_uuid", "==", ["uuid", switch]]],
          "mutations": [["ports", "insert", ["uuid", uuid]]]},
     ]));

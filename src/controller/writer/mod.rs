@@ -367,7 +367,7 @@ impl Writer {
         }
         let (over, switches) = {
             let view = self.northbound.read();
-            let over = self.lost.look(vm, self.cluster.vm(vm), &view);
+            let over = self.lost.look(vm, self.cluster.served_vm(vm), &view);
             let switches = |lease: &LastLease| view.switches_named(&lease.switch).collect::<Vec<_>>();
             let switches: Vec<_> = over.iter().map(switches).collect();
             (over, switches)

@@ -447,11 +447,10 @@ pub(super) fn what_was_planned_is_told_from_what_others_do(
     changed: &BTreeSet<VmKey>,
     sent: &[Sent],
 ) {
-    let takes_over = |change: &PortChange| {
-        change.before.as_ref().is_some_and(|before| before.row.other_instance(INSTANCE).is_some())
-    };
+    let takes_over =
+        |change: &PortChange| change.before.as_ref().is_some_and(|before| !before.row.is_of(&change.uuid, INSTANCE));
     if sent.iter().flat_map(|sent| &sent.changes).any(takes_over) {
-        // The row was another instance's: all that is prepared is planned again.
+        // The row was another instance's, or had lost its marks and its name: all that is prepared is planned again.
         return;
     }
     assert_eq!(northbound.foreign_changes(), foreign_changes, "only rows of ours were written");

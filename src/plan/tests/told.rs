@@ -65,7 +65,8 @@ pub(super) fn what_was_told_is_taken_up_again(
         let own = told(world, vm).into_iter().find(|port| port.network == network);
         let own = own.as_ref().and_then(lease).filter(|(on, _)| *on == switch.name).map(|(_, addresses)| addresses);
         for ip in own.iter().flat_map(Addresses::ips) {
-            let explicit = if ip.is_ipv4() { request.ipv4.is_some() } else { request.ipv6.is_some() };
+            let named = if ip.is_ipv4() { request.ipv4.is_some() } else { request.ipv6.is_some() };
+            let explicit = named || request.no_address;
             let by_pool = request.pool.as_ref().is_some_and(|pool| !pool.is_empty(ip.is_ipv4()));
             let fits = subnet.as_ref().is_some_and(|subnet| subnet.block_of(ip).is_some());
             if !explicit && !by_pool && fits && !held.contains(&ip.to_string()) && !guests.contains(&ip) {
@@ -84,7 +85,8 @@ pub(super) fn what_was_told_is_taken_up_again(
 /// The leases on a switch that VMs were told and that have no row, and whether their guests run.
 fn lost_on(world: &World, switch: &str) -> Vec<(VmKey, Addresses, bool)> {
     let mut lost = Vec::new();
-    for (vm, present) in &world.present {
+    let served = |vm: &VmKey| world.cluster.namespace(&vm.namespace).is_some();
+    for (vm, present) in world.present.iter().filter(|(vm, _)| served(vm)) {
         let runs = present.pods.iter().any(|(.., live)| *live);
         // What the VM does not have any more was not lost but given back.
         let nics = world.intent(vm).map(|intent| intent.nics).unwrap_or_default();

@@ -250,7 +250,7 @@ impl World {
     }
 
     fn look_for_lost(&mut self, vm: &VmKey) {
-        for lease in self.lost.look(vm, self.cluster.vm(vm), &self.northbound) {
+        for lease in self.lost.look(vm, self.cluster.served_vm(vm), &self.northbound) {
             for switch in self.northbound.switches_named(&lease.switch).collect::<Vec<_>>() {
                 let ips = lease.addresses.ips().map(|ip| Wake::Address(switch, ip));
                 let wakes: HashSet<Wake> =

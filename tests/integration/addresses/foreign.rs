@@ -101,7 +101,7 @@ async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_h
                 "ovn-kubevirt.io/vm=n/a",
                 "ovn-kubevirt.io/network=a",
             ],
-            "of another instance of ovn-kubevirt",
+            "of the ovn-kubevirt instance other",
         ),
     ];
     for (number, (port, marks, of)) in (3..).zip(&marks) {
