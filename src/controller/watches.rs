@@ -201,7 +201,11 @@ impl Forwarder {
             }
         } else {
             let text = describe(error);
-            self.health.failed(kind, &text);
+            match status_code(error) {
+                // What is watched from is too old: the server answers, and all of it is listed again.
+                Some(410) => self.health.heard(kind),
+                _ => self.health.failed(kind, &text),
+            }
             // Once for each new reason.
             if text != self.last_error {
                 tracing::warn!(kind = ?kind, error = text, "{}", hint(error));

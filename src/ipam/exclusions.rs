@@ -74,7 +74,11 @@ fn between(first: &str, last: &str) -> Option<Entry> {
 fn single(word: &str) -> Entry {
     let range = match address(word) {
         Some(address) => Some(Range { ipv4: address.is_ipv4(), first: number(address), last: number(address) }),
+        // An address as an interface has it, with its network's length: northd ends the list there. It is that address.
         None => masked_word(word).map(|masked| {
+            if !masked.is_network() {
+                return Range { ipv4: masked.ip.is_ipv4(), first: number(masked.ip), last: number(masked.ip) };
+            }
             let (bits, at) = (if masked.ip.is_ipv4() { 32 } else { 128 }, number(masked.ip));
             let host = 1u128.checked_shl(bits - u32::from(masked.length)).unwrap_or(0).wrapping_sub(1);
             Range { ipv4: masked.ip.is_ipv4(), first: at & !host, last: at | host }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Our annotation on VMs: the ports as they are.
 pub const PORTS_ANNOTATION: &str = "ovn-kubevirt.io/ports";
 
+/// An instance's name has up to 40 characters, a UID has 36.
+const LONGEST_NAME: usize = 64;
+
 /// The annotation, parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
@@ -74,11 +77,18 @@ pub struct ProblemStatus {
 impl Told {
     /// Reads the annotation. The first release wrote the list of ports alone: it has neither instance nor UID then.
     /// `None` when the text is neither.
+    ///
+    /// The annotation is the tenant's to write: an instance or a UID that cannot be one means that it is not ours.
     pub fn parse(text: &str) -> Option<Self> {
         if text.trim_start().starts_with('[') {
             return Some(Self { ports: serde_json::from_str(text).ok()?, ..Self::default() });
         }
-        serde_json::from_str(text).ok()
+        let told: Self = serde_json::from_str(text).ok()?;
+        let is_plain = |text: &str| {
+            let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
+            !text.is_empty() && text.len() <= LONGEST_NAME && text.chars().all(plain)
+        };
+        (is_plain(&told.instance) && is_plain(&told.uid)).then_some(told)
     }
 
     /// The annotation's text.
@@ -115,7 +125,8 @@ mod tests {
         let first = Told::parse(r#"[{"network":"default","state":"Assigned"}]"#).expect("a list");
         assert_eq!(first.ports, [port]);
         assert!(first.is_of_first_release() && !first.is_for(""));
-        for text in ["", "x", "{}", "[1]", r#"{"ports":[]}"#, "null"] {
+        let forged = r#"{"instance":"x\nINFO port released","uid":"u-1","ports":[]}"#;
+        for text in ["", "x", "{}", "[1]", r#"{"ports":[]}"#, "null", forged] {
             assert_eq!(Told::parse(text), None, "{text}");
         }
     }

@@ -209,7 +209,8 @@ impl Index {
                 claims
             }
         };
-        let gives_back = self.taken_out.insert(port) && claims.ours;
+        // What a port answers for that a person made a router's was never its VM's.
+        let gives_back = self.taken_out.insert(port) && claims.ours && row.kind.is_empty();
         for mac in claims.macs.iter().filter(|_| claims.ours) {
             if let Entry::Occupied(mut count) = self.our_macs.entry(*mac) {
                 *count.get_mut() -= 1;

@@ -40,18 +40,23 @@ impl Turn {
 /// Dirty keys, each once: those that go before all others, then turn by turn, first come first served.
 #[derive(Debug)]
 pub struct Queue<K> {
-    first: VecDeque<K>,
-    waiting: [VecDeque<K>; Turn::ALL],
-    /// Where each key waits; `None`: before all others.
-    present: HashMap<K, Option<Turn>>,
+    first: VecDeque<Entry<K>>,
+    waiting: [VecDeque<Entry<K>>; Turn::ALL],
+    /// Where each key waits (`None`: before all others), and the number of the entry that counts. One that was put
+    /// elsewhere since leaves its old entry behind, which is passed over when its turn comes.
+    present: HashMap<K, (Option<Turn>, u64)>,
+    number: u64,
     /// Parts of a refused transaction, each to be tried by itself.
     parts: VecDeque<Vec<K>>,
 }
 
+/// A key, and the number of its entry.
+type Entry<K> = (K, u64);
+
 impl<K> Default for Queue<K> {
     fn default() -> Self {
-        let (first, waiting, present, parts) = Default::default();
-        Self { first, waiting, present, parts }
+        let (first, waiting, present, number, parts) = Default::default();
+        Self { first, waiting, present, number, parts }
     }
 }
 
@@ -59,34 +64,37 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     /// Marks a key dirty. One that waits for a later turn gets the earlier one.
     pub fn push(&mut self, key: K, turn: Turn) {
         match self.present.get(&key) {
-            Some(None) => return,
-            Some(Some(present)) if *present <= turn => return,
-            Some(Some(_)) => self.remove(&key),
-            None => {}
+            Some((None, _)) => return,
+            Some((Some(present), _)) if *present <= turn => return,
+            Some(_) | None => {}
         }
-        self.present.insert(key.clone(), Some(turn));
-        self.waiting[turn as usize].push_back(key);
+        let number = self.enter(&key, Some(turn));
+        self.waiting[turn as usize].push_back((key, number));
     }
 
     /// Marks a key dirty, to be looked at before all others.
     pub fn push_first(&mut self, key: K) {
-        self.remove(&key);
-        self.present.insert(key.clone(), None);
-        self.first.push_front(key);
+        let number = self.enter(&key, None);
+        self.first.push_front((key, number));
     }
 
-    fn remove(&mut self, key: &K) {
-        let queue = match self.present.remove(key) {
-            None => return,
-            Some(None) => &mut self.first,
-            Some(Some(turn)) => &mut self.waiting[turn as usize],
-        };
-        queue.retain(|waiting| waiting != key);
+    fn enter(&mut self, key: &K, turn: Option<Turn>) -> u64 {
+        self.number += 1;
+        self.present.insert(key.clone(), (turn, self.number));
+        self.number
+    }
+
+    fn counts(&self, (key, number): &Entry<K>) -> bool {
+        self.present.get(key).is_some_and(|(_, present)| present == number)
+    }
+
+    fn queues(&self) -> impl Iterator<Item = &VecDeque<Entry<K>>> {
+        std::iter::once(&self.first).chain(&self.waiting)
     }
 
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
-        self.next().is_none() && self.parts.is_empty()
+        self.present.is_empty() && self.parts.is_empty()
     }
 
     /// Whether parts of a refused transaction wait: each goes alone.
@@ -113,14 +121,19 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// The next key, which stays.
     pub fn next(&self) -> Option<&K> {
-        self.first.front().or_else(|| self.waiting.iter().find_map(VecDeque::front))
+        self.queues().flatten().find(|entry| self.counts(entry)).map(|(key, _)| key)
     }
 
     /// The next key.
     pub fn pop(&mut self) -> Option<K> {
-        let key = self.first.pop_front().or_else(|| self.waiting.iter_mut().find_map(VecDeque::pop_front))?;
-        self.present.remove(&key);
-        Some(key)
+        loop {
+            let queues = std::iter::once(&mut self.first).chain(&mut self.waiting);
+            let entry = queues.into_iter().find_map(VecDeque::pop_front)?;
+            if self.counts(&entry) {
+                self.present.remove(&entry.0);
+                return Some(entry.0);
+            }
+        }
     }
 
     /// A transaction of these keys was refused because of `culprit`, where the server said so. The

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use macaddr::MacAddr6;
 
+use crate::intent::{Intent, Nic};
 use crate::ipam::RangeSet;
 use crate::kubevirt::{PortStatus, Reported, Told, VmObjects};
 use crate::ovn::{Addresses, Northbound, VmKey};
@@ -32,7 +33,16 @@ impl LastLease {
             (None, Some(last)) => last.parse(),
             (None, None) => return None,
         };
-        Some(Self { switch, addresses: addresses.ok()? })
+        let addresses: Addresses = addresses.ok()?;
+        // The annotation is the tenant's to write.
+        let may_be = addresses.mac.is_unicast() && !addresses.mac.is_nil();
+        may_be.then_some(Self { switch, addresses })
+    }
+
+    /// The lease of a NIC, on a switch that the NIC names: anything else is no business of the VM's.
+    pub(super) fn of_nic(told: &Told, nic: &Nic) -> Option<Self> {
+        let port = told.ports.iter().find(|port| port.network == nic.network)?;
+        Self::of(port).filter(|last| nic.switch.as_ref().is_some_and(|named| named.has(&last.switch)))
     }
 }
 
@@ -40,7 +50,9 @@ impl LastLease {
 pub(super) fn told(objects: &VmObjects, instance: &str) -> Option<Told> {
     let (uid, reported) = subject(objects)?;
     let told = Told::parse(reported.text.as_deref()?)?;
-    (told.is_for(uid) && told.instance == instance).then_some(told)
+    // Another instance that has no port of the VM any more leaves what it had to this one.
+    let is_left = || told.ports.iter().all(|port| port.port.is_none());
+    (told.is_for(uid) && (told.instance == instance || is_left())).then_some(told)
 }
 
 /// The other instance that wrote a VM's annotation, and has ports of the VM.
@@ -60,7 +72,8 @@ fn subject(objects: &VmObjects) -> Option<(&str, &Reported)> {
 /// The lost leases of all VMs that were looked for.
 #[derive(Debug, Default)]
 pub struct Lost {
-    of: HashMap<VmKey, Vec<LastLease>>,
+    /// Of each VM its leases, and whether its guest runs.
+    of: HashMap<VmKey, (Vec<LastLease>, bool)>,
     on: HashMap<String, OnSwitch>,
 }
 
@@ -107,16 +120,30 @@ fn remove<K: std::hash::Hash + Eq>(of: &mut HashMap<K, Vec<(VmKey, bool)>>, key:
     is_last
 }
 
+/// What a look for lost leases has found.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Leases that are lost no more, or whose guest does not run any more: others may wait for them.
+    pub over: Vec<LastLease>,
+    /// Leases were found lost that were not before, or a guest runs that did not: what is prepared may give them away.
+    pub grew: bool,
+}
+
 impl Lost {
-    /// Looks for the lost leases of a VM that is served anew: those that its annotation tells and of whose network there
-    /// is no row.
-    /// Returns the leases that are lost no more, for which others may wait.
-    pub fn look(&mut self, vm: &VmKey, objects: Option<&VmObjects>, view: &Northbound) -> Vec<LastLease> {
-        let found = objects.map(|objects| find(vm, objects, view)).unwrap_or_default();
-        if self.of.get(vm).map_or(&[][..], Vec::as_slice) == found.as_slice() && found.is_empty() {
-            return Vec::new();
+    /// Looks for the lost leases of a VM that is served anew: those that its annotation tells, on a switch that the NIC
+    /// names, and of whose network there is no row. The intent is asked for where it matters.
+    pub fn look(
+        &mut self,
+        vm: &VmKey,
+        objects: Option<&VmObjects>,
+        view: &Northbound,
+        intent: impl FnOnce(&VmObjects) -> Intent,
+    ) -> Looked {
+        let found = objects.map(|objects| find(vm, objects, view, intent)).unwrap_or_default();
+        if found.is_empty() && !self.of.contains_key(vm) {
+            return Looked::default();
         }
-        let before = self.of.remove(vm).unwrap_or_default();
+        let (before, ran) = self.of.remove(vm).unwrap_or_default();
         for LastLease { switch, addresses } in &before {
             if let Some(on) = self.on.get_mut(switch) {
                 on.remove(vm, *addresses);
@@ -129,11 +156,12 @@ impl Lost {
         for LastLease { switch, addresses } in &found {
             self.on.entry(switch.clone()).or_default().add(vm, running, *addresses);
         }
-        let over = before.into_iter().filter(|lease| !found.contains(lease)).collect();
+        let grew = found.iter().any(|lease| !before.contains(lease) || running && !ran);
+        let over = before.into_iter().filter(|lease| !found.contains(lease) || ran && !running).collect();
         if !found.is_empty() {
-            self.of.insert(vm.clone(), found);
+            self.of.insert(vm.clone(), (found, running));
         }
-        over
+        Looked { over, grew }
     }
 
     /// The VM other than this one whose guest runs with an address of a switch.
@@ -167,7 +195,12 @@ fn running<'a>(vms: &'a [(VmKey, bool)], own: &VmKey) -> Option<&'a VmKey> {
     vms.iter().find(|(vm, running)| *running && vm != own).map(|(vm, _)| vm)
 }
 
-fn find(vm: &VmKey, objects: &VmObjects, view: &Northbound) -> Vec<LastLease> {
+fn find(
+    vm: &VmKey,
+    objects: &VmObjects,
+    view: &Northbound,
+    intent: impl FnOnce(&VmObjects) -> Intent,
+) -> Vec<LastLease> {
     let of_run = objects.run.as_ref().map(|run| &run.template);
     let template = of_run.or(objects.vm.as_ref().map(|vm| &vm.template)).and_then(|template| template.as_ref().ok());
     let listed = template.and_then(|template| template.spec.networks.as_deref()).unwrap_or_default();
@@ -183,6 +216,7 @@ fn find(vm: &VmKey, objects: &VmObjects, view: &Northbound) -> Vec<LastLease> {
         return Vec::new();
     }
     let Some(told) = told(objects, view.instance()) else { return Vec::new() };
-    let lost = told.ports.iter().filter(|port| networks.contains(port.network.as_str()));
-    lost.filter_map(LastLease::of).collect()
+    let intent = intent(objects);
+    let nics = intent.nics.iter().filter(|nic| networks.contains(nic.network.as_str()));
+    nics.filter_map(|nic| LastLease::of_nic(&told, nic)).collect()
 }

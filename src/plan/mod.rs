@@ -30,7 +30,7 @@ pub use batch::{Queue, Turn};
 pub use binding::{Fabric, Seen, Settling};
 pub use change::{Placed, PortChange};
 pub use expectation::{Expectation, Freed};
-pub use lost::{LastLease, Lost};
+pub use lost::{LastLease, Looked, Lost};
 pub use pipeline::{OfKeys, Pipeline};
 pub use planner::{Planner, VmPlan, present};
 pub use report::{PortReport, Problem};

@@ -15,14 +15,22 @@ use crate::ovn::{LogicalSwitchPort, Owner, PortRef, VmKey, Wake, keys, port_uuid
 impl<'a> Planner<'a> {
     /// The NIC's row: the one marked with its network. Of several (somebody copied one), the one that this instance made.
     /// Else one that lost its marks; and a network that was renamed keeps its row.
-    pub(super) fn port_of(&self, intent: &Intent, nic: &Nic, rows: &VmRows<'a, '_>) -> Option<PortRef<'a>> {
+    /// None of those that other NICs of the VM have `taken`.
+    pub(super) fn port_of(
+        &self,
+        intent: &Intent,
+        nic: &Nic,
+        rows: &VmRows<'a, '_>,
+        taken: &[Uuid],
+    ) -> Option<PortRef<'a>> {
         let several: Vec<PortRef<'a>> = rows.of(&nic.network).collect();
         let marked = match several[..] {
             [port] => Some(port),
             _ => several.into_iter().max_by_key(|port| self.made_by_us(nic, port)),
         };
         let marked = marked.filter(|port| !self.may_be_anothers(&intent.vm, port));
-        marked.or_else(|| self.unmarked(intent, nic)).or_else(|| rows.renamed(nic))
+        let is_left = |port: &PortRef<'_>| !taken.contains(&port.uuid);
+        marked.or_else(|| self.unmarked(intent, nic, is_left)).or_else(|| rows.renamed(nic).filter(is_left))
     }
 
     /// Whether this instance made the row for a port of the NIC, under this name or one of the NIC's own.
@@ -41,14 +49,19 @@ impl<'a> Planner<'a> {
 
     /// The row that this instance made for the NIC, where its marks name no VM any more, or one that does not exist; and
     /// the row that another instance offers.
-    pub(super) fn unmarked(&self, intent: &Intent, nic: &Nic) -> Option<PortRef<'a>> {
+    fn unmarked(&self, intent: &Intent, nic: &Nic, is_left: impl Fn(&PortRef<'_>) -> bool) -> Option<PortRef<'a>> {
         let instance = self.view.instance();
         let names = nic.names();
-        let made = names.iter().filter_map(|name| self.view.port(&port_uuid(instance, name)));
-        let mut made = made.filter(|port| self.has_lost_its_marks(intent, nic, port));
+        // A NIC that came to another network since has a name that only its annotation tells.
+        let told = self.told.iter().flat_map(|told| &told.ports).find(|port| port.network == nic.network);
+        let told = told.and_then(|port| port.port.as_ref());
+        let told = told.filter(|name| VmKey::candidates(name).any(|vm| vm == intent.vm));
+        let made = names.iter().chain(told).filter_map(|name| self.view.port(&port_uuid(instance, name)));
+        let mut made = made.filter(|port| is_left(port) && self.has_lost_its_marks(intent, nic, port));
         made.next().or_else(|| {
             let named = names.iter().filter_map(|name| self.view.port_named(name));
-            let mut offered = named.filter(|port| intent.selected && self.is_offered(intent, port.row));
+            let mut offered =
+                named.filter(|port| intent.selected && is_left(port) && self.is_offered(intent, port.row));
             offered.next()
         })
     }
@@ -120,6 +133,17 @@ impl<'a> Planner<'a> {
         Refusal::Problem(problem, waits).note(&mut report, plan);
         plan.reports.push(report);
         false
+    }
+
+    /// Whether a new port may have a name: no port has it, and no port had it first and was renamed since.
+    pub(super) fn is_free(&self, name: &str) -> bool {
+        self.view.port_named(name).is_none() && self.view.port(&port_uuid(self.view.instance(), name)).is_none()
+    }
+
+    /// What a new port waits for that is to have a name.
+    pub(super) fn waits_for_name(&self, name: &str) -> impl Iterator<Item = Wake> {
+        let renamed = self.view.port(&port_uuid(self.view.instance(), name)).map(|port| port.row.name.clone());
+        [Some(name.to_owned()), renamed].into_iter().flatten().map(Wake::Name)
     }
 
     /// The name that a port keeps for life, where somebody changed it; the one that it has where another port has taken

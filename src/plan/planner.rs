@@ -145,11 +145,12 @@ impl<'a> Planner<'a> {
         let mut plan = VmPlan::default();
         let mut taken = Vec::new();
         for nic in &intent.nics {
-            let port = self.port_of(intent, nic, rows);
+            let port = self.port_of(intent, nic, rows, &taken);
             taken.extend(port.map(|port| port.uuid));
             self.nic(intent, nic, port, &mut plan);
         }
         taken.sort_unstable();
+        let runs = intent.nics.iter().any(|nic| nic.running);
         let mut networks: Vec<&str> = intent.nics.iter().map(|nic| nic.network.as_str()).collect();
         networks.sort_unstable();
         for (network, port) in rows.all().filter(|(_, port)| taken.binary_search(&port.uuid).is_err()) {
@@ -158,7 +159,10 @@ impl<'a> Planner<'a> {
                 continue;
             }
             match &intent.untouched {
-                Some(untouched) if !untouched.contains(network) => plan.changes.extend(removal(port)),
+                // What a guest runs on may be a row whose mark is lost.
+                Some(untouched) if !untouched.contains(network) && !(network.is_empty() && runs) => {
+                    plan.changes.extend(removal(port));
+                }
                 // Where a guest may run, and whose the port is, holds for ports that stay, too.
                 _ => {
                     let mut report = report_of(self.view, network, port);
@@ -229,7 +233,7 @@ impl<'a> Planner<'a> {
             problems: Vec::new(),
         };
         if report.addresses.is_none() {
-            report.last = self.last_lease(&nic.network);
+            report.last = self.last_lease(nic);
         }
         if !nic.unserved.is_empty() {
             report.problems.push(Problem::Unserved(nic.unserved.clone()));
@@ -402,7 +406,7 @@ impl<'a> Planner<'a> {
             return self.find_switch(&wish.name);
         }
         // A VM that has lost its port goes to where it was. While its guest runs, it waits for that switch.
-        let told = self.last_lease(&nic.network).map(|last| last.switch).filter(|switch| wish.has(switch));
+        let told = self.last_lease(nic).map(|last| last.switch);
         if let Some(told) = told {
             match self.find_switch(&told) {
                 Err(_) if !nic.running => {}
@@ -439,7 +443,7 @@ impl<'a> Planner<'a> {
 
     /// The row that a NIC without one is going to have.
     fn row_to_come(&self, nic: &Nic) -> Option<Uuid> {
-        let free = nic.names().into_iter().find(|name| self.view.port_named(name).is_none());
+        let free = nic.names().into_iter().find(|name| self.is_free(name));
         free.map(|name| port_uuid(self.view.instance(), &name))
     }
 
@@ -459,13 +463,13 @@ impl<'a> Planner<'a> {
     /// The first of a new port's names that nobody has.
     fn free_name(&self, nic: &Nic) -> Result<String, Refusal> {
         let names = nic.names();
-        let free = names.iter().find(|name| self.view.port_named(name).is_none());
+        let free = names.iter().find(|name| self.is_free(name));
         match free {
             // Whether the other VM's port comes about is known after this transaction.
             Some(name) if self.names.contains(name) => Err(Refusal::Again),
             Some(name) => Ok(name.clone()),
             None => {
-                let waits = names.iter().cloned().map(Wake::Name).collect();
+                let waits = names.iter().flat_map(|name| self.waits_for_name(name)).collect();
                 Err(Refusal::Problem(Problem::NameTaken(names), waits))
             }
         }

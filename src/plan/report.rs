@@ -271,7 +271,8 @@ pub enum Problem {
     NamespaceNotSelected(String),
     /// Another instance serves the VM.
     #[error(
-        "the instance {instance} of ovn-kubevirt serves this VM, so this instance makes no port for it. Let the --namespace-selector of only one of the two select the namespace"
+        "the instance {} of ovn-kubevirt serves this VM, so this instance makes no port for it. Let the --namespace-selector of only one of the two select the namespace; where that instance does not run any more, take the annotation ovn-kubevirt.io/ports off the VM",
+        Escaped(instance)
     )]
     ServedByAnotherInstance {
         /// The other instance.
@@ -279,7 +280,9 @@ pub enum Problem {
     },
     /// Somebody gave the port a type that a VM's port does not have.
     #[error(
-        "the port {port} has the type {kind} now, and a VM's port has none. If that is a mistake, run: ovn-nbctl lsp-set-type {port} ''"
+        "the port {port_} has the type {kind_} now, and a VM's port has none. If that is a mistake, run: ovn-nbctl lsp-set-type {port_} ''",
+        port_ = Escaped(port),
+        kind_ = Escaped(kind)
     )]
     TypeTaken {
         /// The port.

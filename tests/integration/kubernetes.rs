@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use kube::api::{DeleteParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::fronted::Fronted;
 use crate::stage::SUBNET;
 use crate::support::eventually::within;
 use crate::support::front::Asked;
-use crate::support::{Cluster, Gate, Northbound, Player, Service, VmOptions, eventually, holds_for};
+use crate::support::{Cluster, Gate, Northbound, Player, Service, VmOptions, eventually};
 
 /// The kinds that are watched, as they stand in paths.
 const KINDS: [&str; 7] = [

@@ -21,9 +21,9 @@ use crate::kubevirt::Kind;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The answer to a request is to begin within this: a list's first page, too.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection on which a list or a watch is under way is not to be silent for longer. A watch ends before it.
-const LONGEST_SILENCE: Duration = Duration::from_secs(30);
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 /// A connection that nobody has used for so long is closed: it may have been lost without a word.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// tcp(7): the peer's kernel is asked whether it is there after this, every `KEEPALIVE_INTERVAL`, so many times; what was

@@ -64,6 +64,8 @@ pub enum Report {
         /// As they are now.
         ports: Vec<PortReport>,
     },
+    /// Another process leads: what has not been told is that one's to tell.
+    Deposed,
     /// The ports of a VM that has gone.
     Released {
         /// The VM.
@@ -168,6 +170,7 @@ impl Reporter {
                 report = self.reports.recv() => match report {
                     Some(Report::Ports { subject, ports }) => self.take(subject, ports),
                     Some(Report::Released { vm, ports }) => self.take_released(vm, &ports),
+                    Some(Report::Deposed) => self.stop(),
                     None => return,
                 },
                 Some(sent) = self.sending.join_next(), if !self.sending.is_empty() => {
@@ -199,6 +202,16 @@ impl Reporter {
         }
         if let Some(at) = at {
             self.due.insert((at, vm.clone()));
+        }
+    }
+
+    /// Forgets all that has not been sent.
+    fn stop(&mut self) {
+        self.due.clear();
+        self.vms.retain(|_, entry| entry.busy);
+        for entry in self.vms.values_mut() {
+            (entry.report, entry.due) = (None, None);
+            entry.outbox.truncate(entry.in_flight);
         }
     }
 

@@ -218,7 +218,8 @@ async fn publish(client: &Client, event: &Outgoing) -> Result<(), (Call, Refusal
 /// Of a very long name, what fits; no part of a name may end in a hyphen or be empty.
 fn event_name(object: &str, name: u64) -> String {
     let mut prefix = object.to_owned();
-    prefix.truncate(LONGEST_EVENT_PREFIX);
+    let end = (0..=LONGEST_EVENT_PREFIX.min(prefix.len())).rfind(|end| prefix.is_char_boundary(*end));
+    prefix.truncate(end.unwrap_or_default());
     format!("{}.{name:016x}", prefix.trim_end_matches(['.', '-']))
 }
 

@@ -222,7 +222,7 @@ impl Writer {
                 for vm in vms.iter().filter(|vm| !is_deleted(cluster, vm)) {
                     self.brake.settled.remove(vm);
                 }
-                if self.brake.came(vms.iter().filter(|vm| cluster.vm(vm).is_some())) {
+                if self.brake.came(vms.iter().filter(|vm| !is_deleted(cluster, vm))) {
                     self.tell_holding();
                 }
             }
@@ -249,7 +249,7 @@ impl Writer {
         }
         let view = Arc::clone(&self.northbound);
         let view = view.read();
-        let lacking = vms.iter().filter(|vm| self.cluster.vm(vm).is_none() && !self.brake.settled.contains(*vm));
+        let lacking = vms.iter().filter(|vm| is_deleted(&self.cluster, vm) && !self.brake.settled.contains(*vm));
         let all = lacking.chain(self.brake.held.keys());
         let gone: BTreeMap<VmKey, usize> = all
             .map(|vm| (vm, releasable(&view, vm)))
@@ -273,7 +273,7 @@ impl Writer {
         let view = view.read();
         let cluster = &self.cluster;
         self.brake.settled.retain(|vm| is_deleted(cluster, vm) && releasable(&view, vm) > 0);
-        let lacking = view.vms().filter(|vm| cluster.vm(vm).is_none() && !self.brake.settled.contains(*vm));
+        let lacking = view.vms().filter(|vm| is_deleted(cluster, vm) && !self.brake.settled.contains(*vm));
         let gone = lacking.map(|vm| (vm.clone(), releasable(&view, vm))).filter(|(_, ports)| *ports > 0).collect();
         drop(view);
         self.judge(gone);

@@ -12,7 +12,7 @@ mod brake;
 mod outcome;
 mod sending;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,11 +28,11 @@ use super::reporter::Report;
 use super::status::Status;
 use super::timetable::Timetable;
 use super::waiting::Waiting;
-use crate::intent::Settings;
-use crate::kubevirt::{Change, Cluster, VmObjects};
+use crate::intent::{Intent, Settings};
+use crate::kubevirt::{Change, Cluster, Namespace, VmObjects};
 use crate::ovn::{Multichassis, Northbound, Southbound, SouthboundChanges, VmKey, Wake};
 use crate::ovsdb::Shared;
-use crate::plan::{LastLease, Lost, Pipeline, Settling, Turn};
+use crate::plan::{LastLease, Looked, Lost, Pipeline, Settling, Turn};
 
 /// Changes that the watches may be ahead of the writer; beyond it they wait, and so does the server. A migration waits for
 /// all that came before it to be taken in: some milliseconds, for so many.
@@ -109,6 +109,8 @@ pub struct Writer {
     in_flight: Option<Flight>,
     waiting: Waiting,
     lost: Lost,
+    /// What is lost no more, and has not woken the VMs yet that wait for it.
+    over: HashSet<Wake>,
     /// VMs whose transaction was refused, and when they are tried again.
     retries: HashMap<VmKey, Retry>,
     timetable: Timetable,
@@ -159,6 +161,7 @@ impl Writer {
             in_flight: None,
             waiting: Waiting::default(),
             lost: Lost::default(),
+            over: HashSet::new(),
             retries: HashMap::new(),
             timetable: Timetable::new(address_rest),
             tally: Tally::new(&metrics),
@@ -337,6 +340,8 @@ impl Writer {
             self.settling.forget();
             self.tally.clear();
             self.lost = Lost::default();
+            self.over.clear();
+            self.tell(Report::Deposed);
             self.pause_brake();
         }
         self.note_multichassis();
@@ -365,23 +370,39 @@ impl Writer {
         if !self.can_plan() {
             return;
         }
-        let (over, switches) = {
-            let view = self.northbound.read();
-            let over = self.lost.look(vm, self.cluster.served_vm(vm), &view);
-            let switches = |lease: &LastLease| view.switches_named(&lease.switch).collect::<Vec<_>>();
-            let switches: Vec<_> = over.iter().map(switches).collect();
-            (over, switches)
-        };
-        for (LastLease { addresses, .. }, switches) in over.into_iter().zip(switches) {
-            for switch in switches {
+        let view = self.northbound.read();
+        let (cluster, settings) = (&self.cluster, &self.settings);
+        let none = Namespace::default();
+        let namespace = cluster.namespace(&vm.namespace).unwrap_or(&none);
+        let intent = |objects: &VmObjects| Intent::of(vm, objects, namespace, settings);
+        let Looked { over, grew } = self.lost.look(vm, cluster.served_vm(vm), &view, intent);
+        for LastLease { switch, addresses } in over {
+            for switch in view.switches_named(&switch) {
                 let ips = addresses.ips().map(|ip| Wake::Address(switch, ip));
-                let wakes: Vec<Wake> = ips.chain([Wake::Mac(switch, addresses.mac), Wake::Room(switch)]).collect();
-                wakes.iter().for_each(|wake| self.wake(wake));
+                self.over.extend(ips.chain([Wake::Mac(switch, addresses.mac), Wake::Room(switch)]));
+            }
+        }
+        drop(view);
+        if grew {
+            self.pipeline.drop_prepared();
+        }
+    }
+
+    /// Wakes the VMs that wait for what guests had lost. They are looked at, and more may be over by that: so this is no
+    /// part of the look.
+    fn wake_for_what_is_over(&mut self) {
+        while !self.over.is_empty() {
+            for wake in std::mem::take(&mut self.over) {
+                self.wake(&wake);
             }
         }
     }
 
     fn dirty(&mut self, vm: VmKey) {
+        if !self.swept {
+            // Every VM is looked at then.
+            return;
+        }
         let turn = Turn::of(&self.cluster, &vm);
         self.look_for_lost(&vm);
         self.pipeline.push(vm, turn);

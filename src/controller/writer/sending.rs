@@ -4,7 +4,7 @@
 //! is minded, and whom it concerns what that one frees is held, so that each VM gets what it would get after it. It is
 //! sent when the answer is there and nothing has changed that it rests on; else its VMs are planned again, and sent while nothing can change.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -16,11 +16,13 @@ use crate::controller::reporter::{Report, Subject};
 use crate::intent::Intent;
 use crate::kubevirt::VmObjects;
 use crate::ovn::{Northbound, VmKey};
+use crate::ovsdb::Shared;
 use crate::plan::{Expectation, Fabric, Planner, PortChange, PortReport, Problem, Seen, VmPlan};
 
 impl Writer {
     /// Sends what is to be sent, or prepares what comes after it. Whether something has been sent.
     pub(super) fn advance(&mut self) -> bool {
+        self.wake_for_what_is_over();
         let Some(office) = self.office().filter(|_| self.can_plan()) else { return false };
         self.judge_all(&office);
         if !self.pipeline.is_idle() {
@@ -79,7 +81,10 @@ impl Writer {
             return;
         }
         let shared = Arc::clone(&self.northbound);
-        let view = shared.read();
+        let view = self.up_to_date(&shared);
+        if self.pipeline.is_empty() {
+            return;
+        }
         let most = self.pipeline.begin();
         let mut batch = Batch::new(office, &view, most.is_some());
         self.fill(&mut batch, &view, most);
@@ -93,13 +98,30 @@ impl Writer {
         self.launch(&view);
     }
 
+    /// The replica, with all that has changed in it taken in: which VMs are dirty, and what they have lost, is known
+    /// before any VM is planned on it.
+    fn up_to_date<'s>(&mut self, shared: &'s Shared<Northbound>) -> RwLockReadGuard<'s, Northbound> {
+        loop {
+            let view = shared.read();
+            if view.changes().is_empty() {
+                return view;
+            }
+            drop(view);
+            self.take_northbound_changes();
+            self.wake_for_what_is_over();
+        }
+    }
+
     /// Plans what is dirty for the transaction after the one in flight.
     fn prepare(&mut self, office: &Arc<Office>) {
         if !self.may_prepare() {
             return;
         }
         let shared = Arc::clone(&self.northbound);
-        let view = shared.read();
+        let view = self.up_to_date(&shared);
+        if !self.may_prepare() {
+            return;
+        }
         let is_right = |batch: &Batch| Arc::ptr_eq(&batch.office, office) && batch.is_of(&view);
         if !self.pipeline.prepared().is_none_or(is_right) {
             self.pipeline.drop_prepared();
@@ -177,7 +199,7 @@ impl Writer {
         let Some(objects) = self.cluster.vm(vm) else { return self.release(planner, vm) };
         let intent = match self.cluster.namespace(&vm.namespace) {
             Some(namespace) => Intent::of(vm, objects, namespace, &self.settings),
-            None if view.ports_of(vm).next().is_none() => return VmPlan::default(),
+            None if view.ports_of(vm).next().is_none() => return planner.withdrawn(objects),
             None => Intent::of_unselected(vm, objects, &self.settings),
         };
         let mut plan = planner.plan(&intent);

@@ -164,8 +164,9 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
                 let row = &tables.ports[other];
                 let given_up = changes.iter().find(|change| change.uuid == *other).is_some_and(|other| {
                     let still = other.after.as_ref().filter(|still| still.switch == after.switch);
-                    let owner = |port, row: &LogicalSwitchPort| row.owner(port, INSTANCE).expect("ours").vm;
-                    owner(&other.uuid, row) == owner(&change.uuid, &after.row)
+                    let owner = |port, row: &LogicalSwitchPort| row.owner(port, INSTANCE).map(|owner| owner.vm);
+                    let owner_of_other = other.before.as_ref().and_then(|_| owner(&other.uuid, row));
+                    owner_of_other.is_none_or(|vm| owner(&change.uuid, &after.row) == Some(vm))
                         && still.is_none_or(|still| !claims(tables, &other.uuid, &still.row).contains(claim))
                 });
                 assert!(

@@ -90,10 +90,14 @@ fn lost_on(world: &World, switch: &str) -> Vec<(VmKey, Addresses, bool)> {
         let runs = present.pods.iter().any(|(.., live)| *live);
         // What the VM does not have any more was not lost but given back.
         let nics = world.intent(vm).map(|intent| intent.nics).unwrap_or_default();
-        let is_there = |network: &str| nics.iter().any(|nic| nic.network == network);
+        let is_there = |port: &PortStatus| {
+            let nic = nics.iter().find(|nic| nic.network == port.network);
+            let named = nic.and_then(|nic| nic.switch.as_ref());
+            named.zip(port.switch.as_ref()).is_some_and(|(named, switch)| named.has(switch))
+        };
         let has_row = |network: &str| world.northbound.ports_of(vm).any(|(found, _)| found == network);
         let ports = told(world, vm);
-        let ports = ports.iter().filter(|port| is_there(&port.network) && !has_row(&port.network)).filter_map(lease);
+        let ports = ports.iter().filter(|port| is_there(port) && !has_row(&port.network)).filter_map(lease);
         lost.extend(ports.filter(|(on, _)| *on == switch).map(|(_, addresses)| (vm.clone(), addresses, runs)));
     }
     lost

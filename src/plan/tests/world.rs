@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::rules;
 use super::server::Tables;
 use crate::intent::{Intent, Retention, Settings, Strategy};
-use crate::kubevirt::{Change, Cluster, Kind, PORTS_ANNOTATION, PortStatus, Told};
+use crate::kubevirt::{Change, Cluster, Kind, PORTS_ANNOTATION, PortStatus, Told, VmObjects};
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, VmKey, Wake};
 use crate::ovsdb::Map;
 use crate::plan::{
@@ -250,7 +250,10 @@ impl World {
     }
 
     fn look_for_lost(&mut self, vm: &VmKey) {
-        for lease in self.lost.look(vm, self.cluster.served_vm(vm), &self.northbound) {
+        let namespace = self.cluster.namespace(&vm.namespace).cloned().unwrap_or_default();
+        let settings = &self.settings;
+        let intent = |objects: &VmObjects| Intent::of(vm, objects, &namespace, settings);
+        for lease in self.lost.look(vm, self.cluster.served_vm(vm), &self.northbound, intent).over {
             for switch in self.northbound.switches_named(&lease.switch).collect::<Vec<_>>() {
                 let ips = lease.addresses.ips().map(|ip| Wake::Address(switch, ip));
                 let wakes: HashSet<Wake> =
@@ -453,7 +456,9 @@ impl World {
 
     pub(super) fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
         match self.intent(vm) {
-            Some(intent) if !intent.selected && self.northbound.ports_of(vm).next().is_none() => VmPlan::default(),
+            Some(intent) if !intent.selected && self.northbound.ports_of(vm).next().is_none() => {
+                planner.withdrawn(self.cluster.vm(vm).expect("there"))
+            }
             Some(intent) => planner.plan(&intent),
             None => planner.release(vm),
         }
@@ -559,6 +564,11 @@ impl World {
     /// The plans that VMs get, each by itself, while these changes of others are in flight; without those that wait for
     /// the answer.
     fn planned_ahead(&self, in_flight: &[VmKey], changes: &[PortChange]) -> Vec<(VmKey, VmPlan)> {
+        // What is kept for a guest until its port is there may be free after that: who waits for it is woken then.
+        let lost = self.lost.vms();
+        if in_flight.iter().any(|vm| lost.contains(vm)) {
+            return Vec::new();
+        }
         let freed = Freed::by(changes);
         let others = self.vms().into_iter().filter(|vm| !in_flight.contains(vm));
         let plans = others.map(|vm| {
