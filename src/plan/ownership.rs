@@ -71,19 +71,19 @@ impl<'a> Planner<'a> {
         let names_another_instance = external_ids.get(keys::INSTANCE).is_some_and(|own| own != self.view.instance());
         let marked = external_ids.get(keys::VM).and_then(|vm| vm.split_once('/'));
         let marked = marked.map(|(namespace, name)| VmKey::new(namespace, name));
+        let is_base = port_uuid(self.view.instance(), &nic.base_name) == port.uuid;
         let is_lost = match (Owner::of(external_ids, self.view.instance()), marked) {
             // What one of the VM's networks is now called is another matter: see `renamed`.
             (Some(owner), _) if owner.vm == intent.vm => false,
             (_, Some(vm)) if vm == intent.vm => true,
             // Of a VM that is gone, its row may be retained.
-            (_, Some(vm)) => !is_named_after(&vm, &port.row.name) && self.fabric.cluster.vm(&vm).is_none(),
+            (_, Some(vm)) => is_base && !is_named_after(&vm, &port.row.name) && self.fabric.cluster.vm(&vm).is_none(),
             (_, None) => true,
         };
         let network = external_ids.get(keys::NETWORK).filter(|network| *network != nic.network);
         let is_another_nics = network.is_some_and(|network| intent.nics.iter().any(|nic| nic.network == network));
         // The longer name of one VM's port may be the shorter one of another's.
-        let is_sure = port_uuid(self.view.instance(), &nic.base_name) == port.uuid
-            || !self.exists_another(&intent.vm, &port.row.name);
+        let is_sure = is_base || !self.exists_another(&intent.vm, &port.row.name);
         is_lost && is_sure && !is_another_nics && !names_another_instance
     }
 

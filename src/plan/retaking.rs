@@ -7,12 +7,12 @@ use uuid::Uuid;
 use super::addresses::Retakable;
 use super::lease::lease;
 use super::lost::{LastLease, served_by_another, told};
-use super::planner::{Planner, Refusal, Switch, VmPlan};
+use super::planner::{Planner, Refusal, Switch};
 use super::report::{PortReport, Problem};
 use super::siblings::Claim;
 use super::vm_rows::VmRows;
 use crate::intent::{Intent, Nic};
-use crate::kubevirt::{Guest, PortStatus, Told, VmObjects};
+use crate::kubevirt::{Guest, Told, VmObjects};
 use crate::ovn::{Addresses, PortRef, VmKey};
 
 /// In the annotation of a VM whose guest uses other addresses than its port has.
@@ -43,22 +43,6 @@ impl Planner<'_> {
     /// The lease of a NIC that the VM was last told.
     pub(super) fn last_lease(&self, nic: &Nic) -> Option<LastLease> {
         LastLease::of_nic(self.told.as_ref()?, nic)
-    }
-
-    /// What a VM is told that this instance does not serve any more and has no row of: its ports are gone, and what they
-    /// had is left to the instance that serves it now.
-    pub fn withdrawn(&self, objects: &VmObjects) -> VmPlan {
-        let told = told(objects, self.view.instance()).filter(|told| told.instance == self.view.instance());
-        let ports = told.map(|told| told.ports).unwrap_or_default();
-        if ports.iter().all(|port| port.port.is_none()) {
-            return VmPlan::default();
-        }
-        let report = |port: &PortStatus| PortReport {
-            network: port.network.clone(),
-            last: LastLease::of(port),
-            ..PortReport::default()
-        };
-        VmPlan { reports: ports.iter().map(report).collect(), ..VmPlan::default() }
     }
 
     /// The other instance of this service that serves the VM, as the VM's annotation says.

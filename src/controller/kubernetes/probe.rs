@@ -13,11 +13,11 @@ const EVERY: Duration = Duration::from_secs(3);
 /// It answers from memory: whoever takes longer is not there.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// Asks for `/livez` for ever, which every account may read (the ClusterRole `system:public-info-viewer`). An answer
+/// Asks for `/version` for ever, which every account may read (the ClusterRole `system:public-info-viewer`). An answer
 /// of any kind will do, but one that says that there is no server behind it (5xx).
 pub async fn probe_api_server(client: Client, health: Arc<Health>) {
     loop {
-        let request = hyper::Request::get("/livez").body(Vec::new());
+        let request = hyper::Request::get("/version").body(Vec::new());
         let answer = match request {
             Ok(request) => call::<serde::de::IgnoredAny>(&client, request, WITHIN).await.map(drop),
             Err(_) => Ok(()),

@@ -199,7 +199,8 @@ impl Writer {
         let Some(objects) = self.cluster.vm(vm) else { return self.release(planner, vm) };
         let intent = match self.cluster.namespace(&vm.namespace) {
             Some(namespace) => Intent::of(vm, objects, namespace, &self.settings),
-            None if view.ports_of(vm).next().is_none() => return planner.withdrawn(objects),
+            // The annotation of a VM without ports here may be a namesake's that serves it on another database.
+            None if view.ports_of(vm).next().is_none() => return VmPlan::default(),
             None => Intent::of_unselected(vm, objects, &self.settings),
         };
         let mut plan = planner.plan(&intent);

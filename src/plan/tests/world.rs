@@ -456,9 +456,7 @@ impl World {
 
     pub(super) fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
         match self.intent(vm) {
-            Some(intent) if !intent.selected && self.northbound.ports_of(vm).next().is_none() => {
-                planner.withdrawn(self.cluster.vm(vm).expect("there"))
-            }
+            Some(intent) if !intent.selected && self.northbound.ports_of(vm).next().is_none() => VmPlan::default(),
             Some(intent) => planner.plan(&intent),
             None => planner.release(vm),
         }
