@@ -160,7 +160,7 @@ impl<'a> Planner<'a> {
             }
             match &intent.untouched {
                 // What a guest runs on may be a row whose mark is lost.
-                Some(untouched) if !untouched.contains(network) && !(network.is_empty() && runs) => {
+                Some(untouched) if !(untouched.contains(network) || network.is_empty() && runs) => {
                     plan.changes.extend(removal(port));
                 }
                 // Where a guest may run, and whose the port is, holds for ports that stay, too.

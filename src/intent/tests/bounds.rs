@@ -159,7 +159,7 @@ fn an_instance_and_its_annotations_are_cut_as_well() {
 #[test]
 fn twenty_thousand_networks_are_read_in_a_moment() {
     const MANY: usize = 20_000;
-    let nad = |index: usize| if index % 2 == 0 { "shared".to_owned() } else { format!("nad-{index}") };
+    let nad = |index: usize| if index.is_multiple_of(2) { "shared".to_owned() } else { format!("nad-{index}") };
     let networks: Vec<_> =
         (0..MANY).map(|index| json!({"name": format!("n{index}"), "multus": {"networkName": nad(index)}})).collect();
     let interfaces: Vec<_> = (0..MANY).rev().map(|index| json!({"name": format!("n{index}")})).collect();

@@ -65,7 +65,7 @@ fn apply(northbound: &mut Northbound, plan: &VmPlan) {
 fn thousands_of_nics_get_their_ports_are_renamed_and_exchange_their_addresses() {
     let mut northbound = Northbound::new("default");
     apply(&mut northbound, &VmPlan::default());
-    let requested = |index: u16| (index % 2 == 0).then_some(index);
+    let requested = |index: u16| index.is_multiple_of(2).then_some(index);
     let made = plan(&northbound, (0..MANY).map(|index| nic(index, "net", requested(index))));
     let problems: Vec<_> = made.reports.iter().flat_map(|report| &report.problems).collect();
     assert_eq!((made.changes.len(), problems), (usize::from(MANY), vec![]));
