@@ -169,3 +169,20 @@ fn a_row_that_another_instance_offers_is_taken_over_as_it_is_and_no_other() {
     assert_eq!((row.external_ids.get(keys::HANDOVER), row.external_ids.get(keys::INSTANCE)), (None, Some(INSTANCE)));
     assert_eq!((row.options.get(keys::REQUESTED_CHASSIS), world.problems(&vm("a"))), (Some("n1"), vec![]));
 }
+
+#[test]
+fn a_row_that_keeps_the_name_of_another_network_is_found_by_the_annotation_when_its_marks_are_gone() {
+    let mut world = running();
+    world.nad("n", "net1", Some("blue"));
+    world.nad("n", "net2", Some("blue"));
+    let on = |nad| Template::new([]).with([("data", nad)]);
+    world.run(&vm("b"), on("net1"), "n1");
+    world.apply(&vm("b"), on("net2"));
+    world.restart(&vm("b"), "n1");
+    let port = port_uuid(INSTANCE, "b.n.net1.n.ovn");
+    let before = world.tables.ports.clone();
+    assert!(before[&port].external_ids.get(keys::BASE_NAME).is_some(), "{before:#?}");
+    world.edit(|tables| tables.ports.get_mut(&port).expect("there").external_ids = Map::default());
+    world.settle(1);
+    assert_eq!(world.tables.ports, before);
+}

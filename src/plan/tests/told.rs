@@ -235,3 +235,60 @@ fn an_annotation_of_another_instance_keeps_this_one_off() {
     assert_eq!(world.addresses(&vm("a")), None);
     assert!(world.complaints(&vm("a"))[0].contains("instance other"), "{:?}", world.complaints(&vm("a")));
 }
+
+/// Writes an annotation of this instance into a VM, as its owner can.
+fn forge(world: &mut World, name: &str, ports: Vec<PortStatus>) {
+    let vm = vm(name);
+    let template = world.present[&vm].template.clone().expect("a template");
+    let uid = world.present[&vm].uid.clone();
+    world.present.get_mut(&vm).expect("there").told = Some(Told { instance: INSTANCE.into(), uid, ports }.text());
+    world.apply(&vm, template);
+}
+
+#[test]
+fn a_forged_annotation_keeps_no_address_on_a_switch_that_the_nic_does_not_name_and_brings_no_odd_mac() {
+    let mut world = World::new([("blue", map(SUBNET))]);
+    world.apply(&vm("a"), Template::new([("logical_switch", "nowhere")]));
+    let port = |mac: &str| PortStatus {
+        network: "default".into(),
+        port: Some("a.n".into()),
+        switch: Some("blue".into()),
+        mac: Some(mac.into()),
+        ips: vec!["10.0.0.10".into()],
+        ..PortStatus::default()
+    };
+    forge(&mut world, "a", vec![port("0a:58:0a:00:00:0a"); 300]);
+    world.apply(&vm("b"), Template::new([]));
+    world.settle(1);
+    assert!(world.addresses(&vm("b")).is_some_and(|text| text.ends_with(" 10.0.0.10")));
+    // Of its own switch, it is a request like any other; a MAC that a NIC cannot have is none.
+    world.apply(&vm("c"), Template::new([]));
+    world.settle(1);
+    world.edit(|tables| tables.remove_port(crate::ovn::port_uuid(INSTANCE, "c.n")));
+    forge(&mut world, "c", vec![port("01:00:5e:00:00:01")]);
+    world.settle(1);
+    assert!(world.addresses(&vm("c")).is_some_and(|text| text.starts_with("0a:58:")));
+}
+
+#[test]
+fn who_requests_what_a_guest_has_lost_is_woken_when_the_guest_stops() {
+    let mut world = World::new([("blue", map(SUBNET))]);
+    world.run(&vm("a"), Template::new([("mac_address", "02:00:00:00:00:07")]), "n1");
+    world.edit(|tables| {
+        tables.remove_port(crate::ovn::port_uuid(INSTANCE, "a.n"));
+        let holder = LogicalSwitchPort {
+            name: "foreign".into(),
+            addresses: ["02:00:00:00:00:07 10.0.0.99".to_owned()].into_iter().collect(),
+            ..Default::default()
+        };
+        tables.put_port(uuid(1, 0), uuid(2, 0), holder);
+    });
+    world.apply(&vm("b"), Template::new([("ip_address", "10.0.0.10")]));
+    world.settle(1);
+    assert_eq!((world.addresses(&vm("a")), world.addresses(&vm("b"))), (None, None));
+    assert!(world.complaints(&vm("b"))[0].contains("the guest of the VM n/a"), "{:?}", world.complaints(&vm("b")));
+    world.stop(&vm("a"));
+    world.remove_launcher(&vm("a"));
+    world.settle(1);
+    assert!(world.addresses(&vm("b")).is_some_and(|text| text.ends_with(" 10.0.0.10")));
+}
