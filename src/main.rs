@@ -15,7 +15,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(cli.execute());
+    let ended = runtime.block_on(cli.execute());
+    // What still runs may log that the others are gone: why the process ends is said after that.
     runtime.shutdown_timeout(LEFTOVERS);
-    code
+    ended.tell()
 }

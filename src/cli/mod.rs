@@ -53,19 +53,12 @@ impl Cli {
         Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit())
     }
 
-    /// Does what it says; a failure is told on stderr, by `run` as its last log line.
-    pub async fn execute(self) -> ExitCode {
+    /// Does what it says.
+    pub async fn execute(self) -> Ended {
         let done = match self.command {
             Command::Run(options) => {
                 crate::telemetry::start(self.log_json);
-                let ended = crate::supervisor::run(*options).await;
-                return match ended {
-                    Ok(()) => ExitCode::SUCCESS,
-                    Err(error) => {
-                        tracing::error!(reason = format!("{error:#}"), "ending");
-                        ExitCode::FAILURE
-                    }
-                };
+                return Ended::Service(crate::supervisor::run(*options).await);
             }
             Command::Ports(options) => ports::print(&options).await,
             Command::Status(options) => status::print(&options).await,
@@ -74,12 +67,27 @@ impl Cli {
                 Ok(())
             }
         };
-        match done {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("ovn-kubevirt: {error:#}");
-                ExitCode::FAILURE
-            }
+        Ended::Command(done)
+    }
+}
+
+/// How a command has ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// `run`: a failure is its last log line.
+    Service(anyhow::Result<()>),
+    /// Another: a failure is told on stderr.
+    Command(anyhow::Result<()>),
+}
+
+impl Ended {
+    /// Tells a failure, and gives the code to exit with.
+    pub fn tell(self) -> ExitCode {
+        match self {
+            Self::Service(Ok(())) | Self::Command(Ok(())) => return ExitCode::SUCCESS,
+            Self::Service(Err(error)) => tracing::error!(reason = format!("{error:#}"), "ending"),
+            Self::Command(Err(error)) => eprintln!("ovn-kubevirt: {error:#}"),
         }
+        ExitCode::FAILURE
     }
 }
