@@ -410,7 +410,7 @@ fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, net
     };
     let marked = |network: &str| {
         let owner = Owner { vm: vm.clone(), network: network.to_owned() };
-        world.tables.ports.values().any(|row| Owner::of(&row.external_ids, INSTANCE).as_ref() == Some(&owner))
+        world.tables.ports.iter().any(|(port, row)| row.owner(port, INSTANCE).as_ref() == Some(&owner))
     };
     let named = |network: &str| intent.nics.iter().any(|nic| nic.network == network);
     let left = rows().filter(|row| row.external_ids.get(keys::NETWORK).is_some_and(|network| !named(network)));
