@@ -162,7 +162,7 @@ impl Epochs {
                         return Err(EpochError::Failed(rejection.to_string()));
                     }
                 }
-                Outcome::NotSent | Outcome::Fenced => {
+                Outcome::NotSent | Outcome::Fenced | Outcome::Raced => {
                     self.ours = before;
                     return Err(EpochError::Failed("not sent".to_owned()));
                 }

@@ -251,6 +251,19 @@ impl Northbound {
         self.index.highest_epoch
     }
 
+    /// The other instances of this service that have held office in this database.
+    pub fn other_instances(&self) -> impl Iterator<Item = &str> {
+        let keys = self.global.iter().flat_map(|(_, row)| row.external_ids.iter()).map(|(key, _)| key);
+        let instances = keys.filter_map(|key| key.strip_prefix(keys::EPOCH_PREFIX));
+        instances.filter(|instance| *instance != self.index.instance)
+    }
+
+    /// The ports that are marked with an instance. It looks at every port.
+    pub fn marked_with<'v>(&'v self, instance: &'v str) -> impl Iterator<Item = &'v LogicalSwitchPort> {
+        let rows = self.ports.iter().map(|(_, row)| row);
+        rows.filter(move |row| row.external_ids.get(keys::INSTANCE) == Some(instance))
+    }
+
     /// The one row of `NB_Global`.
     pub fn global(&self) -> Option<Uuid> {
         self.global.iter().next().map(|(uuid, _)| *uuid)

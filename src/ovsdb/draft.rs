@@ -4,14 +4,18 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::operation::{Operation, Outcome, Transaction, outcome};
+use super::operation::{Leading, Operation, Outcome, Transaction, outcome};
 
 /// A `transact` request without its number, and what its reply is read by.
 #[derive(Debug)]
 pub struct Draft {
     /// `{"method":"transact","params":[<database>,<operation>,...`
     bytes: Vec<u8>,
-    fenced: bool,
+    /// Operations that are sent behind the fence and before all others, each with a comma before it.
+    guards: Vec<u8>,
+    /// Where in `bytes` they belong.
+    guards_at: usize,
+    leading: Leading,
     /// Of each operation, whether it expects to find a row.
     expects_a_row: Vec<bool>,
     error: Option<serde_json::Error>,
@@ -21,8 +25,11 @@ impl Draft {
     /// A transaction of no operations yet, behind a fence where there is one (see [`Transaction::fence`]).
     pub(super) fn new(database: &str, fence: Option<&Operation>) -> Self {
         let bytes = format!("{{\"method\":\"transact\",\"params\":[\"{database}\"").into_bytes();
-        let mut draft = Self { bytes, fenced: fence.is_some(), expects_a_row: Vec::new(), error: None };
+        let leading = Leading { fence: fence.is_some(), guards: 0 };
+        let mut draft =
+            Self { bytes, guards: Vec::new(), guards_at: 0, leading, expects_a_row: Vec::new(), error: None };
         fence.into_iter().for_each(|fence| draft.write(fence));
+        draft.guards_at = draft.bytes.len();
         draft
     }
 
@@ -39,7 +46,15 @@ impl Draft {
         self.expects_a_row.push(operation.expects_a_row());
     }
 
-    /// How many operations there are, the fence not counted.
+    /// Adds a `wait` that goes before all other operations, behind the fence. When it does not hold, the outcome is
+    /// [`Outcome::Raced`].
+    pub fn guard(&mut self, wait: &Operation) {
+        self.leading.guards += 1;
+        self.guards.push(b',');
+        self.error = serde_json::to_writer(&mut self.guards, wait).err().or(self.error.take());
+    }
+
+    /// How many operations there are, the fence and the guards not counted.
     pub fn len(&self) -> usize {
         self.expects_a_row.len()
     }
@@ -59,12 +74,13 @@ impl Draft {
     /// # Errors
     /// When an operation could not be written.
     pub(super) fn request(self, id: u64) -> Result<(Bytes, Expected), serde_json::Error> {
-        let Self { mut bytes, fenced, expects_a_row, error } = self;
+        let Self { mut bytes, guards, guards_at, leading, expects_a_row, error } = self;
         match error {
             Some(error) => Err(error),
             None => {
+                bytes.splice(guards_at..guards_at, guards);
                 bytes.extend_from_slice(format!("],\"id\":{id}}}").as_bytes());
-                Ok((Bytes::from(bytes), Expected { fenced, expects_a_row }))
+                Ok((Bytes::from(bytes), Expected { leading, expects_a_row }))
             }
         }
     }
@@ -73,14 +89,14 @@ impl Draft {
 /// What the reply to a transaction is read by.
 #[derive(Debug)]
 pub(super) struct Expected {
-    fenced: bool,
+    leading: Leading,
     expects_a_row: Vec<bool>,
 }
 
 impl Expected {
     /// Reads the reply's result array.
     pub(super) fn outcome(&self, result: &RawValue) -> Outcome {
-        outcome(self.fenced, &self.expects_a_row, result)
+        outcome(self.leading, &self.expects_a_row, result)
     }
 }
 
@@ -102,6 +118,25 @@ mod tests {
         let whole = serde_json::json!(
             {"id": 7, "method": "transact", "params": ["D", written(1), written(2), written(3)]});
         assert_eq!(request, whole);
-        assert!(expected.fenced && expected.expects_a_row == [true, true]);
+        assert_eq!((expected.leading, expected.expects_a_row), (Leading { fence: true, guards: 0 }, vec![true, true]));
+    }
+
+    #[test]
+    fn guards_go_behind_the_fence_and_before_what_was_added_first() {
+        let delete = |uuid| Operation::Delete { table: "T", uuid: Uuid::from_u128(uuid) };
+        for fence in [None, Some(delete(1))] {
+            let mut draft = Draft::new("D", fence.as_ref());
+            draft.push(&delete(4));
+            draft.guard(&delete(2));
+            draft.guard(&delete(3));
+            assert_eq!(draft.len(), 1);
+            let (bytes, expected) = draft.request(7).expect("a request");
+            let request: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+            let first = if fence.is_some() { 1 } else { 2 };
+            let operations = (first..=4).map(|uuid| serde_json::to_value(delete(uuid)).expect("JSON"));
+            let params: Vec<_> = std::iter::once(serde_json::json!("D")).chain(operations).collect();
+            assert_eq!(request["params"], serde_json::json!(params));
+            assert_eq!(expected.leading, Leading { fence: fence.is_some(), guards: 2 });
+        }
     }
 }

@@ -295,27 +295,37 @@ pub struct Transaction {
     pub operations: Vec<Operation>,
 }
 
-/// Reads the result array of a transaction's reply: `expects_a_row` of each operation, the fence not counted.
-pub(super) fn outcome(fenced: bool, expects_a_row: &[bool], result: &RawValue) -> Outcome {
+/// What goes before a transaction's operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leading {
+    /// There is a fence.
+    pub(super) fence: bool,
+    /// How many guards there are.
+    pub(super) guards: usize,
+}
+
+/// Reads the result array of a transaction's reply: `expects_a_row` of each operation, what is leading not counted.
+pub(super) fn outcome(leading: Leading, expects_a_row: &[bool], result: &RawValue) -> Outcome {
     let results: Vec<Option<RawResult>> = match serde_json::from_str(result.get()) {
         Ok(results) => results,
         Err(error) => {
             return Outcome::Unknown(format!("the server's reply to a transaction is unreadable: {error}"));
         }
     };
-    let fences = usize::from(fenced);
+    let Leading { fence, guards } = leading;
+    let before = usize::from(fence) + guards;
     let failed = results.iter().position(|result| result.as_ref().is_some_and(|result| result.error.is_some()));
     if let Some(index) = failed {
         let RawResult { error, details, .. } = results.into_iter().nth(index).flatten().unwrap_or_default();
         let kind = RejectionKind::from(error.unwrap_or_default());
-        if index < fences && kind == RejectionKind::TimedOut {
-            return Outcome::Fenced;
+        if index < before && kind == RejectionKind::TimedOut {
+            return if fence && index == 0 { Outcome::Fenced } else { Outcome::Raced };
         }
         // A result after the last operation's is the commit's own (RFC 7047 section 4.1.3).
-        let operation = index.checked_sub(fences).filter(|index| *index < expects_a_row.len());
+        let operation = index.checked_sub(before).filter(|index| *index < expects_a_row.len());
         return Outcome::Rejected(Rejection { operation, kind, details: details.unwrap_or_default() });
     }
-    let results: Vec<OperationResult> = results.into_iter().skip(fences).map(OperationResult::from).collect();
+    let results: Vec<OperationResult> = results.into_iter().skip(before).map(OperationResult::from).collect();
     let missed = expects_a_row
         .iter()
         .zip(&results)
@@ -364,7 +374,7 @@ impl OperationResult {
     }
 }
 
-/// What became of a transaction. There is no sixth way.
+/// What became of a transaction. There is no seventh way.
 #[derive(Debug)]
 pub enum Outcome {
     /// It is in the database and, on the session that sent it, in the replica.
@@ -379,6 +389,8 @@ pub enum Outcome {
     Rejected(Rejection),
     /// The fence did not hold: somebody else is in office. Nothing was changed.
     Fenced,
+    /// A guard did not hold: rows that the transaction rests on have changed. Nothing was changed by it.
+    Raced,
     /// It never left: the connection was gone before.
     NotSent,
     /// The connection went, or the caller did, before the reply came: it may have committed, or may
@@ -439,9 +451,13 @@ mod tests {
     use super::*;
 
     fn outcome(fence: bool, operations: Vec<Operation>, reply: &str) -> Outcome {
+        guarded(Leading { fence, guards: 0 }, operations, reply)
+    }
+
+    fn guarded(leading: Leading, operations: Vec<Operation>, reply: &str) -> Outcome {
         let raw: Box<RawValue> = serde_json::from_str(reply).expect(reply);
         let expects_a_row: Vec<bool> = operations.iter().map(Operation::expects_a_row).collect();
-        super::outcome(fence, &expects_a_row, &raw)
+        super::outcome(leading, &expects_a_row, &raw)
     }
 
     fn delete() -> Operation {
@@ -512,6 +528,22 @@ mod tests {
     fn a_fence_that_does_not_hold_is_no_rejection() {
         assert!(matches!(outcome(true, vec![delete()], r#"[{"error":"timed out"},null]"#), Outcome::Fenced));
         assert!(matches!(outcome(false, vec![delete()], r#"[{"error":"timed out"}]"#), Outcome::Rejected(_)));
+    }
+
+    #[test]
+    fn a_guard_that_does_not_hold_is_told_from_the_fence_and_from_an_operation() {
+        let after = |leading, reply| guarded(leading, vec![delete()], reply);
+        let (behind, alone) = (Leading { fence: true, guards: 2 }, Leading { fence: false, guards: 1 });
+        assert!(matches!(after(behind, r#"[{"error":"timed out"},null,null,null]"#), Outcome::Fenced));
+        assert!(matches!(after(behind, r#"[{},{"error":"timed out"},null,null]"#), Outcome::Raced));
+        assert!(matches!(after(behind, r#"[{},{},{"error":"timed out"},null]"#), Outcome::Raced));
+        assert!(matches!(after(alone, r#"[{"error":"timed out"},null]"#), Outcome::Raced));
+        let rejected = after(behind, r#"[{},{},{},{"error":"timed out"}]"#);
+        assert!(matches!(rejected, Outcome::Rejected(Rejection { operation: Some(0), .. })), "{rejected:?}");
+        match after(behind, r#"[{},{},{},{"count":0}]"#) {
+            Outcome::Committed { missed, results } => assert_eq!((missed, results.len()), (vec![0], 1)),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -34,6 +34,13 @@ impl PortChange {
         self.before == self.after
     }
 
+    /// Whether addresses come to a switch that the row did not have there.
+    pub fn takes_addresses(&self) -> bool {
+        let Some(after) = &self.after else { return false };
+        let had = |before: &Placed| before.switch == after.switch && before.row.addresses == after.row.addresses;
+        after.row.addresses.iter().next().is_some() && !self.before.as_ref().is_some_and(had)
+    }
+
     /// Whether a port that was open on two chassis is bound to one, or to none.
     pub fn collapses(&self) -> bool {
         let two = |placed: &Option<Placed>| {

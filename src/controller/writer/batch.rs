@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::controller::link::Office;
 use crate::controller::reporter::Report;
 use crate::hash::FastMap;
-use crate::ovn::{Changes, NbGlobal, Northbound, VmKey};
-use crate::ovsdb::{Datum, Draft, Mutation, Mutator, Operation, Outcome, Row};
+use crate::ovn::{Changes, LogicalSwitchPort, NbGlobal, Northbound, VmKey, keys};
+use crate::ovsdb::{Condition, Datum, Draft, Function, Mutation, Mutator, Operation, Outcome, Row, Until};
 use crate::plan::{Expectation, Freed, OfKeys, PortChange};
 
 /// Ports a transaction. Larger ones are slower a port, as measured (1,000: 20k/s, 100: 26k/s).
@@ -122,6 +122,9 @@ impl Batch {
         {
             self.draft.push(&raise_nb_cfg(global));
         }
+        if self.changes().any(PortChange::takes_addresses) {
+            view.other_instances().for_each(|instance| self.draft.guard(&addresses_stand(view, instance)));
+        }
         let draft = std::mem::replace(&mut self.draft, self.office.connection.draft(None));
         let answer = Box::pin(self.office.connection.send_draft(draft));
         let freed = Freed::by(self.changes());
@@ -144,6 +147,23 @@ pub(super) async fn outcome(flight: &mut Option<Flight>) -> Outcome {
     match flight {
         Some(flight) => flight.answer.as_mut().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Holds while the ports of another instance have the addresses that this replica shows. Both instances may choose the same
+/// address at the same moment, each behind its own fence: whose transaction comes second chooses again.
+fn addresses_stand(view: &Northbound, instance: &str) -> Operation {
+    let addresses = |row: &LogicalSwitchPort| vec![("addresses", Datum::texts(row.addresses.iter()))];
+    Operation::Wait {
+        table: LogicalSwitchPort::TABLE.name,
+        conditions: vec![Condition {
+            column: "external_ids",
+            function: Function::Includes,
+            value: Datum::map([(keys::INSTANCE, instance)]),
+        }],
+        columns: vec!["addresses"],
+        until: Until::Equal,
+        rows: view.marked_with(instance).map(addresses).collect(),
     }
 }
 

@@ -34,7 +34,7 @@ impl Writer {
 
     /// Does what the outcome calls for, and tells the owners of its VMs.
     pub(super) fn finish(&mut self, outcome: Outcome, batch: Batch) {
-        if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_)) {
+        if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_) | Outcome::Raced) {
             self.unknown_in_a_row = 0;
         }
         let Batch { office, mut vms, owners, part, sync, .. } = batch;
@@ -67,6 +67,10 @@ impl Writer {
             }
             Outcome::Fenced => {
                 office.lose();
+                vms.into_iter().for_each(|planned| self.dirty(planned.vm));
+            }
+            Outcome::Raced => {
+                tracing::debug!(vms = vms.len(), "another instance took addresses meanwhile; choosing again");
                 vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             }
             Outcome::NotSent => vms.into_iter().for_each(|planned| self.dirty(planned.vm)),

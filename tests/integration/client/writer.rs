@@ -134,7 +134,7 @@ impl Writer {
             Outcome::Committed { .. } => Written::Committed,
             Outcome::Rejected(_) => Written::Rejected,
             Outcome::NotSent | Outcome::Unknown(_) => Written::Unknown,
-            Outcome::Fenced => panic!("there is no fence"),
+            Outcome::Fenced | Outcome::Raced => panic!("there is no fence and no guard"),
         }
     }
 

@@ -117,7 +117,7 @@ fn the_outcome_of_a_transaction_is_true_whatever_byte_the_connection_is_cut_at()
             Outcome::Unknown(_) if there => "unknown, and it is there",
             Outcome::Unknown(_) => "unknown, and it is not there",
             Outcome::NotSent => panic!("something may have been sent"),
-            Outcome::Rejected(_) | Outcome::Fenced => panic!("nobody refuses it: {outcome:?}"),
+            Outcome::Rejected(_) | Outcome::Fenced | Outcome::Raced => panic!("nobody refuses it: {outcome:?}"),
         };
         // What the barrier found stays so: a transaction over the new connection comes after all of the old.
         let settled = link.office.connection.transact(&Transaction::default()).await;
