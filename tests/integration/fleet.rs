@@ -203,3 +203,38 @@ async fn two_instances_share_a_database_and_leave_each_others_rows_alone() {
     assert_eq!(of("red"), reds);
     assert!(of_blue.is_running() && of_red.is_running());
 }
+
+/// A switch that gets its subnet wakes the VMs of both instances at one moment, and both choose from the same addresses.
+#[tokio::test]
+async fn two_instances_that_choose_at_one_moment_choose_different_addresses() {
+    const VMS: usize = 40;
+    let northbound = Northbound::start().await;
+    northbound.add_switch("ovn-default", &[]);
+    let cluster = Cluster::shared();
+    let mut services = Vec::new();
+    for instance in ["blue", "red"] {
+        let namespace = cluster.namespace(instance).await;
+        let setup = Service::setup(&northbound, cluster, &namespace).args(&["--instance", instance]);
+        for index in 0..VMS {
+            Player::within(&namespace).create_vm(&format!("vm-{index}"), VmOptions::default()).await;
+        }
+        services.push(setup.start().await);
+    }
+    let waiting = format!("ovn_kubevirt_problems{{reason=\"SubnetMissing\"}} {VMS}");
+    for service in &services {
+        eventually("all wait for the subnet", || async {
+            let (_, metrics) = service.http_get("/metrics").await;
+            if metrics.lines().any(|line| line == waiting) { Ok(()) } else { Err(metrics) }
+        })
+        .await;
+    }
+    northbound.nbctl(&["set", "logical_switch", "ovn-default", "other_config:subnet=10.16.0.0/16"]);
+    eventually("all have a port", || async {
+        let count = northbound.ports().len();
+        if count == 2 * VMS { Ok(()) } else { Err(count) }
+    })
+    .await;
+    let ports = northbound.ports();
+    let addresses: std::collections::BTreeSet<_> = ports.iter().flat_map(|port| &port.addresses).collect();
+    assert_eq!(addresses.len(), 2 * VMS, "{ports:#?}");
+}
