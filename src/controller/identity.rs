@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use super::kubernetes::chain;
 use crate::ovn::cluster_key;
 
 /// The namespace whose UID identifies a cluster.
@@ -87,21 +88,12 @@ pub async fn identify_cluster(client: Client, identity: watch::Sender<ClusterIde
     }
 }
 
-/// The API server's own words, or the chain of causes, each said once.
+/// The API server's own words, or the chain of causes.
 fn describe(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return status.message.clone();
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => chain(error),
     }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// The instance in the database belongs to another cluster.

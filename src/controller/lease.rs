@@ -34,6 +34,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::kubernetes::chain;
+use super::watches::refusal;
 pub use election::{Candidacy, Leadership};
 use election::{Election, Failure, Loss, Purpose, Request};
 use object::Lease;
@@ -456,25 +458,8 @@ fn hint(status: &kube::core::Status, verb: Verb, options: &LeaseOptions) -> Stri
 }
 
 fn describe_watch(error: &watcher::Error, options: &LeaseOptions) -> (String, String) {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => (status.message.clone(), hint(status, Verb::Watch, options)),
-        _ => (chain(error), unreachable_hint(Verb::Watch)),
+    match refusal(error) {
+        Some(status) => (status.message.clone(), hint(status, Verb::Watch, options)),
+        None => (chain(error), unreachable_hint(Verb::Watch)),
     }
-}
-
-/// The chain of causes, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

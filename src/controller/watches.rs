@@ -219,7 +219,7 @@ impl Forwarder {
 }
 
 /// The API server's own refusal, where there is one inside.
-fn refusal(error: &watcher::Error) -> Option<&kube::core::Status> {
+pub(super) fn refusal(error: &watcher::Error) -> Option<&kube::core::Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))

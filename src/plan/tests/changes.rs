@@ -129,3 +129,23 @@ fn what_others_wrote_after_our_replica_was_read_stays() {
     assert_eq!(tables.switch_of(&port()), Some(red()));
     assert_eq!(tables.switch_of(&uuid(2, 1)), Some(blue()));
 }
+
+#[test]
+fn a_port_takes_addresses_where_it_did_not_have_them() {
+    let other = || LogicalSwitchPort { addresses: Set::from_iter(["0a:58:0a:10:00:03".to_owned()]), ..row() };
+    let none = || LogicalSwitchPort { addresses: Set::default(), ..row() };
+    let bound = LogicalSwitchPort { options: map([("requested-chassis", "n2")]), ..row() };
+    let (on_blue, on_red) = (|row| Some((blue(), row)), |row| Some((red(), row)));
+    for (before, after, takes) in [
+        (None, on_blue(row()), true),
+        (on_blue(row()), on_blue(other()), true),
+        (on_blue(none()), on_blue(row()), true),
+        (on_blue(row()), on_red(row()), true),
+        (on_blue(row()), on_blue(bound), false),
+        (on_blue(row()), on_blue(none()), false),
+        (on_blue(row()), None, false),
+    ] {
+        let change = change(before, after);
+        assert_eq!(change.takes_addresses(), takes, "{change:?}");
+    }
+}
