@@ -121,6 +121,8 @@ pub(super) struct Index {
     pub(super) router_ports_by_name: HashMap<String, Uuid>,
     /// Switch ports by the name of the router port that they are connected to.
     pub(super) peers: HashMap<String, BTreeSet<Uuid>>,
+    /// How many rows have a UUID as this service makes them, and marks or a name that do not fit.
+    pub(super) odd: usize,
     pub(super) changes: Changes,
     /// Ports of which it may have changed whether others hold the same.
     pub(super) shared: Vec<Uuid>,
@@ -334,6 +336,7 @@ impl Index {
     }
 
     pub(super) fn add_ours(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        self.odd += usize::from(row.is_odd(&uuid, &self.instance));
         if let Some(Owner { vm, network }) = row.owner(&uuid, &self.instance) {
             self.changes.vms.insert(vm.clone());
             let rows = self.ours.entry(vm).or_default();
@@ -345,6 +348,7 @@ impl Index {
     }
 
     pub(super) fn remove_ours(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        self.odd -= usize::from(row.is_odd(&uuid, &self.instance));
         if let Some(Owner { vm, network: _ }) = row.owner(&uuid, &self.instance) {
             if let Some(rows) = self.ours.get_mut(&vm) {
                 rows.retain(|(_, present)| *present != uuid);

@@ -128,6 +128,13 @@ impl VmKey {
         Self::candidates(name).find(|vm| vm.name.split('.').count() == namespace)
     }
 
+    /// Whether a port has a name that begins as those of the VM's ports do.
+    pub(crate) fn has_named(&self, port_name: &str) -> bool {
+        let rest = port_name.strip_prefix(self.name.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        let rest = rest.and_then(|rest| rest.strip_prefix(self.namespace.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
     /// All VMs that a port of this name may be of: a namespace has no dot.
     pub(crate) fn candidates(name: &str) -> impl Iterator<Item = Self> {
         let dots = name.match_indices('.').map(|(at, _)| at);

@@ -229,6 +229,12 @@ impl Northbound {
         mac_only && set("subnet").is_none() && set("ipv6_prefix").is_none()
     }
 
+    /// Whether any row has a UUID as this service makes them, and marks or a name that do not fit: where there is none,
+    /// no row has lost its marks.
+    pub fn has_odd_rows(&self) -> bool {
+        self.index.odd > 0
+    }
+
     /// Whether there is a router port of that name.
     pub fn has_router_port(&self, name: &str) -> bool {
         self.index.router_ports_by_name.contains_key(name)

@@ -186,6 +186,13 @@ impl LogicalSwitchPort {
             && port_uuid(instance, &self.name) == *uuid
     }
 
+    /// Whether the row has a UUID as this service makes them (version 5), and no marks of this instance, or a name that does
+    /// not begin as those of its VM's ports do. It costs less than to make the UUID of a name.
+    pub(super) fn is_odd(&self, uuid: &Uuid, instance: &str) -> bool {
+        uuid.get_version_num() == 5
+            && Owner::of(&self.external_ids, instance).is_none_or(|owner| !owner.vm.has_named(&self.name))
+    }
+
     /// The other instance of this service that has marked it, where one has.
     pub fn other_instance(&self, instance: &str) -> Option<&str> {
         let marked = self.external_ids.get(keys::INSTANCE).filter(|marked| *marked != instance)?;

@@ -201,6 +201,10 @@ fn find(
     view: &Northbound,
     intent: impl FnOnce(&VmObjects) -> Intent,
 ) -> Vec<LastLease> {
+    // A VM that was told nothing yet has lost nothing.
+    if subject(objects).is_none_or(|(_, reported)| reported.text.is_none()) {
+        return Vec::new();
+    }
     let of_run = objects.run.as_ref().map(|run| &run.template);
     let template = of_run.or(objects.vm.as_ref().map(|vm| &vm.template)).and_then(|template| template.as_ref().ok());
     let listed = template.and_then(|template| template.spec.networks.as_deref()).unwrap_or_default();

@@ -56,7 +56,8 @@ impl<'a> Planner<'a> {
         let told = self.told.iter().flat_map(|told| &told.ports).find(|port| port.network == nic.network);
         let told = told.and_then(|port| port.port.as_ref());
         let told = told.filter(|name| VmKey::candidates(name).any(|vm| vm == intent.vm));
-        let made = names.iter().chain(told).filter_map(|name| self.view.port(&port_uuid(instance, name)));
+        let made = names.iter().chain(told).filter(|_| self.view.has_odd_rows());
+        let made = made.filter_map(|name| self.view.port(&port_uuid(instance, name)));
         let mut made = made.filter(|port| is_left(port) && self.has_lost_its_marks(intent, nic, port));
         made.next().or_else(|| {
             let named = names.iter().filter_map(|name| self.view.port_named(name));
@@ -77,7 +78,7 @@ impl<'a> Planner<'a> {
             (Some(owner), _) if owner.vm == intent.vm => false,
             (_, Some(vm)) if vm == intent.vm => true,
             // Of a VM that is gone, its row may be retained.
-            (_, Some(vm)) => is_base && !is_named_after(&vm, &port.row.name) && self.fabric.cluster.vm(&vm).is_none(),
+            (_, Some(vm)) => is_base && !vm.has_named(&port.row.name) && self.fabric.cluster.vm(&vm).is_none(),
             (_, None) => true,
         };
         let network = external_ids.get(keys::NETWORK).filter(|network| *network != nic.network);
@@ -96,7 +97,7 @@ impl<'a> Planner<'a> {
     pub(super) fn may_be_anothers(&self, vm: &VmKey, port: &PortRef<'_>) -> bool {
         let row = port.row;
         let is_marked = Owner::is_of(&row.external_ids, self.view.instance());
-        if is_marked && is_named_after(vm, &row.name) {
+        if is_marked && vm.has_named(&row.name) {
             return false;
         }
         let is_made_so = !is_marked || port_uuid(self.view.instance(), &row.name) == port.uuid;
@@ -190,11 +191,4 @@ impl<'a> Planner<'a> {
             _ => row.kind.clear(),
         }
     }
-}
-
-/// Whether a port has a name that begins as those of a VM's ports do.
-fn is_named_after(vm: &VmKey, port_name: &str) -> bool {
-    let rest = port_name.strip_prefix(vm.name.as_str()).and_then(|rest| rest.strip_prefix('.'));
-    let rest = rest.and_then(|rest| rest.strip_prefix(vm.namespace.as_str()));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

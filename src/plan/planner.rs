@@ -233,7 +233,7 @@ impl<'a> Planner<'a> {
             problems: Vec::new(),
         };
         if report.addresses.is_none() {
-            report.last = self.last_lease(nic);
+            report.last = self.last_lease(nic).map(Box::new);
         }
         if !nic.unserved.is_empty() {
             report.problems.push(Problem::Unserved(nic.unserved.clone()));

@@ -292,13 +292,11 @@ pub enum Problem {
     },
     /// The row was lost and its addresses cannot be had again.
     #[error(
-        "the guest uses {guest}, which its port does not have any more: the port was lost, and it has {port} now. Restart the VM, so that the guest gets the port's addresses"
+        "the guest uses {guest}, which its port does not have any more: the port was lost, and its addresses were not all to be had again. Restart the VM, so that the guest gets those that the port has now"
     )]
     GuestHasAnother {
         /// What the guest uses.
         guest: String,
-        /// What the port has.
-        port: String,
     },
     /// A chassis whose row is gone, or is not there yet.
     #[error(
@@ -421,9 +419,9 @@ pub struct PortReport {
     /// What is reserved for the next start.
     pub next: Option<Addresses>,
     /// What the VM was last told, while its row is lost and not made anew.
-    pub last: Option<LastLease>,
+    pub last: Option<Box<LastLease>>,
     /// What the guest uses that runs, where that is not what the port has.
-    pub guest: Option<Guest>,
+    pub guest: Option<Box<Guest>>,
     /// What stands in the way.
     pub problems: Vec<Problem>,
 }

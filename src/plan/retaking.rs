@@ -111,8 +111,8 @@ impl Planner<'_> {
         let before = told.and_then(|told| told.guest.as_ref()).filter(|guest| guest.run == run);
         let guest = before.and_then(|guest| guest.addresses.parse().ok()).or(lost);
         if let Some(guest) = guest.filter(|guest| *guest != port) {
-            report.problems.push(Problem::GuestHasAnother { guest: guest.to_string(), port: port.to_string() });
-            report.guest = Some(Guest { run, addresses: guest.to_string() });
+            report.problems.push(Problem::GuestHasAnother { guest: guest.to_string() });
+            report.guest = Some(Box::new(Guest { run, addresses: guest.to_string() }));
         }
     }
 }

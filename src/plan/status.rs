@@ -18,7 +18,7 @@ impl From<&PortReport> for PortStatus {
             state: if assigned { "Assigned" } else { first.unwrap_or("Pending") }.to_owned(),
             next: next.map(|next| next.to_string()),
             last: last.as_ref().filter(|_| !assigned).map(|last| last.addresses.to_string()),
-            guest: guest.clone(),
+            guest: guest.as_deref().cloned(),
             problems: problems
                 .iter()
                 .map(|problem| ProblemStatus { reason: problem.reason().to_owned(), message: problem.to_string() })

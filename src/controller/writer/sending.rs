@@ -221,6 +221,9 @@ impl Writer {
             self.cluster.namespace(&vm.namespace)?;
         }
         let subject = Subject::of(vm, objects)?;
+        // Reports wait for the API server, thousands of them in a storm.
+        let mut ports = ports;
+        ports.shrink_to_fit();
         Some(Report::Ports { subject, ports })
     }
 }
