@@ -205,6 +205,11 @@ async fn the_api_server_takes_every_overlay_and_selectors_find_the_pods() {
     assert!(selects(&policy["spec"]["podSelector"]["matchLabels"], pod));
     let open: Vec<&Value> = list(&policy["spec"]["ingress"]).iter().flat_map(|rule| list(&rule["ports"])).collect();
     assert_eq!(open, [&json!({"protocol": "TCP", "port": 9443})]);
+    let out = list(&policy["spec"]["egress"]).iter().flat_map(|rule| list(&rule["ports"]));
+    let out: Vec<i64> = out.filter_map(|port| port["port"].as_i64()).collect();
+    for port in [443, 6443, 6641, 6642, 53] {
+        assert!(out.contains(&port), "{port} is closed: {out:?}");
+    }
     let spread = list(&pod["spec"]["topologySpreadConstraints"]);
     assert_eq!(spread.len(), 1, "the two are on two nodes");
     assert!(selects(&spread[0]["labelSelector"]["matchLabels"], pod));
