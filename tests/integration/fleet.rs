@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::stage::SUBNET;
+use crate::stage::{SUBNET, Stage};
 use crate::support::service::Setup;
 use crate::support::{Cluster, Namespace, Northbound, Player, Port, Service, VmOptions, eventually, holds_for};
 
@@ -237,4 +237,20 @@ async fn two_instances_that_choose_at_one_moment_choose_different_addresses() {
     let ports = northbound.ports();
     let addresses: std::collections::BTreeSet<_> = ports.iter().flat_map(|port| &port.addresses).collect();
     assert_eq!(addresses.len(), 2 * VMS, "{ports:#?}");
+}
+
+/// The `wait` compares sets: two rows alike, and rows without addresses, are no news.
+#[tokio::test]
+async fn rows_of_another_instance_that_are_alike_or_without_addresses_keep_no_vm_waiting() {
+    let stage = Stage::new("alike").await;
+    let northbound = &stage.northbound;
+    northbound.nbctl(&["set", "nb_global", ".", "external_ids:ovn-kubevirt.io/epoch.red=7.gone"]);
+    for (name, addresses) in [("a", "0a:58:0a:10:00:02 10.16.0.2"), ("b", "0a:58:0a:10:00:02 10.16.0.2"), ("c", "")] {
+        let addresses: &[&str] = if addresses.is_empty() { &[] } else { &[addresses] };
+        northbound.add_foreign_port("ovn-default", name, addresses);
+        northbound.nbctl(&["set", "logical_switch_port", name, "external_ids:ovn-kubevirt.io/instance=red"]);
+    }
+    stage.player.create_vm("testvm", VmOptions::default()).await;
+    let port = stage.port("testvm").await;
+    assert!(port.addresses.contains("0a:58:0a:10:00:03 10.16.0.3"), "{port:?}");
 }
