@@ -11,6 +11,11 @@ const RUNNING: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 /// Six VMs that run, and have been told addresses that are not the lowest ones.
 async fn six(name: &str) -> (Stage, BTreeMap<&'static str, String>) {
     let stage = Stage::new(name).await;
+    let leases = run_six(&stage).await;
+    (stage, leases)
+}
+
+async fn run_six(stage: &Stage) -> BTreeMap<&'static str, String> {
     for vm in ["x", "y", "z"] {
         stage.player.create_vm(vm, VmOptions::default()).await;
         stage.port(vm).await;
@@ -24,8 +29,7 @@ async fn six(name: &str) -> (Stage, BTreeMap<&'static str, String>) {
         stage.player.delete_vm(vm).await;
         stage.port_gone(vm).await;
     }
-    let leases = leases(&stage).await;
-    (stage, leases)
+    leases(stage).await
 }
 
 /// What each VM has, once it stands in its annotation too.
@@ -81,22 +85,7 @@ async fn rows_that_are_deleted_while_the_service_is_away_come_back_as_they_were(
 async fn an_older_backup_gives_each_guest_what_it_was_told_since() {
     let mut stage = Stage::new("older-backup").await;
     let backup = stage.northbound.backup().await;
-    {
-        for vm in ["x", "y"] {
-            stage.player.create_vm(vm, VmOptions::default()).await;
-            stage.port(vm).await;
-        }
-        for vm in RUNNING {
-            stage.player.create_vm(vm, VmOptions::default()).await;
-            stage.port(vm).await;
-            stage.player.start(vm, "n1").await;
-        }
-        for vm in ["x", "y"] {
-            stage.player.delete_vm(vm).await;
-            stage.port_gone(vm).await;
-        }
-    }
-    let before = leases(&stage).await;
+    let before = run_six(&stage).await;
     // An older epoch is another's: without a Lease the process ends, and is started anew.
     stage.northbound.restore(&backup).await;
     stage.kill_and_restart().await;
