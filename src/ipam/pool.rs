@@ -103,20 +103,20 @@ impl<H: Ord + Copy> Pool<H> {
         self.holders.get(address)
     }
 
-    /// The lowest address of the first span that has one which nobody holds and which is neither `given` away nor one
-    /// of the `others`. One that rests is taken only where no other is left.
-    pub fn lowest_free(&self, spans: &[Span<'_>], given: &RangeSet, others: &AddressSet) -> Option<IpAddr> {
+    /// Returns the lowest address of the first span that has one which nobody holds and which is in none of the `barred`
+    /// sets, nor one of the `others`. One that rests is taken only where no other is left.
+    pub fn lowest_free(&self, spans: &[Span<'_>], barred: &[&RangeSet], others: &AddressSet) -> Option<IpAddr> {
         let rested = spans.iter().find_map(|span| {
             let taken = [&self.family(span.ipv4).taken, others];
-            let bars = [Some(given), span.excluded];
-            lowest(span, taken, bars.into_iter().flatten()).map(|at| address(span.ipv4, at))
+            let bars = barred.iter().copied().chain(span.excluded);
+            lowest(span, taken, bars).map(|at| address(span.ipv4, at))
         });
-        rested.or_else(|| spans.iter().find_map(|span| self.lowest_resting(span, given, others)))
+        rested.or_else(|| spans.iter().find_map(|span| self.lowest_resting(span, barred, others)))
     }
 
-    /// The lowest address of the spans that rests since this holder gave it back, and that is neither `given` away nor
-    /// one of the `others`.
-    pub fn left_by(&self, holder: H, spans: &[Span<'_>], given: &RangeSet, others: &AddressSet) -> Option<IpAddr> {
+    /// Returns the lowest address of the spans that rests since this holder gave it back, and that is in none of the
+    /// `barred` sets, nor one of the `others`.
+    pub fn left_by(&self, holder: H, spans: &[Span<'_>], barred: &[&RangeSet], others: &AddressSet) -> Option<IpAddr> {
         let within = |span: &Span<'_>, address: IpAddr| {
             let at = number(address);
             let excluded = span.excluded.is_some_and(|excluded| excluded.contains(address));
@@ -124,17 +124,18 @@ impl<H: Ord + Copy> Pool<H> {
         };
         let from = (holder, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let left = self.left.range(from..).take_while(|(last, _)| *last == holder).map(|(_, address)| *address);
-        let mut free = left.filter(|address| !given.contains(*address) && !others.contains(*address));
+        let is_barred = |address: IpAddr| barred.iter().any(|set| set.contains(address)) || others.contains(address);
+        let mut free = left.filter(|address| !is_barred(*address));
         free.find(|address| spans.iter().any(|span| within(span, *address)))
     }
 
-    fn lowest_resting(&self, span: &Span<'_>, given: &RangeSet, others: &AddressSet) -> Option<IpAddr> {
+    fn lowest_resting(&self, span: &Span<'_>, barred: &[&RangeSet], others: &AddressSet) -> Option<IpAddr> {
         let resting = self.family(span.ipv4).resting.range(span.first..=span.last);
-        let barred = |at: u128| {
-            let excluded = span.excluded.is_some_and(|excluded| excluded.end_of(at).is_some());
-            excluded || given.end_of(at).is_some() || others.contains(address(span.ipv4, at))
+        let is_barred = |at: u128| {
+            let mut bars = barred.iter().copied().chain(span.excluded);
+            bars.any(|bar| bar.end_of(at).is_some()) || others.contains(address(span.ipv4, at))
         };
-        resting.map(|(at, _)| *at).find(|at| !barred(*at)).map(|at| address(span.ipv4, at))
+        resting.map(|(at, _)| *at).find(|at| !is_barred(*at)).map(|at| address(span.ipv4, at))
     }
 
     fn family(&self, ipv4: bool) -> &Family<H> {
@@ -244,10 +245,10 @@ mod tests {
                 };
                 let spans = subnet.spans(true, None);
                 let expected = lowest(&mut (2..15u8).filter(|at| *at != 5));
-                prop_assert_eq!(pool.lowest_free(&spans, &barred, &others), expected);
+                prop_assert_eq!(pool.lowest_free(&spans, &[&barred], &others), expected);
                 let spans = subnet.spans(true, Some(&wished));
                 let expected = lowest(&mut (low.max(1)..=low.saturating_add(length).min(14)));
-                prop_assert_eq!(pool.lowest_free(&spans, &barred, &others), expected);
+                prop_assert_eq!(pool.lowest_free(&spans, &[&barred], &others), expected);
             }
             for at in 0..16 {
                 let holders: Vec<u8> = held.iter().filter(|(held, _)| *held == at).map(|(_, who)| *who).collect();
@@ -257,7 +258,7 @@ mod tests {
             for holder in 0..3 {
                 let mut left = resting.iter().filter(|(_, (_, last))| *last == holder).map(|(at, _)| *at);
                 let expected = left.find(|at| (2..15).contains(at) && ![5, other, given].contains(at)).map(ip);
-                prop_assert_eq!(pool.left_by(holder, &subnet.spans(true, None), &barred, &others), expected);
+                prop_assert_eq!(pool.left_by(holder, &subnet.spans(true, None), &[&barred], &others), expected);
             }
         }
     }

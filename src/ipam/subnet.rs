@@ -364,7 +364,7 @@ mod tests {
             pool.hold(ip(address), 0);
         }
         let spans = |ipv4| subnet.spans(ipv4, None);
-        let lowest = |ipv4| pool.lowest_free(&spans(ipv4), &RangeSet::default(), &AddressSet::default());
+        let lowest = |ipv4| pool.lowest_free(&spans(ipv4), &[], &AddressSet::default());
         lowest(true).or_else(|| lowest(false)).map(|address| address.to_string())
     }
 

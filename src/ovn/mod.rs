@@ -8,6 +8,7 @@ mod features;
 mod index;
 mod names;
 mod northbound;
+mod requested_chassis;
 mod rows;
 mod services;
 mod southbound;
@@ -19,6 +20,7 @@ pub use features::Multichassis;
 pub use index::{Changes, Rest, Wake};
 pub use names::{NadKey, Owner, VmKey, cluster_key, epoch_key, epoch_number, keys, port_uuid};
 pub use northbound::{Northbound, PortRef};
+pub use requested_chassis::RequestedChassis;
 pub use rows::{
     Chassis, DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort,
     LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal, PortBinding, PortHealthCheck, StaticMacBinding,

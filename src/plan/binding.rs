@@ -5,95 +5,15 @@
 //! remains, so a port that has just been collapsed to one chassis waits until northd has processed
 //! that: were the next target opened before, it would be open without its guest.
 
-use std::collections::HashMap;
-
 use uuid::Uuid;
 
 use super::chassis::Chassis;
-use super::report::Problem;
+use super::fabric::Seen;
+use super::remarks::Remarks;
+use super::snapshot::Snapshot;
 use crate::intent::{Placement, Strategy};
-use crate::kubevirt::Cluster;
-use crate::ovn::{Multichassis, Northbound, Southbound, Wake, keys};
+use crate::ovn::{RequestedChassis, Wake, keys};
 use crate::ovsdb::Map;
-
-/// The network's nodes, as a plan sees them.
-#[derive(Clone, Copy)]
-pub struct Fabric<'a> {
-    /// For the annotations of nodes.
-    pub cluster: &'a Cluster,
-    /// What is known of the chassis.
-    pub southbound: Seen<'a>,
-    /// What opens an additional chassis.
-    pub strategy: Strategy,
-}
-
-/// What is known of the southbound.
-#[derive(Clone, Copy)]
-pub enum Seen<'a> {
-    /// It is not read (no `--sb`): chassis are named as nodes are, and northd's progress shows in
-    /// `NB_Global:sb_cfg`.
-    Never(&'a Settling),
-    /// It has not been read yet.
-    NotYet,
-    /// It was read, and is away: its chassis hold, where ports are does not.
-    Before(&'a Southbound),
-    /// It is in sync.
-    Now(&'a Southbound),
-}
-
-impl Seen<'_> {
-    /// What this OVN takes in `requested-chassis`. Before the southbound has been read no list is begun, and one that
-    /// stands is left alone.
-    fn multichassis(&self, view: &Northbound) -> Multichassis {
-        match self {
-            Self::Never(_) => view.multichassis(),
-            Self::NotYet => Multichassis::Activated,
-            Self::Before(southbound) | Self::Now(southbound) => southbound.multichassis(),
-        }
-    }
-}
-
-/// Collapses that northd may not have processed yet, where only the northbound is read.
-#[derive(Debug, Default)]
-pub struct Settling {
-    /// The first `nb_cfg` of ours: what was collapsed before this process began is processed when
-    /// `sb_cfg` reaches it.
-    first: Option<i64>,
-    /// The `nb_cfg` of the commit that collapsed a port.
-    collapsed: HashMap<Uuid, i64>,
-}
-
-impl Settling {
-    /// A transaction that raised `nb_cfg`, to this or more, and collapsed these ports, was committed.
-    pub fn committed(&mut self, nb_cfg: i64, collapsed: impl IntoIterator<Item = Uuid>) {
-        self.first.get_or_insert(nb_cfg);
-        self.collapsed.extend(collapsed.into_iter().map(|port| (port, nb_cfg)));
-    }
-
-    /// Others may have written meanwhile.
-    pub fn forget(&mut self) {
-        *self = Self::default();
-    }
-
-    /// northd has come so far.
-    pub fn processed(&mut self, sb_cfg: i64) {
-        self.collapsed.retain(|_, nb_cfg| *nb_cfg > sb_cfg);
-    }
-
-    fn is_settled(&self, port: Uuid, sb_cfg: i64) -> bool {
-        self.first.is_some_and(|first| sb_cfg >= first)
-            && self.collapsed.get(&port).is_none_or(|nb_cfg| sb_cfg >= *nb_cfg)
-    }
-}
-
-/// What stood in the way of a binding, and what it needs.
-#[derive(Debug, Default)]
-pub(super) struct Hindrance {
-    pub(super) problems: Vec<Problem>,
-    pub(super) waits: Vec<Wake>,
-    /// `nb_cfg` is to be raised, so that northd's progress can be seen.
-    pub(super) sync: bool,
-}
 
 /// A port, as far as its binding goes.
 pub(super) struct Bound<'a> {
@@ -103,113 +23,120 @@ pub(super) struct Bound<'a> {
     pub(super) present: Option<&'a Map>,
 }
 
-impl Fabric<'_> {
-    /// Writes our keys of `options`; what others put there stays.
-    pub(super) fn bind(
-        &self,
-        view: &Northbound,
-        port: &Bound<'_>,
-        options: &mut Map,
-        placement: &Placement,
-    ) -> Hindrance {
-        let mut hindrance = Hindrance::default();
+impl<'a> Bound<'a> {
+    /// What `options:requested-chassis` has now.
+    pub(super) fn requested(&self) -> RequestedChassis<'a> {
+        self.present.map(RequestedChassis::of).unwrap_or_default()
+    }
+}
+
+/// What is to become of a port's binding.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Binding {
+    /// It stays.
+    Keep,
+    /// The port is bound by whichever chassis claims it.
+    Unbound,
+    /// The port is bound to one chassis.
+    To(String),
+    /// A migration's target is open, too.
+    Both { home: String, additional: String, strategy: Strategy },
+}
+
+impl Binding {
+    /// Writes our keys of `options` (ovn-nb(5) Logical_Switch_Port `options:requested-chassis`); what others put there
+    /// stays.
+    pub(super) fn apply(self, mut options: Map) -> Map {
+        let (requested, strategy) = match self {
+            Self::Keep => return options,
+            Self::Unbound => (None, None),
+            Self::To(home) => (Some(home), None),
+            Self::Both { home, additional, strategy } => (Some(format!("{home},{additional}")), strategy.name()),
+        };
+        match requested {
+            Some(requested) => drop(options.insert(keys::REQUESTED_CHASSIS, requested)),
+            None => drop(options.remove(keys::REQUESTED_CHASSIS)),
+        }
+        match strategy {
+            Some(strategy) => drop(options.insert(keys::ACTIVATION_STRATEGY, strategy)),
+            None => drop(options.remove(keys::ACTIVATION_STRATEGY)),
+        }
+        options
+    }
+}
+
+impl Snapshot<'_> {
+    /// Decides where a port is bound.
+    pub(super) fn bind(&self, port: &Bound<'_>, placement: &Placement) -> (Binding, Remarks) {
         let (home, target) = match placement {
-            Placement::Keep => return hindrance,
+            Placement::Keep => return (Binding::Keep, Remarks::default()),
             Placement::KeepHome => {
-                let home = options.get(keys::REQUESTED_CHASSIS).and_then(|requested| requested.split_once(','));
-                if let Some(home) = home.map(|(home, _)| home.to_owned()) {
-                    alone(options, home);
-                }
-                return hindrance;
+                let RequestedChassis { home, additional } = port.requested();
+                let collapsed = additional.and(home).map(|home| Binding::To(home.to_owned()));
+                return (collapsed.unwrap_or(Binding::Keep), Remarks::default());
             }
-            Placement::Unbound => {
-                unbind(options);
-                return hindrance;
-            }
+            Placement::Unbound => return (Binding::Unbound, Remarks::default()),
             Placement::On { home, target } => (home, target),
         };
-        let (home, home_has_row) = match self.locate(home, port, &mut hindrance) {
+        let (located, mut remarks) = self.locate(home, port);
+        let (home, home_has_row) = match located {
             Chassis::Named { name, has_row } => (name, has_row),
-            Chassis::NotYet => return hindrance,
-            Chassis::Unknown => {
-                unbind(options);
-                return hindrance;
-            }
+            Chassis::NotYet => return (Binding::Keep, remarks),
+            Chassis::Unknown => return (Binding::Unbound, remarks),
         };
-        let target = match target.as_ref().map(|node| self.locate_target(node, port, &mut hindrance)) {
+        let target = target.as_ref().map(|node| self.locate_target(node, port));
+        let target = target.map(|(located, later)| {
+            remarks.add(later);
+            located
+        });
+        let target = match target {
             Some(Chassis::Named { name, has_row }) if name != home && has_row && home_has_row => Some(name),
             // Who knows whether it is open already: after a restart, what stands there is the best that is known.
-            Some(Chassis::NotYet) if is_at(options, &home) => return hindrance,
+            Some(Chassis::NotYet) if port.requested().home == Some(&home) => return (Binding::Keep, remarks),
             Some(Chassis::Named { .. } | Chassis::Unknown | Chassis::NotYet) | None => None,
         };
-        let target = target.filter(|_| self.may_be_listed(view));
-        match target.filter(|target| self.may_open(view, port, target, &mut hindrance)) {
-            Some(target) => {
-                options.insert(keys::REQUESTED_CHASSIS, format!("{home},{target}"));
-                match self.strategy.name() {
-                    Some(strategy) => drop(options.insert(keys::ACTIVATION_STRATEGY, strategy)),
-                    None => drop(options.remove(keys::ACTIVATION_STRATEGY)),
-                }
-            }
-            None => alone(options, home),
-        }
-        hindrance
+        let Some(additional) = target.filter(|_| self.takes_a_list()) else { return (Binding::To(home), remarks) };
+        let (opens, later) = self.may_open(port, &additional);
+        remarks.add(later);
+        let strategy = self.settings.strategy;
+        (if opens { Binding::Both { home, additional, strategy } } else { Binding::To(home) }, remarks)
     }
 
-    /// Whether this OVN takes a second chassis in the way that it is to be opened. Where it does not, the port follows
-    /// the guest with one: the source until domain-ready, then the target.
-    fn may_be_listed(&self, view: &Northbound) -> bool {
-        self.southbound.multichassis(view) >= self.strategy.needs()
+    /// Returns true if this OVN takes a second chassis in the way that it is to be opened. Where it does not, the port
+    /// follows the guest with one: the source until domain-ready, then the target.
+    fn takes_a_list(&self) -> bool {
+        self.southbound.multichassis(self.northbound) >= self.settings.strategy.needs()
     }
 
     /// Whether the target's chassis may be added now.
-    fn may_open(&self, view: &Northbound, port: &Bound<'_>, target: &str, hindrance: &mut Hindrance) -> bool {
-        let Some(present) = port.present else { return true };
-        let requested = present.get(keys::REQUESTED_CHASSIS).unwrap_or_default();
-        match requested.split_once(',') {
-            Some((_, additional)) if additional == target => return true,
+    fn may_open(&self, port: &Bound<'_>, target: &str) -> (bool, Remarks) {
+        if port.present.is_none() {
+            return (true, Remarks::default());
+        }
+        match port.requested().additional {
+            Some(additional) if additional == target => return (true, Remarks::default()),
             // Another target is open: it goes first.
-            Some(_) => {
-                self.wait(port, hindrance);
-                return false;
-            }
+            Some(_) => return (false, self.waiting_for_northd(port)),
             None => {}
         }
-        let settled = match self.southbound {
+        let (settled, northd) = match self.southbound {
             Seen::Never(settling) => {
-                hindrance.sync |= settling.first.is_none();
-                settling.is_settled(port.uuid, view.sb_cfg())
+                (settling.is_settled(port.uuid, self.northbound.sb_cfg()), settling.has_seen_nothing())
             }
-            Seen::NotYet | Seen::Before(_) => false,
-            Seen::Now(southbound) => !southbound.has_additional_chassis(port.name),
+            Seen::NotYet | Seen::Before(_) => (false, false),
+            Seen::Now(southbound) => (!southbound.has_additional_chassis(port.name), false),
         };
-        if !settled {
-            self.wait(port, hindrance);
-        }
-        settled
+        let mut remarks = if settled { Remarks::default() } else { self.waiting_for_northd(port) };
+        remarks.northd = northd;
+        (settled, remarks)
     }
 
-    fn wait(&self, port: &Bound<'_>, hindrance: &mut Hindrance) {
-        hindrance.waits.push(match self.southbound {
+    fn waiting_for_northd(&self, port: &Bound<'_>) -> Remarks {
+        let wake = match self.southbound {
             Seen::Never(_) => Wake::Processed,
             Seen::NotYet | Seen::Before(_) => Wake::Southbound,
             Seen::Now(_) => Wake::Binding(port.name.to_owned()),
-        });
+        };
+        Remarks { wakes: vec![wake], ..Remarks::default() }
     }
-}
-
-/// Whether this chassis is the first that is asked for.
-fn is_at(options: &Map, home: &str) -> bool {
-    let requested = options.get(keys::REQUESTED_CHASSIS).unwrap_or_default();
-    requested.split(',').next() == Some(home)
-}
-
-fn alone(options: &mut Map, home: String) {
-    options.insert(keys::REQUESTED_CHASSIS, home);
-    options.remove(keys::ACTIVATION_STRATEGY);
-}
-
-fn unbind(options: &mut Map) {
-    options.remove(keys::REQUESTED_CHASSIS);
-    options.remove(keys::ACTIVATION_STRATEGY);
 }

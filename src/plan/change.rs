@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::ovn::{LogicalSwitch, LogicalSwitchPort, keys};
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort, PortRef, RequestedChassis};
 use crate::ovsdb::{Datum, Map, Mutation, Mutator, Operation, Row};
 
 /// A port row on a switch.
@@ -29,6 +29,19 @@ const PORT: &str = LogicalSwitchPort::TABLE.name;
 const SWITCH: &str = LogicalSwitch::TABLE.name;
 
 impl PortChange {
+    /// A port goes; `None` where no switch refers to it any more: it is about to be collected.
+    pub(super) fn removal(port: PortRef<'_>) -> Option<Self> {
+        let before = Placed { switch: port.switch?, row: port.row.clone() };
+        Some(Self { uuid: port.uuid, before: Some(before), after: None })
+    }
+
+    /// A port that stays on its switch has this row from now on.
+    pub(super) fn rewrite(port: PortRef<'_>, row: LogicalSwitchPort) -> Option<Self> {
+        let switch = port.switch?;
+        let before = Some(Placed { switch, row: port.row.clone() });
+        Some(Self { uuid: port.uuid, before, after: Some(Placed { switch, row }) })
+    }
+
     /// Whether anything changes.
     pub fn is_empty(&self) -> bool {
         self.before == self.after
@@ -44,8 +57,7 @@ impl PortChange {
     /// Whether a port that was open on two chassis is bound to one, or to none.
     pub fn collapses(&self) -> bool {
         let two = |placed: &Option<Placed>| {
-            let requested = placed.as_ref().and_then(|placed| placed.row.options.get(keys::REQUESTED_CHASSIS));
-            requested.is_some_and(|requested| requested.contains(','))
+            placed.as_ref().is_some_and(|placed| RequestedChassis::of(&placed.row.options).is_list())
         };
         two(&self.before) && self.after.is_some() && !two(&self.after)
     }

@@ -15,9 +15,12 @@
 //! A chassis whose row is gone may have been another node's, where both have no row and the chassis has a name of its
 //! own. Such a port is kept, which binds it nowhere until the row returns and says whose it is.
 
-use super::binding::{Bound, Fabric, Hindrance, Seen};
+use super::binding::Bound;
+use super::fabric::Seen;
+use super::remarks::Remarks;
 use super::report::Problem;
-use crate::ovn::{NodeChassis, Southbound, Wake, keys};
+use super::snapshot::Snapshot;
+use crate::ovn::{NodeChassis, RequestedChassis, Southbound, Wake};
 
 /// Where a node is on the network.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,65 +43,57 @@ impl Chassis {
     }
 }
 
-impl Fabric<'_> {
-    /// The chassis of the node that a port's VM is on, or goes to: what its annotation says; else what the southbound
+impl Snapshot<'_> {
+    /// Finds the chassis of the node that a port's VM is on, or goes to: what its annotation says; else what the southbound
     /// knows by its name; else, where the southbound is not read, its name.
-    pub(super) fn locate(&self, node: &str, port: &Bound<'_>, hindrance: &mut Hindrance) -> Chassis {
+    pub(super) fn locate(&self, node: &str, port: &Bound<'_>) -> (Chassis, Remarks) {
         let annotated = match self.cluster.chassis_of(node) {
             Ok(annotated) => annotated,
             // Not the node's name in its place: the annotation says that the chassis has another.
             Err(invalid) => {
-                hindrance.problems.push(Problem::InvalidChassis(node.to_owned(), invalid.clone()));
-                let mut standing = requested(port).split(',').filter(|chassis| !chassis.is_empty());
-                let standing = standing.find(|chassis| !self.is_another_nodes(node, chassis));
-                return standing
-                    .map_or(Chassis::Unknown, |name| Chassis::Named { name: name.to_owned(), has_row: false });
+                let standing = port.requested().all().find(|chassis| !self.is_another_nodes(node, chassis));
+                let located =
+                    standing.map_or(Chassis::Unknown, |name| Chassis::Named { name: name.to_owned(), has_row: false });
+                return (located, Remarks::of(Problem::InvalidChassis(node.to_owned(), invalid.clone())));
             }
         };
-        let southbound = match self.southbound {
-            Seen::Never(_) => return Chassis::with_row(annotated.unwrap_or(node)),
-            Seen::NotYet => {
-                let Some(annotated) = annotated else {
-                    hindrance.waits.push(Wake::Southbound);
-                    return Chassis::NotYet;
-                };
-                return Chassis::with_row(annotated);
+        let southbound = match (self.southbound, annotated) {
+            (Seen::Never(_), _) => return (Chassis::with_row(annotated.unwrap_or(node)), Remarks::default()),
+            (Seen::NotYet, Some(annotated)) => return (Chassis::with_row(annotated), Remarks::default()),
+            (Seen::NotYet, None) => {
+                return (Chassis::NotYet, Remarks { wakes: vec![Wake::Southbound], ..Remarks::default() });
             }
-            Seen::Before(southbound) | Seen::Now(southbound) => southbound,
+            (Seen::Before(southbound) | Seen::Now(southbound), _) => southbound,
         };
         if let Some(annotated) = annotated {
-            if southbound.has_chassis(annotated) {
-                return Chassis::with_row(annotated);
-            }
-            return kept(node, annotated, hindrance);
+            return match southbound.has_chassis(annotated) {
+                true => (Chassis::with_row(annotated), Remarks::default()),
+                false => kept(node, annotated),
+            };
         }
         match southbound.chassis_of_node(node) {
-            NodeChassis::One(name) => Chassis::with_row(name),
-            NodeChassis::Several(rows) => one_of(node, &rows, southbound, port, hindrance),
-            NodeChassis::Absent => match self.without_row(node, requested(port), southbound) {
-                Some(standing) => kept(node, standing, hindrance),
+            NodeChassis::One(name) => (Chassis::with_row(name), Remarks::default()),
+            NodeChassis::Several(rows) => one_of(node, &rows, southbound, port),
+            NodeChassis::Absent => match self.without_row(node, port.requested(), southbound) {
+                Some(standing) => kept(node, standing),
                 None => {
-                    hindrance.problems.push(Problem::ChassisNotFound(node.to_owned()));
-                    hindrance.waits.push(Wake::Chassis(node.to_owned()));
-                    Chassis::Unknown
+                    let problem = Problem::ChassisNotFound(node.to_owned());
+                    (Chassis::Unknown, Remarks::waiting(problem, vec![Wake::Chassis(node.to_owned())]))
                 }
             },
         }
     }
 
-    /// The same of the node that a migration goes to. A target without a row has nothing to keep.
-    pub(super) fn locate_target(&self, node: &str, port: &Bound<'_>, hindrance: &mut Hindrance) -> Chassis {
-        let mut own = Hindrance::default();
-        let located = self.locate(node, port, &mut own);
+    /// Finds the same of the node that a migration goes to. A target without a row has nothing to keep.
+    pub(super) fn locate_target(&self, node: &str, port: &Bound<'_>) -> (Chassis, Remarks) {
+        let (located, mut remarks) = self.locate(node, port);
         if matches!(located, Chassis::Named { has_row: false, .. }) {
-            own.problems = vec![Problem::ChassisNotFound(node.to_owned())];
+            remarks.problems = vec![Problem::ChassisNotFound(node.to_owned())];
         }
-        hindrance.problems.append(&mut own.problems);
-        hindrance.waits.append(&mut own.waits);
-        located
+        (located, remarks)
     }
 
-    /// Whether a chassis is that of another node than this, whose annotation cannot be read.
+    /// Returns true if a chassis is that of another node than this, whose annotation cannot be read.
     fn is_another_nodes(&self, node: &str, chassis: &str) -> bool {
         let is_its = |other: &str| match (self.cluster.chassis_of(other), self.southbound) {
             (Ok(Some(annotated)), _) => annotated == chassis,
@@ -111,44 +106,39 @@ impl Fabric<'_> {
         self.cluster.nodes().any(|other| other != node && is_its(other))
     }
 
-    /// The chassis among these that may be the node's, though it has no row: no row and no other node has its name.
-    fn without_row<'r>(&self, node: &str, requested: &'r str, southbound: &Southbound) -> Option<&'r str> {
+    /// Finds the chassis among these that may be the node's, though it has no row: no row and no other node has its name.
+    fn without_row<'r>(&self, node: &str, requested: RequestedChassis<'r>, southbound: &Southbound) -> Option<&'r str> {
         let is_own = |chassis: &&str| *chassis == node || node.split('.').next() == Some(chassis);
         let of_another =
             |chassis: &&str| southbound.has_chassis(chassis) || (!is_own(chassis) && self.cluster.has_node(chassis));
-        let left = || requested.split(',').filter(|chassis| !chassis.is_empty() && !of_another(chassis));
+        let left = || requested.all().filter(|chassis| !of_another(chassis));
         left().find(is_own).or_else(|| left().next())
     }
 }
 
-/// What `options:requested-chassis` has now.
-pub(super) fn requested<'a>(port: &Bound<'a>) -> &'a str {
-    port.present.and_then(|options| options.get(keys::REQUESTED_CHASSIS)).unwrap_or_default()
-}
-
 /// The chassis' row is gone, or has not come yet.
-fn kept(node: &str, chassis: &str, hindrance: &mut Hindrance) -> Chassis {
+fn kept(node: &str, chassis: &str) -> (Chassis, Remarks) {
     let (node, name) = (node.to_owned(), chassis.to_owned());
-    hindrance.waits.push(Wake::Chassis(name.clone()));
-    hindrance.problems.push(Problem::ChassisGone { node, chassis: name.clone() });
-    Chassis::Named { name, has_row: false }
+    let wakes = vec![Wake::Chassis(name.clone())];
+    let problem = Problem::ChassisGone { node, chassis: name.clone() };
+    (Chassis::Named { name, has_row: false }, Remarks::waiting(problem, wakes))
 }
 
 /// Of several rows of one node, the one that the port has, or that has the port.
-fn one_of(node: &str, rows: &[&str], southbound: &Southbound, port: &Bound<'_>, hindrance: &mut Hindrance) -> Chassis {
-    let standing = requested(port).split(',').find(|chassis| rows.contains(chassis));
+fn one_of(node: &str, rows: &[&str], southbound: &Southbound, port: &Bound<'_>) -> (Chassis, Remarks) {
+    let standing = port.requested().all().find(|chassis| rows.contains(chassis));
     let claimed = || southbound.chassis_of_port(port.name).filter(|chassis| rows.contains(chassis));
     let found = standing.or_else(claimed);
-    hindrance.problems.push(Problem::ChassisAmbiguous {
+    let mut remarks = Remarks::of(Problem::ChassisAmbiguous {
         node: node.to_owned(),
         rows: rows.iter().map(|row| (*row).to_owned()).collect(),
         kept: found.map(ToOwned::to_owned),
     });
     match found {
-        Some(name) => Chassis::with_row(name),
+        Some(name) => (Chassis::with_row(name), remarks),
         None => {
-            hindrance.waits.push(Wake::Claim(port.name.to_owned()));
-            Chassis::Unknown
+            remarks.wakes.push(Wake::Claim(port.name.to_owned()));
+            (Chassis::Unknown, remarks)
         }
     }
 }

@@ -54,12 +54,12 @@ fn is_in_force(view: &Northbound, port: &PortRef<'_>, addresses: &Addresses) -> 
     row.is_of(&port.uuid, view.instance()) && of_guest.chain(reserved(row)).any(shares)
 }
 
-/// Writes the lease over what somebody else wrote, in a row that stays as it is otherwise. Where that has left none,
-/// nothing in the row is its own: what is in it may be another's.
-pub(super) fn heal(row: &mut LogicalSwitchPort, lease: Option<&Addresses>) {
+/// Restores the lease of a row that stays as it is otherwise, where it has drifted. Without a lease, nothing in the row is
+/// its own: what is in it may be another's.
+pub(super) fn repair(row: &LogicalSwitchPort, lease: Option<&Addresses>) -> LogicalSwitchPort {
     let text = lease.map(ToString::to_string);
-    row.port_security = text.iter().filter(|_| !row.port_security.is_empty()).cloned().collect();
-    row.addresses = text.into_iter().collect();
+    let port_security = text.iter().filter(|_| !row.port_security.is_empty()).cloned().collect();
+    LogicalSwitchPort { port_security, addresses: text.into_iter().collect(), ..row.clone() }
 }
 
 /// Those that are a NIC's, of the elements of a column.

@@ -6,15 +6,36 @@
 
 use uuid::Uuid;
 
-use super::planner::{Planner, Refusal, VmPlan};
-use super::report::{PortReport, Problem};
-use super::vm_rows::VmRows;
+use super::remarks::{Refusal, Remarks};
+use super::report::Problem;
+use super::snapshot::Snapshot;
+use super::view::View;
+use super::vm_rows::{VmRows, is_made_for};
 use crate::intent::{Intent, Nic};
 use crate::ovn::{LogicalSwitchPort, Owner, PortRef, VmKey, Wake, keys, port_uuid};
 
-impl<'a> Planner<'a> {
-    /// The NIC's row: the one marked with its network. Of several (somebody copied one), the one that this instance made.
-    /// Else one that lost its marks; and a network that was renamed keeps its row.
+impl Snapshot<'_> {
+    /// Returns true if a row that the index has as the VM's may be of another VM, which exists: its UUID and its name are
+    /// not the VM's, or its marks are lost and its name can be read in two ways. It is not taken away then.
+    pub(super) fn may_be_anothers(&self, vm: &VmKey, port: &PortRef<'_>) -> bool {
+        let (row, instance) = (port.row, self.northbound.instance());
+        let is_marked = Owner::is_of(&row.external_ids, instance);
+        if is_marked && vm.has_named(&row.name) {
+            return false;
+        }
+        let is_made_so = !is_marked || port_uuid(instance, &row.name) == port.uuid;
+        is_made_so && self.exists_another(vm, &row.name)
+    }
+
+    /// Returns true if a VM other than this exists that may have a port of that name.
+    fn exists_another(&self, vm: &VmKey, port_name: &str) -> bool {
+        VmKey::candidates(port_name).any(|other| other != *vm && self.cluster.vm(&other).is_some())
+    }
+}
+
+impl<'a> View<'a> {
+    /// Finds the NIC's row: the one marked with its network. Of several (somebody copied one), the one that this instance
+    /// made. Else one that lost its marks; and a network that was renamed keeps its row.
     /// None of those that other NICs of the VM have `taken`.
     pub(super) fn port_of(
         &self,
@@ -26,41 +47,27 @@ impl<'a> Planner<'a> {
         let several: Vec<PortRef<'a>> = rows.of(&nic.network).collect();
         let marked = match several[..] {
             [port] => Some(port),
-            _ => several.into_iter().max_by_key(|port| self.made_by_us(nic, port)),
+            _ => several.into_iter().max_by_key(|port| is_made_for(self.instance(), nic, port)),
         };
-        let marked = marked.filter(|port| !self.may_be_anothers(&intent.vm, port));
+        let marked = marked.filter(|port| !self.snapshot.may_be_anothers(&intent.vm, port));
         let is_left = |port: &PortRef<'_>| !taken.contains(&port.uuid);
         marked.or_else(|| self.unmarked(intent, nic, is_left)).or_else(|| rows.renamed(nic).filter(is_left))
     }
 
-    /// Whether this instance made the row for a port of the NIC, under this name or one of the NIC's own.
-    pub(super) fn made_by_us(&self, nic: &Nic, port: &PortRef<'_>) -> bool {
-        let instance = self.view.instance();
-        let mut names = std::iter::once(port.row.name.clone()).chain(nic.names());
-        names.any(|name| port_uuid(instance, &name) == port.uuid)
-    }
-
-    /// Whether a port of the VM was last served on what the NIC is on, also where somebody changed the port's name.
-    pub(super) fn is_on_the_network_of(&self, nic: &Nic, port: &PortRef<'_>) -> bool {
-        let has_another_name = || port_uuid(self.view.instance(), &port.row.name) != port.uuid;
-        nic.is_on_the_network_of(port.row)
-            || port.row.external_ids.get(keys::BASE_NAME).is_none() && has_another_name() && self.made_by_us(nic, port)
-    }
-
-    /// The row that this instance made for the NIC, where its marks name no VM any more, or one that does not exist; and
-    /// the row that another instance offers.
+    /// Finds the row that this instance made for the NIC, where its marks name no VM any more, or one that does not exist;
+    /// and the row that another instance offers.
     fn unmarked(&self, intent: &Intent, nic: &Nic, is_left: impl Fn(&PortRef<'_>) -> bool) -> Option<PortRef<'a>> {
-        let instance = self.view.instance();
+        let (northbound, instance) = (self.northbound(), self.instance());
         let names = nic.names();
         // A NIC that came to another network since has a name that only its annotation tells.
         let told = self.told.iter().flat_map(|told| &told.ports).find(|port| port.network == nic.network);
         let told = told.and_then(|port| port.port.as_ref());
         let told = told.filter(|name| VmKey::candidates(name).any(|vm| vm == intent.vm));
-        let made = names.iter().chain(told).filter(|_| self.view.has_odd_rows());
-        let made = made.filter_map(|name| self.view.port(&port_uuid(instance, name)));
+        let made = names.iter().chain(told).filter(|_| northbound.has_odd_rows());
+        let made = made.filter_map(|name| northbound.port(&port_uuid(instance, name)));
         let mut made = made.filter(|port| is_left(port) && self.has_lost_its_marks(intent, nic, port));
         made.next().or_else(|| {
-            let named = names.iter().filter_map(|name| self.view.port_named(name));
+            let named = names.iter().filter_map(|name| northbound.port_named(name));
             let mut offered =
                 named.filter(|port| intent.selected && is_left(port) && self.is_offered(intent, port.row));
             offered.next()
@@ -68,43 +75,28 @@ impl<'a> Planner<'a> {
     }
 
     fn has_lost_its_marks(&self, intent: &Intent, nic: &Nic, port: &PortRef<'_>) -> bool {
+        let instance = self.instance();
         let external_ids = &port.row.external_ids;
-        let names_another_instance = external_ids.get(keys::INSTANCE).is_some_and(|own| own != self.view.instance());
+        let names_another_instance = external_ids.get(keys::INSTANCE).is_some_and(|own| own != instance);
         let marked = external_ids.get(keys::VM).and_then(|vm| vm.split_once('/'));
         let marked = marked.map(|(namespace, name)| VmKey::new(namespace, name));
-        let is_base = port_uuid(self.view.instance(), &nic.base_name) == port.uuid;
-        let is_lost = match (Owner::of(external_ids, self.view.instance()), marked) {
+        let is_base = port_uuid(instance, &nic.base_name) == port.uuid;
+        let is_lost = match (Owner::of(external_ids, instance), marked) {
             // What one of the VM's networks is now called is another matter: see `renamed`.
             (Some(owner), _) if owner.vm == intent.vm => false,
             (_, Some(vm)) if vm == intent.vm => true,
             // Of a VM that is gone, its row may be retained.
-            (_, Some(vm)) => is_base && !vm.has_named(&port.row.name) && self.fabric.cluster.vm(&vm).is_none(),
+            (_, Some(vm)) => is_base && !vm.has_named(&port.row.name) && self.snapshot.cluster.vm(&vm).is_none(),
             (_, None) => true,
         };
         let network = external_ids.get(keys::NETWORK).filter(|network| *network != nic.network);
         let is_another_nics = network.is_some_and(|network| intent.nics.iter().any(|nic| nic.network == network));
         // The longer name of one VM's port may be the shorter one of another's.
-        let is_sure = is_base || !self.exists_another(&intent.vm, &port.row.name);
+        let is_sure = is_base || !self.snapshot.exists_another(&intent.vm, &port.row.name);
         is_lost && is_sure && !is_another_nics && !names_another_instance
     }
 
-    fn exists_another(&self, vm: &VmKey, port_name: &str) -> bool {
-        VmKey::candidates(port_name).any(|other| other != *vm && self.fabric.cluster.vm(&other).is_some())
-    }
-
-    /// Whether a row that the index has as the VM's may be of another VM, which exists: its UUID and its name are not the
-    /// VM's, or its marks are lost and its name can be read in two ways. It is not taken away then.
-    pub(super) fn may_be_anothers(&self, vm: &VmKey, port: &PortRef<'_>) -> bool {
-        let row = port.row;
-        let is_marked = Owner::is_of(&row.external_ids, self.view.instance());
-        if is_marked && vm.has_named(&row.name) {
-            return false;
-        }
-        let is_made_so = !is_marked || port_uuid(self.view.instance(), &row.name) == port.uuid;
-        is_made_so && self.exists_another(vm, &row.name)
-    }
-
-    /// Whether another instance of this service offers its row of the VM.
+    /// Returns true if another instance of this service offers its row of the VM.
     fn is_offered(&self, intent: &Intent, row: &LogicalSwitchPort) -> bool {
         row.external_ids.get(keys::HANDOVER).is_some() && self.is_another_instances(intent, row).is_some()
     }
@@ -112,83 +104,81 @@ impl<'a> Planner<'a> {
     /// The other instance that the row of the same VM is of.
     fn is_another_instances<'r>(&self, intent: &Intent, row: &'r LogicalSwitchPort) -> Option<&'r str> {
         let is_the_vms = row.external_ids.get(keys::VM) == Some(intent.vm.to_string().as_str());
-        row.other_instance(self.view.instance()).filter(|_| is_the_vms)
+        row.other_instance(self.instance()).filter(|_| is_the_vms)
     }
 
     /// Whether a NIC without a port may get one: not where the VM's namespace is not selected, and not where another
-    /// instance serves the VM.
-    pub(super) fn may_have_a_new_port(&self, intent: &Intent, nic: &Nic, plan: &mut VmPlan) -> bool {
+    /// instance serves the VM, which is told.
+    pub(super) fn may_have_a_new_port(&self, intent: &Intent, nic: &Nic) -> Result<bool, Refusal> {
         if !intent.selected || nic.switch.is_none() {
-            return false;
+            return Ok(false);
         }
         let others = nic.names().into_iter().filter_map(|name| {
-            let row = self.view.port_named(&name)?.row;
+            let row = self.northbound().port_named(&name)?.row;
             Some((name, self.is_another_instances(intent, row)?))
         });
         let others: Vec<(String, &str)> = others.collect();
         let by_row = others.first().map(|(_, instance)| (*instance).to_owned());
-        let Some(instance) = by_row.or_else(|| self.other_instance_of_annotation()) else { return true };
-        let problem = Problem::ServedByAnotherInstance { instance };
-        let waits = others.iter().map(|(name, _)| Wake::Name(name.clone())).collect();
-        let mut report = PortReport { network: nic.network.clone(), ..PortReport::default() };
-        Refusal::Problem(problem, waits).note(&mut report, plan);
-        plan.reports.push(report);
-        false
+        let Some(instance) = by_row.or_else(|| self.other_instance_of_annotation()) else { return Ok(true) };
+        let wakes = others.iter().map(|(name, _)| Wake::Name(name.clone())).collect();
+        Err(Refusal::Problem(Problem::ServedByAnotherInstance { instance }, wakes))
     }
 
-    /// Whether a new port may have a name: no port has it, and no port had it first and was renamed since.
-    pub(super) fn is_free(&self, name: &str) -> bool {
-        self.view.port_named(name).is_none() && self.view.port(&port_uuid(self.view.instance(), name)).is_none()
+    /// The first of a new port's names that no port has.
+    pub(super) fn free_name(&self, nic: &Nic) -> Result<String, Refusal> {
+        let names = nic.names();
+        let free = names.iter().find(|name| self.is_free_name(name));
+        match free {
+            // Whether the other VM's port comes about is known after this transaction.
+            Some(name) if self.is_name_claimed(name) => Err(Refusal::Batch),
+            Some(name) => Ok(name.clone()),
+            None => {
+                let wakes = names.iter().flat_map(|name| self.waits_for_name(name)).collect();
+                Err(Refusal::Problem(Problem::NameTaken(names), wakes))
+            }
+        }
     }
 
     /// What a new port waits for that is to have a name.
-    pub(super) fn waits_for_name(&self, name: &str) -> impl Iterator<Item = Wake> {
-        let renamed = self.view.port(&port_uuid(self.view.instance(), name)).map(|port| port.row.name.clone());
+    fn waits_for_name(&self, name: &str) -> impl Iterator<Item = Wake> {
+        let renamed = self.northbound().port(&port_uuid(self.instance(), name)).map(|port| port.row.name.clone());
         [Some(name.to_owned()), renamed].into_iter().flatten().map(Wake::Name)
     }
 
     /// The name that a port keeps for life, where somebody changed it; the one that it has where another port has taken
     /// that.
-    pub(super) fn repaired_name(
-        &mut self,
-        nic: &Nic,
-        own: Option<Uuid>,
-        present: &str,
-        report: &mut PortReport,
-        plan: &mut VmPlan,
-    ) -> String {
-        let instance = self.view.instance();
+    pub(super) fn repaired_name(&self, nic: &Nic, own: Uuid, present: &str) -> (String, Remarks) {
+        let is_its = |name: &str| port_uuid(self.instance(), name) == own;
+        let unchanged = || (present.to_owned(), Remarks::default());
         let names = nic.names();
-        let Some(own) = own.filter(|_| !names.iter().any(|name| name == present)) else { return present.to_owned() };
-        let is_its = |name: &str| port_uuid(instance, name) == own;
-        let Some(name) = names.into_iter().find(|name| is_its(name)).filter(|_| !is_its(present)) else {
-            return present.to_owned();
-        };
-        if self.names.contains(&name) {
-            Refusal::Again.note(report, plan);
-            return present.to_owned();
+        if is_its(present) || names.iter().any(|name| name == present) {
+            return unchanged();
         }
-        if self.view.port_named(&name).is_some() {
+        let Some(name) = names.into_iter().find(|name| is_its(name)) else { return unchanged() };
+        if self.is_name_claimed(&name) {
+            return (present.to_owned(), Refusal::Batch.into());
+        }
+        if self.northbound().port_named(&name).is_some() {
             let problem = Problem::NameTaken(vec![name.clone()]);
-            Refusal::Problem(problem, vec![Wake::Name(name)]).note(report, plan);
-            return present.to_owned();
+            return (present.to_owned(), Remarks::waiting(problem, vec![Wake::Name(name)]));
         }
-        name
+        (name, Remarks::default())
     }
 
-    /// A VM's port has no type (ovn-nb(5) Logical_Switch_Port `type`). One that connects a router now would take the
-    /// router's connection with it, and one that is `external` was made so for a NIC outside br-int: both are told.
-    pub(super) fn repair_type(&self, row: &mut LogicalSwitchPort, report: &mut PortReport, plan: &mut VmPlan) {
-        let connects = || row.options.get(keys::ROUTER_PORT).is_some_and(|peer| self.view.has_router_port(peer));
+    /// The type that a port has from now on: none, as a VM's port has it (ovn-nb(5) Logical_Switch_Port `type`). One that
+    /// connects a router now would take the router's connection with it, and one that is `external` was made so for a NIC
+    /// outside br-int: both stay and are told.
+    pub(super) fn repaired_type(&self, row: &LogicalSwitchPort, switch: Option<&str>) -> (String, Remarks) {
+        let peer = || row.options.get(keys::ROUTER_PORT);
+        let connects = || peer().is_some_and(|peer| self.northbound().has_router_port(peer));
         match row.kind.as_str() {
-            "" => {}
             kind if kind == "router" && connects() || kind == "external" => {
                 let problem = Problem::TypeTaken { port: row.name.clone(), kind: kind.to_owned() };
                 // A router port that goes is told with the switch.
-                let waits = report.switch.iter().cloned().map(Wake::Switch).collect();
-                Refusal::Problem(problem, waits).note(report, plan);
+                let wakes = switch.map(|switch| Wake::Switch(switch.to_owned())).into_iter().collect();
+                (kind.to_owned(), Remarks::waiting(problem, wakes))
             }
-            _ => row.kind.clear(),
+            _ => (String::new(), Remarks::default()),
         }
     }
 }

@@ -102,9 +102,9 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         Some(next)
     }
 
-    /// Whether the next key goes into the same transaction as these.
-    pub fn joins(&self, batch: &B) -> bool {
-        let alone = batch.keys().next().is_some_and(|first| self.urgent.contains(first));
+    /// Returns true if the next key goes into the transaction that this one is the first of.
+    pub fn joins(&self, first: Option<&K>) -> bool {
+        let alone = first.is_some_and(|first| self.urgent.contains(first));
         !alone || self.queue.next().is_some_and(|next| self.urgent.contains(next))
     }
 

@@ -5,9 +5,9 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::change::{Placed, PortChange};
-use super::lease::{heal, lease};
-use super::planner::{Planner, VmPlan, removal};
+use super::change::PortChange;
+use super::lease::{lease, repair};
+use super::snapshot::Snapshot;
 use crate::intent::{Intent, InvalidWish, Retention};
 use crate::ovn::{PortRef, VmKey, keys};
 use crate::ovsdb::Map;
@@ -15,38 +15,46 @@ use crate::ovsdb::Map;
 /// `ovn-kubevirt.io/retained-until`, where there is no end.
 const FOREVER: &str = "forever";
 
-impl Planner<'_> {
-    /// Nothing of the VM is left in Kubernetes: its ports go, or are retained.
-    pub fn release(&self, vm: &VmKey) -> VmPlan {
-        let mut plan = VmPlan::default();
-        for (_, port) in self.view.ports_of(vm).filter(|(_, port)| !self.may_be_anothers(vm, port)) {
-            let (change, due) = self.release_port(port);
-            plan.changes.extend(change);
-            plan.due = [plan.due, due].into_iter().flatten().min();
+/// What becomes of the ports of a VM that is gone.
+#[derive(Default)]
+pub(super) struct Release {
+    pub(super) changes: Vec<PortChange>,
+    /// They are to be looked at again then, in seconds since the epoch.
+    pub(super) due: Option<i64>,
+}
+
+impl Snapshot<'_> {
+    /// Nothing of the VM is left in Kubernetes: its ports go, or are retained. Those that the brake holds stay; what is
+    /// retained goes by its own clock.
+    pub(super) fn release(&self, vm: &VmKey) -> Release {
+        let held = self.held.contains_key(vm);
+        let mut release = Release::default();
+        for (_, port) in self.northbound.ports_of(vm).filter(|(_, port)| !self.may_be_anothers(vm, port)) {
+            let retained_until = port.row.external_ids.get(keys::RETAINED_UNTIL);
+            let (change, due) = match retained_until {
+                Some(until) => self.release_retained(port, until),
+                None => self.retain(port).unwrap_or_else(|| (PortChange::removal(port), None)),
+            };
+            release.changes.extend(change.filter(|_| !held || retained_until.is_some()));
+            release.due = [release.due, due].into_iter().flatten().min();
         }
-        plan
+        release
     }
 
-    /// What becomes of a port, and when it is to be looked at again.
-    fn release_port(&self, port: PortRef<'_>) -> (Option<PortChange>, Option<i64>) {
-        let Some(until) = port.row.external_ids.get(keys::RETAINED_UNTIL) else {
-            return self.retain(port).unwrap_or_else(|| (removal(port), None));
-        };
-        // One that cannot be read is somebody's mistake, and no reason to give away what was to be kept.
-        let Ok(until) = until.parse::<Timestamp>() else { return (self.healed(port), None) };
+    /// What becomes of a port that is retained, and when it is to be looked at again.
+    fn release_retained(&self, port: PortRef<'_>, until: &str) -> (Option<PortChange>, Option<i64>) {
+        // One that cannot be read is a mistake, and no reason to give away what was to be kept.
+        let Ok(until) = until.parse::<Timestamp>() else { return (self.repaired(port), None) };
         match until.as_second() {
-            until if until <= self.now => (removal(port), None),
-            until => (self.healed(port), Some(until)),
+            until if until <= self.now => (PortChange::removal(port), None),
+            until => (self.repaired(port), Some(until)),
         }
     }
 
-    /// What somebody else wrote into a port that is retained is not what is.
-    fn healed(&self, port: PortRef<'_>) -> Option<PortChange> {
-        let before = Placed { switch: port.switch?, row: port.row.clone() };
-        let mut after = before.clone();
-        heal(&mut after.row, lease(self.view, &port).as_ref());
-        Some(PortChange { uuid: port.uuid, before: Some(before), after: Some(after) })
-            .filter(|change| !change.is_empty())
+    /// Restores the lease of a retained port if someone has overwritten it.
+    fn repaired(&self, port: PortRef<'_>) -> Option<PortChange> {
+        let row = repair(port.row, lease(self.northbound, &port).as_ref());
+        PortChange::rewrite(port, row).filter(|change| !change.is_empty())
     }
 
     /// The change that has a port retained from now on; `None` where it is not to be.
@@ -62,29 +70,27 @@ impl Planner<'_> {
                 self.now.checked_add(seconds).and_then(|until| Timestamp::from_second(until).ok())
             }
         };
-        let before = Placed { switch: port.switch?, row: port.row.clone() };
-        let mut row = port.row.clone();
+        let mut row = repair(port.row, lease(self.northbound, &port).as_ref());
         row.external_ids.insert(keys::RETAINED_UNTIL, until.map_or(FOREVER.to_owned(), |until| until.to_string()));
-        heal(&mut row, lease(self.view, &port).as_ref());
-        // The next start is nobody's, and there is no guest.
+        // There is no guest, and no next start.
         row.external_ids.remove(keys::NEXT_ADDRESSES);
         row.options.remove(keys::REQUESTED_CHASSIS);
         row.options.remove(keys::ACTIVATION_STRATEGY);
-        let after = Placed { switch: before.switch, row };
-        let change = PortChange { uuid: port.uuid, before: Some(before), after: Some(after) };
+        let change = PortChange::rewrite(port, row)?;
         Some((Some(change), until.map(Timestamp::as_second)))
     }
 
-    /// Writes how long a port is to be retained when its VM is gone.
-    pub(super) fn note_retention(&self, external_ids: &mut Map, intent: &Intent) {
-        // Nor is what the owner mistyped.
+    /// Notes in a row's marks how long its port is to be retained when its VM is gone.
+    pub(super) fn note_retention(&self, mut external_ids: Map, intent: &Intent) -> Map {
+        // What the owner mistyped changes nothing.
         let unreadable = intent.invalid.iter().any(|invalid| matches!(invalid, InvalidWish::Retain(_)));
         if unreadable && external_ids.get(keys::RETAIN).is_some() {
-            return;
+            return external_ids;
         }
         match intent.retain.unwrap_or(self.settings.default_retain) {
             Retention::NONE => drop(external_ids.remove(keys::RETAIN)),
             retention => drop(external_ids.insert(keys::RETAIN, retention.to_string())),
         }
+        external_ids
     }
 }

@@ -1,6 +1,7 @@
-//! What NICs of one VM do to each other. What one names, the others do not choose. Where each names what the other has,
-//! they exchange it in one transaction, or not at all: one after the other, each would wait for ever.
+//! What NICs of one VM do to each other. What one requests, the others do not choose. Where each requests what the other
+//! has, they exchange it in one transaction, or not at all: one after the other, each would wait for ever.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -8,45 +9,24 @@ use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::change::{Placed, PortChange};
+use super::claims::Claim;
 use super::lease::{lease, reserved, written};
-use super::planner::{Planner, Switch, VmPlan};
 use super::report::PortReport;
-use super::vm_rows::VmRows;
-use crate::intent::{Intent, Nic, SwitchWish, Wish};
+use super::vm_rows::{VmRows, is_on_the_network_of};
+use crate::intent::{Intent, Nic, SwitchWish};
 use crate::ipam::RangeSet;
-use crate::ovn::{Addresses, PortRef};
+use crate::ovn::{Northbound, PortRef};
 
-/// What only one port of a switch may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Claim {
-    Ip(IpAddr),
-    Mac(MacAddr6),
-}
-
-fn claims(addresses: Addresses) -> Vec<Claim> {
-    addresses.ips().map(Claim::Ip).chain([Claim::Mac(addresses.mac)]).collect()
-}
-
-/// What a wish names.
-pub(super) fn wished(wish: &Wish) -> impl Iterator<Item = Claim> {
-    let ips = [wish.ipv4.map(IpAddr::V4), wish.ipv6.map(IpAddr::V6)];
-    ips.into_iter().flatten().map(Claim::Ip).chain(wish.mac.map(Claim::Mac))
-}
-
-/// What a NIC names that another of its VM holds, and where.
-struct Crossed {
+/// What a NIC requests that another of its VM holds, and where.
+struct CrossedClaim {
     network: String,
     switch: String,
     claim: Claim,
 }
 
-/// What the NICs of the VM at hand name, by the name of the switch; nothing, where it has one NIC.
+/// What the NICs of a VM request, by the name of the switch; nothing, where it has one NIC.
 #[derive(Default)]
-pub(super) struct Named {
-    on: HashMap<String, NamedOn>,
-    /// What the transaction gives away and what is named, of a family on a switch.
-    barred: HashMap<(Uuid, bool), RangeSet>,
-}
+pub(super) struct Named(HashMap<String, NamedOn>);
 
 /// What NICs name on one switch.
 #[derive(Default)]
@@ -67,12 +47,13 @@ impl NamedOn {
         }
         self.of.entry(network.to_owned()).or_default().push(claim);
         if let Claim::Ip(ip) = claim {
-            self.family(ip.is_ipv4()).insert(ip);
+            let family = if ip.is_ipv4() { &mut self.ipv4 } else { &mut self.ipv6 };
+            family.insert(ip);
         }
     }
 
-    fn family(&mut self, ipv4: bool) -> &mut RangeSet {
-        if ipv4 { &mut self.ipv4 } else { &mut self.ipv6 }
+    fn family(&self, ipv4: bool) -> &RangeSet {
+        if ipv4 { &self.ipv4 } else { &self.ipv6 }
     }
 
     /// The addresses of a family that no NIC but this one names.
@@ -86,136 +67,68 @@ impl NamedOn {
 }
 
 impl Named {
-    /// Calls a function with the addresses of a family that may not be chosen for a NIC: all that are `given` away or named
-    /// for others of the VM, and the latter alone.
-    pub(super) fn with_barred<T>(
-        &mut self,
-        switch: &Switch,
-        (network, ipv4): (&str, bool),
-        given: &RangeSet,
-        call: impl FnOnce(&RangeSet, &RangeSet) -> T,
-    ) -> T {
-        let Self { on, barred } = self;
-        let Some(on) = on.get_mut(&switch.name) else { return call(given, &RangeSet::default()) };
-        if *on.family(ipv4) == RangeSet::default() {
-            return call(given, &RangeSet::default());
-        }
-        let own = on.of_this_alone(network, ipv4);
-        let NamedOn { by, ipv4: named4, ipv6: named6, .. } = on;
-        let named = if ipv4 { named4 } else { named6 };
-        let barred = barred.entry((switch.uuid, ipv4)).or_insert_with(|| {
-            let mut barred = given.clone();
-            let ips = by.keys().filter_map(|claim| if let Claim::Ip(ip) = claim { Some(*ip) } else { None });
-            ips.filter(|ip| ip.is_ipv4() == ipv4).for_each(|ip| barred.insert(ip));
-            barred
-        });
-        for ip in &own {
-            named.remove(*ip);
-            if !given.contains(*ip) {
-                barred.remove(*ip);
-            }
-        }
-        let result = call(barred, named);
-        own.iter().for_each(|ip| [&mut *named, &mut *barred].into_iter().for_each(|set| set.insert(*ip)));
-        result
-    }
-
-    /// Whether a NIC of the VM other than this names a MAC, on whatever switch: a guest cannot tell two of one MAC apart.
-    pub(super) fn mac_by_another(&self, network: &str, mac: MacAddr6) -> bool {
-        let by = |on: &NamedOn| on.by.get(&Claim::Mac(mac)).is_some_and(|by| by.as_deref() != Some(network));
-        self.on.values().any(by)
-    }
-
-    /// The transaction gives an address away.
-    pub(super) fn given(&mut self, switch: Uuid, address: IpAddr) {
-        if let Some(barred) = self.barred.get_mut(&(switch, address.is_ipv4())) {
-            barred.insert(address);
-        }
-    }
-}
-
-impl<'a> Planner<'a> {
-    /// What the NICs name, now or for the next start, where there are several.
-    pub(super) fn named_by(&self, intent: &Intent, rows: &VmRows<'_, '_>) -> Named {
-        let mut named = Named::default();
+    /// What the NICs request, now or for the next start, where there are several.
+    pub(super) fn by(northbound: &Northbound, intent: &Intent, rows: &VmRows<'_, '_>) -> Self {
+        let mut named = Self::default();
         for nic in intent.nics.iter().filter(|_| intent.nics.len() > 1) {
-            let wishes = [Some(&nic.now), nic.next.as_ref()];
-            let claims: Vec<Claim> = wishes.into_iter().flatten().flatten().flat_map(wished).collect();
+            let requests = [Some(&nic.now), nic.next.as_ref()];
+            let claims: Vec<Claim> = requests.into_iter().flatten().flatten().flat_map(Claim::requested).collect();
             if claims.is_empty() {
                 continue;
             }
             let present = rows.of(&nic.network).next();
-            let present = present.and_then(|port| Some(&self.view.switch(&port.switch?)?.name));
+            let present = present.and_then(|port| Some(&northbound.switch(&port.switch?)?.name));
             let switches = nic.switch.iter().flat_map(SwitchWish::names).chain(&nic.next_switch).chain(present);
             for switch in switches {
-                let on = named.on.entry(switch.clone()).or_default();
+                let on = named.0.entry(switch.clone()).or_default();
                 claims.iter().for_each(|claim| on.insert(&nic.network, *claim));
             }
         }
         named
     }
 
-    /// Whether a row that the index has as a holder is none to another NIC of its VM: they exchange what they have, or
-    /// the same plan takes it out.
-    pub(super) fn is_no_holder(&self, holder: Uuid, claim: Claim) -> bool {
-        self.siblings.binary_search(&holder).is_ok() && (self.exchanging || self.only_seems_to_hold(holder, claim))
+    /// The addresses of a family on a switch that others of the VM's NICs request than this; `None` where there are none.
+    pub(super) fn by_others(&self, switch: &str, network: &str, ipv4: bool) -> Option<Cow<'_, RangeSet>> {
+        let on = self.0.get(switch)?;
+        let own = on.of_this_alone(network, ipv4);
+        if own.is_empty() {
+            return Some(Cow::Borrowed(on.family(ipv4)));
+        }
+        let mut others = on.family(ipv4).clone();
+        own.into_iter().for_each(|ip| others.remove(ip));
+        Some(Cow::Owned(others))
     }
 
-    /// Whether somebody wrote it into a row of ours, whose lease is another: it is taken out as soon as that one's VM is
-    /// looked at.
-    pub(super) fn only_seems_to_hold(&self, holder: Uuid, claim: Claim) -> bool {
-        let Some(port) = self.view.port(&holder) else { return false };
-        let has = |addresses: Addresses| claims(addresses).contains(&claim);
-        port.row.is_of(&port.uuid, self.view.instance())
-            && !lease(self.view, &port).is_some_and(has)
-            && !reserved(port.row).is_some_and(has)
+    /// Whether a NIC of the VM other than this names a MAC, on whatever switch: a guest cannot tell two of one MAC apart.
+    pub(super) fn mac_by_another(&self, network: &str, mac: MacAddr6) -> bool {
+        let by = |on: &NamedOn| on.by.get(&Claim::Mac(mac)).is_some_and(|by| by.as_deref() != Some(network));
+        self.0.values().any(by)
     }
+}
 
-    /// The plan of a VM one of whose NICs wishes for what another has, where that one gives it up at the same time.
-    pub(super) fn exchanged(&mut self, intent: &Intent, rows: &VmRows<'a, '_>) -> Option<VmPlan> {
-        let crossed = self.crossed(intent, rows);
-        if crossed.is_empty() {
-            return None;
-        }
-        let before = (self.given.clone(), self.names.clone());
-        self.exchanging = true;
-        let plan = self.plan_nics(intent, rows);
-        self.exchanging = false;
-        let mut reports: HashMap<(&str, Option<&str>), &PortReport> = HashMap::new();
-        for report in &plan.reports {
-            reports.entry((&report.network, report.switch.as_deref())).or_insert(report);
-        }
-        let has = |Crossed { network, switch, claim }: &Crossed| {
-            let addresses = reports.get(&(network.as_str(), Some(switch.as_str()))).and_then(|report| report.addresses);
-            addresses.is_some_and(|addresses| claims(addresses).contains(claim))
-        };
-        if plan.again || !crossed.iter().all(has) || !self.shares_nothing(rows, &plan.changes) {
-            (self.given, self.names) = before;
-            self.named.barred.clear();
-            return None;
-        }
-        Some(plan)
-    }
+/// What the NICs of a VM request that others of it hold, on the switch that they are on or come to.
+pub(super) struct Crossed(Vec<CrossedClaim>);
 
-    /// What NICs name that another of the VM's holds, on the switch that they are on or come to.
-    fn crossed(&self, intent: &Intent, rows: &VmRows<'_, '_>) -> Vec<Crossed> {
-        let names_something = |nic: &Nic| nic.now.as_ref().is_ok_and(|wish| wished(wish).next().is_some());
-        if intent.nics.len() < 2 || !intent.nics.iter().any(names_something) {
-            return Vec::new();
+impl Crossed {
+    /// Finds what is crossed.
+    pub(super) fn of(northbound: &Northbound, intent: &Intent, rows: &VmRows<'_, '_>) -> Self {
+        let requests = |nic: &Nic| nic.now.as_ref().is_ok_and(|wish| Claim::requested(wish).next().is_some());
+        if intent.nics.len() < 2 || !intent.nics.iter().any(requests) {
+            return Self(Vec::new());
         }
-        let name = |port: &PortRef<'_>| Some(self.view.switch(&port.switch?)?.name.as_str());
+        let name = |port: &PortRef<'_>| Some(northbound.switch(&port.switch?)?.name.as_str());
         // Whose lease it is on a switch: one network's, or several's.
         let mut held: HashMap<(&str, Claim), Vec<&str>> = HashMap::new();
         for (network, port) in rows.all() {
-            let Some((switch, lease)) = name(&port).zip(lease(self.view, &port)) else { continue };
-            claims(lease).into_iter().for_each(|claim| held.entry((switch, claim)).or_default().push(network));
+            let Some((switch, lease)) = name(&port).zip(lease(northbound, &port)) else { continue };
+            Claim::all(lease).into_iter().for_each(|claim| held.entry((switch, claim)).or_default().push(network));
         }
         let mut crossed = Vec::new();
-        for nic in intent.nics.iter().filter(|nic| names_something(nic)) {
+        for nic in intent.nics.iter().filter(|nic| requests(nic)) {
             let own = rows.of(&nic.network).next();
             let present = own.as_ref().and_then(name);
             let stays = |wish: &&SwitchWish| {
-                let by_default = !wish.explicit && own.is_some_and(|own| self.is_on_the_network_of(nic, &own));
+                let by_default = !wish.explicit && own.is_some_and(|own| is_on_the_network_of(northbound, nic, &own));
                 by_default || present.is_some_and(|present| wish.has(present))
             };
             let comes_to = nic.switch.as_ref().filter(|wish| !stays(wish)).map(|wish| wish.name.as_str());
@@ -223,25 +136,43 @@ impl<'a> Planner<'a> {
             let by_another = |claim: &Claim| {
                 held.get(&(switch, *claim)).is_some_and(|by| by.iter().any(|network| *network != nic.network))
             };
-            let claims = nic.now.as_ref().ok().into_iter().flat_map(wished).filter(by_another);
-            crossed.extend(claims.map(|claim| Crossed {
-                network: nic.network.clone(),
-                switch: switch.to_owned(),
+            let claims = nic.now.as_ref().ok().into_iter().flat_map(Claim::requested).filter(by_another);
+            let (network, switch) = (&nic.network, switch.to_owned());
+            crossed.extend(claims.map(|claim| CrossedClaim {
+                network: network.clone(),
+                switch: switch.clone(),
                 claim,
             }));
         }
-        crossed
+        Self(crossed)
     }
 
-    /// Whether no two of the VM's ports have the same after these changes.
-    fn shares_nothing(&self, rows: &VmRows<'_, '_>, changes: &[PortChange]) -> bool {
-        let changed: HashSet<Uuid> = changes.iter().map(|change| change.uuid).collect();
-        let standing = rows.all().map(|(_, port)| port).filter(|port| !changed.contains(&port.uuid));
-        let standing = standing.filter_map(|port| Some(Placed { switch: port.switch?, row: port.row.clone() }));
-        let mut held = HashSet::new();
-        changes.iter().filter_map(|change| change.after.clone()).chain(standing).all(|Placed { switch, row }| {
-            let own: HashSet<Claim> = written(&row).into_iter().chain(reserved(&row)).flat_map(claims).collect();
-            own.into_iter().all(|claim| held.insert((switch, claim)))
+    /// Returns true if nothing is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns true if the ports have what is crossed, as they are reported after a decision.
+    pub(super) fn is_granted(&self, ports: &[PortReport]) -> bool {
+        let mut reports: HashMap<(&str, Option<&str>), &PortReport> = HashMap::new();
+        for report in ports {
+            reports.entry((&report.network, report.switch.as_deref())).or_insert(report);
+        }
+        self.0.iter().all(|CrossedClaim { network, switch, claim }| {
+            let addresses = reports.get(&(network.as_str(), Some(switch.as_str()))).and_then(|report| report.addresses);
+            addresses.is_some_and(|addresses| Claim::all(addresses).contains(claim))
         })
     }
+}
+
+/// Returns true if no two of a VM's ports have the same after these changes.
+pub(super) fn share_nothing(rows: &VmRows<'_, '_>, changes: &[PortChange]) -> bool {
+    let changed: HashSet<Uuid> = changes.iter().map(|change| change.uuid).collect();
+    let standing = rows.all().map(|(_, port)| port).filter(|port| !changed.contains(&port.uuid));
+    let standing = standing.filter_map(|port| Some(Placed { switch: port.switch?, row: port.row.clone() }));
+    let mut held = HashSet::new();
+    changes.iter().filter_map(|change| change.after.clone()).chain(standing).all(|Placed { switch, row }| {
+        let own: HashSet<Claim> = written(&row).into_iter().chain(reserved(&row)).flat_map(Claim::all).collect();
+        own.into_iter().all(|claim| held.insert((switch, claim)))
+    })
 }

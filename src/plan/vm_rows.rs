@@ -85,7 +85,7 @@ impl<'a, 'i> VmRows<'a, 'i> {
         };
         let mut left: HashMap<String, Vec<PortRef<'a>>> = HashMap::new();
         for (_, port) in self.all().filter(|(network, _)| !claimed(network)) {
-            // As `Planner::is_on_the_network_of` reads it.
+            // As `is_on_the_network_of` reads it.
             let bases = match port.row.external_ids.get(keys::BASE_NAME) {
                 Some(base_name) => vec![base_name.to_owned()],
                 None => self.bases(&port),
@@ -94,4 +94,20 @@ impl<'a, 'i> VmRows<'a, 'i> {
         }
         Renames { new, left }
     }
+}
+
+/// Returns true if this instance made the row for a port of the NIC, under this name or one of the NIC's own.
+pub(super) fn is_made_for(instance: &str, nic: &Nic, port: &PortRef<'_>) -> bool {
+    let mut names = std::iter::once(port.row.name.clone()).chain(nic.names());
+    names.any(|name| port_uuid(instance, &name) == port.uuid)
+}
+
+/// Returns true if a port of the VM was last served on what the NIC is on, also where somebody changed the port's name.
+pub(super) fn is_on_the_network_of(northbound: &Northbound, nic: &Nic, port: &PortRef<'_>) -> bool {
+    let instance = northbound.instance();
+    let has_another_name = || port_uuid(instance, &port.row.name) != port.uuid;
+    nic.is_on_the_network_of(port.row)
+        || port.row.external_ids.get(keys::BASE_NAME).is_none()
+            && has_another_name()
+            && is_made_for(instance, nic, port)
 }

@@ -65,9 +65,14 @@ impl Batch {
         }
     }
 
-    /// Whether there is room for no more.
-    pub(super) fn is_full(&self) -> bool {
-        self.ports >= PORTS
+    /// Returns true if there is room for another VM behind so many ports more.
+    pub(super) fn has_room_after(&self, ports: usize) -> bool {
+        self.ports + ports < PORTS
+    }
+
+    /// The VM that was added first.
+    pub(super) fn first(&self) -> Option<&VmKey> {
+        self.vms.first().map(|planned| &planned.vm)
     }
 
     /// Whether there is anything to be sent.

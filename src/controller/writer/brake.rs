@@ -21,13 +21,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::outcome::is_retained;
 use super::{Link, Writer};
 use crate::controller::link::Office;
 use crate::hash::FastSet;
 use crate::kubevirt::{Change, Cluster, Kind};
 use crate::ovn::{Northbound, VmKey, keys};
-use crate::plan::{Planner, VmPlan};
+use crate::plan::Held;
 
 /// So many ports are released by any sweep.
 const FEW: usize = 10;
@@ -75,7 +74,7 @@ impl fmt::Display for Holding {
 #[derive(Debug, Default)]
 pub(super) struct Brake {
     /// VMs that are gone and whose ports are held, with how many these are.
-    held: BTreeMap<VmKey, usize>,
+    held: Held,
     /// The sum of these: VMs may come back by the thousand, one after the other.
     held_ports: usize,
     /// VMs that are gone beyond doubt and whose ports are on their way out.
@@ -99,9 +98,9 @@ impl Brake {
         self.held.is_empty() && self.settled.is_empty()
     }
 
-    /// Whether the ports of a VM that is gone stay.
-    fn holds(&self, vm: &VmKey) -> bool {
-        self.held.contains_key(vm)
+    /// VMs that are gone and whose ports stay.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// Something of these VMs is there. Returns true if any was held.
@@ -311,16 +310,6 @@ impl Writer {
         self.metrics.held_ports.set(i64::try_from(ports).unwrap_or(i64::MAX));
         self.status.hold(holding);
     }
-
-    /// The plan of a VM that is gone.
-    pub(super) fn release(&self, planner: &Planner<'_>, vm: &VmKey) -> VmPlan {
-        let mut plan = planner.release(vm);
-        if self.brake.holds(vm) {
-            // What is retained goes by its own clock.
-            plan.changes.retain(|change| change.before.as_ref().is_some_and(is_retained));
-        }
-        plan
-    }
 }
 
 #[cfg(test)]
@@ -355,7 +344,7 @@ mod tests {
         // Ports count, not VMs.
         let mut brake = Brake::default();
         brake.judge(BTreeMap::from([(VmKey::new("ns", "many"), 11)]), || 12, Instant::now());
-        assert!(brake.holds(&VmKey::new("ns", "many")));
+        assert!(brake.held().contains_key(&VmKey::new("ns", "many")));
     }
 
     #[test]
@@ -369,7 +358,7 @@ mod tests {
             assert!(brake.came([vm]));
             assert!(!brake.came([vm]), "once");
             rest.remove(vm);
-            assert!(rest.keys().all(|vm| brake.holds(vm)));
+            assert!(rest.keys().all(|vm| brake.held().contains_key(vm)));
         }
         assert_eq!(brake.holding().map(|holding| (holding.ports, holding.total)), Some((3, 12)));
         // Now a list is complete.

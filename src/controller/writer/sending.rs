@@ -13,11 +13,9 @@ use super::batch::{Batch, Planned};
 use super::{VMS_PER_TURN, Writer};
 use crate::controller::link::Office;
 use crate::controller::reporter::{Report, Subject};
-use crate::intent::Intent;
-use crate::kubevirt::VmObjects;
 use crate::ovn::{Northbound, VmKey};
 use crate::ovsdb::Shared;
-use crate::plan::{Expectation, Fabric, Planner, PortChange, PortReport, Problem, Seen, VmPlan};
+use crate::plan::{Claims, Decision, Expectation, Filled, PortChange, PortReport, Seen, Snapshot, Waits, fill};
 
 impl Writer {
     /// Sends what is to be sent, or prepares what comes after it. Whether something has been sent.
@@ -45,7 +43,7 @@ impl Writer {
     }
 
     fn may_prepare(&self) -> bool {
-        let has_room = |batch: &Batch| !batch.is_full() && self.pipeline.joins(batch);
+        let has_room = |batch: &Batch| batch.has_room_after(0) && self.pipeline.joins(batch.first());
         self.pipeline.may_prepare() && self.pipeline.prepared().is_none_or(has_room)
     }
 
@@ -138,74 +136,62 @@ impl Writer {
         }
     }
 
-    /// Plans VMs into a transaction. A VM that has nothing to be written ends here.
+    /// Decides for VMs into a transaction. A VM that has nothing to be written ends here.
     fn fill(&mut self, batch: &mut Batch, view: &Northbound, most: Option<usize>) {
-        let southbound = self.southbound.clone();
-        let southbound = southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
+        let now = seconds_since_the_epoch();
+        let Filled { decided, held, .. } = self.decide(batch, view, most, now);
+        for (vm, Decision { rows, status, waits: Waits { wakes, batch: again, northd, due }, .. }) in decided {
+            batch.sync |= northd && self.southbound.is_none();
+            self.tally.set(&vm, &status);
+            let report = self.report(&vm, status, &rows);
+            let waits = !wakes.is_empty();
+            self.waiting.set(&vm, wakes);
+            let after = due.map(|due| Duration::from_secs(u64::try_from(due - now).unwrap_or_default()));
+            self.timetable.set(&vm, after, Instant::now());
+            if !rows.is_empty() {
+                let expectation = Expectation::of(view, &vm, &rows);
+                batch.add(Planned { vm, again, changes: rows, report, waits, expectation });
+                continue;
+            }
+            // Nothing to write for this one: what is, is told at once.
+            self.retries.remove(&vm);
+            self.pipeline.done(&vm);
+            report.into_iter().for_each(|report| self.tell(report));
+            if again {
+                let expectation = Expectation::default();
+                batch.add(Planned { vm, again, changes: rows, report: None, waits, expectation });
+            }
+        }
+        if let Some(vm) = held {
+            self.pipeline.hold(vm);
+        }
+    }
+
+    /// Decides for the next VMs that go into a transaction.
+    fn decide(&mut self, batch: &Batch, view: &Northbound, most: Option<usize>, now: i64) -> Filled {
+        let southbound = self.southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
         let seen = match &southbound {
             None => Seen::Never(&self.settling),
             Some((None, _)) => Seen::NotYet,
             Some((Some(false), replica)) => Seen::Before(replica),
             Some((Some(true), replica)) => Seen::Now(replica),
         };
-        let fabric = Fabric { cluster: &self.cluster, southbound: seen, strategy: self.settings.strategy };
-        let now = seconds_since_the_epoch();
-        let mut planner = Planner::new(view, &self.settings, fabric, now).keeping(&self.lost);
+        let snapshot = Snapshot::new(view, &self.cluster, seen, &self.settings, now);
+        let snapshot = snapshot.with(&self.lost, self.brake.held());
         let in_flight = self.in_flight.as_ref();
-        in_flight.into_iter().for_each(|flight| planner.mind(flight.batch.changes()));
-        planner.mind(batch.changes());
+        let claims = Claims::of(in_flight.into_iter().flat_map(|flight| flight.batch.changes()).chain(batch.changes()));
         let freed = in_flight.map(|flight| &flight.freed);
-        for _ in 0..most.unwrap_or(VMS_PER_TURN) {
-            if most.is_none() && (batch.is_full() || !self.pipeline.joins(batch)) {
-                break;
-            }
-            let Some(vm) = self.pipeline.pop() else { break };
-            let VmPlan { changes, reports, waits, again, sync, due } = self.plan(view, &mut planner, &vm);
-            if freed.is_some_and(|freed| again || freed.concerns(&changes, &waits)) {
-                // It clashes with the transaction in flight, or gets something else after it.
-                self.pipeline.hold(vm);
-                break;
-            }
-            batch.sync |= sync && self.southbound.is_none();
-            self.tally.set(&vm, &reports);
-            let report = self.report(&vm, reports, &changes);
-            let waiting = !waits.is_empty();
-            self.waiting.set(&vm, waits);
-            let after = due.map(|due| Duration::from_secs(u64::try_from(due - now).unwrap_or_default()));
-            self.timetable.set(&vm, after, Instant::now());
-            if changes.is_empty() {
-                // Nothing to write for this one: what is, is told at once.
-                self.retries.remove(&vm);
-                self.pipeline.done(&vm);
-                report.into_iter().for_each(|report| self.tell(report));
-                if again {
-                    batch.add(Planned {
-                        vm,
-                        again,
-                        changes,
-                        report: None,
-                        waits: waiting,
-                        expectation: Expectation::default(),
-                    });
+        let pipeline = &mut self.pipeline;
+        fill(&snapshot, claims, freed, |filled| {
+            let goes_on = match most {
+                Some(most) => filled.decided.len() < most,
+                None => {
+                    let first = batch.first().or(filled.first());
+                    filled.decided.len() < VMS_PER_TURN && batch.has_room_after(filled.ports()) && pipeline.joins(first)
                 }
-                continue;
-            }
-            let expectation = Expectation::of(view, &vm, &changes);
-            batch.add(Planned { vm, again, changes, report, waits: waiting, expectation });
-        }
-    }
-
-    fn plan(&self, view: &Northbound, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
-        let Some(objects) = self.cluster.vm(vm) else { return self.release(planner, vm) };
-        let intent = match self.cluster.namespace(&vm.namespace) {
-            Some(namespace) => Intent::of(vm, objects, namespace, &self.settings),
-            // The annotation of a VM without ports here may be a namesake's that serves it on another database.
-            None if view.ports_of(vm).next().is_none() => return VmPlan::default(),
-            None => Intent::of_unselected(vm, objects, &self.settings),
-        };
-        let mut plan = planner.plan(&intent);
-        plan.reports.extend(unreadable(objects));
-        plan
+            };
+            if goes_on { pipeline.pop() } else { None }
+        })
     }
 
     /// What the VM's owner is to be told once the plan is committed.
@@ -232,12 +218,4 @@ impl Writer {
 fn seconds_since_the_epoch() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// An object that cannot be read is a problem of the VM as a whole.
-fn unreadable(objects: &VmObjects) -> Option<PortReport> {
-    let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().err());
-    let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().err());
-    let error = of_vm.or(of_run)?;
-    Some(PortReport::of_vm(Problem::Unreadable(error.clone())))
 }

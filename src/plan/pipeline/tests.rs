@@ -64,7 +64,7 @@ impl Model {
 
     fn fill(&mut self, mut batch: Batch, count: usize) {
         for _ in 0..count {
-            if !self.pipeline.joins(&batch) {
+            if !self.pipeline.joins(batch.keys().next()) {
                 break;
             }
             let Some(key) = self.pipeline.pop() else { break };

@@ -3,11 +3,12 @@
 use uuid::Uuid;
 
 use super::world::{map, settings, uuid};
-use crate::intent::{Intent, Nic, Placement, Strategy, SwitchWish, Wish};
+use crate::intent::{Intent, Nic, Placement, SwitchWish, Wish};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound, VmKey, keys};
 use crate::ovsdb::{Datum, Operation};
-use crate::plan::{Fabric, Planner, PortChange, Queue, Seen, Settling, Turn, VmPlan};
+use crate::plan::decide::decide_intent;
+use crate::plan::{Claims, Decision, PortChange, Queue, Seen, Settling, Snapshot, Turn};
 
 const NETWORKS: [&str; 3] = ["default", "red", "blue"];
 
@@ -73,15 +74,15 @@ impl Ports {
         ports
     }
 
-    fn plan(&self, placement: Placement) -> VmPlan {
+    fn plan(&self, placement: Placement) -> Decision {
         let (cluster, settings) = (Cluster::default(), settings());
         let southbound = Seen::Never(&self.settling);
-        let fabric = Fabric { cluster: &cluster, southbound, strategy: Strategy::Rarp };
-        Planner::new(&self.northbound, &settings, fabric, 0).plan(&intent(placement))
+        let snapshot = Snapshot::new(&self.northbound, &cluster, southbound, &settings, 0);
+        decide_intent(&snapshot, &Claims::default(), &intent(placement))
     }
 
     fn commit(&mut self, placement: Placement) -> Vec<PortChange> {
-        let changes = self.plan(placement).changes;
+        let changes = self.plan(placement).rows;
         for change in &changes {
             let placed = change.after.clone().expect("no port goes");
             self.northbound.put_port(change.uuid, placed.row);
@@ -114,7 +115,7 @@ fn all_nics_of_a_vm_are_opened_and_moved_by_one_transaction() {
 #[test]
 fn only_our_own_keys_of_the_options_are_written() {
     let ports = Ports::new();
-    let changes = ports.plan(on("n1", Some("n2"))).changes;
+    let changes = ports.plan(on("n1", Some("n2"))).rows;
     let ours = [keys::REQUESTED_CHASSIS, keys::ACTIVATION_STRATEGY];
     for operation in changes.iter().flat_map(PortChange::operations) {
         let Operation::Mutate { table: "Logical_Switch_Port", mutations, .. } = &operation else {
@@ -143,12 +144,12 @@ fn no_nic_is_opened_again_before_its_collapse_is_processed() {
     let collapsed = ports.commit(on("n1", None));
     ports.settling.committed(1, collapsed.iter().map(|change| change.uuid));
     let plan = ports.plan(on("n1", Some("n3")));
-    assert!(plan.changes.is_empty() && plan.waits.len() == 3, "{plan:?}");
+    assert!(plan.rows.is_empty() && plan.waits.wakes.len() == 3, "{plan:?}");
     ports.settling.processed(1);
     let uuids = |changes: &[PortChange]| changes.iter().map(|change| change.uuid).collect::<Vec<Uuid>>();
     // northd has come so far, and says so in the replica.
     ports.northbound.put_global(crate::ovn::NbGlobal { nb_cfg: 1, sb_cfg: 1, ..Default::default() });
-    assert_eq!(uuids(&ports.plan(on("n1", Some("n3"))).changes), uuids(&collapsed));
+    assert_eq!(uuids(&ports.plan(on("n1", Some("n3"))).rows), uuids(&collapsed));
 }
 
 #[test]

@@ -7,14 +7,15 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::world::{Template, pod_change, run_change, settings, vm_change};
-use crate::intent::{Intent, Strategy};
+use crate::intent::{Intent, Settings, Strategy};
 use crate::kubevirt::{Change, Cluster, Namespace};
 use crate::ovn::{
     Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, VmKey, Wake, keys,
     port_uuid,
 };
 use crate::ovsdb::{Replica, Schema};
-use crate::plan::{Fabric, Planner, Problem, Seen, Settling, VmPlan};
+use crate::plan::decide::decide_intent;
+use crate::plan::{Claims, Decision, Problem, Seen, Settling, Snapshot};
 
 const SWITCH: Uuid = Uuid::from_u128(1);
 /// Chassis whose names are the nodes', and chassis with names of their own.
@@ -123,22 +124,23 @@ impl Scene {
         self.northbound.place_port(uuid, Some(SWITCH));
     }
 
-    fn plan(&self, seen: Seen<'_>) -> VmPlan {
+    fn plan(&self, seen: Seen<'_>) -> Decision {
         let objects = self.cluster.vm(&vm()).expect("the VM");
         let intent = Intent::of(&vm(), objects, &Namespace::default(), &settings());
-        let fabric = Fabric { cluster: &self.cluster, southbound: seen, strategy: self.strategy };
-        Planner::new(&self.northbound, &settings(), fabric, 0).plan(&intent)
+        let settings = Settings { strategy: self.strategy, ..settings() };
+        let snapshot = Snapshot::new(&self.northbound, &self.cluster, seen, &settings, 0);
+        decide_intent(&snapshot, &Claims::default(), &intent)
     }
 
     /// What the port asks for after a look, and what its owner is told.
     fn decided(&self, seen: Seen<'_>) -> (String, Vec<Problem>) {
         let plan = self.plan(seen);
         let present = self.northbound.port_named("vm.n").expect("the port").row;
-        let row = plan.changes.first().map_or(present, |change| &change.after.as_ref().expect("it stays").row);
+        let row = plan.rows.first().map_or(present, |change| &change.after.as_ref().expect("it stays").row);
         let requested = row.options.get(keys::REQUESTED_CHASSIS).unwrap_or_default().to_owned();
         let strategy = row.options.get(keys::ACTIVATION_STRATEGY);
         assert_eq!(strategy, self.strategy.name().filter(|_| requested.contains(',')), "{requested}");
-        (requested, plan.reports.into_iter().flat_map(|report| report.problems).collect())
+        (requested, plan.status.into_iter().flat_map(|report| report.problems).collect())
     }
 
     /// The same with the southbound in sync, and away since it was like this: both see the same rows.
@@ -322,7 +324,7 @@ fn of_two_rows_of_one_node_a_port_without_either_takes_the_one_that_has_claimed_
         let rows = ["id-1", "id-1-anew"];
         let told = several("n1", &rows, None);
         assert_eq!(scene.looks(), (String::new(), told));
-        assert_eq!(scene.plan(Seen::Now(&scene.southbound)).waits, [Wake::Claim("vm.n".into())]);
+        assert_eq!(scene.plan(Seen::Now(&scene.southbound)).waits.wakes, [Wake::Claim("vm.n".into())]);
         // What it was bound to before it moved here says nothing.
         scene.claimed_by("id-2");
         assert_eq!(scene.looks().0, "");
@@ -340,7 +342,7 @@ fn an_annotated_chassis_is_asked_for_without_a_row_and_listed_only_with_one() {
     assert_eq!(scene.looks(), ("mine".to_owned(), gone("n1", "mine")));
     scene.migrates_to("n2");
     assert_eq!(scene.looks().0, "mine");
-    assert!(scene.plan(Seen::Now(&scene.southbound)).waits.contains(&Wake::Chassis("mine".into())));
+    assert!(scene.plan(Seen::Now(&scene.southbound)).waits.wakes.contains(&Wake::Chassis("mine".into())));
     scene.row("mine", "unheard.example");
     scene.node("n2", Some("yours"));
     assert_eq!(scene.looks(), ("mine".to_owned(), not_found("n2")));

@@ -23,12 +23,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::world::{Template, pod_change, run_change, settings, vm_change};
-use crate::intent::{Intent, Strategy};
+use crate::intent::Intent;
 use crate::kubevirt::{Change, Cluster, Namespace};
 use crate::ovn::{
     Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, VmKey, keys,
 };
-use crate::plan::{Fabric, Planner, Seen, Settling};
+use crate::plan::decide::decide_intent;
+use crate::plan::{Claims, Seen, Settling, Snapshot};
 
 /// What Kubernetes has: VMIMs, pods, and of the VMI its node and the launcher that is ready.
 type Objects = ([Option<bool>; 2], [Option<Pod>; 3], u8, Option<u8>);
@@ -334,13 +335,13 @@ impl State {
         self.memory.first.into_iter().for_each(|first| settling.committed(first, []));
         self.memory.collapsed.into_iter().for_each(|nb_cfg| settling.committed(nb_cfg, [PORT]));
         let southbound = if self.with_southbound { Seen::Now(&southbound) } else { Seen::Never(&settling) };
-        let fabric = Fabric { cluster: &cluster, southbound, strategy: Strategy::Rarp };
         let settings = settings();
         let intent = Intent::of(&vm(), cluster.vm(&vm()).expect("the VM"), &Namespace::default(), &settings);
-        let plan = Planner::new(&northbound, &settings, fabric, 0).plan(&intent);
+        let snapshot = Snapshot::new(&northbound, &cluster, southbound, &settings, 0);
+        let plan = decide_intent(&snapshot, &Claims::default(), &intent);
         let before = self.requested.clone();
         let mut collapses = false;
-        for change in &plan.changes {
+        for change in &plan.rows {
             collapses |= change.collapses();
             let row = &change.after.as_ref().expect("no port goes while a launcher is there").row;
             let requested = row.options.get(keys::REQUESTED_CHASSIS);
@@ -350,7 +351,7 @@ impl State {
             let strategy = row.options.get(keys::ACTIVATION_STRATEGY);
             assert_eq!(strategy, (self.requested.len() == 2).then_some("rarp"), "{self:#?}");
         }
-        if plan.sync && !self.with_southbound {
+        if plan.waits.northd && !self.with_southbound {
             self.nb_cfg += 1;
             self.memory.first.get_or_insert(self.nb_cfg);
             if collapses {

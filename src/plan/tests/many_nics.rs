@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::world::{map, settings, uuid};
-use crate::intent::{Intent, Nic, Placement, Strategy, SwitchWish, Wish};
+use crate::intent::{Intent, Nic, Placement, SwitchWish, Wish};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound, VmKey};
-use crate::plan::{Fabric, Planner, Seen, Settling, VmPlan};
+use crate::plan::decide::decide_intent;
+use crate::plan::{Claims, Decision, Seen, Settling, Snapshot};
 
 const MANY: u16 = 3_000;
 
@@ -30,7 +31,7 @@ fn nic(index: u16, network: &str, requested: Option<u16>) -> Nic {
     }
 }
 
-fn plan(northbound: &Northbound, nics: impl Iterator<Item = Nic>) -> VmPlan {
+fn plan(northbound: &Northbound, nics: impl Iterator<Item = Nic>) -> Decision {
     let intent = Intent {
         selected: true,
         vm: VmKey::new("n", "vm"),
@@ -45,17 +46,17 @@ fn plan(northbound: &Northbound, nics: impl Iterator<Item = Nic>) -> VmPlan {
         misplaced: Vec::new(),
     };
     let (cluster, settling, settings) = (Cluster::default(), Settling::default(), settings());
-    let fabric = Fabric { cluster: &cluster, southbound: Seen::Never(&settling), strategy: Strategy::Rarp };
-    Planner::new(northbound, &settings, fabric, 0).plan(&intent)
+    let snapshot = Snapshot::new(northbound, &cluster, Seen::Never(&settling), &settings, 0);
+    decide_intent(&snapshot, &Claims::default(), &intent)
 }
 
-fn apply(northbound: &mut Northbound, plan: &VmPlan) {
-    for change in &plan.changes {
+fn apply(northbound: &mut Northbound, plan: &Decision) {
+    for change in &plan.rows {
         if let Some(after) = &change.after {
             northbound.put_port(change.uuid, after.row.clone());
         }
     }
-    let ports = plan.changes.iter().map(|change| change.uuid).collect();
+    let ports = plan.rows.iter().map(|change| change.uuid).collect();
     let other_config = map([("subnet", "10.0.0.0/15")]);
     northbound
         .put_switch(uuid(1, 0), LogicalSwitch { name: "blue".into(), other_config, ports, ..LogicalSwitch::default() });
@@ -64,22 +65,24 @@ fn apply(northbound: &mut Northbound, plan: &VmPlan) {
 #[test]
 fn thousands_of_nics_get_their_ports_are_renamed_and_exchange_their_addresses() {
     let mut northbound = Northbound::new("default");
-    apply(&mut northbound, &VmPlan::default());
+    apply(&mut northbound, &Decision::default());
     let requested = |index: u16| index.is_multiple_of(2).then_some(index);
     let made = plan(&northbound, (0..MANY).map(|index| nic(index, "net", requested(index))));
-    let problems: Vec<_> = made.reports.iter().flat_map(|report| &report.problems).collect();
-    assert_eq!((made.changes.len(), problems), (usize::from(MANY), vec![]));
+    let problems: Vec<_> = made.status.iter().flat_map(|report| &report.problems).collect();
+    assert_eq!((made.rows.len(), problems), (usize::from(MANY), vec![]));
     apply(&mut northbound, &made);
 
     // Each network has another name now, and each pair of those that request an address the other's.
     let exchanged = |index: u16| requested(index).map(|index| if index % 4 == 0 { index + 2 } else { index - 2 });
     let renamed = plan(&northbound, (0..MANY).map(|index| nic(index, "other", requested(index))));
-    assert!(!renamed.again && renamed.changes.iter().all(|change| change.before.is_some() && change.after.is_some()));
-    assert_eq!(renamed.changes.len(), usize::from(MANY));
+    assert!(
+        !renamed.waits.batch && renamed.rows.iter().all(|change| change.before.is_some() && change.after.is_some())
+    );
+    assert_eq!(renamed.rows.len(), usize::from(MANY));
     apply(&mut northbound, &renamed);
     let swapped = plan(&northbound, (0..MANY).map(|index| nic(index, "other", exchanged(index))));
-    assert!(!swapped.again, "all exchange at once");
-    assert_eq!(swapped.changes.len(), usize::from(MANY / 2));
-    let problems = swapped.reports.iter().map(|report| report.problems.len()).sum::<usize>();
+    assert!(!swapped.waits.batch, "all exchange at once");
+    assert_eq!(swapped.rows.len(), usize::from(MANY / 2));
+    let problems = swapped.status.iter().map(|report| report.problems.len()).sum::<usize>();
     assert_eq!(problems, 0);
 }

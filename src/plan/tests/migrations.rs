@@ -16,12 +16,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::world::{Template, pod_change, run_change, settings, vm_change};
-use crate::intent::{Intent, Strategy as Activation};
+use crate::intent::Intent;
 use crate::kubevirt::{Change, Cluster, Kind, Namespace};
 use crate::ovn::{
     Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, VmKey, keys,
 };
-use crate::plan::{Fabric, Planner, Seen, Settling};
+use crate::plan::decide::decide_intent;
+use crate::plan::{Claims, Seen, Settling, Snapshot};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -212,17 +213,17 @@ impl Model {
         let objects = self.cluster.vm(&vm()).expect("the VM");
         let intent = Intent::of(&vm(), objects, &Namespace::default(), &settings());
         let southbound = if self.with_southbound { Seen::Now(&self.southbound) } else { Seen::Never(&self.settling) };
-        let fabric = Fabric { cluster: &self.cluster, southbound, strategy: Activation::Rarp };
         let settings = settings();
-        let plan = Planner::new(&self.northbound, &settings, fabric, 0).plan(&intent);
+        let snapshot = Snapshot::new(&self.northbound, &self.cluster, southbound, &settings, 0);
+        let plan = decide_intent(&snapshot, &Claims::default(), &intent);
         let collapsed: Vec<Uuid> =
-            plan.changes.iter().filter(|change| change.collapses()).map(|change| change.uuid).collect();
-        for change in plan.changes {
+            plan.rows.iter().filter(|change| change.collapses()).map(|change| change.uuid).collect();
+        for change in plan.rows {
             let row = change.after.expect("no port goes").row;
             self.northbound.put_port(change.uuid, row);
             self.northbound.place_port(change.uuid, Some(SWITCH));
         }
-        if plan.sync {
+        if plan.waits.northd {
             self.global.nb_cfg += 1;
             self.northbound.put_global(self.global.clone());
             self.settling.committed(self.global.nb_cfg, collapsed);
@@ -395,8 +396,9 @@ fn a_target_that_cannot_be_named_yet_stays_open() {
     assert_eq!(model.requested(), ["n0", "n2"]);
     let objects = model.cluster.vm(&vm()).expect("the VM");
     let intent = Intent::of(&vm(), objects, &Namespace::default(), &settings());
-    let fabric = Fabric { cluster: &model.cluster, southbound: Seen::NotYet, strategy: Activation::Rarp };
-    let plan = Planner::new(&model.northbound, &settings(), fabric, 0).plan(&intent);
-    assert!(plan.changes.is_empty(), "{plan:?}");
-    assert_eq!(plan.waits, [crate::ovn::Wake::Southbound]);
+    let settings = settings();
+    let snapshot = Snapshot::new(&model.northbound, &model.cluster, Seen::NotYet, &settings, 0);
+    let plan = decide_intent(&snapshot, &Claims::default(), &intent);
+    assert!(plan.rows.is_empty(), "{plan:?}");
+    assert_eq!(plan.waits.wakes, [crate::ovn::Wake::Southbound]);
 }

@@ -15,7 +15,7 @@ use crate::intent::{Nic, Wish};
 use crate::kubevirt::{Template, VmObjects};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys, port_uuid};
 use crate::ovsdb::{Map, Set};
-use crate::plan::{PortChange, Problem, VmPlan};
+use crate::plan::{Decision, PortChange, Problem};
 
 /// What a port holds: addresses and MACs as text.
 pub(super) fn claims(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> BTreeSet<String> {
@@ -426,20 +426,25 @@ fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, net
 
 /// A problem that a VM waits with is one of the northbound database, not of the company that it was
 /// planned in: were the others' changes refused, nothing would wake it.
-pub(super) fn what_is_told_holds_without_the_others(plan: &VmPlan, alone: &VmPlan) {
-    let problems = |plan: &VmPlan| plan.reports.iter().flat_map(|report| report.problems.clone()).collect::<Vec<_>>();
-    if !plan.waits.is_empty() {
-        assert_eq!((problems(plan), &plan.waits), (problems(alone), &alone.waits), "planned in company, and alone");
+pub(super) fn what_is_told_holds_without_the_others(plan: &Decision, alone: &Decision) {
+    let problems = |plan: &Decision| plan.status.iter().flat_map(|report| report.problems.clone()).collect::<Vec<_>>();
+    if !plan.waits.wakes.is_empty() {
+        assert_eq!(
+            (problems(plan), &plan.waits.wakes),
+            (problems(alone), &alone.waits.wakes),
+            "planned in company, and alone"
+        );
     }
 }
 
 /// While a transaction is in flight, a VM that it does not concern gets the plan that it would get after it.
-pub(super) fn a_plan_that_was_made_ahead_is_the_one_that_is_made_after(vm: &VmKey, ahead: &VmPlan, after: &VmPlan) {
-    assert_eq!((&ahead.changes, &ahead.waits, after.again), (&after.changes, &after.waits, false), "{vm}");
+pub(super) fn a_plan_that_was_made_ahead_is_the_one_that_is_made_after(vm: &VmKey, ahead: &Decision, after: &Decision) {
+    assert!(!after.waits.batch, "{vm}");
+    assert_eq!((&ahead.rows, &ahead.waits.wakes), (&after.rows, &after.waits.wakes), "{vm}");
     // A holder's port may get the name back that a person changed.
     let words = |problem: &Problem| problem.to_string().replace("-renamed", "");
-    let said = |plan: &VmPlan| {
-        plan.reports.iter().map(|report| report.problems.iter().map(words).collect::<Vec<_>>()).collect::<Vec<_>>()
+    let said = |plan: &Decision| {
+        plan.status.iter().map(|report| report.problems.iter().map(words).collect::<Vec<_>>()).collect::<Vec<_>>()
     };
     assert_eq!(said(ahead), said(after), "{vm}");
 }

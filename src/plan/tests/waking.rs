@@ -6,7 +6,7 @@ use super::histories::{CONFIGS, config};
 use super::server::Tables;
 use super::world::{World, uuid};
 use crate::ovn::{LogicalSwitch, VmKey, keys};
-use crate::plan::VmPlan;
+use crate::plan::{Claims, Decision, decide};
 
 /// Something that somebody else may do to the northbound database.
 type Edit<'a> = Box<dyn Fn(&mut Tables) + 'a>;
@@ -56,22 +56,24 @@ fn edits<'a>(world: &'a World, own: &VmKey) -> Vec<Edit<'a>> {
     edits
 }
 
-/// What a plan does and says, without the words.
-fn gist(plan: &VmPlan) -> (usize, Vec<&'static str>) {
-    let problems = plan.reports.iter().flat_map(|report| &report.problems);
-    (plan.changes.len(), problems.map(|problem| problem.reason()).collect())
+/// What a decision does and says, without the words.
+fn gist(decision: &Decision) -> (usize, Vec<&'static str>) {
+    let problems = decision.status.iter().flat_map(|report| &report.problems);
+    (decision.rows.len(), problems.map(|problem| problem.reason()).collect())
 }
 
 /// Of all that could be done to the database, some of it, as `order` has it: where it would help a
 /// VM that waits, one of its waits is among what the change wakes.
 pub(super) fn whoever_waits_is_woken(world: &World, order: usize) {
     for (vm, waits) in world.waits.iter().filter(|(_, waits)| !waits.is_empty()) {
-        let Some(intent) = world.intent(vm) else { continue };
+        if world.cluster.vm(vm).is_none() {
+            continue;
+        }
         let before = gist(&world.look_at(vm));
         let edits = edits(world, vm);
         for (number, edit) in edits.iter().enumerate().skip(order % 16).step_by(16) {
             let (northbound, wakes, vms) = world.woken_by(edit, order);
-            let after = gist(&world.planner_of(&northbound).plan(&intent));
+            let after = gist(&decide(&world.snapshot_with(&northbound), &Claims::default(), vm));
             let woken = vms.contains(vm) || waits.iter().any(|wait| wakes.contains(wait));
             let helps = after.0 > before.0 || after.1.len() < before.1.len();
             assert!(

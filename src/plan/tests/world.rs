@@ -13,7 +13,8 @@ use crate::kubevirt::{Change, Cluster, Kind, PORTS_ANNOTATION, PortStatus, Told,
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, VmKey, Wake};
 use crate::ovsdb::Map;
 use crate::plan::{
-    Expectation, Fabric, Freed, Lost, Planner, PortChange, PortReport, Problem, Queue, Seen, Settling, Turn, VmPlan,
+    Claims, Decision, Expectation, Filled, Freed, Held, Lost, PortChange, PortReport, Problem, Queue, Seen, Settling,
+    Snapshot, Turn, Waits, decide, fill,
 };
 
 pub(super) const INSTANCE: &str = "default";
@@ -446,36 +447,24 @@ impl World {
         self.settle(100);
     }
 
-    pub(super) fn intent(&self, vm: &VmKey) -> Option<Intent> {
-        let objects = self.cluster.vm(vm)?;
-        Some(match self.cluster.namespace(&vm.namespace) {
-            Some(namespace) => Intent::of(vm, objects, namespace, &self.settings),
-            None => Intent::of_unselected(vm, objects, &self.settings),
-        })
-    }
-
-    pub(super) fn plan(&self, planner: &mut Planner<'_>, vm: &VmKey) -> VmPlan {
-        match self.intent(vm) {
-            Some(intent) if !intent.selected && self.northbound.ports_of(vm).next().is_none() => VmPlan::default(),
-            Some(intent) => planner.plan(&intent),
-            None => planner.release(vm),
-        }
-    }
-
-    fn planner(&self) -> Planner<'_> {
-        self.planner_of(&self.northbound)
-    }
-
-    /// A planner for another state of the replica.
-    pub(super) fn planner_of<'a>(&'a self, northbound: &'a Northbound) -> Planner<'a> {
+    /// This moment, with another state of the replica.
+    pub(super) fn snapshot_with<'a>(&'a self, northbound: &'a Northbound) -> Snapshot<'a> {
+        static NO_PORT: Held = Held::new();
         let southbound = self.southbound.as_ref().map_or(Seen::Never(&self.settling), Seen::Now);
-        let fabric = Fabric { cluster: &self.cluster, southbound, strategy: self.settings.strategy };
-        Planner::new(northbound, &self.settings, fabric, self.now).keeping(&self.lost)
+        Snapshot::new(northbound, &self.cluster, southbound, &self.settings, self.now).with(&self.lost, &NO_PORT)
     }
 
-    /// A VM's plan by itself.
-    pub(super) fn look_at(&self, vm: &VmKey) -> VmPlan {
-        self.plan(&mut self.planner(), vm)
+    pub(super) fn snapshot(&self) -> Snapshot<'_> {
+        self.snapshot_with(&self.northbound)
+    }
+
+    pub(super) fn intent(&self, vm: &VmKey) -> Option<Intent> {
+        self.snapshot().intent(vm)
+    }
+
+    /// The decision for a VM by itself.
+    pub(super) fn look_at(&self, vm: &VmKey) -> Decision {
+        decide(&self.snapshot(), &Claims::default(), vm)
     }
 
     /// Plans what is dirty in transactions of some VMs each, until nothing is.
@@ -492,36 +481,36 @@ impl World {
     /// One transaction.
     pub(super) fn transact(&mut self, vms: usize) {
         let batch: Vec<VmKey> = std::iter::from_fn(|| self.dirty.pop()).take(vms.max(1)).collect();
-        let mut planner = self.planner();
+        let mut next = batch.iter().cloned();
+        let Filled { decided, .. } = fill(&self.snapshot(), Claims::default(), None, |_| next.next());
         let mut changes = Vec::new();
         let mut again = BTreeSet::new();
         let mut told = Vec::new();
         let mut sent = Vec::new();
-        for vm in &batch {
-            let plan = self.plan(&mut planner, vm);
-            let expectation = Expectation::of(&self.northbound, vm, &plan.changes);
-            let (waits, own) = (!plan.waits.is_empty(), plan.changes.clone());
-            sent.push(Sent { vm: vm.clone(), changes: own, expectation, waits });
-            rules::a_change_is_lawful(self, vm, &plan.changes);
-            super::told::what_was_told_is_taken_up_again(self, vm, &plan.changes, &changes);
-            super::fabric::a_chassis_is_kept(self, vm, &plan.changes);
-            rules::a_choice_is_lawful(self, vm, &changes, &plan.changes);
-            if plan.again {
+        for (vm, decision) in decided {
+            let Decision { rows, waits, .. } = &decision;
+            let expectation = Expectation::of(&self.northbound, &vm, rows);
+            sent.push(Sent { vm: vm.clone(), changes: rows.clone(), expectation, waits: !waits.wakes.is_empty() });
+            rules::a_change_is_lawful(self, &vm, rows);
+            super::told::what_was_told_is_taken_up_again(self, &vm, rows, &changes);
+            super::fabric::a_chassis_is_kept(self, &vm, rows);
+            rules::a_choice_is_lawful(self, &vm, &changes, rows);
+            if waits.batch {
                 again.insert(vm.clone());
             } else {
-                rules::what_is_told_holds_without_the_others(&plan, &self.look_at(vm));
+                rules::what_is_told_holds_without_the_others(&decision, &self.look_at(&vm));
             }
-            changes.extend(plan.changes);
-            told.push((vm.clone(), plan.waits, plan.reports, plan.due));
+            let Decision { rows, status, waits: Waits { wakes, due, .. }, .. } = decision;
+            changes.extend(rows);
+            told.push((vm, wakes, status, due));
         }
-        drop(planner);
-        for (vm, waits, reports, due) in told {
+        for (vm, wakes, status, due) in told {
             match due {
                 Some(due) => drop(self.due.insert(vm.clone(), due)),
                 None => drop(self.due.remove(&vm)),
             }
-            self.waits.insert(vm.clone(), waits);
-            self.reports.insert(vm, reports);
+            self.waits.insert(vm.clone(), wakes);
+            self.reports.insert(vm, status);
         }
         rules::nothing_is_given_that_another_has(&self.tables, &changes);
         let operations: Vec<_> = changes.iter().flat_map(|change| change.operations()).collect();
@@ -561,7 +550,7 @@ impl World {
 
     /// The plans that VMs get, each by itself, while these changes of others are in flight; without those that wait for
     /// the answer.
-    fn planned_ahead(&self, in_flight: &[VmKey], changes: &[PortChange]) -> Vec<(VmKey, VmPlan)> {
+    fn planned_ahead(&self, in_flight: &[VmKey], changes: &[PortChange]) -> Vec<(VmKey, Decision)> {
         // What is kept for a guest until its port is there may be free after that: who waits for it is woken then.
         let lost = self.lost.vms();
         if in_flight.iter().any(|vm| lost.contains(vm)) {
@@ -569,13 +558,13 @@ impl World {
         }
         let freed = Freed::by(changes);
         let others = self.vms().into_iter().filter(|vm| !in_flight.contains(vm));
-        let plans = others.map(|vm| {
-            let mut planner = self.planner();
-            planner.mind(changes);
-            let plan = self.plan(&mut planner, &vm);
-            (vm, plan)
+        let decided = others.map(|vm| {
+            let decision = decide(&self.snapshot(), &Claims::of(changes), &vm);
+            (vm, decision)
         });
-        plans.filter(|(_, plan)| !plan.again && !freed.concerns(&plan.changes, &plan.waits)).collect()
+        let may_go =
+            |decision: &Decision| !decision.waits.batch && !freed.concerns(&decision.rows, &decision.waits.wakes);
+        decided.filter(|(_, decision)| may_go(decision)).collect()
     }
 
     /// All VMs that either side knows.
@@ -586,20 +575,19 @@ impl World {
     /// At rest: a look at every VM finds nothing to do, and nobody was told
     /// of a problem that is none any more.
     pub(super) fn a_sweep_finds_nothing(&self) {
-        let mut planner = self.planner();
         let content = |reports: &[PortReport]| reports.iter().all(|report| report.problems.is_empty());
         // What befell a lease is told as it is, to the word.
         let befell = |reports: &[PortReport]| {
             let problems = reports.iter().flat_map(|report| &report.problems);
             problems.filter(|problem| problem.befell_a_lease()).map(ToString::to_string).collect::<BTreeSet<_>>()
         };
-        for vm in self.vms() {
-            let plan = self.plan(&mut planner, &vm);
-            assert_eq!(plan.changes, [], "{vm}: something was left undone");
-            assert!(!plan.again, "{vm} clashes with nothing");
+        let mut vms = self.vms().into_iter();
+        for (vm, decision) in fill(&self.snapshot(), Claims::default(), None, |_| vms.next()).decided {
+            assert_eq!(decision.rows, [], "{vm}: something was left undone");
+            assert!(!decision.waits.batch, "{vm} clashes with nothing");
             let told = self.reports.get(&vm).map(Vec::as_slice).unwrap_or_default();
             let both = |reports: &[PortReport]| (content(reports), befell(reports));
-            assert_eq!(both(&plan.reports), both(told), "{vm} was told {told:?}, now {:?}", plan.reports);
+            assert_eq!(both(&decision.status), both(told), "{vm} was told {told:?}, now {:?}", decision.status);
         }
     }
 

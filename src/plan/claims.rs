@@ -1,0 +1,107 @@
+//! Addresses, MACs and names that a transaction takes and that the replica does not show yet.
+
+use std::net::IpAddr;
+
+use macaddr::MacAddr6;
+use uuid::Uuid;
+
+use super::change::{Placed, PortChange};
+use super::lease::{reserved, written};
+use crate::hash::{FastMap, FastSet};
+use crate::intent::Wish;
+use crate::ipam::RangeSet;
+use crate::ovn::Addresses;
+
+/// An address or MAC, which only one port of a switch may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Claim {
+    Ip(IpAddr),
+    Mac(MacAddr6),
+}
+
+impl Claim {
+    /// Returns the claims of a port with these addresses.
+    pub(super) fn all(addresses: Addresses) -> Vec<Self> {
+        addresses.ips().map(Self::Ip).chain([Self::Mac(addresses.mac)]).collect()
+    }
+
+    /// Returns the claims that a request names.
+    pub(super) fn requested(wish: &Wish) -> impl Iterator<Item = Self> {
+        let ips = [wish.ipv4.map(IpAddr::V4), wish.ipv6.map(IpAddr::V6)];
+        ips.into_iter().flatten().map(Self::Ip).chain(wish.mac.map(Self::Mac))
+    }
+}
+
+/// What ports claim whose rows are on their way.
+#[derive(Debug, Default, Clone)]
+pub struct Claims {
+    on: FastMap<Uuid, OnSwitch>,
+    names: FastSet<String>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct OnSwitch {
+    ipv4: RangeSet,
+    ipv6: RangeSet,
+    macs: FastSet<MacAddr6>,
+}
+
+impl Claims {
+    /// The claims of rows that are to be written.
+    pub fn of<'c>(changes: impl IntoIterator<Item = &'c PortChange>) -> Self {
+        let mut claims = Self::default();
+        for Placed { switch, row } in changes.into_iter().filter_map(|change| change.after.as_ref()) {
+            written(row).into_iter().chain(reserved(row)).for_each(|addresses| claims.add(*switch, addresses));
+            claims.add_name(row.name.clone());
+        }
+        claims
+    }
+
+    /// Adds the claims of another decision.
+    pub fn extend(&mut self, other: Self) {
+        for (switch, added) in other.on {
+            let on = self.on.entry(switch).or_default();
+            on.ipv4.insert_all(&added.ipv4);
+            on.ipv6.insert_all(&added.ipv6);
+            on.macs.extend(added.macs);
+        }
+        self.names.extend(other.names);
+    }
+
+    pub(super) fn add(&mut self, switch: Uuid, addresses: Addresses) {
+        let on = self.on.entry(switch).or_default();
+        for ip in addresses.ips() {
+            let family = if ip.is_ipv4() { &mut on.ipv4 } else { &mut on.ipv6 };
+            family.insert(ip);
+        }
+        on.macs.insert(addresses.mac);
+    }
+
+    pub(super) fn add_name(&mut self, name: String) {
+        self.names.insert(name);
+    }
+
+    /// The addresses of a family that are claimed on a switch.
+    pub(super) fn addresses(&self, switch: Uuid, ipv4: bool) -> Option<&RangeSet> {
+        self.on.get(&switch).map(|on| if ipv4 { &on.ipv4 } else { &on.ipv6 })
+    }
+
+    /// Returns true if something is claimed on a switch.
+    pub(super) fn has(&self, switch: Uuid, claim: Claim) -> bool {
+        self.on.get(&switch).is_some_and(|on| match claim {
+            Claim::Ip(ip @ IpAddr::V4(_)) => on.ipv4.contains(ip),
+            Claim::Ip(ip @ IpAddr::V6(_)) => on.ipv6.contains(ip),
+            Claim::Mac(mac) => on.macs.contains(&mac),
+        })
+    }
+
+    /// Returns true if a MAC is claimed on any switch.
+    pub(super) fn has_mac(&self, mac: MacAddr6) -> bool {
+        self.on.values().any(|on| on.macs.contains(&mac))
+    }
+
+    /// Returns true if a port name is claimed.
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+}

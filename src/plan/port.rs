@@ -1,0 +1,387 @@
+//! One NIC's port: what its row is to be, and what its owner is told.
+
+use uuid::Uuid;
+
+use super::addresses::{Holding, outside_the_pool};
+use super::binding::Bound;
+use super::change::{Placed, PortChange};
+use super::claims::Claims;
+use super::lease::{lease, repair, reserved};
+use super::lost::LastLease;
+use super::remarks::{Refusal, Remarks};
+use super::report::{PortReport, Problem};
+use super::switches::OnSwitch;
+use super::view::{Switch, View};
+use super::vm_rows::is_on_the_network_of;
+use crate::intent::{Intent, Nic, Wish};
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys, port_uuid};
+use crate::ovsdb::{Map, Set};
+
+/// What is decided for one port.
+#[derive(Default)]
+pub(super) struct PortDecision {
+    pub(super) change: Option<PortChange>,
+    /// `None`: the NIC is none of ours, or its port goes.
+    pub(super) report: Option<PortReport>,
+    /// Its problems are those of the report.
+    pub(super) remarks: Remarks,
+    pub(super) claims: Claims,
+}
+
+impl PortDecision {
+    /// Moves the problems of the remarks into the report.
+    fn new(change: Option<PortChange>, mut report: PortReport, mut remarks: Remarks) -> Self {
+        report.problems = std::mem::take(&mut remarks.problems);
+        Self { change, report: Some(report), remarks, claims: Claims::default() }
+    }
+
+    /// The port goes.
+    pub(super) fn removal(port: PortRef<'_>) -> Self {
+        Self { change: PortChange::removal(port), ..Self::default() }
+    }
+}
+
+/// Where a NIC's port is to be, and what it has there.
+struct Site<'a> {
+    /// The row that it has.
+    port: Option<PortRef<'a>>,
+    switch: Switch,
+    /// Another switch is requested, where the port does not go now.
+    elsewhere: bool,
+    /// What the row holds on this switch.
+    lease: Option<Addresses>,
+    /// What it was last told, where its row has no lease.
+    last: Option<LastLease>,
+}
+
+impl<'a> Site<'a> {
+    fn own(&self) -> Option<Uuid> {
+        self.port.map(|port| port.uuid)
+    }
+
+    fn before(&self) -> Option<&'a LogicalSwitchPort> {
+        self.port.map(|port| port.row)
+    }
+
+    /// What the row has reserved on this switch.
+    fn reserved(&self) -> Option<Addresses> {
+        self.port.filter(|port| port.switch == Some(self.switch.uuid)).and_then(|port| reserved(port.row))
+    }
+}
+
+impl<'a> View<'a> {
+    /// Decides what becomes of a NIC, and of the row that it has.
+    pub(super) fn decide_nic(&self, intent: &Intent, nic: &Nic, port: Option<PortRef<'a>>) -> PortDecision {
+        let present = port.and_then(|port| port.switch);
+        let present = present.and_then(|uuid| Some(Switch { uuid, name: self.switch_name(uuid)? }));
+        if port.is_none() {
+            match self.may_have_a_new_port(intent, nic) {
+                Ok(true) => {}
+                Ok(false) => return PortDecision::default(),
+                Err(refusal) => {
+                    let report = PortReport { network: nic.network.clone(), ..PortReport::default() };
+                    return PortDecision::new(None, report, refusal.into());
+                }
+            }
+        }
+        // A NIC without a switch is not ours; a row that is on no switch (any more) is about to be collected, and a second
+        // one beside it would double its addresses.
+        if present.is_none() && (nic.switch.is_none() || port.is_some()) {
+            return PortDecision::default();
+        }
+        // Nor is one that has come from a network of ours to another's, once no guest uses the port.
+        let leaves = |port: &PortRef<'_>| nic.on_none_of_ours && !is_on_the_network_of(self.northbound(), nic, port);
+        if let Some(port) = port.filter(leaves).filter(|_| !nic.running && !nic.held_by_old_launcher) {
+            return PortDecision::removal(port);
+        }
+        let unserved = (!nic.unserved.is_empty()).then(|| Remarks::of(Problem::Unserved(nic.unserved.clone())));
+        let mut remarks = unserved.unwrap_or_default();
+        let site = match self.site(nic, port, present.clone()) {
+            Ok((site, later)) => {
+                remarks.add(later);
+                site
+            }
+            Err(refusal) => return self.refused(intent, nic, (port, present), remarks, refusal),
+        };
+        match self.serve(intent, nic, &site) {
+            Ok((mut served, later)) => {
+                remarks.add(later);
+                let report = served.report.take().unwrap_or_default();
+                PortDecision { claims: served.claims, ..PortDecision::new(served.change, report, remarks) }
+            }
+            Err(refusal) => self.refused(intent, nic, (port, present), remarks, refusal),
+        }
+    }
+
+    /// A port that holds a lease keeps it, whatever has become of its request.
+    fn refused(
+        &self,
+        intent: &Intent,
+        nic: &Nic,
+        (port, present): (Option<PortRef<'a>>, Option<Switch>),
+        mut remarks: Remarks,
+        refusal: Refusal,
+    ) -> PortDecision {
+        remarks.add(refusal);
+        let addresses = port.and_then(|port| lease(self.northbound(), &port));
+        let last = if addresses.is_none() { self.last_lease(nic) } else { None };
+        let report = PortReport {
+            network: nic.network.clone(),
+            port: port.map(|port| port.row.name.clone()),
+            row: port.map(|port| port.uuid),
+            switch: present.map(|switch| switch.name),
+            addresses,
+            last: last.map(Box::new),
+            ..PortReport::default()
+        };
+        let Some(port) = port else { return PortDecision::new(None, report, remarks) };
+        let mut kept = self.keep(intent, port, report, remarks);
+        if let Some(after) = kept.change.as_mut().and_then(|change| change.after.as_mut()) {
+            let external_ids = std::mem::take(&mut after.row.external_ids);
+            after.row.external_ids = self.snapshot.note_retention(external_ids, intent);
+        }
+        kept
+    }
+
+    /// A port that stays as it is but for where it is bound and which VM it belongs to.
+    pub(super) fn keep(
+        &self,
+        intent: &Intent,
+        port: PortRef<'a>,
+        report: PortReport,
+        mut remarks: Remarks,
+    ) -> PortDecision {
+        let Some(switch) = port.switch else { return PortDecision::new(None, report, remarks) };
+        let mut row = repair(port.row, lease(self.northbound(), &port).as_ref());
+        let (kind, later) = self.repaired_type(&row, report.switch.as_deref());
+        row.kind = kind;
+        remarks.add(later);
+        let bound = Bound { uuid: port.uuid, name: &port.row.name, present: Some(&port.row.options) };
+        let (binding, later) = self.snapshot.bind(&bound, &intent.placement);
+        row.options = binding.apply(row.options);
+        remarks.add(later);
+        // A row that lost the mark gets the network that it is known to be for.
+        let lost = row.external_ids.get(keys::NETWORK).is_none() && !report.network.is_empty();
+        row.external_ids = self.marked(row.external_ids, intent, lost.then_some(report.network.as_str()));
+        if let (Some(addresses), Some(name)) = (report.addresses, self.switch_name(switch)) {
+            let switch = Switch { uuid: switch, name };
+            self.conflicts(&switch, addresses, Some(port.uuid), None).into_iter().for_each(|it| remarks.tell(it));
+        }
+        PortDecision::new(PortChange::rewrite(port, row), report, remarks)
+    }
+
+    /// Finds the switch that the port is to be on, and what it has there.
+    fn site(
+        &self,
+        nic: &Nic,
+        port: Option<PortRef<'a>>,
+        present: Option<Switch>,
+    ) -> Result<(Site<'a>, Remarks), Refusal> {
+        let OnSwitch { switch, elsewhere, remarks } = match (port.zip(present), &nic.switch) {
+            (Some((port, present)), _) => self.stay_or_move(nic, port, present),
+            (None, Some(wish)) => {
+                let (switch, remarks) = self.switch_for(nic, wish, None)?;
+                OnSwitch { switch, elsewhere: false, remarks }
+            }
+            (None, None) => return Err(Refusal::Batch),
+        };
+        let held = port.and_then(|port| lease(self.northbound(), &port));
+        let last = if held.is_none() { self.last_lease(nic) } else { None };
+        let stands_there = port.is_some_and(|port| port.switch == Some(switch.uuid));
+        Ok((Site { port, switch, elsewhere, lease: held.filter(|_| stands_there), last }, remarks))
+    }
+
+    /// Gives a NIC its port, or its port what it should be. Refusals that do not stand in its way are remarked.
+    fn serve(&self, intent: &Intent, nic: &Nic, site: &Site<'a>) -> Result<(PortDecision, Remarks), Refusal> {
+        let (own, switch) = (site.own(), &site.switch);
+        let told = self.retakable(switch, site.last.as_ref(), own)?;
+        // What is reserved for a template that was edited since is not for the guest that runs.
+        let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
+        // A MAC alone may be what is left of more.
+        let bare = site.lease.is_none_or(|lease| lease.ips().next().is_none());
+        let to_come = if own.is_none() { self.row_to_come(nic) } else { None };
+        let holding = Holding {
+            nic: &nic.network,
+            own,
+            lost: own.filter(|_| bare).or(to_come),
+            lease: site.lease,
+            reserved: site.reserved().filter(|_| !(edited && nic.running)),
+            running: nic.running,
+            told,
+        };
+        let (addresses, mut remarks) = self.settle_now(nic, site, &holding)?;
+        let name = match (own, site.before()) {
+            (Some(own), Some(before)) => {
+                let (name, later) = self.repaired_name(nic, own, &before.name);
+                remarks.add(later);
+                name
+            }
+            _ => self.free_name(nic)?,
+        };
+        let (secured, problem) = self.port_security(nic, site.before());
+        problem.into_iter().for_each(|problem| remarks.tell(problem));
+        // Of a lease that changes in part, the rest stands; one that is taken up again stands as it was.
+        if site.lease.is_some() || told.is_some() {
+            self.judge_lease(nic, site, addresses, &remarks).into_iter().for_each(|it| remarks.tell(it));
+        }
+        self.unread_settings(switch).into_iter().for_each(|problem| remarks.tell(problem));
+        let coming = Holding {
+            lost: None,
+            lease: Some(addresses),
+            reserved: site.reserved(),
+            running: nic.running && !edited,
+            told: None,
+            ..holding
+        };
+        let (next, later) = match site.elsewhere && nic.held_by_old_launcher {
+            true => (None, Remarks::default()),
+            false => self.next(nic, switch, &coming),
+        };
+        remarks.add(later);
+        let guest = self.guest_with_another(nic, addresses, site.last.as_ref());
+        let uses = guest.as_ref().map(|guest| Problem::GuestHasAnother { guest: guest.addresses.clone() });
+        uses.into_iter().for_each(|problem| remarks.tell(problem));
+        let (change, later) = self.row(intent, nic, site, Granted { name, addresses, secured, next });
+        remarks.add(later);
+        let mut claims = Claims::default();
+        [Some(addresses), next].into_iter().flatten().for_each(|addresses| claims.add(switch.uuid, addresses));
+        let name = change.after.as_ref().map(|after| after.row.name.clone()).unwrap_or_default();
+        claims.add_name(name.clone());
+        let report = PortReport {
+            network: nic.network.clone(),
+            port: Some(name),
+            row: Some(change.uuid),
+            switch: Some(switch.name.clone()),
+            addresses: Some(addresses),
+            next,
+            last: site.last.clone().map(Box::new),
+            guest: guest.map(Box::new),
+            problems: Vec::new(),
+        };
+        let decision = PortDecision { change: Some(change), report: Some(report), claims, ..PortDecision::default() };
+        Ok((decision, remarks))
+    }
+
+    /// What the port has now: its lease, changed where the owner requests it, or what is chosen.
+    fn settle_now(&self, nic: &Nic, site: &Site<'_>, holding: &Holding<'_>) -> Result<(Addresses, Remarks), Refusal> {
+        let switch = &site.switch;
+        let settled = match (site.lease, &nic.now) {
+            (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
+            // On a switch that it would move to, there being that switch is what keeps it from being served where it is.
+            (_, Err(invalid)) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
+            // What is requested is requested on the other switch.
+            (Some(lease), Ok(_)) if site.elsewhere => Ok(lease),
+            (None, Ok(_)) if site.elsewhere => self.settle(switch, &Wish::default(), holding),
+            (_, Ok(wish)) => self.settle(switch, wish, holding),
+        };
+        match (settled, site.lease) {
+            (Ok(addresses), _) => Ok((addresses, Remarks::default())),
+            // What holds goes on holding, and what is requested for the next start is seen to all the same.
+            (Err(refusal), Some(lease)) => Ok((lease, refusal.into())),
+            (Err(refusal), None) => Err(refusal),
+        }
+    }
+
+    /// What there is to say of a lease that stands.
+    fn judge_lease(&self, nic: &Nic, site: &Site<'_>, addresses: Addresses, before: &Remarks) -> Vec<Problem> {
+        let wish = nic.now.as_ref().ok().filter(|_| !site.elsewhere);
+        let mut problems = self.conflicts(&site.switch, addresses, site.own(), wish);
+        let told = before.problems.iter().any(Problem::is_of_a_pool);
+        if let Some(wish) = wish.filter(|_| nic.running && !told) {
+            problems.extend(outside_the_pool(addresses, wish));
+        }
+        problems
+    }
+
+    /// Composes the row of a port that is served.
+    fn row(&self, intent: &Intent, nic: &Nic, site: &Site<'_>, granted: Granted) -> (PortChange, Remarks) {
+        let Granted { name, addresses, secured, next } = granted;
+        let uuid = site.own().unwrap_or_else(|| port_uuid(self.instance(), &name));
+        let mut row = site.before().cloned().unwrap_or_default();
+        row.name = name;
+        let text = addresses.to_string();
+        row.addresses = Set::from_iter([text.clone()]);
+        row.port_security = Set::from_iter(secured.then_some(text));
+        let (kind, mut remarks) = self.repaired_type(&row, Some(&site.switch.name));
+        row.kind = kind;
+        let bound = Bound { uuid, name: &row.name, present: site.before().map(|before| &before.options) };
+        let (binding, later) = self.snapshot.bind(&bound, &intent.placement);
+        row.options = binding.apply(row.options);
+        remarks.add(later);
+        let mut external_ids = self.marked(row.external_ids, intent, Some(&nic.network));
+        // It stands where the NIC is now, if anything says where that is.
+        if nic.switch.is_some() && !site.elsewhere {
+            match nic.was_named_for(&row.name) {
+                true => drop(external_ids.remove(keys::BASE_NAME)),
+                false => drop(external_ids.insert(keys::BASE_NAME, nic.base_name.as_str())),
+            }
+        }
+        let mut external_ids = self.snapshot.note_retention(external_ids, intent);
+        match next {
+            Some(next) => drop(external_ids.insert(keys::NEXT_ADDRESSES, next.to_string())),
+            None => drop(external_ids.remove(keys::NEXT_ADDRESSES)),
+        }
+        row.external_ids = external_ids;
+        let before = site.port.and_then(|port| Some(Placed { switch: port.switch?, row: port.row.clone() }));
+        (PortChange { uuid, before, after: Some(Placed { switch: site.switch.uuid, row }) }, remarks)
+    }
+
+    /// Whether the port is to have port security: off where its owner requests it and the operator allows it.
+    fn port_security(&self, nic: &Nic, present: Option<&LogicalSwitchPort>) -> (bool, Option<Problem>) {
+        let off = |wish: &Result<Wish, _>| wish.as_ref().is_ok_and(|wish| !wish.port_security);
+        if !self.snapshot.settings.allow_port_security_off {
+            let is_requested = off(&nic.now) || nic.next.as_ref().is_some_and(off);
+            return (true, is_requested.then(|| Problem::PortSecurityKept(nic.network.clone())));
+        }
+        let secured = match (present, &nic.now) {
+            // As the old launcher has it, and as it is while nothing readable says what is requested.
+            (Some(row), _) if nic.held_by_old_launcher => !row.port_security.is_empty(),
+            (Some(row), Err(_)) => !row.port_security.is_empty(),
+            (None, Err(_)) => true,
+            (_, Ok(wish)) => wish.port_security,
+        };
+        (secured, None)
+    }
+
+    /// Our keys in `external_ids`; what others put there stays.
+    fn marked(&self, mut external_ids: Map, intent: &Intent, network: Option<&str>) -> Map {
+        external_ids.insert(keys::VENDOR, keys::OUR_VENDOR);
+        external_ids.insert(keys::INSTANCE, self.instance());
+        external_ids.insert(keys::VM, intent.vm.to_string());
+        external_ids.remove(keys::RETAINED_UNTIL);
+        match intent.selected {
+            true => drop(external_ids.remove(keys::HANDOVER)),
+            false => drop(external_ids.insert(keys::HANDOVER, "true")),
+        }
+        if let Some(uid) = &intent.uid {
+            external_ids.insert(keys::VM_UID, uid.as_str());
+        }
+        if let Some(network) = network {
+            external_ids.insert(keys::NETWORK, network);
+        }
+        external_ids
+    }
+}
+
+/// What a port is given.
+struct Granted {
+    name: String,
+    addresses: Addresses,
+    /// It has port security.
+    secured: bool,
+    /// What is reserved for the next start.
+    next: Option<Addresses>,
+}
+
+/// A port as it is.
+pub(super) fn report_of(northbound: &Northbound, network: &str, port: PortRef<'_>) -> PortReport {
+    PortReport {
+        network: network.to_owned(),
+        port: Some(port.row.name.clone()),
+        row: Some(port.uuid),
+        switch: port.switch.and_then(|switch| northbound.switch(&switch)).map(|switch| switch.name.clone()),
+        addresses: lease(northbound, &port),
+        next: reserved(port.row),
+        ..PortReport::default()
+    }
+}

@@ -1,0 +1,69 @@
+//! What a step of a decision has to say: problems for the owner, and what the VM waits for.
+
+use super::report::Problem;
+use crate::ovn::Wake;
+
+/// What was found on the way to a decision.
+#[derive(Debug, Default)]
+pub(super) struct Remarks {
+    /// For the status; each once.
+    pub(super) problems: Vec<Problem>,
+    /// The VM is decided again when one of these happens.
+    pub(super) wakes: Vec<Wake>,
+    /// Another VM of this transaction is in the way: after the transaction more is known.
+    pub(super) batch: bool,
+    /// `NB_Global:nb_cfg` is to be raised: northd's progress matters.
+    pub(super) northd: bool,
+}
+
+impl Remarks {
+    /// A problem that waits for nothing.
+    pub(super) fn of(problem: Problem) -> Self {
+        Self { problems: vec![problem], ..Self::default() }
+    }
+
+    /// A problem, and what it waits for.
+    pub(super) fn waiting(problem: Problem, wakes: Vec<Wake>) -> Self {
+        Self { problems: vec![problem], wakes, ..Self::default() }
+    }
+
+    /// Adds a problem, unless it is there: what holds now and what comes next may fail alike.
+    pub(super) fn tell(&mut self, problem: Problem) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Adds the remarks of a later step.
+    pub(super) fn add(&mut self, later: impl Into<Self>) {
+        let Self { problems, wakes, batch, northd } = later.into();
+        problems.into_iter().for_each(|problem| self.tell(problem));
+        self.wakes.extend(wakes);
+        self.batch |= batch;
+        self.northd |= northd;
+    }
+}
+
+/// Why a port gets nothing, or nothing new.
+pub(super) enum Refusal {
+    /// The owner is told, and the VM is decided again when one of these happens.
+    Problem(Problem, Vec<Wake>),
+    /// Another VM of this transaction has it; after the transaction more is known.
+    Batch,
+}
+
+impl Refusal {
+    /// A problem of a switch, which passes when the switch changes.
+    pub(super) fn on_switch(name: &str, problem: Problem) -> Self {
+        Self::Problem(problem, vec![Wake::Switch(name.to_owned())])
+    }
+}
+
+impl From<Refusal> for Remarks {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Problem(problem, wakes) => Self::waiting(problem, wakes),
+            Refusal::Batch => Self { batch: true, ..Self::default() },
+        }
+    }
+}

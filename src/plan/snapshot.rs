@@ -1,0 +1,85 @@
+//! All that a decision rests on: both sides as they are at one moment, read only.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use uuid::Uuid;
+
+use super::fabric::Seen;
+use super::lost::Lost;
+use crate::hash::FastMap;
+use crate::intent::{Intent, Settings};
+use crate::ipam::{Subnet, SubnetError};
+use crate::kubevirt::{Cluster, VmObjects};
+use crate::ovn::{Northbound, VmKey};
+
+/// VMs that are gone and whose ports the brake holds, with the number of these ports.
+pub type Held = BTreeMap<VmKey, usize>;
+
+/// Both sides as they are at one moment. The same snapshot gives the same decisions, whoever asks.
+pub struct Snapshot<'a> {
+    /// The northbound replica.
+    pub northbound: &'a Northbound,
+    /// The objects of every VM.
+    pub cluster: &'a Cluster,
+    /// What is known of the chassis.
+    pub southbound: Seen<'a>,
+    /// What the operator chose for all VMs.
+    pub settings: &'a Settings,
+    /// The lost leases of VMs, which are kept for them.
+    pub lost: &'a Lost,
+    /// Ports that are not to be released.
+    pub held: &'a Held,
+    /// Seconds since the epoch.
+    pub now: i64,
+    /// The subnets of switches: each is parsed once.
+    subnets: Subnets,
+}
+
+/// Parsed subnets by switch.
+#[derive(Default)]
+struct Subnets(RefCell<FastMap<Uuid, Result<Arc<Subnet>, SubnetError>>>);
+
+impl<'a> Snapshot<'a> {
+    /// A snapshot of a cluster and a northbound database, at so many seconds since the epoch. No lease is lost, and no
+    /// port is held.
+    pub fn new(
+        northbound: &'a Northbound,
+        cluster: &'a Cluster,
+        southbound: Seen<'a>,
+        settings: &'a Settings,
+        now: i64,
+    ) -> Self {
+        static NO_LEASE: LazyLock<Lost> = LazyLock::new(Lost::default);
+        static NO_PORT: Held = Held::new();
+        let (lost, held) = (&*NO_LEASE, &NO_PORT);
+        Self { northbound, cluster, southbound, settings, lost, held, now, subnets: Subnets::default() }
+    }
+
+    /// The same, with leases that are lost, and ports that the brake holds.
+    #[must_use]
+    pub fn with(self, lost: &'a Lost, held: &'a Held) -> Self {
+        Self { lost, held, ..self }
+    }
+
+    /// What the VM should have; `None` where Kubernetes has nothing of it.
+    pub fn intent(&self, vm: &VmKey) -> Option<Intent> {
+        let objects = self.cluster.vm(vm)?;
+        Some(match self.cluster.namespace(&vm.namespace) {
+            Some(namespace) => Intent::of(vm, objects, namespace, self.settings),
+            None => Intent::of_unselected(vm, objects, self.settings),
+        })
+    }
+
+    /// What Kubernetes has of a VM.
+    pub(super) fn objects(&self, vm: &VmKey) -> Option<&'a VmObjects> {
+        self.cluster.vm(vm)
+    }
+
+    /// What a switch says of its addresses.
+    pub(super) fn subnet(&self, switch: Uuid) -> Result<Arc<Subnet>, SubnetError> {
+        let mut subnets = self.subnets.0.borrow_mut();
+        subnets.entry(switch).or_insert_with(|| self.northbound.subnet(&switch).map(Arc::new)).clone()
+    }
+}

@@ -1,0 +1,120 @@
+//! Which switch a port is on: where it stays, where it moves to, and the first of several that can serve it.
+
+use uuid::Uuid;
+
+use super::addresses::Holding;
+use super::remarks::{Refusal, Remarks};
+use super::report::Problem;
+use super::view::{Switch, View};
+use super::vm_rows::is_on_the_network_of;
+use crate::intent::{Nic, SwitchWish};
+use crate::ovn::{PortRef, Wake, port_uuid};
+
+/// The switch that a port is to be on.
+pub(super) struct OnSwitch {
+    pub(super) switch: Switch,
+    /// Another one is requested, where the port does not go now: that is remarked.
+    pub(super) elsewhere: bool,
+    pub(super) remarks: Remarks,
+}
+
+impl OnSwitch {
+    fn as_requested(switch: Switch) -> Self {
+        Self { switch, elsewhere: false, remarks: Remarks::default() }
+    }
+}
+
+impl View<'_> {
+    /// Decides which switch a port that is there stays on, or moves to.
+    pub(super) fn stay_or_move(&self, nic: &Nic, port: PortRef<'_>, present: Switch) -> OnSwitch {
+        // A row that was made for another network is on that one's switch, which this NIC has left.
+        let moves = |wish: &SwitchWish| {
+            let may_move = wish.explicit || !is_on_the_network_of(self.northbound(), nic, &port);
+            // What is named cannot be read, which is told with the rest of the request.
+            may_move && !wish.name.is_empty() && !wish.has(&present.name)
+        };
+        let Some(wish) = nic.switch.as_ref().filter(|wish| moves(wish)) else { return OnSwitch::as_requested(present) };
+        if nic.running {
+            let remarks = self.deferred(&present, &wish.name);
+            return OnSwitch { switch: present, elsewhere: true, remarks };
+        }
+        match self.switch_for(nic, wish, Some(port.uuid)) {
+            Ok((switch, remarks)) => OnSwitch { switch, elsewhere: false, remarks },
+            Err(refusal) => OnSwitch { switch: present, elsewhere: true, remarks: refusal.into() },
+        }
+    }
+
+    /// Why a port does not go to another switch under a guest that runs, and whether it ever can. What is requested there
+    /// is looked at when it goes: it cannot be reserved where the port is not.
+    pub(super) fn deferred(&self, present: &Switch, requested: &str) -> Remarks {
+        let (present, name) = (present.name.clone(), requested.to_owned());
+        let wakes = vec![Wake::Switch(name.clone())];
+        let mut remarks = Remarks::waiting(Problem::SwitchDeferred { present, wished: name }, wakes);
+        if let Err(refusal) = self.find_switch(requested) {
+            remarks.add(refusal);
+        }
+        remarks
+    }
+
+    /// Finds the switch that a port comes to: the first of those that are named that can serve it. Where none can, the
+    /// first one's reason is told, and the VM waits for all of them.
+    pub(super) fn switch_for(
+        &self,
+        nic: &Nic,
+        wish: &SwitchWish,
+        own: Option<Uuid>,
+    ) -> Result<(Switch, Remarks), Refusal> {
+        if let (true, Err(invalid)) = (wish.name.is_empty(), &nic.now) {
+            return Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new()));
+        }
+        let alone = |found: Result<Switch, Refusal>| found.map(|switch| (switch, Remarks::default()));
+        if wish.others.is_empty() {
+            return alone(self.find_switch(&wish.name));
+        }
+        // A VM that has lost its port goes to where it was. While its guest runs, it waits for that switch.
+        if let Some(last) = self.last_lease(nic) {
+            match self.find_switch(&last.switch) {
+                Err(_) if !nic.running => {}
+                found => return alone(found),
+            }
+        }
+        let (mut first, mut wakes) = (None, Vec::new());
+        for name in wish.names() {
+            let tried = self.find_switch(name).and_then(|switch| self.would_serve(nic, &switch, own).map(|()| switch));
+            match tried {
+                // What one of those before may get yet would change the choice until the port is there.
+                Ok(switch) => return Ok((switch, Remarks { wakes, ..Remarks::default() })),
+                Err(Refusal::Problem(problem, its_wakes)) => {
+                    first.get_or_insert(problem);
+                    wakes.extend(its_wakes);
+                }
+                Err(Refusal::Batch) => return Err(Refusal::Batch),
+            }
+        }
+        Err(first.map_or(Refusal::Batch, |problem| Refusal::Problem(problem, wakes)))
+    }
+
+    /// Whether a port that has nothing on a switch can have what is requested there.
+    fn would_serve(&self, nic: &Nic, switch: &Switch, own: Option<Uuid>) -> Result<(), Refusal> {
+        let Ok(wish) = &nic.now else { return Ok(()) };
+        let lost = own.or_else(|| self.row_to_come(nic));
+        let holding =
+            Holding { nic: &nic.network, own, lost, lease: None, reserved: None, running: nic.running, told: None };
+        self.settle(switch, wish, &holding).map(drop)
+    }
+
+    /// The row that a NIC without one is going to have.
+    pub(super) fn row_to_come(&self, nic: &Nic) -> Option<Uuid> {
+        let free = nic.names().into_iter().find(|name| self.is_free_name(name));
+        free.map(|name| port_uuid(self.instance(), &name))
+    }
+
+    fn find_switch(&self, name: &str) -> Result<Switch, Refusal> {
+        let mut found = self.northbound().switches_named(name);
+        match (found.len(), found.next()) {
+            (1, Some(uuid)) => Ok(Switch { uuid, name: name.to_owned() }),
+            (0, _) | (_, None) => Err(Refusal::on_switch(name, Problem::SwitchNotFound(name.to_owned()))),
+            (count, _) => Err(Refusal::on_switch(name, Problem::SwitchAmbiguous { name: name.to_owned(), count })),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What the ports of one VM may have: the snapshot, what this transaction has claimed, and who is in the way.
+//!
+//! The VM's own rows are set aside where they exchange what they have: see `siblings.rs`.
+
+use std::net::IpAddr;
+
+use macaddr::MacAddr6;
+use uuid::Uuid;
+
+use super::claims::{Claim, Claims};
+use super::lease::{lease, reserved};
+use super::siblings::Named;
+use super::snapshot::Snapshot;
+use crate::escaped::EscapedError;
+use crate::kubevirt::{Told, VmObjects};
+use crate::ovn::{Northbound, PortRef, VmKey, port_uuid};
+
+/// One VM's view of the addresses, MACs and names that ports hold.
+pub(super) struct View<'a> {
+    pub(super) snapshot: &'a Snapshot<'a>,
+    /// The VM.
+    pub(super) vm: &'a VmKey,
+    /// The claims of the other VMs of the transaction.
+    pub(super) batch: &'a Claims,
+    /// The claims of those ports of the VM that are decided.
+    pub(super) own: Claims,
+    /// The rows of the VM, sorted.
+    pub(super) siblings: &'a [Uuid],
+    /// They are no holders to each other.
+    pub(super) exchanging: bool,
+    /// What the VM's requests name, where it has several NICs.
+    pub(super) named: &'a Named,
+    /// What the VM was last told, where that matters.
+    pub(super) told: Option<&'a Told>,
+}
+
+/// A switch that was found.
+#[derive(Clone)]
+pub(super) struct Switch {
+    pub(super) uuid: Uuid,
+    pub(super) name: String,
+}
+
+/// Who has an address or MAC.
+pub(super) enum Holder {
+    /// A port, or OVN itself, as its owner would name it.
+    Other(String),
+    /// A port that this transaction writes.
+    Batch,
+    /// A VM whose guest runs with it, while its port is lost.
+    Guest(VmKey),
+}
+
+impl<'a> View<'a> {
+    pub(super) fn northbound(&self) -> &'a Northbound {
+        self.snapshot.northbound
+    }
+
+    pub(super) fn instance(&self) -> &'a str {
+        self.snapshot.northbound.instance()
+    }
+
+    /// What Kubernetes has of the VM.
+    pub(super) fn objects(&self) -> Option<&'a VmObjects> {
+        self.snapshot.objects(self.vm)
+    }
+
+    pub(super) fn switch_name(&self, uuid: Uuid) -> Option<String> {
+        self.northbound().switch(&uuid).map(|switch| switch.name.clone())
+    }
+
+    /// Who keeps an address or MAC of a switch from the port `own`.
+    pub(super) fn holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<Holder> {
+        if let Some(holder) = self.present_holder(switch, claim, own) {
+            return Some(Holder::Other(holder));
+        }
+        if self.is_claimed(switch.uuid, claim) {
+            return Some(Holder::Batch);
+        }
+        self.guest_with(switch, claim).cloned().map(Holder::Guest)
+    }
+
+    /// Returns true if this transaction gives an address or MAC of a switch away.
+    pub(super) fn is_claimed(&self, switch: Uuid, claim: Claim) -> bool {
+        self.batch.has(switch, claim) || self.own.has(switch, claim)
+    }
+
+    /// The port, or the part of OVN, that has an address or MAC now.
+    pub(super) fn present_holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<String> {
+        self.holder_that(switch, claim, |holder| Some(holder) != own && !self.is_set_aside(holder, claim))
+    }
+
+    /// Who else has what a port holds. What was written into a row of ours, which is not its lease, is about to go.
+    pub(super) fn other_holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<String> {
+        self.holder_that(switch, claim, |holder| {
+            Some(holder) != own && !self.is_set_aside(holder, claim) && !self.only_seems_to_hold(holder, claim)
+        })
+    }
+
+    fn holder_that(&self, switch: &Switch, claim: Claim, counts: impl Fn(Uuid) -> bool) -> Option<String> {
+        let northbound = self.northbound();
+        match claim {
+            Claim::Ip(ip) => {
+                let holder = northbound.holders(&switch.uuid, ip).iter().copied().find(|holder| counts(*holder));
+                holder.map(|holder| self.describe(holder)).or_else(|| northbound.service(&switch.uuid, ip))
+            }
+            Claim::Mac(mac) => {
+                let holder = northbound.mac_holders(&switch.uuid, mac).find(|holder| counts(*holder));
+                holder.map(|holder| self.describe(holder)).or_else(|| northbound.mac_service(&switch.uuid, mac))
+            }
+        }
+    }
+
+    /// The VM whose guest runs with this while its port is lost.
+    pub(super) fn guest_with(&self, switch: &Switch, claim: Claim) -> Option<&'a VmKey> {
+        let lost = self.snapshot.lost;
+        match claim {
+            Claim::Ip(ip) => lost.guest_with(&switch.name, ip, self.vm),
+            Claim::Mac(mac) => lost.guest_with_mac(&switch.name, mac, self.vm),
+        }
+    }
+
+    /// Returns true if the index has a row as a holder that is none to another NIC of its VM: they exchange what they
+    /// have, or the same decision takes it out.
+    fn is_set_aside(&self, holder: Uuid, claim: Claim) -> bool {
+        self.siblings.binary_search(&holder).is_ok() && (self.exchanging || self.only_seems_to_hold(holder, claim))
+    }
+
+    /// Returns true if it was written into a row of ours, whose lease is another: it is taken out as soon as that one's VM
+    /// is decided.
+    fn only_seems_to_hold(&self, holder: Uuid, claim: Claim) -> bool {
+        let northbound = self.northbound();
+        let Some(port) = northbound.port(&holder) else { return false };
+        let has = |addresses| Claim::all(addresses).contains(&claim);
+        port.row.is_of(&port.uuid, self.instance())
+            && !lease(northbound, &port).is_some_and(has)
+            && !reserved(port.row).is_some_and(has)
+    }
+
+    /// Returns true if a MAC may be made for a port of the VM on a switch: no port of ours has it on any, and none of the
+    /// VM's requests names it for another NIC.
+    pub(super) fn is_free_anywhere(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>, nic: &str) -> bool {
+        let northbound = self.northbound();
+        // What the row itself has on the switch that it leaves is its own.
+        let row = own.and_then(|own| northbound.port(&own)).map(|port| port.row);
+        let is_own = row.and_then(super::lease::written).is_some_and(|addresses| addresses.mac == mac);
+        northbound.mac_holders(&switch.uuid, mac).next().is_none()
+            && northbound.ports_with(mac) <= u32::from(is_own)
+            && !northbound.answers_with(mac)
+            && !self.batch.has_mac(mac)
+            && !self.own.has_mac(mac)
+            && !self.named.mac_by_another(nic, mac)
+            && !self.snapshot.lost.has_mac(&switch.name, mac, self.vm)
+    }
+
+    /// Returns true if the address of a switch is held by this row alone.
+    pub(super) fn is_held_by(&self, switch: &Switch, address: IpAddr, row: Uuid) -> bool {
+        self.northbound().holders(&switch.uuid, address) == [row]
+    }
+
+    /// Returns true if a port name is claimed by this transaction.
+    pub(super) fn is_name_claimed(&self, name: &str) -> bool {
+        self.batch.has_name(name) || self.own.has_name(name)
+    }
+
+    /// Returns true if a new port may have a name: no port has it, and no port had it first and was renamed since.
+    pub(super) fn is_free_name(&self, name: &str) -> bool {
+        let northbound = self.northbound();
+        northbound.port_named(name).is_none() && northbound.port(&port_uuid(self.instance(), name)).is_none()
+    }
+
+    /// A holder as its owner would name it.
+    fn describe(&self, holder: Uuid) -> String {
+        let Some(PortRef { row, .. }) = self.northbound().port(&holder) else {
+            return "a port that just went".to_owned();
+        };
+        let name = EscapedError(&row.name);
+        match row.owner(&holder, self.instance()) {
+            Some(owner) => format!("the VM {} (port {name})", EscapedError(&owner.vm.to_string())),
+            None if row.kind == "router" => format!("the router port {name}"),
+            None => match row.other_instance(self.instance()) {
+                Some(instance) => format!("the port {name} of the ovn-kubevirt instance {instance}"),
+                None => format!("the port {name}, which is not ovn-kubevirt's"),
+            },
+        }
+    }
+}
