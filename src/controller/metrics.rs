@@ -83,6 +83,9 @@ impl Tally {
     pub(super) fn set(&mut self, vm: &VmKey, reports: &[PortReport]) {
         let reasons: Vec<&'static str> =
             reports.iter().flat_map(|report| &report.problems).map(|problem| problem.reason()).collect();
+        if reasons.is_empty() && self.of.is_empty() {
+            return;
+        }
         let before = if reasons.is_empty() { self.of.remove(vm) } else { self.of.insert(vm.clone(), reasons.clone()) };
         for reason in before.unwrap_or_default() {
             self.problems.get_or_create(&[("reason", reason)]).dec();

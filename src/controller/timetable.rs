@@ -28,6 +28,9 @@ impl Timetable {
 
     /// From now on the VM is due after so long, and at no other time.
     pub(super) fn set(&mut self, vm: &VmKey, after: Option<Duration>, now: Instant) {
+        if after.is_none() && self.of.is_empty() {
+            return;
+        }
         if let Some(before) = self.of.remove(vm) {
             self.due.remove(&(before, vm.clone()));
         }

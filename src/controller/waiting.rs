@@ -15,6 +15,9 @@ pub(super) struct Waiting {
 impl Waiting {
     /// From now on the VM waits for these, and for nothing else.
     pub(super) fn set(&mut self, vm: &VmKey, wakes: Vec<Wake>) {
+        if wakes.is_empty() && self.wakes.is_empty() {
+            return;
+        }
         let before = self.wakes.remove(vm).unwrap_or_default();
         if wakes.iter().any(holds_a_target) && !before.iter().any(holds_a_target) {
             // Who wonders why a migration's target is not open yet finds it here, and later that it is.

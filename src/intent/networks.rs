@@ -66,15 +66,12 @@ pub(super) struct Network {
     pub(super) absent: bool,
     /// Its interface's `macAddress`.
     pub(super) mac_address: Option<String>,
+    /// The domain of the annotations for it by its name, which are the strongest.
+    pub(super) own_domain: String,
+    /// The domain of the annotations for what it is on.
+    pub(super) domain: String,
     /// The names of all networks of the VM that are on the same, this one included.
     pub(super) sharers: Arc<[String]>,
-}
-
-impl Network {
-    /// The domain of the annotations for it by its name, which are the strongest.
-    pub(super) fn own_domain(&self) -> String {
-        format!("{}.{DOMAIN}", self.name)
-    }
 }
 
 /// The networks of a template that may be on OVN, in its order. A VM without networks and interfaces gets one on the
@@ -82,8 +79,10 @@ impl Network {
 pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
     let listed = spec.networks.as_deref().unwrap_or_default();
     let interfaces = spec.domain.devices.interfaces.as_deref().unwrap_or_default();
-    let network = |name: &str, on| Network {
+    let network = |name: &str, on: Attachment| Network {
         name: name.to_owned(),
+        own_domain: format!("{name}.{DOMAIN}"),
+        domain: on.domain(),
         on,
         absent: false,
         mac_address: None,
@@ -122,6 +121,10 @@ pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
 }
 
 fn with_sharers(mut networks: Vec<Network>) -> Vec<Network> {
+    if let [network] = &mut networks[..] {
+        network.sharers = (!network.absent).then(|| network.name.clone()).into_iter().collect();
+        return networks;
+    }
     let mut on: BTreeMap<&Attachment, Vec<String>> = BTreeMap::new();
     for network in &networks {
         let sharers = on.entry(&network.on).or_default();
@@ -139,8 +142,11 @@ fn with_sharers(mut networks: Vec<Network>) -> Vec<Network> {
 
 /// The annotations of a template that speak to OVN of none of its networks: mistyped, or left behind.
 pub(super) fn unmatched(template: &Template, networks: &[Network]) -> Vec<String> {
-    let domains: BTreeSet<String> =
-        networks.iter().flat_map(|network| [network.own_domain(), network.on.domain()]).collect();
+    if !template.annotations.keys().any(|key| key.split_once('/').is_some_and(|(domain, _)| is_of_kube_ovn(domain))) {
+        return Vec::new();
+    }
+    let domains: BTreeSet<&str> =
+        networks.iter().flat_map(|network| [&*network.own_domain, &*network.domain]).collect();
     let is_unmatched = |key: &&String| {
         key.split_once('/').is_some_and(|(domain, _)| is_of_kube_ovn(domain) && !domains.contains(domain))
     };
@@ -152,22 +158,24 @@ pub(super) fn unmatched(template: &Template, networks: &[Network]) -> Vec<String
 /// The annotations of a template whose domain lacks `.ovn`, where the rest of it names one of the VM's networks or NADs.
 /// What names neither is another product's.
 pub(super) fn lacking_ovn(template: &Template, networks: &[Network]) -> Vec<Misplaced> {
+    let asks = |(key, value): (&'_ String, &String)| {
+        let (domain, what) = key.split_once('/')?;
+        let name = domain.strip_suffix(".kubernetes.io").filter(|_| !is_of_kube_ovn(domain))?;
+        let is_served = SERVED.contains(&what) && !value.trim().is_empty();
+        is_served.then(|| (key.clone(), name.to_owned(), what.to_owned()))
+    };
+    let asked: Vec<(String, String, String)> = template.annotations.iter().filter_map(asks).collect();
+    if asked.is_empty() {
+        return Vec::new();
+    }
     let mut domains = HashMap::new();
     for network in networks {
         if let Attachment::Nad(nad) = &network.on {
-            domains.insert(nad.name.clone(), network.on.domain());
-            domains.insert(format!("{}.{}", nad.name, nad.namespace), network.on.domain());
+            domains.insert(nad.name.clone(), &network.domain);
+            domains.insert(format!("{}.{}", nad.name, nad.namespace), &network.domain);
         }
     }
-    domains.extend(networks.iter().map(|network| (network.name.clone(), network.own_domain())));
-    let mut found = Vec::new();
-    for (key, value) in &template.annotations {
-        let Some((domain, what)) = key.split_once('/') else { continue };
-        if is_of_kube_ovn(domain) || !SERVED.contains(&what) || value.trim().is_empty() {
-            continue;
-        }
-        let named = domain.strip_suffix(".kubernetes.io").and_then(|name| domains.get(name));
-        found.extend(named.map(|right| Misplaced::LacksOvn { key: key.clone(), right: format!("{right}/{what}") }));
-    }
-    found
+    domains.extend(networks.iter().map(|network| (network.name.clone(), &network.own_domain)));
+    let named = asked.into_iter().filter_map(|(key, name, what)| Some((key, domains.get(&name)?, what)));
+    named.map(|(key, right, what)| Misplaced::LacksOvn { key, right: format!("{right}/{what}") }).collect()
 }

@@ -166,7 +166,7 @@ pub enum InvalidWish {
 
 /// An annotation for a network.
 struct Found<'a> {
-    key: String,
+    key: &'a String,
     value: &'a str,
     /// It speaks of this network by its name, and so of no other.
     own: bool,
@@ -174,16 +174,23 @@ struct Found<'a> {
 
 /// Finds the annotation for a network, by its own name before all else. An empty one is as good as absent.
 fn find<'a>(template: &'a Template, network: &Network, what: &str) -> Result<Option<Found<'a>>, InvalidWish> {
-    for (domain, own) in [(network.own_domain(), true), (network.on.domain(), false)] {
-        let key = format!("{domain}/{what}");
-        let Some(value) = template.annotations.get(&key) else { continue };
+    for (domain, own) in [(&network.own_domain, true), (&network.domain, false)] {
+        let found = of_domain(template, domain).find(|(key, _)| key[domain.len() + 1..] == *what);
+        let Some((key, value)) = found else { continue };
         match value.trim() {
             "" => {}
-            _ if value.len() > LONGEST_VALUE => return Err(InvalidWish::TooLong(key)),
+            _ if value.len() > LONGEST_VALUE => return Err(InvalidWish::TooLong(key.clone())),
             value => return Ok(Some(Found { key, value, own })),
         }
     }
     Ok(None)
+}
+
+/// The annotations of a domain.
+fn of_domain<'a>(template: &'a Template, domain: &str) -> impl Iterator<Item = (&'a String, &'a String)> {
+    let from = (Bound::Included(domain), Bound::Unbounded);
+    let begin_so = template.annotations.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(domain));
+    begin_so.filter(move |(key, _)| key.as_bytes().get(domain.len()) == Some(&b'/'))
 }
 
 /// An annotation whose value only one NIC can have.
@@ -194,7 +201,7 @@ fn find_for_one<'a>(
 ) -> Result<Option<Found<'a>>, InvalidWish> {
     match find(template, network, what)? {
         Some(Found { key, own: false, .. }) if network.sharers.len() > 1 => Err(InvalidWish::OneForSeveral {
-            key,
+            key: key.clone(),
             networks: network.sharers.iter().take(LISTED + 1).cloned().collect(),
             network: network.name.clone(),
             what,
@@ -215,22 +222,19 @@ pub(super) fn switch(template: &Template, network: &Network) -> Option<String> {
 /// Annotations that speak of a network and that nobody here serves: another product's, or mistyped. Those that speak
 /// of several alike are named for the first of them.
 pub(super) fn unserved(template: &Template, network: &Network) -> Vec<String> {
-    let mut domains = vec![network.own_domain()];
+    let mut domains = vec![&network.own_domain];
     if network.sharers.first() == Some(&network.name) {
-        domains.push(network.on.domain());
+        domains.push(&network.domain);
     }
     domains.sort_unstable();
     domains.dedup();
     let mut unserved = Vec::new();
     for domain in domains {
-        let first = format!("{domain}/");
-        let from = (Bound::Included(first.as_str()), Bound::Unbounded);
-        let of_domain = template.annotations.range::<str, _>(from).take_while(|(key, _)| key.starts_with(&first));
         let is_unserved = |key: &str| {
             let (_, what) = key.split_once('/').unwrap_or_default();
             !SERVED.contains(&what) && asks_for_something(key)
         };
-        let asks = of_domain.filter(|(key, value)| is_unserved(key) && !value.trim().is_empty());
+        let asks = of_domain(template, domain).filter(|(key, value)| is_unserved(key) && !value.trim().is_empty());
         unserved.extend(asks.map(|(key, _)| key.clone()));
     }
     unserved
@@ -306,7 +310,7 @@ fn mac_address(template: &Template, network: &Network) -> Result<Option<MacAddr6
         Some(mac) if mac != annotated => Err(InvalidWish::MacMismatch {
             network: name.clone(),
             field: field.unwrap_or_default().to_owned(),
-            key,
+            key: key.clone(),
             annotation: value.to_owned(),
         }),
         _ => Ok(Some(annotated)),
@@ -320,7 +324,8 @@ fn unicast(text: &str, source_name: impl Fn() -> String) -> Result<MacAddr6, Inv
 
 fn pool(template: &Template, network: &Network) -> Result<Option<AddressPool>, InvalidWish> {
     let Some(Found { key, value, .. }) = find(template, network, IP_POOL)? else { return Ok(None) };
-    let pool = value.parse().map_err(|reason| InvalidWish::IpPool { key, value: value.to_owned(), reason })?;
+    let pool =
+        value.parse().map_err(|reason| InvalidWish::IpPool { key: key.clone(), value: value.to_owned(), reason })?;
     Ok(Some(pool))
 }
 
@@ -328,6 +333,6 @@ fn port_security(template: &Template, network: &Network) -> Result<bool, Invalid
     match find(template, network, PORT_SECURITY)? {
         None | Some(Found { value: "true", .. }) => Ok(true),
         Some(Found { value: "false", .. }) => Ok(false),
-        Some(Found { key, value, .. }) => Err(InvalidWish::PortSecurity { key, value: value.to_owned() }),
+        Some(Found { key, value, .. }) => Err(InvalidWish::PortSecurity { key: key.clone(), value: value.to_owned() }),
     }
 }

@@ -151,6 +151,19 @@ impl VmObjects {
     pub fn is_migrating(&self) -> bool {
         self.migrations.values().any(|migration| !migration.finished)
     }
+
+    /// Returns true if a guest may run: a launcher is live.
+    pub fn may_run(&self) -> bool {
+        self.launchers.values().any(|launcher| launcher.live)
+    }
+
+    /// Returns true if an annotation of the templates requests an address.
+    pub fn names_an_address(&self) -> bool {
+        let of_vm = self.vm.as_ref().and_then(|vm| vm.template.as_ref().ok());
+        let of_run = self.run.as_ref().and_then(|run| run.template.as_ref().ok());
+        let mut keys = of_vm.into_iter().chain(of_run).flat_map(|template| template.annotations.keys());
+        keys.any(|key| key.ends_with("/ip_address"))
+    }
 }
 
 /// A namespace that we serve.
@@ -278,15 +291,6 @@ impl Cluster {
     /// All VMs of which something is there.
     pub fn vms(&self) -> impl Iterator<Item = &VmKey> {
         self.vms.iter().filter(|(_, objects)| objects.exists()).map(|(key, _)| key)
-    }
-
-    /// Whether a VM names an address: whoever takes any should not take that one before it.
-    pub fn names_an_address(&self, vm: &VmKey) -> bool {
-        let Some(objects) = self.vms.get(vm) else { return false };
-        let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().ok());
-        let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().ok());
-        let mut keys = of_vm.into_iter().chain(of_run).flat_map(|template| template.annotations.keys());
-        keys.any(|key| key.ends_with("/ip_address"))
     }
 
     /// A namespace that we serve.

@@ -171,6 +171,28 @@ impl Map {
         former
     }
 
+    /// Returns the map with some keys set, and others taken away (`None`): in one go, however many they are.
+    pub fn edited<'k, V: AsRef<str>>(&self, edits: impl IntoIterator<Item = (&'k str, Option<V>)>) -> Self {
+        let edits: Vec<(&str, Option<V>)> = edits.into_iter().collect();
+        let mut pairs: Vec<(&str, &str)> = self.iter().collect();
+        let mut changed = false;
+        for (key, value) in &edits {
+            match (place(&pairs, key), value.as_ref().map(AsRef::as_ref)) {
+                (Ok(at), Some(value)) => changed |= std::mem::replace(&mut pairs[at].1, value) != value,
+                (Err(at), Some(value)) => {
+                    pairs.insert(at, (key, value));
+                    changed = true;
+                }
+                (Ok(at), None) => {
+                    pairs.remove(at);
+                    changed = true;
+                }
+                (Err(_), None) => {}
+            }
+        }
+        if changed { Self(pack(&pairs)) } else { self.clone() }
+    }
+
     /// Takes a key away.
     pub fn remove(&mut self, key: &str) -> Option<String> {
         let former = self.get(key)?.to_owned();

@@ -8,8 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use crate::kubevirt::Cluster;
-use crate::ovn::VmKey;
+use crate::kubevirt::VmObjects;
 
 /// The order in which VMs are served that become dirty together: an address that one of them can take is for the one
 /// that needs just this address.
@@ -26,13 +25,12 @@ pub enum Turn {
 impl Turn {
     const ALL: usize = 3;
 
-    /// The turn of a VM.
-    pub fn of(cluster: &Cluster, vm: &VmKey) -> Self {
-        let runs = || cluster.vm(vm).is_some_and(|objects| objects.launchers.values().any(|launcher| launcher.live));
-        match cluster.names_an_address(vm) {
-            true => Self::Request,
-            false if runs() => Self::Guest,
-            false => Self::Any,
+    /// The turn of a VM that has these objects.
+    pub fn of(objects: Option<&VmObjects>) -> Self {
+        match objects {
+            Some(objects) if objects.names_an_address() => Self::Request,
+            Some(objects) if objects.may_run() => Self::Guest,
+            Some(_) | None => Self::Any,
         }
     }
 }

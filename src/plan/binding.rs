@@ -46,22 +46,15 @@ pub(super) enum Binding {
 impl Binding {
     /// Writes our keys of `options` (ovn-nb(5) Logical_Switch_Port `options:requested-chassis`); what others put there
     /// stays.
-    pub(super) fn apply(self, mut options: Map) -> Map {
+    pub(super) fn apply(self, options: Map) -> Map {
         let (requested, strategy) = match self {
             Self::Keep => return options,
             Self::Unbound => (None, None),
             Self::To(home) => (Some(home), None),
             Self::Both { home, additional, strategy } => (Some(format!("{home},{additional}")), strategy.name()),
         };
-        match requested {
-            Some(requested) => drop(options.insert(keys::REQUESTED_CHASSIS, requested)),
-            None => drop(options.remove(keys::REQUESTED_CHASSIS)),
-        }
-        match strategy {
-            Some(strategy) => drop(options.insert(keys::ACTIVATION_STRATEGY, strategy)),
-            None => drop(options.remove(keys::ACTIVATION_STRATEGY)),
-        }
-        options
+        let strategy = strategy.map(ToOwned::to_owned);
+        options.edited([(keys::REQUESTED_CHASSIS, requested), (keys::ACTIVATION_STRATEGY, strategy)])
     }
 }
 

@@ -1,5 +1,7 @@
 //! One port's change, and the operations that make it.
 
+use std::borrow::Cow;
+
 use uuid::Uuid;
 
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, PortRef, RequestedChassis};
@@ -24,6 +26,9 @@ pub struct PortChange {
     /// As it should be.
     pub after: Option<Placed>,
 }
+
+/// One of our keys in `external_ids`, with its value; `None`: without it.
+pub(super) type Mark = (&'static str, Option<Cow<'static, str>>);
 
 const PORT: &str = LogicalSwitchPort::TABLE.name;
 const SWITCH: &str = LogicalSwitch::TABLE.name;

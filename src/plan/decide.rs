@@ -46,12 +46,12 @@ pub struct Waits {
 /// transaction has given to others.
 pub fn decide(snapshot: &Snapshot<'_>, claims: &Claims, vm: &VmKey) -> Decision {
     let Some(objects) = snapshot.objects(vm) else { return released(snapshot, vm) };
-    let Some(intent) = snapshot.intent(vm) else { return released(snapshot, vm) };
+    let intent = snapshot.intent_of(vm, objects);
     // The annotation of a VM without ports here may be a namesake's that serves it on another database.
     if !intent.selected && snapshot.northbound.ports_of(vm).next().is_none() {
         return Decision::default();
     }
-    let mut decision = decide_intent(snapshot, claims, &intent);
+    let mut decision = decide_intent(snapshot, claims, &intent, Some(objects));
     decision.status.extend(unreadable(objects));
     decision
 }
@@ -66,16 +66,22 @@ fn released(snapshot: &Snapshot<'_>, vm: &VmKey) -> Decision {
     Decision { rows: changes, waits: Waits { due, ..Waits::default() }, ..Decision::default() }
 }
 
-/// Decides for a VM that should have this.
-pub(super) fn decide_intent(snapshot: &Snapshot<'_>, claims: &Claims, intent: &Intent) -> Decision {
+/// Decides for a VM that should have this, and of which Kubernetes has these objects.
+pub(super) fn decide_intent(
+    snapshot: &Snapshot<'_>,
+    claims: &Claims,
+    intent: &Intent,
+    objects: Option<&VmObjects>,
+) -> Decision {
     let rows = VmRows::new(snapshot.northbound, intent);
     let mut siblings: Vec<Uuid> = rows.all().map(|(_, port)| port.uuid).collect();
     siblings.sort_unstable();
     let named = Named::by(snapshot.northbound, intent, &rows);
-    let told = snapshot.told_where_it_matters(intent, &rows);
+    let told = objects.and_then(|objects| snapshot.told_where_it_matters(intent, objects, &rows));
     let view = |exchanging| View {
         snapshot,
         vm: &intent.vm,
+        objects,
         batch: claims,
         own: Claims::default(),
         siblings: &siblings,
@@ -133,7 +139,7 @@ fn left_over<'a>(view: &View<'a>, intent: &Intent, rows: &VmRows<'a, '_>, taken:
                 PortDecision::removal(port)
             }
             // Where a guest may run, and which VM the port belongs to, holds for ports that stay, too.
-            _ => view.keep(intent, port, report_of(view.northbound(), network, port), Remarks::default()),
+            _ => view.keep(intent, port, None, report_of(view.northbound(), network, port), Remarks::default()),
         });
     }
     left

@@ -152,7 +152,7 @@ impl Lost {
                 }
             }
         }
-        let running = objects.is_some_and(|objects| objects.launchers.values().any(|launcher| launcher.live));
+        let running = objects.is_some_and(VmObjects::may_run);
         for LastLease { switch, addresses } in &found {
             self.on.entry(switch.clone()).or_default().add(vm, running, *addresses);
         }
@@ -183,6 +183,16 @@ impl Lost {
     /// The lost addresses of a family on a switch; `None` where there are none.
     pub(super) fn addresses(&self, switch: &str, ipv4: bool) -> Option<&RangeSet> {
         self.on.get(switch).map(|on| if ipv4 { &on.ipv4 } else { &on.ipv6 })
+    }
+
+    /// Returns true if a look at the VM may find something: it was told a lease, or it has lost one.
+    pub fn concerns(&self, vm: &VmKey, objects: Option<&VmObjects>) -> bool {
+        objects.and_then(subject).is_some_and(|(_, reported)| reported.text.is_some()) || self.has(vm)
+    }
+
+    /// Returns true if the VM has lost leases.
+    pub fn has(&self, vm: &VmKey) -> bool {
+        !self.of.is_empty() && self.of.contains_key(vm)
     }
 
     /// All VMs with lost leases.

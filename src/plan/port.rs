@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::addresses::{Holding, outside_the_pool};
 use super::binding::Bound;
-use super::change::{Placed, PortChange};
+use super::change::{Mark, Placed, PortChange};
 use super::claims::Claims;
 use super::lease::{lease, repair, reserved};
 use super::lost::LastLease;
@@ -15,7 +15,7 @@ use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
 use crate::intent::{Intent, Nic, Wish};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys, port_uuid};
-use crate::ovsdb::{Map, Set};
+use crate::ovsdb::Set;
 
 /// What is decided for one port.
 #[derive(Default)]
@@ -135,12 +135,8 @@ impl<'a> View<'a> {
             ..PortReport::default()
         };
         let Some(port) = port else { return PortDecision::new(None, report, remarks) };
-        let mut kept = self.keep(intent, port, report, remarks);
-        if let Some(after) = kept.change.as_mut().and_then(|change| change.after.as_mut()) {
-            let external_ids = std::mem::take(&mut after.row.external_ids);
-            after.row.external_ids = self.snapshot.note_retention(external_ids, intent);
-        }
-        kept
+        let retention = self.snapshot.retention_mark(&port.row.external_ids, intent);
+        self.keep(intent, port, retention, report, remarks)
     }
 
     /// A port that stays as it is but for where it is bound and which VM it belongs to.
@@ -148,6 +144,7 @@ impl<'a> View<'a> {
         &self,
         intent: &Intent,
         port: PortRef<'a>,
+        retention: Option<Mark>,
         report: PortReport,
         mut remarks: Remarks,
     ) -> PortDecision {
@@ -162,7 +159,8 @@ impl<'a> View<'a> {
         remarks.add(later);
         // A row that lost the mark gets the network that it is known to be for.
         let lost = row.external_ids.get(keys::NETWORK).is_none() && !report.network.is_empty();
-        row.external_ids = self.marked(row.external_ids, intent, lost.then_some(report.network.as_str()));
+        let marks = self.marks(intent, lost.then_some(report.network.as_str()));
+        row.external_ids = row.external_ids.edited(marks.into_iter().chain(retention));
         if let (Some(addresses), Some(name)) = (report.addresses, self.switch_name(switch)) {
             let switch = Switch { uuid: switch, name };
             self.conflicts(&switch, addresses, Some(port.uuid), None).into_iter().for_each(|it| remarks.tell(it));
@@ -199,7 +197,8 @@ impl<'a> View<'a> {
         let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
         // A MAC alone may be what is left of more.
         let bare = site.lease.is_none_or(|lease| lease.ips().next().is_none());
-        let to_come = if own.is_none() { self.row_to_come(nic) } else { None };
+        let name = if own.is_none() { Some(self.free_name(nic)) } else { None };
+        let to_come = name.as_ref().and_then(|name| name.as_ref().ok()).map(|name| port_uuid(self.instance(), name));
         let holding = Holding {
             nic: &nic.network,
             own,
@@ -210,13 +209,14 @@ impl<'a> View<'a> {
             told,
         };
         let (addresses, mut remarks) = self.settle_now(nic, site, &holding)?;
-        let name = match (own, site.before()) {
-            (Some(own), Some(before)) => {
-                let (name, later) = self.repaired_name(nic, own, &before.name);
+        let name = match (site.port, name) {
+            (Some(PortRef { uuid, row, .. }), _) => {
+                let (name, later) = self.repaired_name(nic, uuid, &row.name);
                 remarks.add(later);
                 name
             }
-            _ => self.free_name(nic)?,
+            (None, Some(name)) => name?,
+            (None, None) => self.free_name(nic)?,
         };
         let (secured, problem) = self.port_security(nic, site.before());
         problem.into_iter().for_each(|problem| remarks.tell(problem));
@@ -241,7 +241,8 @@ impl<'a> View<'a> {
         let guest = self.guest_with_another(nic, addresses, site.last.as_ref());
         let uses = guest.as_ref().map(|guest| Problem::GuestHasAnother { guest: guest.addresses.clone() });
         uses.into_iter().for_each(|problem| remarks.tell(problem));
-        let (change, later) = self.row(intent, nic, site, Granted { name, addresses, secured, next });
+        let (change, later) =
+            self.row(intent, nic, site, Granted { uuid: own.or(to_come), name, addresses, secured, next });
         remarks.add(later);
         let mut claims = Claims::default();
         [Some(addresses), next].into_iter().flatten().for_each(|addresses| claims.add(switch.uuid, addresses));
@@ -295,8 +296,8 @@ impl<'a> View<'a> {
 
     /// Composes the row of a port that is served.
     fn row(&self, intent: &Intent, nic: &Nic, site: &Site<'_>, granted: Granted) -> (PortChange, Remarks) {
-        let Granted { name, addresses, secured, next } = granted;
-        let uuid = site.own().unwrap_or_else(|| port_uuid(self.instance(), &name));
+        let Granted { uuid, name, addresses, secured, next } = granted;
+        let uuid = uuid.unwrap_or_else(|| port_uuid(self.instance(), &name));
         let mut row = site.before().cloned().unwrap_or_default();
         row.name = name;
         let text = addresses.to_string();
@@ -308,20 +309,15 @@ impl<'a> View<'a> {
         let (binding, later) = self.snapshot.bind(&bound, &intent.placement);
         row.options = binding.apply(row.options);
         remarks.add(later);
-        let mut external_ids = self.marked(row.external_ids, intent, Some(&nic.network));
+        let mut marks = self.marks(intent, Some(&nic.network));
         // It stands where the NIC is now, if anything says where that is.
         if nic.switch.is_some() && !site.elsewhere {
-            match nic.was_named_for(&row.name) {
-                true => drop(external_ids.remove(keys::BASE_NAME)),
-                false => drop(external_ids.insert(keys::BASE_NAME, nic.base_name.as_str())),
-            }
+            let base_name = (!nic.was_named_for(&row.name)).then(|| nic.base_name.clone().into());
+            marks.push((keys::BASE_NAME, base_name));
         }
-        let mut external_ids = self.snapshot.note_retention(external_ids, intent);
-        match next {
-            Some(next) => drop(external_ids.insert(keys::NEXT_ADDRESSES, next.to_string())),
-            None => drop(external_ids.remove(keys::NEXT_ADDRESSES)),
-        }
-        row.external_ids = external_ids;
+        marks.extend(self.snapshot.retention_mark(&row.external_ids, intent));
+        marks.push((keys::NEXT_ADDRESSES, next.map(|next| next.to_string().into())));
+        row.external_ids = row.external_ids.edited(marks);
         let before = site.port.and_then(|port| Some(Placed { switch: port.switch?, row: port.row.clone() }));
         (PortChange { uuid, before, after: Some(Placed { switch: site.switch.uuid, row }) }, remarks)
     }
@@ -344,27 +340,24 @@ impl<'a> View<'a> {
     }
 
     /// Our keys in `external_ids`; what others put there stays.
-    fn marked(&self, mut external_ids: Map, intent: &Intent, network: Option<&str>) -> Map {
-        external_ids.insert(keys::VENDOR, keys::OUR_VENDOR);
-        external_ids.insert(keys::INSTANCE, self.instance());
-        external_ids.insert(keys::VM, intent.vm.to_string());
-        external_ids.remove(keys::RETAINED_UNTIL);
-        match intent.selected {
-            true => drop(external_ids.remove(keys::HANDOVER)),
-            false => drop(external_ids.insert(keys::HANDOVER, "true")),
-        }
-        if let Some(uid) = &intent.uid {
-            external_ids.insert(keys::VM_UID, uid.as_str());
-        }
-        if let Some(network) = network {
-            external_ids.insert(keys::NETWORK, network);
-        }
-        external_ids
+    fn marks(&self, intent: &Intent, network: Option<&str>) -> Vec<Mark> {
+        let mut marks: Vec<Mark> = vec![
+            (keys::VENDOR, Some(keys::OUR_VENDOR.into())),
+            (keys::INSTANCE, Some(self.instance().to_owned().into())),
+            (keys::VM, Some(intent.vm.to_string().into())),
+            (keys::RETAINED_UNTIL, None),
+            (keys::HANDOVER, (!intent.selected).then(|| "true".into())),
+        ];
+        marks.extend(intent.uid.as_ref().map(|uid| (keys::VM_UID, Some(uid.clone().into()))));
+        marks.extend(network.map(|network| (keys::NETWORK, Some(network.to_owned().into()))));
+        marks
     }
 }
 
 /// What a port is given.
 struct Granted {
+    /// Its row.
+    uuid: Option<Uuid>,
     name: String,
     addresses: Addresses,
     /// It has port security.

@@ -11,7 +11,7 @@ use super::snapshot::Snapshot;
 use super::view::{Switch, View};
 use super::vm_rows::VmRows;
 use crate::intent::{Intent, Nic};
-use crate::kubevirt::{Guest, Told};
+use crate::kubevirt::{Guest, Told, VmObjects};
 use crate::ovn::{Addresses, PortRef};
 
 /// In the annotation of a VM whose guest uses other addresses than its port has.
@@ -20,8 +20,12 @@ const HAS_A_GUEST: &str = "\"guest\":";
 impl Snapshot<'_> {
     /// What the VM was last told, where a row of its NICs is missing or has no lease, or where its guest uses something
     /// else. Most VMs need no look at their annotation.
-    pub(super) fn told_where_it_matters(&self, intent: &Intent, rows: &VmRows<'_, '_>) -> Option<Told> {
-        let objects = self.objects(&intent.vm)?;
+    pub(super) fn told_where_it_matters(
+        &self,
+        intent: &Intent,
+        objects: &VmObjects,
+        rows: &VmRows<'_, '_>,
+    ) -> Option<Told> {
         let reported = objects.vm.as_ref().map(|vm| &vm.reported);
         let reported = reported.or(objects.run.as_ref().map(|run| &run.reported))?.text.as_deref()?;
         let lacks_a_row = || intent.nics.iter().any(|nic| rows.of(&nic.network).next().is_none());
@@ -44,7 +48,7 @@ impl View<'_> {
 
     /// The other instance of this service that serves the VM, as the VM's annotation says.
     pub(super) fn other_instance_of_annotation(&self) -> Option<String> {
-        served_by_another(self.objects()?, self.instance())
+        served_by_another(self.objects?, self.instance())
     }
 
     /// Returns true if another VM takes it up: of two guests that were told the same, the first by name does.
@@ -83,7 +87,7 @@ impl View<'_> {
 
     /// What the guest that runs uses, where its port has something else, for as long as it runs.
     pub(super) fn guest_with_another(&self, nic: &Nic, port: Addresses, last: Option<&LastLease>) -> Option<Guest> {
-        let run = self.objects()?.run.as_ref().filter(|_| nic.running)?.uid.clone();
+        let run = self.objects?.run.as_ref().filter(|_| nic.running)?.uid.clone();
         let told = self.told.and_then(|told| told.ports.iter().find(|port| port.network == nic.network));
         let before = told.and_then(|told| told.guest.as_ref()).filter(|guest| guest.run == run);
         let before = before.and_then(|guest| guest.addresses.parse().ok());

@@ -5,7 +5,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::change::PortChange;
+use super::change::{Mark, PortChange};
 use super::lease::{lease, repair};
 use super::snapshot::Snapshot;
 use crate::intent::{Intent, InvalidWish, Retention};
@@ -80,17 +80,14 @@ impl Snapshot<'_> {
         Some((Some(change), until.map(Timestamp::as_second)))
     }
 
-    /// Notes in a row's marks how long its port is to be retained when its VM is gone.
-    pub(super) fn note_retention(&self, mut external_ids: Map, intent: &Intent) -> Map {
-        // What the owner mistyped changes nothing.
+    /// Returns the mark of a row that says how long its port is to be retained when its VM is gone; `None`: it stays as it
+    /// is, for what the owner mistyped changes nothing.
+    pub(super) fn retention_mark(&self, external_ids: &Map, intent: &Intent) -> Option<Mark> {
         let unreadable = intent.invalid.iter().any(|invalid| matches!(invalid, InvalidWish::Retain(_)));
         if unreadable && external_ids.get(keys::RETAIN).is_some() {
-            return external_ids;
+            return None;
         }
-        match intent.retain.unwrap_or(self.settings.default_retain) {
-            Retention::NONE => drop(external_ids.remove(keys::RETAIN)),
-            retention => drop(external_ids.insert(keys::RETAIN, retention.to_string())),
-        }
-        external_ids
+        let retention = intent.retain.unwrap_or(self.settings.default_retain);
+        Some((keys::RETAIN, (retention != Retention::NONE).then(|| retention.to_string().into())))
     }
 }

@@ -65,11 +65,15 @@ impl<'a> Snapshot<'a> {
 
     /// What the VM should have; `None` where Kubernetes has nothing of it.
     pub fn intent(&self, vm: &VmKey) -> Option<Intent> {
-        let objects = self.cluster.vm(vm)?;
-        Some(match self.cluster.namespace(&vm.namespace) {
+        self.cluster.vm(vm).map(|objects| self.intent_of(vm, objects))
+    }
+
+    /// What a VM should have that has these objects.
+    pub(super) fn intent_of(&self, vm: &VmKey, objects: &VmObjects) -> Intent {
+        match self.cluster.namespace(&vm.namespace) {
             Some(namespace) => Intent::of(vm, objects, namespace, self.settings),
             None => Intent::of_unselected(vm, objects, self.settings),
-        })
+        }
     }
 
     /// What Kubernetes has of a VM.

@@ -20,6 +20,8 @@ pub(super) struct View<'a> {
     pub(super) snapshot: &'a Snapshot<'a>,
     /// The VM.
     pub(super) vm: &'a VmKey,
+    /// What Kubernetes has of it.
+    pub(super) objects: Option<&'a VmObjects>,
     /// The claims of the other VMs of the transaction.
     pub(super) batch: &'a Claims,
     /// The claims of those ports of the VM that are decided.
@@ -58,11 +60,6 @@ impl<'a> View<'a> {
 
     pub(super) fn instance(&self) -> &'a str {
         self.snapshot.northbound.instance()
-    }
-
-    /// What Kubernetes has of the VM.
-    pub(super) fn objects(&self) -> Option<&'a VmObjects> {
-        self.snapshot.objects(self.vm)
     }
 
     pub(super) fn switch_name(&self, uuid: Uuid) -> Option<String> {

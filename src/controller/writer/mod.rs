@@ -403,8 +403,11 @@ impl Writer {
             // Every VM is looked at then.
             return;
         }
-        let turn = Turn::of(&self.cluster, &vm);
-        self.look_for_lost(&vm);
+        let objects = self.cluster.vm(&vm);
+        let turn = Turn::of(objects);
+        if self.lost.concerns(&vm, objects) {
+            self.look_for_lost(&vm);
+        }
         self.pipeline.push(vm, turn);
     }
 

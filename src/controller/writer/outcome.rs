@@ -59,7 +59,10 @@ impl Writer {
                 for Planned { vm, again, changes, report, .. } in vms {
                     changes.iter().for_each(|change| log_change(&vm, change));
                     report.into_iter().for_each(|report| self.tell(report));
-                    self.look_for_lost(&vm);
+                    if self.lost.has(&vm) {
+                        // It has its row again.
+                        self.look_for_lost(&vm);
+                    }
                     if again {
                         self.dirty(vm);
                     }

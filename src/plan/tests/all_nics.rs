@@ -78,7 +78,7 @@ impl Ports {
         let (cluster, settings) = (Cluster::default(), settings());
         let southbound = Seen::Never(&self.settling);
         let snapshot = Snapshot::new(&self.northbound, &cluster, southbound, &settings, 0);
-        decide_intent(&snapshot, &Claims::default(), &intent(placement))
+        decide_intent(&snapshot, &Claims::default(), &intent(placement), None)
     }
 
     fn commit(&mut self, placement: Placement) -> Vec<PortChange> {

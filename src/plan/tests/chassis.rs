@@ -129,7 +129,7 @@ impl Scene {
         let intent = Intent::of(&vm(), objects, &Namespace::default(), &settings());
         let settings = Settings { strategy: self.strategy, ..settings() };
         let snapshot = Snapshot::new(&self.northbound, &self.cluster, seen, &settings, 0);
-        decide_intent(&snapshot, &Claims::default(), &intent)
+        decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm))
     }
 
     /// What the port asks for after a look, and what its owner is told.

@@ -338,7 +338,7 @@ impl State {
         let settings = settings();
         let intent = Intent::of(&vm(), cluster.vm(&vm()).expect("the VM"), &Namespace::default(), &settings);
         let snapshot = Snapshot::new(&northbound, &cluster, southbound, &settings, 0);
-        let plan = decide_intent(&snapshot, &Claims::default(), &intent);
+        let plan = decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm));
         let before = self.requested.clone();
         let mut collapses = false;
         for change in &plan.rows {

@@ -47,7 +47,7 @@ fn plan(northbound: &Northbound, nics: impl Iterator<Item = Nic>) -> Decision {
     };
     let (cluster, settling, settings) = (Cluster::default(), Settling::default(), settings());
     let snapshot = Snapshot::new(northbound, &cluster, Seen::Never(&settling), &settings, 0);
-    decide_intent(&snapshot, &Claims::default(), &intent)
+    decide_intent(&snapshot, &Claims::default(), &intent, None)
 }
 
 fn apply(northbound: &mut Northbound, plan: &Decision) {

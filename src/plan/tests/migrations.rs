@@ -215,7 +215,7 @@ impl Model {
         let southbound = if self.with_southbound { Seen::Now(&self.southbound) } else { Seen::Never(&self.settling) };
         let settings = settings();
         let snapshot = Snapshot::new(&self.northbound, &self.cluster, southbound, &settings, 0);
-        let plan = decide_intent(&snapshot, &Claims::default(), &intent);
+        let plan = decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm));
         let collapsed: Vec<Uuid> =
             plan.rows.iter().filter(|change| change.collapses()).map(|change| change.uuid).collect();
         for change in plan.rows {
@@ -398,7 +398,7 @@ fn a_target_that_cannot_be_named_yet_stays_open() {
     let intent = Intent::of(&vm(), objects, &Namespace::default(), &settings());
     let settings = settings();
     let snapshot = Snapshot::new(&model.northbound, &model.cluster, Seen::NotYet, &settings, 0);
-    let plan = decide_intent(&snapshot, &Claims::default(), &intent);
+    let plan = decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm));
     assert!(plan.rows.is_empty(), "{plan:?}");
     assert_eq!(plan.waits.wakes, [crate::ovn::Wake::Southbound]);
 }

@@ -246,7 +246,7 @@ impl World {
     /// A VM is to be looked at, as the writer does it.
     pub(super) fn mark(&mut self, vm: VmKey) {
         self.look_for_lost(&vm);
-        let turn = Turn::of(&self.cluster, &vm);
+        let turn = Turn::of(self.cluster.vm(&vm));
         self.dirty.push(vm, turn);
     }
 

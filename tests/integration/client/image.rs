@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ovn_kubevirt::ipam::{Pool, RangeSet, Subnet};
+use ovn_kubevirt::ipam::{Pool, Subnet};
 use ovn_kubevirt::ovn::{
     LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat,
     Northbound as View, VmKey,
@@ -284,9 +284,8 @@ pub(super) fn answers(view: &View, without: &BTreeSet<Uuid>) -> BTreeMap<String,
             }
             for text in ["10.0.0.0/28", "10.1.0.0/24"] {
                 let subnet = Subnet::new(Some(text), None, Some("fd00::"), []).expect("a subnet");
-                let free = [true, false].map(|ipv4| {
-                    pool.lowest_free(&subnet.spans(ipv4, None), &RangeSet::default(), view.service_addresses(ipv4))
-                });
+                let free = [true, false]
+                    .map(|ipv4| pool.lowest_free(&subnet.spans(ipv4, None), &[], view.service_addresses(ipv4)));
                 note(format!("{switch} free in {text}"), format!("{free:?}"));
             }
         }
