@@ -7,6 +7,7 @@
 mod misplaced;
 mod networks;
 mod placement;
+mod port;
 mod retention;
 mod wish;
 
@@ -15,11 +16,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 pub use misplaced::Misplaced;
 pub use networks::Attachment;
 pub use placement::Placement;
+pub use port::{Life, Next, PortIntent, SwitchWish};
 pub use retention::Retention;
 pub use wish::{InvalidWish, Wish};
 
 use crate::kubevirt::{Namespace, Place, Template, VmObjects};
-use crate::ovn::{LogicalSwitchPort, Multichassis, VmKey, keys};
+use crate::ovn::{Multichassis, VmKey};
 use networks::Network;
 
 /// What the operator chose for all VMs.
@@ -77,7 +79,7 @@ pub struct Intent {
     /// are made only then.
     pub selected: bool,
     /// Its NICs on OVN.
-    pub nics: Vec<Nic>,
+    pub ports: Vec<PortIntent>,
     /// Networks whose ports stay as they are; `None`: all that are not in `nics`.
     pub untouched: Option<BTreeSet<String>>,
     /// Where its ports are bound.
@@ -92,100 +94,6 @@ pub struct Intent {
     pub unmatched: Vec<String>,
     /// Requests that stand where they have no effect.
     pub misplaced: Vec<Misplaced>,
-}
-
-/// What one NIC's port should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Nic {
-    /// The network's name in the VM.
-    pub network: String,
-    /// The port's name by what the network is on: `<vm>.<namespace>`, or `<vm>.<namespace>.<nad>.<nad-namespace>.ovn`.
-    pub base_name: String,
-    /// Where that name can be read as another VM's, how many labels the NAD's name has (0: it is on the pod network): a new
-    /// port's name has both appended, so that no two NICs of any VMs are named alike.
-    pub ambiguous: Option<usize>,
-    /// Another NIC of ours on the same NAD comes before it in the VM: a new port's name has the network appended.
-    pub another_before: bool,
-    /// The switch that is named for it; `None`: none is, and the NIC is not ours unless it has a
-    /// port already.
-    pub switch: Option<SwitchWish>,
-    /// What it is on is there, and names no switch: a port that the NIC had on another network goes.
-    pub on_none_of_ours: bool,
-    /// What holds now.
-    pub now: Result<Wish, InvalidWish>,
-    /// What holds from the next start on, where that is known and may differ.
-    pub next: Option<Result<Wish, InvalidWish>>,
-    /// The switch that the template names for the next start, while something else is in force.
-    pub next_switch: Option<String>,
-    /// An old launcher may still run: what the port holds stays, and `now` waits.
-    pub held_by_old_launcher: bool,
-    /// A launcher is live: the port does not change switches under it.
-    pub running: bool,
-    /// Annotations that nobody here serves.
-    pub unserved: Vec<String>,
-}
-
-/// A switch by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SwitchWish {
-    /// The name.
-    pub name: String,
-    /// Where a namespace names several, those that come after it: a new port goes to the first that can serve it.
-    pub others: Vec<String>,
-    /// The VM's owner named it, or the NAD that the owner chose: a stopped VM's port moves there. A
-    /// namespace's or the operator's default holds for new ports only.
-    pub explicit: bool,
-}
-
-impl SwitchWish {
-    /// One switch.
-    pub fn new(name: impl Into<String>, explicit: bool) -> Self {
-        Self { name: name.into(), others: Vec::new(), explicit }
-    }
-
-    /// The names, in the order of preference.
-    pub fn names(&self) -> impl Iterator<Item = &String> {
-        std::iter::once(&self.name).chain(&self.others)
-    }
-
-    /// Returns true if a switch is one of those that are named.
-    pub fn has(&self, switch: &str) -> bool {
-        self.names().any(|name| name == switch)
-    }
-}
-
-impl Nic {
-    /// The names that a new port may have, in the order of preference.
-    ///
-    /// VMs and NADs may have dots in their names, so that `x.ns.nad.nadns.ovn` is the port of the VM `x.ns.nad.nadns` in the
-    /// namespace `ovn`, and of the VM `x` on a NAD. Which of them is named so hangs on nothing but their names: see
-    /// [`VmKey::has_another_reading`]. A tilde is in no name of Kubernetes', so that what has one is read in one way only.
-    pub fn names(&self) -> Vec<String> {
-        let Self { base_name, network, .. } = self;
-        let fallback = match self.ambiguous {
-            Some(labels) => return vec![format!("{base_name}.{network}~{labels}")],
-            // The end of every name on a NAD.
-            None if network == "ovn" => format!("{base_name}.{network}~1"),
-            None => format!("{base_name}.{network}"),
-        };
-        if self.another_before { vec![fallback] } else { vec![self.base_name.clone(), fallback] }
-    }
-
-    /// Whether a port of the VM was last served on what this NIC is on (the pod network, that NAD), whatever its network
-    /// was called. Its name says so, unless it has been elsewhere since.
-    pub fn is_on_the_network_of(&self, port: &LogicalSwitchPort) -> bool {
-        match port.external_ids.get(keys::BASE_NAME) {
-            Some(base_name) => base_name == self.base_name,
-            None => self.was_named_for(&port.name),
-        }
-    }
-
-    /// Whether a port was named for a NIC on what this one is on. No network's name has a dot, and what a NAD adds has
-    /// three.
-    pub fn was_named_for(&self, port_name: &str) -> bool {
-        let rest = port_name.strip_prefix(self.base_name.as_str());
-        rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(|rest| !rest.contains('.')))
-    }
 }
 
 impl Intent {
@@ -204,11 +112,11 @@ impl Intent {
         let of_vm = objects.vm.as_ref().map(|vm| vm.template.as_ref());
         let of_run_uid = objects.run.as_ref().map(|run| run.vm_uid.as_ref().unwrap_or(&run.uid));
         let uid = objects.vm.as_ref().map(|vm| &vm.uid).or(of_run_uid).cloned();
-        let mut intent = Self {
+        let intent = Self {
             vm: vm.clone(),
             uid,
             selected: true,
-            nics: Vec::new(),
+            ports: Vec::new(),
             untouched: None,
             placement: Placement::of(objects),
             retain: None,
@@ -233,25 +141,26 @@ impl Intent {
             next: next.map(|next| Networked::new(next, vm)),
             old_launcher,
             running: live().next().is_some(),
+            placement: Placement::of(objects),
         };
-        intent.nics = source.nics();
+        let ports = source.ports();
         // An old launcher may still use a port that the template no longer names.
-        intent.untouched = (!old_launcher).then(|| source.untouched());
+        let untouched = (!old_launcher).then(|| source.untouched());
         let newest = source.next.as_ref().unwrap_or(&source.now);
-        intent.of_the_whole(newest);
-        intent.misplaced = source.misplaced(newest, &intent.nics);
-        intent
+        let misplaced = source.misplaced(newest, &ports);
+        Self { ports, untouched, misplaced, ..intent.with_the_whole(newest) }
     }
 
     /// What the newest template says of the VM as a whole. How long its addresses stay reserved is nothing that runs:
     /// the newest word counts at once.
-    fn of_the_whole(&mut self, newest: &Networked<'_>) {
-        match wish::retention(newest.template) {
-            Ok(retain) => self.retain = retain,
-            Err(invalid) => self.invalid.push(invalid),
-        }
-        self.unserved = wish::unknown(newest.template);
-        self.unmatched = networks::unmatched(newest.template, &newest.networks);
+    fn with_the_whole(self, newest: &Networked<'_>) -> Self {
+        let (retain, invalid) = match wish::retention(newest.template) {
+            Ok(retain) => (retain, Vec::new()),
+            Err(invalid) => (None, vec![invalid]),
+        };
+        let unserved = wish::unknown(newest.template);
+        let unmatched = networks::unmatched(newest.template, &newest.networks);
+        Self { retain, invalid, unserved, unmatched, ..self }
     }
 }
 
@@ -285,24 +194,25 @@ struct Source<'a> {
     next: Option<Networked<'a>>,
     old_launcher: bool,
     running: bool,
+    placement: Placement,
 }
 
 impl Source<'_> {
-    fn nics(&self) -> Vec<Nic> {
+    fn ports(&self) -> Vec<PortIntent> {
         let mut named = HashSet::new();
-        let mut nics: Vec<Nic> = Vec::new();
+        let mut ports: Vec<PortIntent> = Vec::new();
         for network in self.now.networks.iter().filter(|network| !network.absent) {
             let mut nic = self.nic(network);
             nic.another_before = named.contains(&nic.base_name);
             if nic.switch.is_some() {
                 named.insert(nic.base_name.clone());
             }
-            nics.push(nic);
+            ports.push(nic);
         }
-        nics
+        ports
     }
 
-    fn nic(&self, network: &Network) -> Nic {
+    fn nic(&self, network: &Network) -> PortIntent {
         let named = |networked: &Networked<'_>, network: &Network| {
             wish::switch(networked.template, network).or_else(|| self.switch_of_nad(&network.on))
         };
@@ -315,18 +225,25 @@ impl Source<'_> {
             // One that has not come yet may name a switch.
             Attachment::Nad(nad) => self.objects.nads.contains_key(nad),
         };
-        Nic {
+        let request = Wish::of(self.now.template, network);
+        let coming = next.map(|(next, network)| Next {
+            request: Wish::of(next.template, network),
+            switch: named(next, network).filter(|name| !name.is_empty()),
+        });
+        let life = match (self.old_launcher, self.running) {
+            (true, _) => Life::Leaving { request, next: coming },
+            (false, true) => Life::Running { now: request, next: coming },
+            (false, false) => Life::Stopped { request, next: coming },
+        };
+        PortIntent {
             network: network.name.clone(),
             base_name: network.on.port_name(self.vm),
             ambiguous: network.on.ambiguous(self.vm),
             another_before: false,
             on_none_of_ours: switch.is_none() && is_there,
             switch,
-            now: Wish::of(self.now.template, network),
-            next: next.map(|(next, network)| Wish::of(next.template, network)),
-            next_switch: next.and_then(|(next, network)| named(next, network)).filter(|name| !name.is_empty()),
-            held_by_old_launcher: self.old_launcher,
-            running: self.running,
+            life,
+            placement: self.placement.clone(),
             unserved: wish::unserved(newest.template, newest_network),
         }
     }
@@ -355,8 +272,8 @@ impl Source<'_> {
     }
 
     /// The requests that stand where they have no effect: on the VM, its launcher pods, and the NADs of its NICs of ours.
-    fn misplaced(&self, newest: &Networked<'_>, nics: &[Nic]) -> Vec<Misplaced> {
-        let ours = nics.iter().filter(|nic| nic.switch.is_some()).filter_map(|nic| self.now.present(&nic.network));
+    fn misplaced(&self, newest: &Networked<'_>, ports: &[PortIntent]) -> Vec<Misplaced> {
+        let ours = ports.iter().filter(|nic| nic.switch.is_some()).filter_map(|nic| self.now.present(&nic.network));
         let on: HashSet<&Attachment> = ours.map(|network| &network.on).collect();
         let is_ours = |place: &Place| match place {
             Place::Vm | Place::Launcher(_) => true,

@@ -53,13 +53,13 @@ fn intent(objects: &VmObjects) -> Intent {
 #[test]
 fn a_vm_without_networks_has_one_pod_nic_unless_it_says_otherwise() {
     let plain = VmObjects { vm: vm(template(&[], serde_json::json!({}))), ..Default::default() };
-    assert_eq!(intent(&plain).nics[0].network, "default");
+    assert_eq!(intent(&plain).ports[0].network, "default");
     let spec = serde_json::json!({"domain": {"devices": {"autoattachPodInterface": false}}});
     let without = VmObjects { vm: vm(template(&[], spec)), ..Default::default() };
-    assert!(intent(&without).nics.is_empty());
+    assert!(intent(&without).ports.is_empty());
     let spec = serde_json::json!({"networks": [{"name": "red", "multus": {"networkName": "net1"}}]});
     let multus = VmObjects { vm: vm(template(&[], spec)), ..Default::default() };
-    assert_eq!(intent(&multus).nics[0].switch, None);
+    assert_eq!(intent(&multus).ports[0].switch, None);
 }
 
 #[test]
@@ -67,11 +67,11 @@ fn the_vmi_decides_what_is_in_force_and_the_template_what_comes_next() {
     let old = template(&[], pod_network_spec(None));
     let new = template(&[("ovn.kubernetes.io/ip_address", "10.16.0.15")], pod_network_spec(None));
     let objects = VmObjects { vm: vm(new), run: run("r1", old, None), ..Default::default() };
-    let nic = &intent(&objects).nics[0];
-    assert_eq!(nic.now, Ok(Wish::default()));
+    let nic = &intent(&objects).ports[0];
+    assert_eq!(*nic.life.request(), Ok(Wish::default()));
     let next = Wish { ipv4: Some([10, 16, 0, 15].into()), ..Default::default() };
-    assert_eq!(nic.next, Some(Ok(next)));
-    assert!(!nic.running && !nic.held_by_old_launcher);
+    assert_eq!(nic.life.next().map(|next| &next.request), Some(&Ok(next)));
+    assert!(matches!(nic.life, Life::Stopped { .. }), "{:?}", nic.life);
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn the_networks_own_annotation_is_the_strongest() {
         ("ovn.kubernetes.io/logical_switch", "blue"),
     ];
     let objects = VmObjects { vm: vm(template(&annotations, pod_network_spec(None))), ..Default::default() };
-    let nic = &intent(&objects).nics[0];
-    let wish = nic.now.clone().expect("a good wish");
+    let nic = &intent(&objects).ports[0];
+    let wish = nic.life.request().clone().expect("a good wish");
     assert_eq!((wish.ipv4, wish.ipv6), (Some([10, 16, 0, 7].into()), "fd00::7".parse().ok()));
     assert_eq!(nic.switch, Some(SwitchWish::new("blue", true)));
 }
@@ -92,10 +92,10 @@ fn the_networks_own_annotation_is_the_strongest() {
 fn the_namespaces_switch_goes_before_the_default() {
     let objects = VmObjects { vm: vm(template(&[], pod_network_spec(None))), ..Default::default() };
     let namespace = Namespace { switches: vec!["team-a".into()] };
-    let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &namespace, &settings()).nics.remove(0);
+    let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &namespace, &settings()).ports.remove(0);
     assert_eq!(nic.switch, Some(SwitchWish::new("team-a", false)));
     let nothing = Settings { default_switch: None, ..settings() };
-    let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &Namespace::default(), &nothing).nics.remove(0);
+    let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &Namespace::default(), &nothing).ports.remove(0);
     assert_eq!(nic.switch, None);
 }
 
@@ -106,12 +106,12 @@ fn bad_wishes_name_the_key_and_the_value() {
             vm: vm(template(&[("ovn.kubernetes.io/ip_address", value)], pod_network_spec(None))),
             ..Default::default()
         };
-        let error = intent(&objects).nics[0].now.clone().expect_err(value).to_string();
+        let error = intent(&objects).ports[0].life.request().clone().expect_err(value).to_string();
         assert!(error.contains("ovn.kubernetes.io/ip_address") && error.contains(&format!("\"{value}\"")), "{error}");
     }
     for mac in ["01:00:5e:00:00:01", "00:00:00:00:00:00", "0a:58", "x"] {
         let objects = VmObjects { vm: vm(template(&[], pod_network_spec(Some(mac)))), ..Default::default() };
-        let error = intent(&objects).nics[0].now.clone().expect_err(mac).to_string();
+        let error = intent(&objects).ports[0].life.request().clone().expect_err(mac).to_string();
         assert!(error.contains(mac), "{error}");
     }
     let objects = VmObjects {
@@ -121,7 +121,7 @@ fn bad_wishes_name_the_key_and_the_value() {
         )),
         ..Default::default()
     };
-    assert!(matches!(intent(&objects).nics[0].now, Err(InvalidWish::MacMismatch { .. })));
+    assert!(matches!(intent(&objects).ports[0].life.request(), Err(InvalidWish::MacMismatch { .. })));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn what_nobody_serves_is_listed() {
     ];
     let objects = VmObjects { vm: vm(template(&annotations, pod_network_spec(None))), ..Default::default() };
     let intent = intent(&objects);
-    assert_eq!(intent.nics[0].unserved, ["ovn.kubernetes.io/ip_adress", "ovn.kubernetes.io/security_groups"]);
+    assert_eq!(intent.ports[0].unserved, ["ovn.kubernetes.io/ip_adress", "ovn.kubernetes.io/security_groups"]);
     assert_eq!(intent.unmatched, ["net1.default.ovn.kubernetes.io/ip_address"]);
 }
 
@@ -142,7 +142,7 @@ fn what_nobody_serves_is_listed() {
 fn an_unreadable_object_leaves_its_ports_alone() {
     let unreadable = Vm { uid: "u".into(), template: Err("no".into()), reported: Reported::default() };
     let objects = VmObjects { vm: Some(unreadable.clone()), ..Default::default() };
-    assert_eq!((intent(&objects).nics.len(), intent(&objects).untouched), (0, None));
+    assert_eq!((intent(&objects).ports.len(), intent(&objects).untouched), (0, None));
     let readable = template(&[], pod_network_spec(None));
     let objects = VmObjects { vm: Some(unreadable), run: run("r", readable, None), ..Default::default() };
     assert_eq!(intent(&objects).untouched, None);
@@ -212,15 +212,15 @@ fn with_nics(annotations: &[(&str, &str)]) -> VmObjects {
     VmObjects { vm: vm(template(annotations, nics_spec())), nads, ..Default::default() }
 }
 
-fn nic(objects: &VmObjects, network: &str) -> Nic {
-    let nics = intent(objects).nics;
+fn nic(objects: &VmObjects, network: &str) -> PortIntent {
+    let nics = intent(objects).ports;
     nics.iter().find(|nic| nic.network == network).cloned().unwrap_or_else(|| panic!("no {network} in {nics:?}"))
 }
 
 #[test]
 fn each_network_is_on_what_it_says_and_named_for_it() {
     let objects = with_nics(&[]);
-    let seen: Vec<_> = intent(&objects).nics.iter().map(|nic| (nic.network.clone(), nic.base_name.clone())).collect();
+    let seen: Vec<_> = intent(&objects).ports.iter().map(|nic| (nic.network.clone(), nic.base_name.clone())).collect();
     let expected = [("default", "vm.ns"), ("red", "vm.ns.net1.ns.ovn"), ("green", "vm.ns.net2.other.ovn")];
     assert_eq!(seen, expected.map(|(network, name)| (network.to_owned(), name.to_owned())));
     let switch = |name: &str, explicit| Some(SwitchWish::new(name, explicit));
@@ -239,7 +239,7 @@ fn each_network_is_on_what_it_says_and_named_for_it() {
 #[test]
 fn an_unplugged_nic_is_none_and_its_port_stays_while_the_vmi_names_it() {
     let stopped = with_nics(&[]);
-    assert!(intent(&stopped).nics.iter().all(|nic| nic.network != "blue"));
+    assert!(intent(&stopped).ports.iter().all(|nic| nic.network != "blue"));
     assert_eq!(intent(&stopped).untouched, Some(BTreeSet::new()));
     let running = VmObjects { run: run("r", template(&[], nics_spec()), None), ..with_nics(&[]) };
     let untouched = intent(&running).untouched.expect("no old launcher");
@@ -263,7 +263,7 @@ fn names_tell_what_a_port_was_made_for() {
     }
     assert_eq!(pod.names(), ["vm.ns", "vm.ns.default"]);
     assert_eq!(red.names(), ["vm.ns.net1.ns.ovn", "vm.ns.net1.ns.ovn.red"]);
-    assert_eq!(Nic { another_before: true, ..red }.names(), ["vm.ns.net1.ns.ovn.red"]);
+    assert_eq!(PortIntent { another_before: true, ..red }.names(), ["vm.ns.net1.ns.ovn.red"]);
 }
 
 #[test]
@@ -273,14 +273,15 @@ fn pools_and_port_security_are_read_for_each_network() {
         ("net1.ns.ovn.kubernetes.io/ip_pool", "10.17.0.0/30"),
         ("red.ovn.kubernetes.io/port_security", "false"),
     ]);
-    let (pod, red) = (nic(&objects, "default").now.expect("good"), nic(&objects, "red").now.expect("good"));
+    let (pod, red) =
+        (nic(&objects, "default").life.request().clone().expect("good"), nic(&objects, "red").life.request().clone().expect("good"));
     let pool = |wish: &Wish| wish.pool.as_ref().map(ToString::to_string);
     assert_eq!(pool(&pod).as_deref(), Some("10.16.0.2..10.16.0.9, fd00::..fd00::ffff:ffff:ffff:ffff"));
     assert_eq!(pool(&red).as_deref(), Some("10.17.0.0..10.17.0.3"));
     assert_eq!((pod.port_security, red.port_security), (true, false));
     for (key, value) in [("ip_pool", "10.16.0.9..10.16.0.2"), ("ip_pool", "my-pool"), ("port_security", "off")] {
         let key = format!("red.ovn.kubernetes.io/{key}");
-        let error = nic(&with_nics(&[(&key, value)]), "red").now.expect_err(value).to_string();
+        let error = nic(&with_nics(&[(&key, value)]), "red").life.request().clone().expect_err(value).to_string();
         assert!(error.contains(&key) && error.contains(&format!("\"{value}\"")), "{error}");
     }
 }

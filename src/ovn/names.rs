@@ -130,9 +130,7 @@ impl VmKey {
 
     /// Whether a port has a name that begins as those of the VM's ports do.
     pub(crate) fn has_named(&self, port_name: &str) -> bool {
-        let rest = port_name.strip_prefix(self.name.as_str()).and_then(|rest| rest.strip_prefix('.'));
-        let rest = rest.and_then(|rest| rest.strip_prefix(self.namespace.as_str()));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        begins_as_a_port_of(&self.namespace, &self.name, port_name)
     }
 
     /// All VMs that a port of this name may be of: a namespace has no dot.
@@ -217,23 +215,54 @@ pub struct Owner {
 impl Owner {
     /// Whether a row is this instance's.
     pub fn is_of(external_ids: &Map, instance: &str) -> bool {
-        let named = || external_ids.get(keys::VM).is_some_and(|vm| vm.contains('/'));
-        Self::may_be_of(external_ids, instance) && named() && external_ids.get(keys::NETWORK).is_some()
-    }
-
-    fn may_be_of(external_ids: &Map, instance: &str) -> bool {
-        external_ids.get(keys::VENDOR) == Some(keys::OUR_VENDOR) && external_ids.get(keys::INSTANCE) == Some(instance)
+        Marks::of(external_ids, instance).is_some()
     }
 
     /// Reads the marks of a row; `None` when it is not this instance's.
     pub fn of(external_ids: &Map, instance: &str) -> Option<Self> {
-        if !Self::may_be_of(external_ids, instance) {
-            return None;
-        }
-        let (namespace, name) = external_ids.get(keys::VM)?.split_once('/')?;
-        let network = external_ids.get(keys::NETWORK)?;
+        let Marks { namespace, name, network } = Marks::of(external_ids, instance)?;
         Some(Self { vm: VmKey::new(namespace, name), network: network.to_owned() })
     }
+}
+
+/// The marks of a row of this instance, where they stand.
+pub(super) struct Marks<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    network: &'a str,
+}
+
+impl<'a> Marks<'a> {
+    /// Reads the marks of a row; `None` when it is not this instance's. A replica does so for every row that comes: one
+    /// walk over the map does it.
+    pub(super) fn of(external_ids: &'a Map, instance: &str) -> Option<Self> {
+        let [mut vendor, mut marked, mut vm, mut network] = [None; 4];
+        for (key, value) in external_ids.iter() {
+            match key {
+                keys::VENDOR => vendor = Some(value),
+                keys::INSTANCE => marked = Some(value),
+                keys::VM => vm = Some(value),
+                keys::NETWORK => network = Some(value),
+                _ => {}
+            }
+        }
+        if vendor != Some(keys::OUR_VENDOR) || marked != Some(instance) {
+            return None;
+        }
+        let (namespace, name) = vm?.split_once('/')?;
+        Some(Self { namespace, name, network: network? })
+    }
+
+    /// Returns true if a port has a name that begins as those of the VM's ports do.
+    pub(super) fn has_named(&self, port_name: &str) -> bool {
+        begins_as_a_port_of(self.namespace, self.name, port_name)
+    }
+}
+
+fn begins_as_a_port_of(namespace: &str, name: &str, port_name: &str) -> bool {
+    let rest = port_name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+    let rest = rest.and_then(|rest| rest.strip_prefix(namespace));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The UUID of a row of ours, the same at every try: an insert that is repeated collides with the

@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
-use super::names::{Owner, VmKey, is_mark, is_read_of_binding, is_read_of_dhcp, is_read_option, keys, port_uuid};
+use super::names::{
+    Marks, Owner, VmKey, is_mark, is_read_of_binding, is_read_of_dhcp, is_read_option, keys, port_uuid,
+};
 use crate::hash::FastSet;
 use crate::ovsdb::{Map, Set};
 use crate::ovsdb_row;
@@ -190,7 +192,7 @@ impl LogicalSwitchPort {
     /// not begin as those of its VM's ports do. It costs less than to make the UUID of a name.
     pub(super) fn is_odd(&self, uuid: &Uuid, instance: &str) -> bool {
         uuid.get_version_num() == 5
-            && Owner::of(&self.external_ids, instance).is_none_or(|owner| !owner.vm.has_named(&self.name))
+            && Marks::of(&self.external_ids, instance).is_none_or(|marks| !marks.has_named(&self.name))
     }
 
     /// The other instance of this service that has marked it, where one has.

@@ -11,7 +11,7 @@ use super::lease::reserved;
 use super::remarks::{Refusal, Remarks};
 use super::report::Problem;
 use super::view::{Holder, Switch, View};
-use crate::intent::{Nic, Wish};
+use crate::intent::{PortIntent, Wish};
 use crate::ipam::{AddressPool, Pool, RangeSet, Subnet};
 use crate::ovn::{Addresses, Wake};
 
@@ -150,9 +150,16 @@ impl View<'_> {
 
     /// What is reserved for the next start: nothing where it would be what holds already. Why it is not what is requested
     /// is remarked.
-    pub(super) fn next(&self, nic: &Nic, switch: &Switch, holding: &Holding<'_>) -> (Option<Addresses>, Remarks) {
-        let next = if nic.held_by_old_launcher { Some(&nic.now) } else { nic.next.as_ref() };
-        if let Some(requested) = nic.next_switch.as_ref().filter(|requested| **requested != switch.name) {
+    pub(super) fn next(
+        &self,
+        nic: &PortIntent,
+        switch: &Switch,
+        holding: &Holding<'_>,
+    ) -> (Option<Addresses>, Remarks) {
+        let coming = nic.life.next();
+        let next = if nic.life.is_leaving() { Some(nic.life.request()) } else { coming.map(|next| &next.request) };
+        let elsewhere = coming.and_then(|next| next.switch.as_ref()).filter(|requested| **requested != switch.name);
+        if let Some(requested) = elsewhere {
             return (None, self.deferred(switch, requested));
         }
         let wish = match next {

@@ -105,7 +105,7 @@ pub(super) fn decide_intent(
 fn decide_ports<'a>(mut view: View<'a>, intent: &'a Intent, rows: &VmRows<'a, '_>) -> Decision {
     let mut decided = Decision::default();
     let mut taken = Vec::new();
-    for nic in &intent.nics {
+    for nic in &intent.ports {
         let port = view.port_of(intent, nic, rows, &taken);
         taken.extend(port.map(|port| port.uuid));
         let mut port = view.decide_nic(intent, nic, port);
@@ -124,8 +124,8 @@ fn decide_ports<'a>(mut view: View<'a>, intent: &'a Intent, rows: &VmRows<'a, '_
 
 /// Decides for the VM's rows that no NIC has `taken`.
 fn left_over<'a>(view: &View<'a>, intent: &Intent, rows: &VmRows<'a, '_>, taken: &[Uuid]) -> Vec<PortDecision> {
-    let runs = intent.nics.iter().any(|nic| nic.running);
-    let mut networks: Vec<&str> = intent.nics.iter().map(|nic| nic.network.as_str()).collect();
+    let runs = intent.ports.iter().any(|nic| nic.life.has_guest());
+    let mut networks: Vec<&str> = intent.ports.iter().map(|nic| nic.network.as_str()).collect();
     networks.sort_unstable();
     let mut left = Vec::new();
     for (network, port) in rows.all().filter(|(_, port)| taken.binary_search(&port.uuid).is_err()) {

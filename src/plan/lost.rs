@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use macaddr::MacAddr6;
 
-use crate::intent::{Intent, Nic};
+use crate::intent::{Intent, PortIntent};
 use crate::ipam::RangeSet;
 use crate::kubevirt::{PortStatus, Reported, Told, VmObjects};
 use crate::ovn::{Addresses, Northbound, VmKey};
@@ -40,7 +40,7 @@ impl LastLease {
     }
 
     /// The lease of a NIC, on a switch that the NIC names: anything else is no business of the VM's.
-    pub(super) fn of_nic(told: &Told, nic: &Nic) -> Option<Self> {
+    pub(super) fn of_nic(told: &Told, nic: &PortIntent) -> Option<Self> {
         let port = told.ports.iter().find(|port| port.network == nic.network)?;
         Self::of(port).filter(|last| nic.switch.as_ref().is_some_and(|named| named.has(&last.switch)))
     }
@@ -231,6 +231,6 @@ fn find(
     }
     let Some(told) = told(objects, view.instance()) else { return Vec::new() };
     let intent = intent(objects);
-    let nics = intent.nics.iter().filter(|nic| networks.contains(nic.network.as_str()));
+    let nics = intent.ports.iter().filter(|nic| networks.contains(nic.network.as_str()));
     nics.filter_map(|nic| LastLease::of_nic(&told, nic)).collect()
 }

@@ -11,7 +11,7 @@ use super::report::Problem;
 use super::snapshot::Snapshot;
 use super::view::View;
 use super::vm_rows::{VmRows, is_made_for};
-use crate::intent::{Intent, Nic};
+use crate::intent::{Intent, PortIntent};
 use crate::ovn::{LogicalSwitchPort, Owner, PortRef, VmKey, Wake, keys, port_uuid};
 
 impl Snapshot<'_> {
@@ -40,7 +40,7 @@ impl<'a> View<'a> {
     pub(super) fn port_of(
         &self,
         intent: &Intent,
-        nic: &Nic,
+        nic: &PortIntent,
         rows: &VmRows<'a, '_>,
         taken: &[Uuid],
     ) -> Option<PortRef<'a>> {
@@ -56,7 +56,12 @@ impl<'a> View<'a> {
 
     /// Finds the row that this instance made for the NIC, where its marks name no VM any more, or one that does not exist;
     /// and the row that another instance offers.
-    fn unmarked(&self, intent: &Intent, nic: &Nic, is_left: impl Fn(&PortRef<'_>) -> bool) -> Option<PortRef<'a>> {
+    fn unmarked(
+        &self,
+        intent: &Intent,
+        nic: &PortIntent,
+        is_left: impl Fn(&PortRef<'_>) -> bool,
+    ) -> Option<PortRef<'a>> {
         let (northbound, instance) = (self.northbound(), self.instance());
         let names = nic.names();
         // A NIC that came to another network since has a name that only its annotation tells.
@@ -74,7 +79,7 @@ impl<'a> View<'a> {
         })
     }
 
-    fn has_lost_its_marks(&self, intent: &Intent, nic: &Nic, port: &PortRef<'_>) -> bool {
+    fn has_lost_its_marks(&self, intent: &Intent, nic: &PortIntent, port: &PortRef<'_>) -> bool {
         let instance = self.instance();
         let external_ids = &port.row.external_ids;
         let names_another_instance = external_ids.get(keys::INSTANCE).is_some_and(|own| own != instance);
@@ -90,7 +95,7 @@ impl<'a> View<'a> {
             (_, None) => true,
         };
         let network = external_ids.get(keys::NETWORK).filter(|network| *network != nic.network);
-        let is_another_nics = network.is_some_and(|network| intent.nics.iter().any(|nic| nic.network == network));
+        let is_another_nics = network.is_some_and(|network| intent.ports.iter().any(|nic| nic.network == network));
         // The longer name of one VM's port may be the shorter one of another's.
         let is_sure = is_base || !self.snapshot.exists_another(&intent.vm, &port.row.name);
         is_lost && is_sure && !is_another_nics && !names_another_instance
@@ -109,7 +114,7 @@ impl<'a> View<'a> {
 
     /// Whether a NIC without a port may get one: not where the VM's namespace is not selected, and not where another
     /// instance serves the VM, which is told.
-    pub(super) fn may_have_a_new_port(&self, intent: &Intent, nic: &Nic) -> Result<bool, Refusal> {
+    pub(super) fn may_have_a_new_port(&self, intent: &Intent, nic: &PortIntent) -> Result<bool, Refusal> {
         if !intent.selected || nic.switch.is_none() {
             return Ok(false);
         }
@@ -125,7 +130,7 @@ impl<'a> View<'a> {
     }
 
     /// The first of a new port's names that no port has.
-    pub(super) fn free_name(&self, nic: &Nic) -> Result<String, Refusal> {
+    pub(super) fn free_name(&self, nic: &PortIntent) -> Result<String, Refusal> {
         let names = nic.names();
         let free = names.iter().find(|name| self.is_free_name(name));
         match free {
@@ -147,7 +152,7 @@ impl<'a> View<'a> {
 
     /// The name that a port keeps for life, where somebody changed it; the one that it has where another port has taken
     /// that.
-    pub(super) fn repaired_name(&self, nic: &Nic, own: Uuid, present: &str) -> (String, Remarks) {
+    pub(super) fn repaired_name(&self, nic: &PortIntent, own: Uuid, present: &str) -> (String, Remarks) {
         let is_its = |name: &str| port_uuid(self.instance(), name) == own;
         let unchanged = || (present.to_owned(), Remarks::default());
         let names = nic.names();

@@ -13,7 +13,7 @@ use super::report::{PortReport, Problem};
 use super::switches::OnSwitch;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
-use crate::intent::{Intent, Nic, Wish};
+use crate::intent::{Intent, PortIntent, Wish};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys, port_uuid};
 use crate::ovsdb::Set;
 
@@ -71,7 +71,7 @@ impl<'a> Site<'a> {
 
 impl<'a> View<'a> {
     /// Decides what becomes of a NIC, and of the row that it has.
-    pub(super) fn decide_nic(&self, intent: &Intent, nic: &Nic, port: Option<PortRef<'a>>) -> PortDecision {
+    pub(super) fn decide_nic(&self, intent: &Intent, nic: &PortIntent, port: Option<PortRef<'a>>) -> PortDecision {
         let present = port.and_then(|port| port.switch);
         let present = present.and_then(|uuid| Some(Switch { uuid, name: self.switch_name(uuid)? }));
         if port.is_none() {
@@ -91,7 +91,7 @@ impl<'a> View<'a> {
         }
         // Nor is one that has come from a network of ours to another's, once no guest uses the port.
         let leaves = |port: &PortRef<'_>| nic.on_none_of_ours && !is_on_the_network_of(self.northbound(), nic, port);
-        if let Some(port) = port.filter(leaves).filter(|_| !nic.running && !nic.held_by_old_launcher) {
+        if let Some(port) = port.filter(leaves).filter(|_| !nic.life.has_guest() && !nic.life.is_leaving()) {
             return PortDecision::removal(port);
         }
         let unserved = (!nic.unserved.is_empty()).then(|| Remarks::of(Problem::Unserved(nic.unserved.clone())));
@@ -117,7 +117,7 @@ impl<'a> View<'a> {
     fn refused(
         &self,
         intent: &Intent,
-        nic: &Nic,
+        nic: &PortIntent,
         (port, present): (Option<PortRef<'a>>, Option<Switch>),
         mut remarks: Remarks,
         refusal: Refusal,
@@ -171,7 +171,7 @@ impl<'a> View<'a> {
     /// Finds the switch that the port is to be on, and what it has there.
     fn site(
         &self,
-        nic: &Nic,
+        nic: &PortIntent,
         port: Option<PortRef<'a>>,
         present: Option<Switch>,
     ) -> Result<(Site<'a>, Remarks), Refusal> {
@@ -190,11 +190,11 @@ impl<'a> View<'a> {
     }
 
     /// Gives a NIC its port, or its port what it should be. Refusals that do not stand in its way are remarked.
-    fn serve(&self, intent: &Intent, nic: &Nic, site: &Site<'a>) -> Result<(PortDecision, Remarks), Refusal> {
+    fn serve(&self, intent: &Intent, nic: &PortIntent, site: &Site<'a>) -> Result<(PortDecision, Remarks), Refusal> {
         let (own, switch) = (site.own(), &site.switch);
         let told = self.retakable(switch, site.last.as_ref(), own)?;
         // What is reserved for a template that was edited since is not for the guest that runs.
-        let edited = nic.next.as_ref().is_some_and(|next| *next != nic.now);
+        let edited = nic.life.is_edited();
         // A MAC alone may be what is left of more.
         let bare = site.lease.is_none_or(|lease| lease.ips().next().is_none());
         let name = if own.is_none() { Some(self.free_name(nic)) } else { None };
@@ -204,8 +204,8 @@ impl<'a> View<'a> {
             own,
             lost: own.filter(|_| bare).or(to_come),
             lease: site.lease,
-            reserved: site.reserved().filter(|_| !(edited && nic.running)),
-            running: nic.running,
+            reserved: site.reserved().filter(|_| !(edited && nic.life.has_guest())),
+            running: nic.life.has_guest(),
             told,
         };
         let (addresses, mut remarks) = self.settle_now(nic, site, &holding)?;
@@ -229,11 +229,11 @@ impl<'a> View<'a> {
             lost: None,
             lease: Some(addresses),
             reserved: site.reserved(),
-            running: nic.running && !edited,
+            running: nic.life.has_guest() && !edited,
             told: None,
             ..holding
         };
-        let (next, later) = match site.elsewhere && nic.held_by_old_launcher {
+        let (next, later) = match site.elsewhere && nic.life.is_leaving() {
             true => (None, Remarks::default()),
             false => self.next(nic, switch, &coming),
         };
@@ -264,10 +264,15 @@ impl<'a> View<'a> {
     }
 
     /// What the port has now: its lease, changed where the owner requests it, or what is chosen.
-    fn settle_now(&self, nic: &Nic, site: &Site<'_>, holding: &Holding<'_>) -> Result<(Addresses, Remarks), Refusal> {
+    fn settle_now(
+        &self,
+        nic: &PortIntent,
+        site: &Site<'_>,
+        holding: &Holding<'_>,
+    ) -> Result<(Addresses, Remarks), Refusal> {
         let switch = &site.switch;
-        let settled = match (site.lease, &nic.now) {
-            (Some(lease), _) if nic.held_by_old_launcher => Ok(lease),
+        let settled = match (site.lease, nic.life.request()) {
+            (Some(lease), _) if nic.life.is_leaving() => Ok(lease),
             // On a switch that it would move to, there being that switch is what keeps it from being served where it is.
             (_, Err(invalid)) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
             // What is requested is requested on the other switch.
@@ -284,18 +289,18 @@ impl<'a> View<'a> {
     }
 
     /// What there is to say of a lease that stands.
-    fn judge_lease(&self, nic: &Nic, site: &Site<'_>, addresses: Addresses, before: &Remarks) -> Vec<Problem> {
-        let wish = nic.now.as_ref().ok().filter(|_| !site.elsewhere);
+    fn judge_lease(&self, nic: &PortIntent, site: &Site<'_>, addresses: Addresses, before: &Remarks) -> Vec<Problem> {
+        let wish = nic.life.request().as_ref().ok().filter(|_| !site.elsewhere);
         let mut problems = self.conflicts(&site.switch, addresses, site.own(), wish);
         let told = before.problems.iter().any(Problem::is_of_a_pool);
-        if let Some(wish) = wish.filter(|_| nic.running && !told) {
+        if let Some(wish) = wish.filter(|_| nic.life.has_guest() && !told) {
             problems.extend(outside_the_pool(addresses, wish));
         }
         problems
     }
 
     /// Composes the row of a port that is served.
-    fn row(&self, intent: &Intent, nic: &Nic, site: &Site<'_>, granted: Granted) -> (PortChange, Remarks) {
+    fn row(&self, intent: &Intent, nic: &PortIntent, site: &Site<'_>, granted: Granted) -> (PortChange, Remarks) {
         let Granted { uuid, name, addresses, secured, next } = granted;
         let uuid = uuid.unwrap_or_else(|| port_uuid(self.instance(), &name));
         let mut row = site.before().cloned().unwrap_or_default();
@@ -306,7 +311,7 @@ impl<'a> View<'a> {
         let (kind, mut remarks) = self.repaired_type(&row, Some(&site.switch.name));
         row.kind = kind;
         let bound = Bound { uuid, name: &row.name, present: site.before().map(|before| &before.options) };
-        let (binding, later) = self.snapshot.bind(&bound, &intent.placement);
+        let (binding, later) = self.snapshot.bind(&bound, &nic.placement);
         row.options = binding.apply(row.options);
         remarks.add(later);
         let mut marks = self.marks(intent, Some(&nic.network));
@@ -323,15 +328,14 @@ impl<'a> View<'a> {
     }
 
     /// Whether the port is to have port security: off where its owner requests it and the operator allows it.
-    fn port_security(&self, nic: &Nic, present: Option<&LogicalSwitchPort>) -> (bool, Option<Problem>) {
-        let off = |wish: &Result<Wish, _>| wish.as_ref().is_ok_and(|wish| !wish.port_security);
+    fn port_security(&self, nic: &PortIntent, present: Option<&LogicalSwitchPort>) -> (bool, Option<Problem>) {
         if !self.snapshot.settings.allow_port_security_off {
-            let is_requested = off(&nic.now) || nic.next.as_ref().is_some_and(off);
+            let is_requested = nic.life.requests().any(|wish| !wish.port_security);
             return (true, is_requested.then(|| Problem::PortSecurityKept(nic.network.clone())));
         }
-        let secured = match (present, &nic.now) {
+        let secured = match (present, nic.life.request()) {
             // As the old launcher has it, and as it is while nothing readable says what is requested.
-            (Some(row), _) if nic.held_by_old_launcher => !row.port_security.is_empty(),
+            (Some(row), _) if nic.life.is_leaving() => !row.port_security.is_empty(),
             (Some(row), Err(_)) => !row.port_security.is_empty(),
             (None, Err(_)) => true,
             (_, Ok(wish)) => wish.port_security,

@@ -10,7 +10,7 @@ use super::remarks::Refusal;
 use super::snapshot::Snapshot;
 use super::view::{Switch, View};
 use super::vm_rows::VmRows;
-use crate::intent::{Intent, Nic};
+use crate::intent::{Intent, PortIntent};
 use crate::kubevirt::{Guest, Told, VmObjects};
 use crate::ovn::{Addresses, PortRef};
 
@@ -28,7 +28,7 @@ impl Snapshot<'_> {
     ) -> Option<Told> {
         let reported = objects.vm.as_ref().map(|vm| &vm.reported);
         let reported = reported.or(objects.run.as_ref().map(|run| &run.reported))?.text.as_deref()?;
-        let lacks_a_row = || intent.nics.iter().any(|nic| rows.of(&nic.network).next().is_none());
+        let lacks_a_row = || intent.ports.iter().any(|nic| rows.of(&nic.network).next().is_none());
         let lacks_a_lease = || {
             let has_drifted = |port: &&PortRef<'_>| port.row.addresses != port.row.port_security;
             let mut ports = rows.all().map(|(_, port)| port);
@@ -42,7 +42,7 @@ impl Snapshot<'_> {
 
 impl View<'_> {
     /// The lease of a NIC that the VM was last told.
-    pub(super) fn last_lease(&self, nic: &Nic) -> Option<LastLease> {
+    pub(super) fn last_lease(&self, nic: &PortIntent) -> Option<LastLease> {
         LastLease::of_nic(self.told?, nic)
     }
 
@@ -86,8 +86,13 @@ impl View<'_> {
     }
 
     /// What the guest that runs uses, where its port has something else, for as long as it runs.
-    pub(super) fn guest_with_another(&self, nic: &Nic, port: Addresses, last: Option<&LastLease>) -> Option<Guest> {
-        let run = self.objects?.run.as_ref().filter(|_| nic.running)?.uid.clone();
+    pub(super) fn guest_with_another(
+        &self,
+        nic: &PortIntent,
+        port: Addresses,
+        last: Option<&LastLease>,
+    ) -> Option<Guest> {
+        let run = self.objects?.run.as_ref().filter(|_| nic.life.has_guest())?.uid.clone();
         let told = self.told.and_then(|told| told.ports.iter().find(|port| port.network == nic.network));
         let before = told.and_then(|told| told.guest.as_ref()).filter(|guest| guest.run == run);
         let before = before.and_then(|guest| guest.addresses.parse().ok());

@@ -13,7 +13,7 @@ use super::claims::Claim;
 use super::lease::{lease, reserved, written};
 use super::report::PortReport;
 use super::vm_rows::{VmRows, is_on_the_network_of};
-use crate::intent::{Intent, Nic, SwitchWish};
+use crate::intent::{Intent, PortIntent, SwitchWish};
 use crate::ipam::RangeSet;
 use crate::ovn::{Northbound, PortRef};
 
@@ -70,15 +70,15 @@ impl Named {
     /// What the NICs request, now or for the next start, where there are several.
     pub(super) fn by(northbound: &Northbound, intent: &Intent, rows: &VmRows<'_, '_>) -> Self {
         let mut named = Self::default();
-        for nic in intent.nics.iter().filter(|_| intent.nics.len() > 1) {
-            let requests = [Some(&nic.now), nic.next.as_ref()];
-            let claims: Vec<Claim> = requests.into_iter().flatten().flatten().flat_map(Claim::requested).collect();
+        for nic in intent.ports.iter().filter(|_| intent.ports.len() > 1) {
+            let claims: Vec<Claim> = nic.life.requests().flat_map(Claim::requested).collect();
             if claims.is_empty() {
                 continue;
             }
+            let next_switch = nic.life.next().and_then(|next| next.switch.as_ref());
             let present = rows.of(&nic.network).next();
             let present = present.and_then(|port| Some(&northbound.switch(&port.switch?)?.name));
-            let switches = nic.switch.iter().flat_map(SwitchWish::names).chain(&nic.next_switch).chain(present);
+            let switches = nic.switch.iter().flat_map(SwitchWish::names).chain(next_switch).chain(present);
             for switch in switches {
                 let on = named.0.entry(switch.clone()).or_default();
                 claims.iter().for_each(|claim| on.insert(&nic.network, *claim));
@@ -112,8 +112,9 @@ pub(super) struct Crossed(Vec<CrossedClaim>);
 impl Crossed {
     /// Finds what is crossed.
     pub(super) fn of(northbound: &Northbound, intent: &Intent, rows: &VmRows<'_, '_>) -> Self {
-        let requests = |nic: &Nic| nic.now.as_ref().is_ok_and(|wish| Claim::requested(wish).next().is_some());
-        if intent.nics.len() < 2 || !intent.nics.iter().any(requests) {
+        let requests =
+            |nic: &PortIntent| nic.life.request().as_ref().is_ok_and(|wish| Claim::requested(wish).next().is_some());
+        if intent.ports.len() < 2 || !intent.ports.iter().any(requests) {
             return Self(Vec::new());
         }
         let name = |port: &PortRef<'_>| Some(northbound.switch(&port.switch?)?.name.as_str());
@@ -124,7 +125,7 @@ impl Crossed {
             Claim::all(lease).into_iter().for_each(|claim| held.entry((switch, claim)).or_default().push(network));
         }
         let mut crossed = Vec::new();
-        for nic in intent.nics.iter().filter(|nic| requests(nic)) {
+        for nic in intent.ports.iter().filter(|nic| requests(nic)) {
             let own = rows.of(&nic.network).next();
             let present = own.as_ref().and_then(name);
             let stays = |wish: &&SwitchWish| {
@@ -136,7 +137,7 @@ impl Crossed {
             let by_another = |claim: &Claim| {
                 held.get(&(switch, *claim)).is_some_and(|by| by.iter().any(|network| *network != nic.network))
             };
-            let claims = nic.now.as_ref().ok().into_iter().flat_map(Claim::requested).filter(by_another);
+            let claims = nic.life.request().as_ref().ok().into_iter().flat_map(Claim::requested).filter(by_another);
             let (network, switch) = (&nic.network, switch.to_owned());
             crossed.extend(claims.map(|claim| CrossedClaim {
                 network: network.clone(),

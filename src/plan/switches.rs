@@ -7,7 +7,7 @@ use super::remarks::{Refusal, Remarks};
 use super::report::Problem;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
-use crate::intent::{Nic, SwitchWish};
+use crate::intent::{PortIntent, SwitchWish};
 use crate::ovn::{PortRef, Wake, port_uuid};
 
 /// The switch that a port is to be on.
@@ -26,7 +26,7 @@ impl OnSwitch {
 
 impl View<'_> {
     /// Decides which switch a port that is there stays on, or moves to.
-    pub(super) fn stay_or_move(&self, nic: &Nic, port: PortRef<'_>, present: Switch) -> OnSwitch {
+    pub(super) fn stay_or_move(&self, nic: &PortIntent, port: PortRef<'_>, present: Switch) -> OnSwitch {
         // A row that was made for another network is on that one's switch, which this NIC has left.
         let moves = |wish: &SwitchWish| {
             let may_move = wish.explicit || !is_on_the_network_of(self.northbound(), nic, &port);
@@ -34,7 +34,7 @@ impl View<'_> {
             may_move && !wish.name.is_empty() && !wish.has(&present.name)
         };
         let Some(wish) = nic.switch.as_ref().filter(|wish| moves(wish)) else { return OnSwitch::as_requested(present) };
-        if nic.running {
+        if nic.life.has_guest() {
             let remarks = self.deferred(&present, &wish.name);
             return OnSwitch { switch: present, elsewhere: true, remarks };
         }
@@ -60,11 +60,11 @@ impl View<'_> {
     /// first one's reason is told, and the VM waits for all of them.
     pub(super) fn switch_for(
         &self,
-        nic: &Nic,
+        nic: &PortIntent,
         wish: &SwitchWish,
         own: Option<Uuid>,
     ) -> Result<(Switch, Remarks), Refusal> {
-        if let (true, Err(invalid)) = (wish.name.is_empty(), &nic.now) {
+        if let (true, Err(invalid)) = (wish.name.is_empty(), nic.life.request()) {
             return Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new()));
         }
         let alone = |found: Result<Switch, Refusal>| found.map(|switch| (switch, Remarks::default()));
@@ -74,7 +74,7 @@ impl View<'_> {
         // A VM that has lost its port goes to where it was. While its guest runs, it waits for that switch.
         if let Some(last) = self.last_lease(nic) {
             match self.find_switch(&last.switch) {
-                Err(_) if !nic.running => {}
+                Err(_) if !nic.life.has_guest() => {}
                 found => return alone(found),
             }
         }
@@ -95,16 +95,23 @@ impl View<'_> {
     }
 
     /// Whether a port that has nothing on a switch can have what is requested there.
-    fn would_serve(&self, nic: &Nic, switch: &Switch, own: Option<Uuid>) -> Result<(), Refusal> {
-        let Ok(wish) = &nic.now else { return Ok(()) };
+    fn would_serve(&self, nic: &PortIntent, switch: &Switch, own: Option<Uuid>) -> Result<(), Refusal> {
+        let Ok(wish) = nic.life.request() else { return Ok(()) };
         let lost = own.or_else(|| self.row_to_come(nic));
-        let holding =
-            Holding { nic: &nic.network, own, lost, lease: None, reserved: None, running: nic.running, told: None };
+        let holding = Holding {
+            nic: &nic.network,
+            own,
+            lost,
+            lease: None,
+            reserved: None,
+            running: nic.life.has_guest(),
+            told: None,
+        };
         self.settle(switch, wish, &holding).map(drop)
     }
 
     /// The row that a NIC without one is going to have.
-    pub(super) fn row_to_come(&self, nic: &Nic) -> Option<Uuid> {
+    pub(super) fn row_to_come(&self, nic: &PortIntent) -> Option<Uuid> {
         let free = nic.names().into_iter().find(|name| self.is_free_name(name));
         free.map(|name| port_uuid(self.instance(), &name))
     }

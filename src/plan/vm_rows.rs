@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-use crate::intent::{Intent, Nic};
+use crate::intent::{Intent, PortIntent};
 use crate::ovn::{Northbound, PortRef, keys, port_uuid};
 
 /// A VM's rows by the network that each is marked with.
@@ -45,7 +45,7 @@ impl<'a, 'i> VmRows<'a, 'i> {
 
     /// The row of a network that is gone, where just one is on what the NIC is on, and no other NIC there is new: with
     /// more of either, which has become which is anybody's guess, and a guess would hand one NIC's lease to another.
-    pub(super) fn renamed(&self, nic: &Nic) -> Option<PortRef<'a>> {
+    pub(super) fn renamed(&self, nic: &PortIntent) -> Option<PortRef<'a>> {
         if self.rows.is_empty() {
             return None;
         }
@@ -65,7 +65,7 @@ impl<'a, 'i> VmRows<'a, 'i> {
         let name = port.row.name.as_str();
         let is_given = |name: &str| port_uuid(self.instance, name) == port.uuid;
         if !is_given(name)
-            && let Some(nic) = self.intent.nics.iter().find(|nic| nic.names().iter().any(|name| is_given(name)))
+            && let Some(nic) = self.intent.ports.iter().find(|nic| nic.names().iter().any(|name| is_given(name)))
         {
             return vec![nic.base_name.clone()];
         }
@@ -76,10 +76,10 @@ impl<'a, 'i> VmRows<'a, 'i> {
     fn renames(&self) -> Renames<'a, 'i> {
         let intent = self.intent;
         let mut new = HashMap::new();
-        for nic in intent.nics.iter().filter(|nic| self.of(&nic.network).next().is_none()) {
+        for nic in intent.ports.iter().filter(|nic| self.of(&nic.network).next().is_none()) {
             *new.entry(nic.base_name.as_str()).or_default() += 1;
         }
-        let named: HashSet<&str> = intent.nics.iter().map(|nic| nic.network.as_str()).collect();
+        let named: HashSet<&str> = intent.ports.iter().map(|nic| nic.network.as_str()).collect();
         let claimed = |network: &str| {
             named.contains(network) || intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
         };
@@ -97,13 +97,13 @@ impl<'a, 'i> VmRows<'a, 'i> {
 }
 
 /// Returns true if this instance made the row for a port of the NIC, under this name or one of the NIC's own.
-pub(super) fn is_made_for(instance: &str, nic: &Nic, port: &PortRef<'_>) -> bool {
+pub(super) fn is_made_for(instance: &str, nic: &PortIntent, port: &PortRef<'_>) -> bool {
     let mut names = std::iter::once(port.row.name.clone()).chain(nic.names());
     names.any(|name| port_uuid(instance, &name) == port.uuid)
 }
 
 /// Returns true if a port of the VM was last served on what the NIC is on, also where somebody changed the port's name.
-pub(super) fn is_on_the_network_of(northbound: &Northbound, nic: &Nic, port: &PortRef<'_>) -> bool {
+pub(super) fn is_on_the_network_of(northbound: &Northbound, nic: &PortIntent, port: &PortRef<'_>) -> bool {
     let instance = northbound.instance();
     let has_another_name = || port_uuid(instance, &port.row.name) != port.uuid;
     nic.is_on_the_network_of(port.row)

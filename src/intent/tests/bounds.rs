@@ -46,7 +46,7 @@ fn an_annotation_without_a_value_is_one_that_is_not_there() {
     // The NAD's key counts where the network's own is empty.
     let annotations = [("default.ovn.kubernetes.io/ip_address", ""), ("ovn.kubernetes.io/ip_address", "10.16.0.9")];
     let objects = VmObjects { vm: vm(template(&annotations, pod_network_spec(None))), ..Default::default() };
-    assert_eq!(intent(&objects).nics[0].now.as_ref().expect("good").ipv4, Some([10, 16, 0, 9].into()));
+    assert_eq!(intent(&objects).ports[0].life.request().as_ref().expect("good").ipv4, Some([10, 16, 0, 9].into()));
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn a_value_that_is_too_long_is_refused_by_its_key_and_is_not_kept() {
         let bytes: usize =
             template_of(&objects).as_ref().expect("readable").annotations.values().map(String::len).sum();
         assert!(bytes <= LONGEST_VALUE + 4, "{bytes} bytes of {key}");
-        let nic = &intent(&objects).nics[0];
-        let error = nic.now.clone().expect_err(&key);
+        let nic = &intent(&objects).ports[0];
+        let error = nic.life.request().clone().expect_err(&key);
         assert_eq!(error, InvalidWish::TooLong(key.clone()));
         assert!(error.to_string().contains(&key) && error.to_string().contains("4096"), "{error}");
         // A NIC whose switch cannot be read is ours all the same, so that its owner is told.
@@ -70,7 +70,7 @@ fn a_value_that_is_too_long_is_refused_by_its_key_and_is_not_kept() {
     // One of the longest that are read.
     let pool = vec!["10.16.0.2..10.16.0.9"; LONGEST_VALUE / 21].join(",");
     let objects = kept(json!({"ovn.kubernetes.io/ip_pool": pool}), pod_network_spec(None));
-    assert!(intent(&objects).nics[0].now.is_ok(), "{} bytes", pool.len());
+    assert!(intent(&objects).ports[0].life.request().is_ok(), "{} bytes", pool.len());
 }
 
 fn networks(count: usize) -> serde_json::Value {
@@ -82,7 +82,7 @@ fn networks(count: usize) -> serde_json::Value {
 
 #[test]
 fn a_vm_with_more_than_kubevirt_admits_is_refused_as_a_whole() {
-    assert_eq!(intent(&kept(json!({}), networks(MOST_NETWORKS))).nics.len(), MOST_NETWORKS);
+    assert_eq!(intent(&kept(json!({}), networks(MOST_NETWORKS))).ports.len(), MOST_NETWORKS);
     let many = |what: &str| json!({what: networks(MOST_NETWORKS + 1)[what].clone()});
     let interfaces = json!({"domain": networks(10_000)["domain"].clone()});
     for (what, spec) in
@@ -91,7 +91,7 @@ fn a_vm_with_more_than_kubevirt_admits_is_refused_as_a_whole() {
         let objects = kept(json!({}), spec);
         let error = template_of(&objects).as_ref().expect_err(what);
         assert!(error.contains(what), "{error}");
-        assert_eq!((intent(&objects).nics.len(), intent(&objects).untouched), (0, None), "its ports stay");
+        assert_eq!((intent(&objects).ports.len(), intent(&objects).untouched), (0, None), "its ports stay");
     }
     let keys = |count: usize, value: &str| -> serde_json::Value {
         (0..count)
@@ -119,10 +119,10 @@ fn names_are_cut_and_stay_too_long_to_be_names() {
     let objects = kept(json!({"red.ovn.kubernetes.io/logical_switch": "red"}), spec);
     let text = format!("{objects:?}");
     assert!(text.len() < 10_000, "{} bytes are kept", text.len());
-    let nics = intent(&objects).nics;
-    assert!(matches!(nics[0].now, Err(InvalidWish::NetworkName(_))), "{nics:?}");
-    assert!(matches!(nics[1].now, Err(InvalidWish::NadName(_))), "{nics:?}");
-    assert!(nics.iter().all(|nic| nic.now.clone().is_err_and(|error| error.to_string().len() < 400)));
+    let nics = intent(&objects).ports;
+    assert!(matches!(nics[0].life.request(), Err(InvalidWish::NetworkName(_))), "{nics:?}");
+    assert!(matches!(nics[1].life.request(), Err(InvalidWish::NadName(_))), "{nics:?}");
+    assert!(nics.iter().all(|nic| nic.life.request().clone().is_err_and(|error| error.to_string().len() < 400)));
 }
 
 #[test]
@@ -130,9 +130,9 @@ fn a_network_name_that_no_nad_has_is_refused_where_its_nic_is_ours() {
     for bad in ["", "a/b/c", "/", "a/", "/b", "a b", "A", "x,y", "a.b/c", "n\n1"] {
         let spec = json!({"networks": [{"name": "red", "multus": {"networkName": bad}}]});
         let ours = kept(json!({"red.ovn.kubernetes.io/logical_switch": "red"}), spec.clone());
-        let error = intent(&ours).nics[0].now.clone().expect_err(bad).to_string();
+        let error = intent(&ours).ports[0].life.request().clone().expect_err(bad).to_string();
         assert!(error.contains("networkName") && !error.contains('\n'), "{error}");
-        assert_eq!(intent(&kept(json!({}), spec)).nics[0].switch, None, "{bad}");
+        assert_eq!(intent(&kept(json!({}), spec)).ports[0].switch, None, "{bad}");
     }
 }
 
@@ -152,7 +152,7 @@ fn an_instance_and_its_annotations_are_cut_as_well() {
     let run = objects.run.as_ref().expect("the VMI");
     assert_eq!((run.uid.as_str(), &run.vm_uid, &run.node, &run.reported.text), ("", &None, &None, &None));
     assert!(format!("{objects:?}").len() < 10_000);
-    assert!(matches!(intent(objects).nics[0].now, Err(InvalidWish::TooLong(_))));
+    assert!(matches!(intent(objects).ports[0].life.request(), Err(InvalidWish::TooLong(_))));
 }
 
 /// As many NICs as no VM has, half of them on one NAD: what is quadratic in them takes minutes.
@@ -172,7 +172,7 @@ fn twenty_thousand_networks_are_read_in_a_moment() {
     let nads = [(crate::ovn::NadKey::new("ns", "shared"), Some("switch-1".to_owned()))].into();
     let run = run("r", template.clone(), None);
     let intent = intent(&VmObjects { vm: vm(template), run, nads, ..Default::default() });
-    assert_eq!(intent.nics.len(), MANY);
-    assert_eq!(intent.nics.iter().filter(|nic| nic.another_before).count(), MANY / 2 - 1);
-    assert!(intent.nics.iter().all(|nic| nic.unserved.len() == 1 && nic.next.is_some()));
+    assert_eq!(intent.ports.len(), MANY);
+    assert_eq!(intent.ports.iter().filter(|nic| nic.another_before).count(), MANY / 2 - 1);
+    assert!(intent.ports.iter().all(|nic| nic.unserved.len() == 1 && nic.life.next().is_some()));
 }

@@ -20,19 +20,16 @@ fn names(most: usize) -> Vec<String> {
 }
 
 /// A NIC as it is named.
-fn nic(vm: &VmKey, on: &Attachment, network: &str, another_before: bool) -> Nic {
-    Nic {
+fn nic(vm: &VmKey, on: &Attachment, network: &str, another_before: bool) -> PortIntent {
+    PortIntent {
         network: network.to_owned(),
         base_name: on.port_name(vm),
         ambiguous: on.ambiguous(vm),
         another_before,
         switch: None,
         on_none_of_ours: false,
-        now: Ok(Wish::default()),
-        next: None,
-        next_switch: None,
-        held_by_old_launcher: false,
-        running: false,
+        life: Life::Stopped { request: Ok(Wish::default()), next: None },
+        placement: Placement::Unbound,
         unserved: Vec::new(),
     }
 }

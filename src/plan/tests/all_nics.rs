@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::world::{map, settings, uuid};
-use crate::intent::{Intent, Nic, Placement, SwitchWish, Wish};
+use crate::intent::{Intent, Life, Placement, PortIntent, SwitchWish, Wish};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound, VmKey, keys};
 use crate::ovsdb::{Datum, Operation};
@@ -12,30 +12,27 @@ use crate::plan::{Claims, Decision, PortChange, Queue, Seen, Settling, Snapshot,
 
 const NETWORKS: [&str; 3] = ["default", "red", "blue"];
 
-fn nic(network: &str) -> Nic {
-    Nic {
+fn nic(network: &str) -> PortIntent {
+    PortIntent {
         network: network.to_owned(),
         base_name: format!("vm.n.{network}.n.ovn"),
         ambiguous: None,
         another_before: false,
         switch: Some(SwitchWish::new(network, true)),
         on_none_of_ours: false,
-        now: Ok(Wish::default()),
-        next: None,
-        next_switch: None,
-        held_by_old_launcher: false,
-        running: true,
+        life: Life::Running { now: Ok(Wish::default()), next: None },
+        placement: Placement::Unbound,
         unserved: Vec::new(),
     }
 }
 
 fn intent(placement: Placement) -> Intent {
-    let nics = NETWORKS.map(nic).into();
+    let nics = NETWORKS.map(|network| PortIntent { placement: placement.clone(), ..nic(network) }).into();
     Intent {
         vm: VmKey::new("n", "vm"),
         uid: Some("u".into()),
         selected: true,
-        nics,
+        ports: nics,
         untouched: None,
         placement,
         retain: None,

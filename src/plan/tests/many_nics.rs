@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::world::{map, settings, uuid};
-use crate::intent::{Intent, Nic, Placement, SwitchWish, Wish};
+use crate::intent::{Intent, Life, Placement, PortIntent, SwitchWish, Wish};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound, VmKey};
 use crate::plan::decide::decide_intent;
@@ -13,30 +13,27 @@ use crate::plan::{Claims, Decision, Seen, Settling, Snapshot};
 const MANY: u16 = 3_000;
 
 /// A NIC on a NAD of its own. Each second one requests an address.
-fn nic(index: u16, network: &str, requested: Option<u16>) -> Nic {
+fn nic(index: u16, network: &str, requested: Option<u16>) -> PortIntent {
     let ipv4 = requested.map(|at| Ipv4Addr::from(0x0a01_0000 + u32::from(at)));
-    Nic {
+    PortIntent {
         network: format!("{network}-{index}"),
         base_name: format!("vm.n.nad-{index}.n.ovn"),
         ambiguous: None,
         another_before: false,
         switch: Some(SwitchWish::new("blue", true)),
         on_none_of_ours: false,
-        now: Ok(Wish { ipv4, ..Wish::default() }),
-        next: None,
-        next_switch: None,
-        held_by_old_launcher: false,
-        running: false,
+        life: Life::Stopped { request: Ok(Wish { ipv4, ..Wish::default() }), next: None },
+        placement: Placement::Unbound,
         unserved: Vec::new(),
     }
 }
 
-fn plan(northbound: &Northbound, nics: impl Iterator<Item = Nic>) -> Decision {
+fn plan(northbound: &Northbound, nics: impl Iterator<Item = PortIntent>) -> Decision {
     let intent = Intent {
         selected: true,
         vm: VmKey::new("n", "vm"),
         uid: Some("u".into()),
-        nics: nics.collect(),
+        ports: nics.collect(),
         untouched: Some(BTreeSet::new()),
         placement: Placement::Unbound,
         retain: None,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::server::Tables;
 use super::services;
 use super::world::{INSTANCE, Sent, World};
-use crate::intent::{Nic, Wish};
+use crate::intent::{PortIntent, Wish};
 use crate::kubevirt::{Template, VmObjects};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys, port_uuid};
 use crate::ovsdb::{Map, Set};
@@ -232,7 +232,7 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             assert!(!old_launcher, "{vm}: its port goes while a launcher of before may run: {objects:#?}");
             // Whose a row without marks is, only its name says.
             let Some(network) = before.row.external_ids.get(keys::NETWORK) else { continue };
-            let nic = intent.as_ref().and_then(|intent| intent.nics.iter().find(|nic| nic.network == network));
+            let nic = intent.as_ref().and_then(|intent| intent.ports.iter().find(|nic| nic.network == network));
             let has_left = nic.is_some_and(|nic| nic.on_none_of_ours && nic.base_name != base(vm, &before.row));
             assert!(
                 !is_named(objects, network) || has_left && live().next().is_none(),
@@ -248,8 +248,8 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             continue;
         };
         renaming_is_lawful(world, vm, &before.row, network);
-        let nic = intent.as_ref().and_then(|intent| intent.nics.iter().find(|nic| nic.network == network));
-        let wish = nic.and_then(|nic| nic.now.clone().ok()).filter(|_| !old_launcher).unwrap_or_default();
+        let nic = intent.as_ref().and_then(|intent| intent.ports.iter().find(|nic| nic.network == network));
+        let wish = nic.and_then(|nic| nic.life.request().clone().ok()).filter(|_| !old_launcher).unwrap_or_default();
         if after.switch != before.switch {
             assert!(live().next().is_none(), "{vm}: its port changes switches while it runs");
             // From what one network is on to what another is, no wish is needed.
@@ -305,7 +305,7 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
 /// answers for anywhere, and not the first host address. `given` is what the transaction gives to others.
 pub(super) fn a_choice_is_lawful(world: &World, vm: &VmKey, given: &[PortChange], changes: &[PortChange]) {
     let intent = world.intent(vm);
-    let wishes: Vec<Wish> = intent.iter().flat_map(|intent| &intent.nics).flat_map(wishes_of).collect();
+    let wishes: Vec<Wish> = intent.iter().flat_map(|intent| &intent.ports).flat_map(wishes_of).collect();
     for change in changes {
         let Some(after) = &change.after else { continue };
         let had = change.before.as_ref().map(|before| claims(&world.tables, &change.uuid, &before.row));
@@ -342,8 +342,8 @@ pub(super) fn a_choice_is_lawful(world: &World, vm: &VmKey, given: &[PortChange]
     }
 }
 
-fn wishes_of(nic: &Nic) -> impl Iterator<Item = Wish> {
-    [Some(&nic.now), nic.next.as_ref()].into_iter().flatten().filter_map(|wish| wish.clone().ok())
+fn wishes_of(nic: &PortIntent) -> impl Iterator<Item = Wish> {
+    nic.life.requests().cloned()
 }
 
 fn placed_others(changes: &[PortChange], but: Uuid) -> impl Iterator<Item = (&Uuid, &LogicalSwitchPort)> {
@@ -412,14 +412,14 @@ fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, net
         let owner = Owner { vm: vm.clone(), network: network.to_owned() };
         world.tables.ports.iter().any(|(port, row)| row.owner(port, INSTANCE).as_ref() == Some(&owner))
     };
-    let named = |network: &str| intent.nics.iter().any(|nic| nic.network == network);
+    let named = |network: &str| intent.ports.iter().any(|nic| nic.network == network);
     let left = rows().filter(|row| row.external_ids.get(keys::NETWORK).is_some_and(|network| !named(network)));
     let untouched = |row: &&LogicalSwitchPort| {
         let network = row.external_ids.get(keys::NETWORK).expect("our row");
         intent.untouched.as_ref().is_some_and(|untouched| untouched.contains(network))
     };
     assert_eq!(left.filter(|row| !untouched(row)).count(), 1, "{vm}: which row is {network}'s is a guess");
-    let new = intent.nics.iter().filter(|nic| nic.base_name == base(before) && !marked(&nic.network));
+    let new = intent.ports.iter().filter(|nic| nic.base_name == base(before) && !marked(&nic.network));
     let new: Vec<&str> = new.map(|nic| nic.network.as_str()).collect();
     assert_eq!(new, [network], "{vm}: which network the row of {old} is for is a guess");
 }

@@ -44,7 +44,8 @@ pub(super) fn what_was_told_is_taken_up_again(
         let network = after.row.external_ids.get(keys::NETWORK).expect("our row");
         let switch = &world.tables.switches[&after.switch];
         let new: Addresses = after.row.addresses.iter().next().and_then(|text| text.parse().ok()).expect("addresses");
-        let request = intent.nics.iter().find(|nic| nic.network == network).and_then(|nic| nic.now.clone().ok());
+        let request =
+            intent.ports.iter().find(|nic| nic.network == network).and_then(|nic| nic.life.request().clone().ok());
         let request = request.unwrap_or_default();
         let mut held: BTreeSet<String> = services::on_switch(&world.tables, after.switch);
         held.extend(switch.ports.iter().filter(|port| *port != uuid).flat_map(|port| {
@@ -89,7 +90,7 @@ fn lost_on(world: &World, switch: &str) -> Vec<(VmKey, Addresses, bool)> {
     for (vm, present) in world.present.iter().filter(|(vm, _)| served(vm)) {
         let runs = present.pods.iter().any(|(.., live)| *live);
         // What the VM does not have any more was not lost but given back.
-        let nics = world.intent(vm).map(|intent| intent.nics).unwrap_or_default();
+        let nics = world.intent(vm).map(|intent| intent.ports).unwrap_or_default();
         let is_there = |port: &PortStatus| {
             let nic = nics.iter().find(|nic| nic.network == port.network);
             let named = nic.and_then(|nic| nic.switch.as_ref());

@@ -1,0 +1,176 @@
+//! What one port of a VM should be.
+
+use super::placement::Placement;
+use super::wish::{InvalidWish, Wish};
+use crate::ovn::{LogicalSwitchPort, keys};
+
+/// What a NIC's port should be. Its row is found again by the network and by what that is on (the base of its name).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortIntent {
+    /// The network's name in the VM.
+    pub network: String,
+    /// The port's name by what the network is on: `<vm>.<namespace>`, or `<vm>.<namespace>.<nad>.<nad-namespace>.ovn`.
+    pub base_name: String,
+    /// Where that name can be read as another VM's, how many labels the NAD's name has (0: it is on the pod network): a new
+    /// port's name has both appended, so that no two ports of any VMs are named alike.
+    pub ambiguous: Option<usize>,
+    /// Another port of ours on the same NAD comes before it in the VM: a new port's name has the network appended.
+    pub another_before: bool,
+    /// The switch that is requested for it; `None`: there is no request, and the NIC is not ours unless it has a port
+    /// already.
+    pub switch: Option<SwitchWish>,
+    /// What it is on is there, and names no switch: a port that the NIC had on another network goes.
+    pub on_none_of_ours: bool,
+    /// Which requests hold, and when.
+    pub life: Life,
+    /// Where it is bound.
+    pub placement: Placement,
+    /// Annotations that no one serves here.
+    pub unserved: Vec<String>,
+}
+
+/// A request as it is written.
+pub(super) type Written = Result<Wish, InvalidWish>;
+
+/// What holds for a port by the state of its guest.
+///
+/// ```text
+///   Stopped ---- a launcher is live ----> Running ---- its instance goes ----> Leaving
+///      ^                                     |                                    |
+///      +---------- no launcher is live ------+------------------------------------+
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// No guest: the request holds at once.
+    Stopped {
+        /// Of the instance that is about to start, or else of the VM.
+        request: Written,
+        /// Of the VM, where there is an instance.
+        next: Option<Next>,
+    },
+    /// A guest runs: the port does not change switches under it, and nothing else is chosen for it.
+    Running {
+        /// Of the instance.
+        now: Written,
+        /// Of the VM.
+        next: Option<Next>,
+    },
+    /// The launcher of an instance that is gone may still run: what the port holds stays, and the request waits.
+    Leaving {
+        /// Of the instance that comes after it, or else of the VM.
+        request: Written,
+        /// Of the VM, where there is an instance.
+        next: Option<Next>,
+    },
+}
+
+/// What holds from the start after this one on, where it is known and may differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// The request.
+    pub request: Written,
+    /// The switch that the template names then.
+    pub switch: Option<String>,
+}
+
+impl Life {
+    /// The request that is in force, or will be as soon as a launcher has left.
+    pub fn request(&self) -> &Written {
+        match self {
+            Self::Stopped { request, .. } | Self::Running { now: request, .. } | Self::Leaving { request, .. } => {
+                request
+            }
+        }
+    }
+
+    /// What holds from the next start on.
+    pub fn next(&self) -> Option<&Next> {
+        match self {
+            Self::Stopped { next, .. } | Self::Running { next, .. } | Self::Leaving { next, .. } => next.as_ref(),
+        }
+    }
+
+    /// Returns true if a guest may run.
+    pub fn has_guest(&self) -> bool {
+        !matches!(self, Self::Stopped { .. })
+    }
+
+    /// Returns true if the guest that may run is of an instance that is gone.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self, Self::Leaving { .. })
+    }
+
+    /// Returns true if the VM's template was edited since its instance was made.
+    pub fn is_edited(&self) -> bool {
+        self.next().is_some_and(|next| next.request != *self.request())
+    }
+
+    /// The requests that hold, now or later.
+    pub fn requests(&self) -> impl Iterator<Item = &Wish> {
+        let next = self.next().map(|next| &next.request);
+        [Some(self.request()), next].into_iter().flatten().filter_map(|request| request.as_ref().ok())
+    }
+}
+
+/// A switch by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwitchWish {
+    /// The name.
+    pub name: String,
+    /// Where a namespace names several, those that come after it: a new port goes to the first that can serve it.
+    pub others: Vec<String>,
+    /// The VM's owner named it, or the NAD that the owner chose: a stopped VM's port moves there. A
+    /// namespace's or the operator's default holds for new ports only.
+    pub explicit: bool,
+}
+
+impl SwitchWish {
+    /// One switch.
+    pub fn new(name: impl Into<String>, explicit: bool) -> Self {
+        Self { name: name.into(), others: Vec::new(), explicit }
+    }
+
+    /// The names, in the order of preference.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.name).chain(&self.others)
+    }
+
+    /// Returns true if a switch is one of those that are named.
+    pub fn has(&self, switch: &str) -> bool {
+        self.names().any(|name| name == switch)
+    }
+}
+
+impl PortIntent {
+    /// The names that a new port may have, in the order of preference.
+    ///
+    /// VMs and NADs may have dots in their names, so that `x.ns.nad.nadns.ovn` is the port of the VM `x.ns.nad.nadns` in the
+    /// namespace `ovn`, and of the VM `x` on a NAD. Which of them is named so hangs on nothing but their names: see
+    /// [`VmKey::has_another_reading`]. A tilde is in no name of Kubernetes', so that what has one is read in one way only.
+    pub fn names(&self) -> Vec<String> {
+        let Self { base_name, network, .. } = self;
+        let fallback = match self.ambiguous {
+            Some(labels) => return vec![format!("{base_name}.{network}~{labels}")],
+            // The end of every name on a NAD.
+            None if network == "ovn" => format!("{base_name}.{network}~1"),
+            None => format!("{base_name}.{network}"),
+        };
+        if self.another_before { vec![fallback] } else { vec![self.base_name.clone(), fallback] }
+    }
+
+    /// Whether a port of the VM was last served on what this NIC is on (the pod network, that NAD), whatever its network
+    /// was called. Its name says so, unless it has been elsewhere since.
+    pub fn is_on_the_network_of(&self, port: &LogicalSwitchPort) -> bool {
+        match port.external_ids.get(keys::BASE_NAME) {
+            Some(base_name) => base_name == self.base_name,
+            None => self.was_named_for(&port.name),
+        }
+    }
+
+    /// Whether a port was named for a NIC on what this one is on. No network's name has a dot, and what a NAD adds has
+    /// three.
+    pub fn was_named_for(&self, port_name: &str) -> bool {
+        let rest = port_name.strip_prefix(self.base_name.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(|rest| !rest.contains('.')))
+    }
+}
