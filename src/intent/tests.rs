@@ -273,8 +273,10 @@ fn pools_and_port_security_are_read_for_each_network() {
         ("net1.ns.ovn.kubernetes.io/ip_pool", "10.17.0.0/30"),
         ("red.ovn.kubernetes.io/port_security", "false"),
     ]);
-    let (pod, red) =
-        (nic(&objects, "default").life.request().clone().expect("good"), nic(&objects, "red").life.request().clone().expect("good"));
+    let (pod, red) = (
+        nic(&objects, "default").life.request().clone().expect("good"),
+        nic(&objects, "red").life.request().clone().expect("good"),
+    );
     let pool = |wish: &Wish| wish.pool.as_ref().map(ToString::to_string);
     assert_eq!(pool(&pod).as_deref(), Some("10.16.0.2..10.16.0.9, fd00::..fd00::ffff:ffff:ffff:ffff"));
     assert_eq!(pool(&red).as_deref(), Some("10.17.0.0..10.17.0.3"));

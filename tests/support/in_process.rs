@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::controller::{
-    ClusterIdentity, Leadership, Link, LinkSettings, Linker, Metrics, Report, Status, Writer, WriterSettings,
+    ClusterIdentity, Leadership, Link, LinkSettings, Linker, Metrics, Report, SouthboundFeed, Status, Writer,
+    WriterSettings, follow_southbound,
 };
 use ovn_kubevirt::intent::{Retention, Settings, Strategy};
 use ovn_kubevirt::kubevirt::Change;
@@ -21,6 +22,8 @@ pub const CLUSTER: &str = "in-process";
 pub struct InProcess {
     /// Its replica.
     pub northbound: Arc<Shared<ovn::Northbound>>,
+    /// The southbound's, where it reads one.
+    pub southbound: Option<SouthboundFeed>,
     /// How it stands with the database.
     pub link: watch::Receiver<Link>,
     /// What the watches would tell.
@@ -58,17 +61,31 @@ impl InProcess {
 
 /// Starts it on these remotes, alone, with so much room for changes.
 pub fn start(remotes: &str, leader_only: bool, default_switch: &str, room: usize) -> InProcess {
-    start_with_rest(remotes, leader_only, default_switch, room, Duration::ZERO)
+    start_beside(None, remotes, leader_only, default_switch, room, Duration::ZERO)
 }
 
-/// The same, with released addresses that rest so long.
-pub fn start_with_rest(
+/// The same beside a southbound, with released addresses that rest so long.
+pub fn start_beside(
+    southbound: Option<&str>,
     remotes: &str,
     leader_only: bool,
     default_switch: &str,
     room: usize,
     address_rest: Duration,
 ) -> InProcess {
+    let mut tasks = JoinSet::new();
+    let southbound = southbound.map(|remotes| {
+        let replica = Arc::new(Shared::new(ovn::Southbound::default()));
+        let (sender, in_sync) = watch::channel(None);
+        let remotes = remotes.parse().expect("remotes");
+        let target = Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only: false };
+        let following = follow_southbound(target, Arc::clone(&replica), sender);
+        tasks.spawn(async move {
+            following.await;
+            "the southbound is followed no more".to_owned()
+        });
+        SouthboundFeed { replica, in_sync }
+    });
     let northbound = Arc::new(Shared::new(ovn::Northbound::new("default")));
     let (link_sender, link) = watch::channel(Link::default());
     let (leadership_sender, leadership) = watch::channel(Leadership::Leader { transitions: 0 });
@@ -96,7 +113,7 @@ pub fn start_with_rest(
         },
         northbound: Arc::clone(&northbound),
         link: link.clone(),
-        southbound: None,
+        southbound: southbound.clone(),
         changes: changes_receiver,
         reports: reports_sender,
         metrics: metrics.clone(),
@@ -104,8 +121,7 @@ pub fn start_with_rest(
         allow_mass_release: false,
         status: status.clone(),
     });
-    let mut tasks = JoinSet::new();
     tasks.spawn(async move { format!("the link ended: {:?}", linker.run().await) });
     tasks.spawn(async move { format!("the writer ended: {:?}", writer.run().await) });
-    InProcess { northbound, link, changes, reports, status, metrics, tasks, _leadership: leadership_sender }
+    InProcess { northbound, southbound, link, changes, reports, status, metrics, tasks, _leadership: leadership_sender }
 }

@@ -119,12 +119,10 @@ impl Northbound {
     }
 
     /// Adds a southbound and an `ovn-northd` between the two, and waits until northd has done its first round.
-    pub async fn with_northd(mut self) -> Self {
-        let southbound = OvsdbServer::create(self.dir(), "sb", "OVN_Southbound").await;
-        southbound.transact(json!([{"op": "insert", "table": "SB_Global", "row": {}}]));
-        self.southbound = Some(southbound);
-        self.start_northd().await;
-        self
+    pub async fn with_northd(self) -> Self {
+        let this = self.with_southbound().await;
+        this.start_northd().await;
+        this
     }
 
     /// The remote on the unix socket, `unix:...`; those of all members of a cluster, comma-separated.
@@ -311,10 +309,18 @@ impl Northbound {
         server.start_again().await;
     }
 
+    /// Adds a southbound that no northd writes: for chassis alone.
+    pub async fn with_southbound(mut self) -> Self {
+        let southbound = OvsdbServer::create(self.dir(), "sb", "OVN_Southbound").await;
+        southbound.transact(json!([{"op": "insert", "table": "SB_Global", "row": {}}]));
+        self.southbound = Some(southbound);
+        self
+    }
+
     /// The southbound, where there is one.
     ///
     /// # Panics
-    /// Without [`with_northd`](Self::with_northd).
+    /// Without [`with_northd`](Self::with_northd) or [`with_southbound`](Self::with_southbound).
     #[track_caller]
     pub fn southbound(&self) -> &OvsdbServer {
         self.southbound.as_ref().expect("a northbound made by with_northd() has a southbound")
@@ -347,6 +353,13 @@ impl Northbound {
              "row": {"name": name, "hostname": hostname, "encaps": ["named-uuid", "encap"]}},
             {"op": "insert", "table": "Chassis_Private", "row": {"name": name}},
         ]));
+    }
+
+    /// A chassis that ovn-controller takes away as it ends.
+    #[track_caller]
+    pub fn remove_chassis(&self, name: &str) {
+        let of = |table: &str, column: &str| json!({"op": "delete", "table": table, "where": [[column, "==", name]]});
+        self.southbound().transact(json!([of("Chassis", "name"), of("Chassis_Private", "name")]));
     }
 
     /// Waits until northd has worked off all that is in the northbound now.

@@ -1,5 +1,6 @@
-//! Histories of wishes, runs, restarts of the service, edits of `exclude_ips` and foreign writers on a small subnet of
-//! a real database, compared with a plain set after every round.
+//! Histories of wishes, runs, restarts of the service, edits of `exclude_ips`, foreign writers, marks and names that are
+//! wiped, a label that comes and goes, and chassis that come, go and double, on a small subnet of a real database,
+//! compared with a plain set after every round.
 //!
 //! The writing path runs inside the test and is fed as the watches would. A round is a few things that happen at once;
 //! then all is waited for to come to rest. What happens in a round follows from the history's seed and the round's number
@@ -37,6 +38,8 @@ const FOREIGN_PORTS: u64 = 4;
 /// How long a round may take to come to rest, and how long a failed history may be shortened.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SHORTENING: Duration = Duration::from_secs(60);
+/// The chassis rows that the node of all VMs may have.
+const CHASSIS: [&str; 2] = ["c1", "c2"];
 /// A VM and the switch that it has alone.
 const BARRIER: &str = "barrier";
 
@@ -89,6 +92,8 @@ struct History {
     nb_cfg: i64,
     barriers: u64,
     created: u64,
+    /// The namespace has its label.
+    selected: bool,
     told: String,
 }
 
@@ -134,20 +139,31 @@ fn gone(kind: Kind, name: &str) -> Change {
 
 impl History {
     async fn begin() -> Self {
-        let northbound = Northbound::start().await;
+        let northbound = Northbound::start().await.with_southbound().await;
         northbound.add_switch("s", &[("subnet", "10.0.0.0/28"), ("ipv6_prefix", "fd00::")]);
         northbound.add_switch(BARRIER, &[("subnet", "10.1.0.0/24")]);
         let (state, between) = (State::default(), Between::default());
-        let mut history =
-            Self { northbound, service: None, state, between, nb_cfg: 0, barriers: 0, created: 0, told: String::new() };
+        let mut history = Self {
+            northbound,
+            service: None,
+            state,
+            between,
+            nb_cfg: 0,
+            barriers: 0,
+            created: 0,
+            selected: true,
+            told: String::new(),
+        };
+        history.turn_chassis(CHASSIS[0]);
         history.start().await;
         history
     }
 
     /// The service, told of all that is there.
     async fn start(&mut self) {
-        self.service = Some(in_process::start_with_rest(&self.northbound.remote(), true, "s", 1_000, SHORTENING));
-        self.send(Change::Namespace(object(json!({"name": "n"})))).await;
+        let (remote, southbound) = (self.northbound.remote(), self.northbound.sb_remote());
+        self.service = Some(in_process::start_beside(Some(&southbound), &remote, true, "s", 1_000, SHORTENING));
+        self.select(self.selected).await;
         for (vm, machine) in self.state.machines.clone() {
             for change in changes_of(&vm, &machine) {
                 self.send(change).await;
@@ -173,7 +189,7 @@ impl History {
     /// One thing that happens.
     async fn act(&mut self, numbers: &mut Numbers) {
         let vm = format!("vm-{}", numbers.below(VMS));
-        match numbers.below(20) {
+        match numbers.below(26) {
             0..=6 => self.apply(&vm, numbers.wish()).await,
             7..=9 => self.start_vm(&vm).await,
             10..=11 => self.stop_vm(&vm, numbers.below(3) > 0).await,
@@ -182,8 +198,11 @@ impl History {
             15..=16 => self.write_foreign(&format!("foreign-{}", numbers.below(FOREIGN_PORTS)), numbers),
             17 => self.exclude(numbers),
             18 => self.restart().await,
-            _ if numbers.below(2) == 0 => self.overwrite(&vm),
-            _ => self.delete_row(&vm),
+            19 if numbers.below(2) == 0 => self.overwrite(&vm),
+            19 => self.delete_row(&vm),
+            20..=21 => self.wipe(&vm, numbers),
+            22 => self.select(false).await,
+            _ => self.turn_chassis(numbers.pick(&CHASSIS)),
         }
     }
 
@@ -311,6 +330,51 @@ impl History {
         let _ = writeln!(self.told, "    exclude_ips: {text}");
     }
 
+    /// The namespace gets its label, or loses it.
+    async fn select(&mut self, selected: bool) {
+        self.selected = selected;
+        let metadata = json!({"name": "n"});
+        self.send(match selected {
+            true => Change::Namespace(object(metadata)),
+            false => Change::Gone(Kind::Namespace, object(metadata)),
+        })
+        .await;
+        let _ = writeln!(self.told, "    the namespace is selected: {selected}");
+    }
+
+    /// A chassis row of the node appears, or goes.
+    fn turn_chassis(&mut self, name: &'static str) {
+        if self.state.chassis.remove(name) {
+            self.northbound.remove_chassis(name);
+            self.between.lost_chassis.insert(name.to_owned());
+        } else {
+            self.northbound.add_chassis(name, "n1");
+            self.state.chassis.insert(name.to_owned());
+        }
+        let _ = writeln!(self.told, "    chassis: {:?}", self.state.chassis);
+    }
+
+    /// Somebody takes marks off a port of ours, renames it or gives it a type.
+    fn wipe(&mut self, vm: &str, numbers: &mut Numbers) {
+        let port = format!("{vm}.n");
+        let marks = ["vendor", "ovn-kubevirt.io/instance", "ovn-kubevirt.io/vm", "ovn-kubevirt.io/network"];
+        let mut operation = json!({"table": "Logical_Switch_Port", "where": [["name", "==", port]]});
+        let what = match numbers.below(4) {
+            0 => json!({"op": "mutate", "mutations": [["external_ids", "delete", ["set", marks]]]}),
+            1 => {
+                let mark = numbers.pick(&marks);
+                json!({"op": "mutate", "mutations": [["external_ids", "delete", ["set", [mark]]]]})
+            }
+            2 => json!({"op": "update", "row": {"name": format!("{port}-renamed")}}),
+            _ => json!({"op": "update", "row": {"type": "virtual"}}),
+        };
+        let _ = writeln!(self.told, "    {port}: {what}");
+        for (key, value) in what.as_object().into_iter().flatten() {
+            operation[key] = value.clone();
+        }
+        self.transact(vec![operation]);
+    }
+
     async fn restart(&mut self) {
         let _ = writeln!(self.told, "    the service starts anew");
         self.service = None;
@@ -351,10 +415,17 @@ impl History {
         self.barriers += 1;
         let address = IpAddr::from([10, 1, 0, u8::try_from(1 + self.barriers % 250).expect("small")]);
         let annotations = json!({SWITCH: BARRIER, IP_ADDRESS: address.to_string()});
+        let chassis = self.state.chassis.clone();
         let service = self.service.as_mut().expect("it runs");
-        while service.northbound.read().nb_cfg() < nb_cfg {
+        let southbound = service.southbound.clone().expect("it reads the southbound");
+        let sees_chassis = || {
+            let replica = southbound.replica.read();
+            let in_sync = *southbound.in_sync.borrow() == Some(true);
+            in_sync && CHASSIS.iter().all(|name| replica.has_chassis(name) == chassis.contains(*name))
+        };
+        while service.northbound.read().nb_cfg() < nb_cfg || !sees_chassis() {
             if Instant::now() > deadline {
-                return Err(format!("the replica does not see nb_cfg {nb_cfg}"));
+                return Err(format!("the replicas do not see nb_cfg {nb_cfg} and the chassis {chassis:?}"));
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -391,6 +462,9 @@ impl History {
         let things = if numbers.below(2) == 0 { 1 } else { 2 + numbers.below(8) };
         for _ in 0..things {
             self.act(&mut numbers).await;
+        }
+        if !self.selected {
+            self.select(true).await;
         }
         let ports = self.rest().await?;
         self.state.read(&ports)?;

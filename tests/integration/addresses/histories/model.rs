@@ -81,6 +81,11 @@ impl Machine {
         self.vm.is_none() && self.run.is_none() && self.pods.is_empty()
     }
 
+    /// There is no launcher pod.
+    fn is_unbound(&self) -> bool {
+        self.pods.is_empty()
+    }
+
     /// An old launcher may still use what the port holds.
     fn held(&self) -> bool {
         self.pods.iter().any(|(_, of)| self.run.as_ref().is_none_or(|(uid, _)| uid != of))
@@ -103,8 +108,10 @@ pub(super) struct Lease {
     mac: String,
     ips: BTreeSet<IpAddr>,
     next: BTreeSet<IpAddr>,
-    /// Somebody overwrote its addresses, and nobody has mended them.
+    /// Somebody overwrote its addresses, marks, name or type, and nobody has mended them.
     broken: bool,
+    /// Where it is bound.
+    requested: Option<String>,
 }
 
 fn ips(text: &str) -> BTreeSet<IpAddr> {
@@ -112,12 +119,21 @@ fn ips(text: &str) -> BTreeSet<IpAddr> {
 }
 
 impl Lease {
-    fn of(port: &Port) -> Self {
+    fn of(vm: &str, port: &Port) -> Self {
         // What the row is mended from.
         let text = port.port_security.iter().next().map_or("", String::as_str);
         let next = port.external_id(NEXT).map(ips).unwrap_or_default();
         let mac = text.split(' ').next().unwrap_or_default().to_owned();
-        Self { uuid: port.uuid.clone(), mac, ips: ips(text), next, broken: port.addresses != port.port_security }
+        let marks = [
+            ("vendor", "ovn-kubevirt"),
+            ("ovn-kubevirt.io/instance", "default"),
+            ("ovn-kubevirt.io/network", "default"),
+        ];
+        let marked = marks.iter().all(|(key, value)| port.external_id(key) == Some(*value));
+        let named = port.name == format!("{vm}.n") && port.r#type.is_empty();
+        let broken = port.addresses != port.port_security || !marked || !named;
+        let requested = port.option("requested-chassis").map(ToOwned::to_owned);
+        Self { uuid: port.uuid.clone(), mac, ips: ips(text), next, broken, requested }
     }
 
     fn all(&self) -> BTreeSet<IpAddr> {
@@ -137,6 +153,8 @@ pub(super) struct State {
     pub(super) foreign: BTreeMap<String, BTreeSet<IpAddr>>,
     /// The hosts that `exclude_ips` names.
     pub(super) excluded: BTreeSet<u8>,
+    /// The chassis rows of the node that all VMs run on.
+    pub(super) chassis: BTreeSet<String>,
     pub(super) leases: BTreeMap<String, Lease>,
 }
 
@@ -151,6 +169,8 @@ pub(super) struct Between {
     pub(super) let_go: BTreeSet<IpAddr>,
     /// What `exclude_ips` named meanwhile.
     pub(super) excluded: Vec<BTreeSet<u8>>,
+    /// Chassis whose rows went.
+    pub(super) lost_chassis: BTreeSet<String>,
 }
 
 impl State {
@@ -161,7 +181,7 @@ impl State {
         for port in ports {
             match port.external_id("ovn-kubevirt.io/vm").and_then(|vm| vm.strip_prefix("n/")) {
                 Some(vm) => {
-                    if self.leases.insert(vm.to_owned(), Lease::of(port)).is_some() {
+                    if self.leases.insert(vm.to_owned(), Lease::of(vm, port)).is_some() {
                         return Err(format!("{vm} has two rows"));
                     }
                 }
@@ -189,6 +209,7 @@ impl State {
             self.nothing_was_taken_from_others(before, between, vm, lease)?;
             self.the_lease_is_stable(before, between, vm, lease)?;
             self.the_wish_is_fulfilled(vm, machine, lease)?;
+            self.the_port_is_bound(before, between, vm, machine, lease)?;
         }
         for (vm, machine) in &self.machines {
             if let (None, Some(wish)) = (self.leases.get(vm), machine.now())
@@ -198,6 +219,36 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// A port is bound to the one chassis of its VM's node, and keeps the chassis that it has for as long as its guest stays.
+    fn the_port_is_bound(
+        &self,
+        before: &Self,
+        between: &Between,
+        vm: &str,
+        machine: &Machine,
+        lease: &Lease,
+    ) -> Result<(), String> {
+        if machine.is_unbound() {
+            let bound = lease.requested.as_ref().map(|requested| format!("{vm} does not run, and is on {requested}"));
+            return bound.map_or(Ok(()), Err);
+        }
+        let Some((run, _)) = machine.run.as_ref().filter(|_| !machine.pods.is_empty()) else { return Ok(()) };
+        let requested = lease.requested.as_deref();
+        if let [only] = self.chassis.iter().collect::<Vec<_>>()[..] {
+            let bound = requested == Some(only);
+            return if bound { Ok(()) } else { Err(format!("{vm} is on {requested:?}, and its node is {only}")) };
+        }
+        let stayed = before.machines.get(vm).is_some_and(|machine| {
+            let same_run = machine.run.as_ref().is_some_and(|(before, _)| before == run);
+            same_run && !machine.pods.is_empty()
+        });
+        let had = before.leases.get(vm).filter(|_| stayed && !between.gone.contains(vm));
+        let Some(had) = had.and_then(|lease| lease.requested.as_deref()) else { return Ok(()) };
+        let stood = !between.lost_chassis.contains(had);
+        let kept = requested == Some(had) || !stood && requested.is_none_or(|now| self.chassis.contains(now));
+        if kept { Ok(()) } else { Err(format!("{vm} was on {had}, and is on {requested:?}, with {:?}", self.chassis)) }
     }
 
     fn nobody_shares(&self) -> Result<(), String> {
