@@ -246,8 +246,11 @@ impl State {
         });
         let had = before.leases.get(vm).filter(|_| stayed && !between.gone.contains(vm));
         let Some(had) = had.and_then(|lease| lease.requested.as_deref()) else { return Ok(()) };
-        let stood = !between.lost_chassis.contains(had);
-        let kept = requested == Some(had) || !stood && requested.is_none_or(|now| self.chassis.contains(now));
+        let none_came = self.chassis == before.chassis && between.lost_chassis.is_empty();
+        let stood = before.chassis.contains(had) && !between.lost_chassis.contains(had) || none_came;
+        // One that came and went meanwhile was the node's, too.
+        let known = |name: &str| self.chassis.contains(name) || between.lost_chassis.contains(name);
+        let kept = requested == Some(had) || !stood && requested.is_none_or(known);
         if kept { Ok(()) } else { Err(format!("{vm} was on {had}, and is on {requested:?}, with {:?}", self.chassis)) }
     }
 
