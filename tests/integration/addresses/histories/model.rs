@@ -250,7 +250,7 @@ impl State {
         let stood = before.chassis.contains(had) && !between.lost_chassis.contains(had) || none_came;
         // One that came and went meanwhile was the node's, too.
         let known = |name: &str| self.chassis.contains(name) || between.lost_chassis.contains(name);
-        let kept = requested == Some(had) || !stood && requested.is_none_or(known);
+        let kept = requested == Some(had) || !stood && requested.is_some_and(known);
         if kept { Ok(()) } else { Err(format!("{vm} was on {had}, and is on {requested:?}, with {:?}", self.chassis)) }
     }
 
