@@ -1,6 +1,6 @@
 //! Chassis rows that go, come and double, and OVNs that take one chassis only: what becomes of `requested-chassis`.
 //!
-//! Each decision is made by a planner that is new, from the row, the objects and the southbound alone: what a service
+//! Each decision is made anew, from the row, the objects and the southbound alone: what a service
 //! that has just been restarted decides.
 
 use serde_json::json;

@@ -1,5 +1,5 @@
 //! What must hold of every replica, every transaction and every state: a plain model, written
-//! without looking at how the planner does it.
+//! without looking at how a decision is made.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
