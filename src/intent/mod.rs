@@ -16,7 +16,7 @@ pub use misplaced::Misplaced;
 pub use networks::Attachment;
 pub use placement::Placement;
 pub use retention::Retention;
-pub use wish::{InvalidWish, Wish};
+pub use wish::{InvalidWish, MacField, Wish};
 
 use crate::kubevirt::{Namespace, Place, Template, VmObjects};
 use crate::ovn::{LogicalSwitchPort, Multichassis, VmKey, keys};

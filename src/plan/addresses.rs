@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::lease::{reserved, written};
 use super::planner::{Planner, Refusal, Switch, VmPlan};
-use super::report::{PortReport, Problem};
+use super::problem::{Holder, Problem};
+use super::report::PortReport;
 use super::siblings::Claim;
 use crate::intent::{Nic, Wish};
 use crate::ipam::{AddressPool, Pool, RangeSet, Subnet, SubnetError};
@@ -223,12 +224,12 @@ impl Planner<'_> {
         }
         let subnet = self.subnet(switch)?;
         if subnet.block_of(address).is_none() {
-            let (name, subnet) = (switch.name.clone(), subnet.to_string());
+            let (name, subnet) = (switch.name.clone(), subnet.nets());
             let problem = Problem::OutOfSubnet { address, switch: name, subnet };
             return Err(Refusal::on_switch(&switch.name, problem));
         }
         if let Some(holder) = self.another_holder(switch, address, own) {
-            let problem = Problem::AddressHeld { address, switch: switch.name.clone(), holder };
+            let problem = Problem::AddressHeld { address, switch: switch.name.clone(), holder: holder.into() };
             let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone()), Wake::Services];
             return Err(Refusal::Problem(problem, waits));
         }
@@ -236,14 +237,14 @@ impl Planner<'_> {
             return Err(Refusal::Again);
         }
         let Some(vm) = self.lost_by_a_guest(switch, Claim::Ip(address)) else { return Ok(()) };
-        let holder = format!("the guest of the VM {vm}, whose port was lost");
+        let holder = Box::new(Holder::LostBy(vm));
         let waits = vec![Wake::Address(switch.uuid, address), Wake::Switch(switch.name.clone()), Wake::Services];
         Err(Refusal::Problem(Problem::AddressHeld { address, switch: switch.name.clone(), holder }, waits))
     }
 
     fn check_mac(&mut self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Result<MacAddr6, Refusal> {
         if let Some(holder) = self.another_mac_holder(switch, mac, own) {
-            let problem = Problem::MacHeld { mac, switch: switch.name.clone(), holder };
+            let problem = Problem::MacHeld { mac, switch: switch.name.clone(), holder: holder.into() };
             let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone()), Wake::Services];
             return Err(Refusal::Problem(problem, waits));
         }
@@ -251,26 +252,28 @@ impl Planner<'_> {
             return Err(Refusal::Again);
         }
         let Some(vm) = self.lost_by_a_guest(switch, Claim::Mac(mac)) else { return Ok(mac) };
-        let holder = format!("the guest of the VM {vm}, whose port was lost");
+        let holder = Box::new(Holder::LostBy(vm));
         let waits = vec![Wake::Mac(switch.uuid, mac), Wake::Switch(switch.name.clone())];
         Err(Refusal::Problem(Problem::MacHeld { mac, switch: switch.name.clone(), holder }, waits))
     }
 
     /// Who else has an address: a port, or OVN itself.
-    pub(super) fn another_holder(&self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Option<String> {
+    pub(super) fn another_holder(&self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Option<Holder> {
         let in_the_way = |holder: &&Uuid| Some(**holder) != own && !self.is_no_holder(**holder, Claim::Ip(address));
         let holder = self.view.holders(&switch.uuid, address).iter().find(in_the_way);
-        holder.map(|holder| self.describe(*holder)).or_else(|| self.view.service(&switch.uuid, address))
+        let service = || self.view.service(&switch.uuid, address).map(Holder::Service);
+        holder.map(|holder| self.describe(*holder)).or_else(service)
     }
 
-    pub(super) fn another_mac_holder(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Option<String> {
+    pub(super) fn another_mac_holder(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>) -> Option<Holder> {
         let in_the_way = |holder: &Uuid| Some(*holder) != own && !self.is_no_holder(*holder, Claim::Mac(mac));
         let holder = self.view.mac_holders(&switch.uuid, mac).find(in_the_way);
-        holder.map(|holder| self.describe(holder)).or_else(|| self.view.mac_service(&switch.uuid, mac))
+        let service = || self.view.mac_service(&switch.uuid, mac).map(Holder::Service);
+        holder.map(|holder| self.describe(holder)).or_else(service)
     }
 
     /// Who else has what a port holds. What somebody wrote into a row of ours, which is not its lease, is about to go.
-    fn doubled_by(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<String> {
+    fn doubled_by(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<Holder> {
         let counts = |holder: &Uuid| {
             Some(*holder) != own && !self.is_no_holder(*holder, claim) && !self.only_seems_to_hold(*holder, claim)
         };
@@ -282,7 +285,7 @@ impl Planner<'_> {
             Claim::Ip(ip) => self.view.service(&switch.uuid, ip),
             Claim::Mac(mac) => self.view.mac_service(&switch.uuid, mac),
         };
-        holder.map(|holder| self.describe(holder)).or_else(service)
+        holder.map(|holder| self.describe(holder)).or_else(|| service().map(Holder::Service))
     }
 
     /// The lowest free address of a family, of the owner's pool where there is one; `None` where the switch has none
@@ -301,7 +304,7 @@ impl Planner<'_> {
         match pool {
             None if spans.is_empty() => return Ok(None),
             Some(pool) if spans.is_empty() => {
-                let (pool, subnet) = (pool.to_string(), subnet.to_string());
+                let (pool, subnet) = (Box::new(pool.clone()), subnet.nets());
                 return Err(Refusal::on_switch(
                     &switch.name,
                     Problem::PoolOutOfSubnet { pool, switch: name(), subnet },
@@ -334,8 +337,8 @@ impl Planner<'_> {
             return Err(Refusal::Again);
         }
         let problem = match pool {
-            Some(pool) => Problem::PoolExhausted { pool: pool.to_string(), switch: name() },
-            None => Problem::SubnetExhausted { switch: name(), subnet: subnet.to_string(), ipv4 },
+            Some(pool) => Problem::PoolExhausted { pool: Box::new(pool.clone()), switch: name() },
+            None => Problem::SubnetExhausted { switch: name(), subnet: subnet.nets(), ipv4 },
         };
         let waits = vec![Wake::Room(switch.uuid), Wake::Switch(switch.name.clone()), Wake::Services];
         Err(Refusal::Problem(problem, waits))
@@ -359,7 +362,7 @@ impl Planner<'_> {
             None => Some(Problem::PoolRequired { switch, port }),
             Some(pool) if subnet.northd_spares(true, pool) => None,
             Some(pool) => Some(Problem::PoolNotExcluded {
-                pool: pool.to_string(),
+                pool: Box::new(pool.clone()),
                 switch,
                 port,
                 // Were our reading of it northd's, it would do.
@@ -447,7 +450,7 @@ impl Planner<'_> {
         let mut befell = Vec::new();
         for address in lease.ips() {
             if let Some(holder) = self.doubled_by(switch, Claim::Ip(address), own) {
-                befell.push(Problem::AddressDoubled { address, switch: name(), holder });
+                befell.push(Problem::AddressDoubled { address, switch: name(), holder: holder.into() });
             }
             let pool = wish.and_then(|wish| wish.pool.as_ref()).filter(|pool| !pool.is_empty(address.is_ipv4()));
             let told = report.problems.iter().any(Problem::is_of_a_pool);
@@ -457,12 +460,12 @@ impl Planner<'_> {
                 && running
                 && !told
             {
-                befell.push(Problem::LeaseOutsidePool { address, pool: pool.to_string() });
+                befell.push(Problem::LeaseOutsidePool { address, pool: Box::new(pool.clone()) });
             }
             let Ok(subnet) = self.subnet(switch) else { continue };
             let wished = wish.is_none_or(|wish| wish.names(address));
             match subnet.block_of(address) {
-                None => befell.push(Problem::LeaseOutside { address, switch: name(), subnet: subnet.to_string() }),
+                None => befell.push(Problem::LeaseOutside { address, switch: name(), subnet: subnet.nets() }),
                 Some(block) if block.excludes(address) && !wished => {
                     befell.push(Problem::LeaseExcluded { address, switch: name() });
                 }
@@ -470,7 +473,7 @@ impl Planner<'_> {
             }
         }
         if let Some(holder) = self.doubled_by(switch, Claim::Mac(lease.mac), own) {
-            befell.push(Problem::MacDoubled { mac: lease.mac, switch: name(), holder });
+            befell.push(Problem::MacDoubled { mac: lease.mac, switch: name(), holder: holder.into() });
         }
         for problem in befell {
             if !report.problems.contains(&problem) {

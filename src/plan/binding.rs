@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::chassis::Chassis;
-use super::report::Problem;
+use super::problem::Problem;
 use crate::intent::{Placement, Strategy};
 use crate::kubevirt::Cluster;
 use crate::ovn::{Multichassis, Northbound, Southbound, Wake, keys};

@@ -16,7 +16,7 @@
 //! own. Such a port is kept, which binds it nowhere until the row returns and says whose it is.
 
 use super::binding::{Bound, Fabric, Hindrance, Seen};
-use super::report::Problem;
+use super::problem::Problem;
 use crate::ovn::{NodeChassis, Southbound, Wake, keys};
 
 /// Where a node is on the network.

@@ -16,9 +16,11 @@ mod chassis;
 mod expectation;
 mod lease;
 mod lost;
+mod message;
 mod ownership;
 mod pipeline;
 mod planner;
+mod problem;
 mod report;
 mod retaking;
 mod retention;
@@ -33,7 +35,8 @@ pub use expectation::{Expectation, Freed};
 pub use lost::{LastLease, Looked, Lost};
 pub use pipeline::{OfKeys, Pipeline};
 pub use planner::{Planner, VmPlan, present};
-pub use report::{PortReport, Problem};
+pub use problem::{Fault, Holder, Problem};
+pub use report::PortReport;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@
 use uuid::Uuid;
 
 use super::planner::{Planner, Refusal, VmPlan};
-use super::report::{PortReport, Problem};
+use super::problem::Problem;
+use super::report::PortReport;
 use super::vm_rows::VmRows;
 use crate::intent::{Intent, Nic};
 use crate::ovn::{LogicalSwitchPort, Owner, PortRef, VmKey, Wake, keys, port_uuid};

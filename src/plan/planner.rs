@@ -9,10 +9,10 @@ use super::binding::{Bound, Fabric, Hindrance};
 use super::change::{Placed, PortChange};
 use super::lease::{heal, lease, reserved, written};
 use super::lost::Lost;
-use super::report::{PortReport, Problem};
+use super::problem::{Holder, Problem};
+use super::report::PortReport;
 use super::siblings::Named;
 use super::vm_rows::VmRows;
-use crate::escaped::EscapedError;
 use crate::intent::{Intent, Nic, Settings, SwitchWish, Wish};
 use crate::kubevirt::Told;
 use crate::ovn::{LogicalSwitchPort, Northbound, PortRef, VmKey, Wake, keys, port_uuid};
@@ -493,17 +493,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A holder as its owner would name it.
-    pub(super) fn describe(&self, holder: Uuid) -> String {
-        let Some(PortRef { row, .. }) = self.view.port(&holder) else { return "a port that just went".to_owned() };
-        let name = &row.name;
-        let name = EscapedError(name);
+    /// The holder that a row is.
+    pub(super) fn describe(&self, holder: Uuid) -> Holder {
+        let Some(PortRef { row, .. }) = self.view.port(&holder) else { return Holder::Gone };
+        let port = row.name.clone();
         match row.owner(&holder, self.view.instance()) {
-            Some(owner) => format!("the VM {} (port {name})", EscapedError(&owner.vm.to_string())),
-            None if row.kind == "router" => format!("the router port {name}"),
+            Some(owner) => Holder::Vm { key: owner.vm, port },
+            None if row.kind == "router" => Holder::RouterPort { port },
             None => match row.other_instance(self.view.instance()) {
-                Some(instance) => format!("the port {name} of the ovn-kubevirt instance {instance}"),
-                None => format!("the port {name}, which is not ovn-kubevirt's"),
+                Some(instance) => Holder::OtherInstance { port, instance: instance.to_owned() },
+                None => Holder::ForeignPort { port },
             },
         }
     }

@@ -8,7 +8,8 @@ use super::addresses::Retakable;
 use super::lease::lease;
 use super::lost::{LastLease, served_by_another, told};
 use super::planner::{Planner, Refusal, Switch};
-use super::report::{PortReport, Problem};
+use super::problem::Problem;
+use super::report::PortReport;
 use super::siblings::Claim;
 use super::vm_rows::VmRows;
 use crate::intent::{Intent, Nic};
@@ -111,7 +112,7 @@ impl Planner<'_> {
         let before = told.and_then(|told| told.guest.as_ref()).filter(|guest| guest.run == run);
         let guest = before.and_then(|guest| guest.addresses.parse().ok()).or(lost);
         if let Some(guest) = guest.filter(|guest| *guest != port) {
-            report.problems.push(Problem::GuestHasAnother { guest: guest.to_string() });
+            report.problems.push(Problem::GuestHasAnother { guest });
             report.guest = Some(Box::new(Guest { run, addresses: guest.to_string() }));
         }
     }
