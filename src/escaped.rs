@@ -26,6 +26,17 @@ pub struct EscapedError<'a>(pub &'a str);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EscapedList<'a>(pub &'a [String], pub &'a str);
 
+/// Annotations as the beginning of a sentence: `The annotation a has`, `The annotations a, b have`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnnotationsHave<'a>(pub &'a [String]);
+
+impl fmt::Display for AnnotationsHave<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (noun, verb) = if self.0.len() == 1 { ("annotation", "has") } else { ("annotations", "have") };
+        write!(formatter, "The {noun} {} {verb}", EscapedList(self.0, ", "))
+    }
+}
+
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write(formatter, self.0, SHOWN, |_| false)

@@ -99,7 +99,7 @@ fn describe(error: &kube::Error) -> String {
 /// The instance in the database belongs to another cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "instance \"{instance}\" in this northbound database belongs to the cluster whose namespace kube-system has the UID {present}, and this process serves the cluster with the UID {own}. Give this cluster another --instance; or, where it is that cluster rebuilt, start with --take-over-cluster {present}"
+    "instance \"{instance}\" in this northbound database belongs to the cluster {present} (the UID of its namespace kube-system), and this process serves the cluster {own}. Give this cluster another --instance, or, if it is that cluster rebuilt, start with --take-over-cluster {present}"
 )]
 pub struct OtherCluster {
     /// The instance.

@@ -1,13 +1,14 @@
-//! Requests that stand where they have no effect, as a VM's owner is told of them.
+//! Requests that stand where they have no effect, as the owner of a VM is told of them.
 
-use crate::escaped::{Escaped, EscapedList};
+use std::fmt;
+
+use crate::escaped::{AnnotationsHave, Escaped};
 use crate::kubevirt::Place;
 
 /// A request in the wrong place. Each message names the key, where it stands, and where it belongs.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Misplaced {
     /// It stands on another object, or in another place of the VM.
-    #[error("{} on {place} has no effect there: {}", EscapedList(keys, ", "), belongs(place))]
     Elsewhere {
         /// Where.
         place: Place,
@@ -15,7 +16,6 @@ pub enum Misplaced {
         keys: Vec<String>,
     },
     /// Its domain lacks `.ovn`.
-    #[error("{} has no effect: its domain lacks \"ovn\"; write {}", Escaped(key), Escaped(right))]
     LacksOvn {
         /// The annotation.
         key: String,
@@ -24,14 +24,28 @@ pub enum Misplaced {
     },
 }
 
-fn belongs(place: &Place) -> &'static str {
-    match place {
-        Place::Vm => "write it into spec.template.metadata.annotations of the VirtualMachine",
-        Place::Launcher(_) => {
-            "KubeVirt copies annotations to the pod, and none back; write it into spec.template.metadata.annotations of the VirtualMachine"
-        }
-        Place::Nad(_) => {
-            "a NetworkAttachmentDefinition names the switch only, as ovn.kubernetes.io/logical_switch; write the rest into spec.template.metadata.annotations of the VirtualMachine"
-        }
+impl fmt::Display for Misplaced {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (place, keys) = match self {
+            Self::Elsewhere { place, keys } => (place, keys),
+            Self::LacksOvn { key, right } => {
+                let (key, right) = (Escaped(key), Escaped(right));
+                return write!(
+                    formatter,
+                    "The annotation {key} has no effect: its domain lacks \"ovn\". Write {right}."
+                );
+            }
+        };
+        let (preposition, why) = match place {
+            Place::Vm => ("in", ""),
+            Place::Launcher(_) => ("on", ": KubeVirt copies annotations to the pod, and not back"),
+            Place::Nad(_) => ("on", ", which names the switch only (ovn.kubernetes.io/logical_switch)"),
+        };
+        write!(
+            formatter,
+            "{} no effect {preposition} {place}{why}. Use spec.template.metadata.annotations of the \
+            VirtualMachine instead.",
+            AnnotationsHave(keys)
+        )
     }
 }

@@ -18,7 +18,7 @@ pub use networks::Attachment;
 pub use placement::Placement;
 pub use port::{Life, Next, PortIntent, SwitchWish};
 pub use retention::Retention;
-pub use wish::{InvalidWish, Wish};
+pub use wish::{InvalidWish, MacField, Wish};
 
 use crate::kubevirt::{Namespace, Place, Template, VmObjects};
 use crate::ovn::{Multichassis, VmKey};

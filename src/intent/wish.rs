@@ -4,6 +4,7 @@
 //! `<nad>.<nad-namespace>.ovn.kubernetes.io` of those on a NAD, and, stronger than both, `<network>.ovn.kubernetes.io`
 //! of the network of that name in the VM.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Bound;
 
@@ -56,49 +57,46 @@ impl Wish {
     }
 }
 
-/// A wish that cannot be understood.
+/// A request that has no meaning. Each message is two sentences: what is wrong, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWish {
     /// `networks[].name`
-    #[error("the network name \"{}\" cannot be used: write letters, digits, - and _, up to 63", Escaped(.0))]
+    #[error("The network name \"{}\" cannot be used. Write at most 63 letters, digits, - and _.", Escaped(.0))]
     NetworkName(String),
     /// `networks[].multus.networkName`
     #[error(
-        "the networkName \"{}\" is no name of a NetworkAttachmentDefinition: write <namespace>/<name>, or <name> for one of the VM's namespace", Escaped(.0)
+        "The networkName \"{}\" is not the name of a NetworkAttachmentDefinition. Write <namespace>/<name>, or <name> for \
+        one in the VM's namespace.",
+        Escaped(.0)
     )]
     NadName(String),
     /// An annotation that is longer than any that is read.
-    #[error(
-        "the annotation {} is longer than {LONGEST_VALUE} bytes, which is the most that is read: shorten it", Escaped(.0)
-    )]
+    #[error("The annotation {} is longer than {LONGEST_VALUE} bytes and is not read. Shorten its value.", Escaped(.0))]
     TooLong(String),
     /// `ip_address`
     #[error(
-        "the annotation {} is \"{}\": write one IPv4 address, one IPv6 address, both with a comma between, or none",
+        "The annotation {} is \"{}\", which cannot be read. Write one IPv4 address, one IPv6 address, both with a comma \
+        between, or none.",
         Escaped(key),
         Escaped(value)
     )]
     IpAddress {
         /// The annotation.
         key: String,
-        /// What it says.
+        /// Its value.
         value: String,
     },
     /// `mac_address` or the interface's `macAddress`
-    #[error(
-        "{} is \"{}\": write a unicast MAC of six bytes, as in 02:00:00:00:00:01",
-        Escaped(source_name),
-        Escaped(value)
-    )]
+    #[error("{at} is \"{}\", which is not a unicast MAC. Write six bytes, as in 02:00:00:00:00:01.", Escaped(value))]
     MacAddress {
-        /// The annotation or the field.
-        source_name: String,
-        /// What it says.
+        /// Where it stands.
+        at: MacField,
+        /// Its value.
         value: String,
     },
     /// Both, and not the same.
     #[error(
-        "the interface of network {} has macAddress {}, but the annotation {} is {}: remove one of them",
+        "The interface of the network {} has macAddress {}, but the annotation {} is {}. Remove one of them.",
         Escaped(network),
         Escaped(field),
         Escaped(key),
@@ -107,42 +105,44 @@ pub enum InvalidWish {
     MacMismatch {
         /// The network.
         network: String,
-        /// The interface's.
+        /// The value of the interface.
         field: String,
         /// The annotation.
         key: String,
-        /// What it says.
+        /// Its value.
         annotation: String,
     },
     /// `ip_pool`
     #[error(
-        "the annotation {} is \"{}\", in which {reason}: write ranges as in 10.16.0.2..10.16.0.9, networks as in 10.16.0.0/28, and single addresses, with commas between",
+        "The annotation {} is \"{}\", in which {reason}. Write ranges as in 10.16.0.2..10.16.0.9, networks as in \
+        10.16.0.0/28, and single addresses, with commas between.",
         Escaped(key),
         Escaped(value)
     )]
     IpPool {
         /// The annotation.
         key: String,
-        /// What it says.
+        /// Its value.
         value: String,
         /// Which part of it.
         reason: BadPool,
     },
     /// `port_security`
     #[error(
-        "the annotation {} is \"{}\": write \"true\", which it is without it, or \"false\"",
+        "The annotation {} is \"{}\", which cannot be read. Write \"true\", which is the default, or \"false\".",
         Escaped(key),
         Escaped(value)
     )]
     PortSecurity {
         /// The annotation.
         key: String,
-        /// What it says.
+        /// Its value.
         value: String,
     },
     /// One address for several NICs.
     #[error(
-        "the annotation {} speaks of the networks {} alike, which cannot have the same: write one for each, as in {}.ovn.kubernetes.io/{what}",
+        "The annotation {} applies to the networks {}, which cannot have the same {what}. Write one annotation for each, \
+        as in {}.ovn.kubernetes.io/{what}.",
         Escaped(key),
         EscapedList(networks, " and "),
         Escaped(network)
@@ -159,9 +159,29 @@ pub enum InvalidWish {
     },
     /// `ovn-kubevirt.io/retain`
     #[error(
-        "the annotation ovn-kubevirt.io/retain is \"{}\": write a duration as in 0s, 90m, 72h or 7d, or forever", Escaped(.0)
+        "The annotation {RETAIN} is \"{}\", which is not a duration. Write one as in 0s, 90m, 72h or 7d, or forever.",
+        Escaped(.0)
     )]
     Retain(String),
+}
+
+/// Where a MAC is requested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MacField {
+    /// `macAddress` of the interface of this network.
+    Interface(String),
+    /// This annotation.
+    Annotation(String),
+}
+
+/// At the beginning of a sentence.
+impl fmt::Display for MacField {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface(network) => write!(formatter, "macAddress of the interface {}", Escaped(network)),
+            Self::Annotation(key) => write!(formatter, "The annotation {}", Escaped(key)),
+        }
+    }
 }
 
 /// An annotation for a network.
@@ -301,11 +321,11 @@ fn ip_addresses(template: &Template, network: &Network) -> Result<(Option<Ipv4Ad
 fn mac_address(template: &Template, network: &Network) -> Result<Option<MacAddr6>, InvalidWish> {
     let name = &network.name;
     let field = network.mac_address.as_deref();
-    let on_interface = field.map(|text| unicast(text, || format!("macAddress of the interface {name}"))).transpose()?;
+    let on_interface = field.map(|text| unicast(text, || MacField::Interface(name.clone()))).transpose()?;
     let Some(Found { key, value, .. }) = find_for_one(template, network, MAC_ADDRESS)? else {
         return Ok(on_interface);
     };
-    let annotated = unicast(value, || format!("the annotation {key}"))?;
+    let annotated = unicast(value, || MacField::Annotation(key.clone()))?;
     match on_interface {
         Some(mac) if mac != annotated => Err(InvalidWish::MacMismatch {
             network: name.clone(),
@@ -317,9 +337,9 @@ fn mac_address(template: &Template, network: &Network) -> Result<Option<MacAddr6
     }
 }
 
-fn unicast(text: &str, source_name: impl Fn() -> String) -> Result<MacAddr6, InvalidWish> {
+fn unicast(text: &str, at: impl Fn() -> MacField) -> Result<MacAddr6, InvalidWish> {
     let mac = text.parse::<MacAddr6>().ok().filter(|mac| mac.is_unicast() && !mac.is_nil());
-    mac.ok_or_else(|| InvalidWish::MacAddress { source_name: source_name(), value: text.to_owned() })
+    mac.ok_or_else(|| InvalidWish::MacAddress { at: at(), value: text.to_owned() })
 }
 
 fn pool(template: &Template, network: &Network) -> Result<Option<AddressPool>, InvalidWish> {

@@ -19,9 +19,9 @@ pub struct AddressPool {
     ipv6: Vec<(u128, u128)>,
 }
 
-/// A part of a pool that is none.
+/// A part of a pool that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{}\" is neither an address nor a range first..last nor a network address/length", Escaped(.0))]
+#[error("\"{}\" is not an address, a range first..last or a network address/length", Escaped(.0))]
 pub struct BadPool(pub String);
 
 impl AddressPool {

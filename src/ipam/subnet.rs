@@ -123,19 +123,17 @@ pub struct Subnet {
     unread: Vec<Unread>,
 }
 
-/// Why a switch's addresses are not known.
+/// Why the addresses of a switch are not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubnetError {
-    /// Neither the switch nor a router says.
-    #[error(
-        "it has no subnet: set other_config:subnet or ipv6_prefix on it, or connect it to a router port with networks; for a port with a MAC alone, write ip_address \"none\""
-    )]
+    /// Neither the switch nor a router port names any.
+    #[error("no subnet")]
     Missing,
-    /// `subnet`
-    #[error("its other_config:subnet \"{}\" is no IPv4 network: write one address/length, as in 10.16.0.0/16", Escaped(.0))]
+    /// The value of `subnet`.
+    #[error("other_config:subnet \"{}\" is not an IPv4 network", Escaped(.0))]
     BadSubnet(String),
-    /// `ipv6_prefix`
-    #[error("its other_config:ipv6_prefix \"{}\" is no IPv6 prefix: write it as in fd00:10:16:: or fd00:10:16::/64", Escaped(.0))]
+    /// The value of `ipv6_prefix`.
+    #[error("other_config:ipv6_prefix \"{}\" is not an IPv6 prefix", Escaped(.0))]
     BadPrefix(String),
 }
 
@@ -237,6 +235,11 @@ impl Subnet {
             let block = self.blocks(ipv4).find(|block| block.first <= span.first && span.last <= block.last);
             block.is_some_and(|block| set(block).end_of(span.first).is_some_and(|end| end >= span.last))
         })
+    }
+
+    /// The blocks as networks, in their order.
+    pub fn nets(&self) -> Vec<IpNet> {
+        self.blocks.iter().map(|block| block.net).collect()
     }
 
     /// The block that an address may be taken from.

@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::claims::Claim;
 use super::lease::reserved;
+use super::problem::{Holder, Problem};
 use super::remarks::{Refusal, Remarks};
-use super::report::Problem;
-use super::view::{Holder, Switch, View};
+use super::view::{InTheWay, Switch, View};
 use crate::intent::{PortIntent, Wish};
 use crate::ipam::{AddressPool, Pool, RangeSet, Subnet};
 use crate::ovn::{Addresses, Wake};
@@ -199,7 +199,7 @@ impl View<'_> {
         }
         let subnet = self.subnet(switch)?;
         if subnet.block_of(address).is_none() {
-            let (name, subnet) = (switch.name.clone(), subnet.to_string());
+            let (name, subnet) = (switch.name.clone(), subnet.nets());
             let problem = Problem::OutOfSubnet { address, switch: name, subnet };
             return Err(Refusal::on_switch(&switch.name, problem));
         }
@@ -234,7 +234,7 @@ impl View<'_> {
         match pool {
             None if spans.is_empty() => return Ok(None),
             Some(pool) if spans.is_empty() => {
-                let (pool, subnet) = (pool.to_string(), subnet.to_string());
+                let (pool, subnet) = (Box::new(pool.clone()), subnet.nets());
                 let problem = Problem::PoolOutOfSubnet { pool, switch: name(), subnet };
                 return Err(Refusal::on_switch(&switch.name, problem));
             }
@@ -262,8 +262,8 @@ impl View<'_> {
             return Err(Refusal::Batch);
         }
         let problem = match pool {
-            Some(pool) => Problem::PoolExhausted { pool: pool.to_string(), switch: name() },
-            None => Problem::SubnetExhausted { switch: name(), subnet: subnet.to_string(), ipv4 },
+            Some(pool) => Problem::PoolExhausted { pool: Box::new(pool.clone()), switch: name() },
+            None => Problem::SubnetExhausted { switch: name(), subnet: subnet.nets(), ipv4 },
         };
         Err(Refusal::Problem(problem, vec![Wake::Room(switch.uuid), Wake::Switch(name()), Wake::Services]))
     }
@@ -291,7 +291,7 @@ impl View<'_> {
             None => Some(Problem::PoolRequired { switch, port }),
             Some(pool) if subnet.northd_spares(true, pool) => None,
             Some(pool) => Some(Problem::PoolNotExcluded {
-                pool: pool.to_string(),
+                pool: Box::new(pool.clone()),
                 switch,
                 port,
                 // Were our reading of it northd's, it would do.
@@ -350,12 +350,12 @@ impl View<'_> {
         let mut conflicts = Vec::new();
         for address in lease.ips() {
             if let Some(holder) = self.other_holder(switch, Claim::Ip(address), own) {
-                conflicts.push(Problem::AddressDoubled { address, switch: name(), holder });
+                conflicts.push(Problem::AddressDoubled { address, switch: name(), holder: holder.into() });
             }
             let Ok(subnet) = self.subnet(switch) else { continue };
             let requested = wish.is_none_or(|wish| wish.names(address));
             match subnet.block_of(address) {
-                None => conflicts.push(Problem::LeaseOutside { address, switch: name(), subnet: subnet.to_string() }),
+                None => conflicts.push(Problem::LeaseOutside { address, switch: name(), subnet: subnet.nets() }),
                 Some(block) if block.excludes(address) && !requested => {
                     conflicts.push(Problem::LeaseExcluded { address, switch: name() });
                 }
@@ -363,7 +363,7 @@ impl View<'_> {
             }
         }
         if let Some(holder) = self.other_holder(switch, Claim::Mac(lease.mac), own) {
-            conflicts.push(Problem::MacDoubled { mac: lease.mac, switch: name(), holder });
+            conflicts.push(Problem::MacDoubled { mac: lease.mac, switch: name(), holder: holder.into() });
         }
         conflicts
     }
@@ -374,16 +374,17 @@ pub(super) fn outside_the_pool(lease: Addresses, wish: &Wish) -> Vec<Problem> {
     let Some(pool) = &wish.pool else { return Vec::new() };
     let confined = |address: &IpAddr| !pool.is_empty(address.is_ipv4());
     let outside = lease.ips().filter(|address| confined(address) && !wish.names(*address));
-    outside.map(|address| Problem::LeaseOutsidePool { address, pool: pool.to_string() }).collect()
+    outside.map(|address| Problem::LeaseOutsidePool { address, pool: Box::new(pool.clone()) }).collect()
 }
 
-/// The refusal of what a holder has.
-fn kept_by(holder: Holder, problem: impl FnOnce(String) -> Problem, wakes: impl FnOnce() -> Vec<Wake>) -> Refusal {
-    match holder {
-        Holder::Batch => Refusal::Batch,
-        Holder::Other(holder) => Refusal::Problem(problem(holder), wakes()),
-        Holder::Guest(vm) => {
-            Refusal::Problem(problem(format!("the guest of the VM {vm}, whose port was lost")), wakes())
-        }
+/// The refusal of what something is in the way of.
+fn kept_by(
+    in_the_way: InTheWay,
+    problem: impl FnOnce(Box<Holder>) -> Problem,
+    wakes: impl FnOnce() -> Vec<Wake>,
+) -> Refusal {
+    match in_the_way {
+        InTheWay::Batch => Refusal::Batch,
+        InTheWay::Holder(holder) => Refusal::Problem(problem(Box::new(holder)), wakes()),
     }
 }

@@ -17,8 +17,8 @@
 
 use super::binding::Bound;
 use super::fabric::Seen;
+use super::problem::Problem;
 use super::remarks::Remarks;
-use super::report::Problem;
 use super::snapshot::Snapshot;
 use crate::ovn::{NodeChassis, RequestedChassis, Southbound, Wake};
 

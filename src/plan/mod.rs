@@ -5,7 +5,7 @@
 //! written it gives none.
 //!
 //! ```text
-//!   claims, change, lease, report     values
+//!   claims, change, lease, problem, report     values
 //!   fabric, lost, snapshot            what is known
 //!   remarks, vm_rows, siblings, view  one VM's view of it
 //!   addresses, switches, chassis, binding, ownership, retaking, retention     steps of a decision
@@ -27,9 +27,11 @@ mod expectation;
 mod fabric;
 mod lease;
 mod lost;
+mod message;
 mod ownership;
 mod pipeline;
 mod port;
+mod problem;
 mod remarks;
 mod report;
 mod retaking;
@@ -50,7 +52,8 @@ pub use expectation::{Expectation, Freed};
 pub use fabric::{Seen, Settling};
 pub use lost::{LastLease, Looked, Lost};
 pub use pipeline::{OfKeys, Pipeline};
-pub use report::{PortReport, Problem};
+pub use problem::{Fault, Holder, Problem};
+pub use report::PortReport;
 pub use schedule::{Filled, fill};
 pub use snapshot::{Held, Snapshot};
 

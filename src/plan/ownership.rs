@@ -6,8 +6,8 @@
 
 use uuid::Uuid;
 
+use super::problem::Problem;
 use super::remarks::{Refusal, Remarks};
-use super::report::Problem;
 use super::snapshot::Snapshot;
 use super::view::View;
 use super::vm_rows::{VmRows, is_made_for};

@@ -8,8 +8,9 @@ use super::change::{Mark, Placed, PortChange};
 use super::claims::Claims;
 use super::lease::{lease, repair, reserved};
 use super::lost::LastLease;
+use super::problem::Problem;
 use super::remarks::{Refusal, Remarks};
-use super::report::{PortReport, Problem};
+use super::report::PortReport;
 use super::switches::OnSwitch;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
@@ -239,8 +240,10 @@ impl<'a> View<'a> {
         };
         remarks.add(later);
         let guest = self.guest_with_another(nic, addresses, site.last.as_ref());
-        let uses = guest.as_ref().map(|guest| Problem::GuestHasAnother { guest: guest.addresses.clone() });
-        uses.into_iter().for_each(|problem| remarks.tell(problem));
+        let guest = guest.map(|(addresses, guest)| {
+            remarks.tell(Problem::GuestHasAnother { guest: addresses });
+            Box::new(guest)
+        });
         let (change, later) =
             self.row(intent, nic, site, Granted { uuid: own.or(to_come), name, addresses, secured, next });
         remarks.add(later);
@@ -256,7 +259,7 @@ impl<'a> View<'a> {
             addresses: Some(addresses),
             next,
             last: site.last.clone().map(Box::new),
-            guest: guest.map(Box::new),
+            guest,
             problems: Vec::new(),
         };
         let decision = PortDecision { change: Some(change), report: Some(report), claims, ..PortDecision::default() };

@@ -1,6 +1,6 @@
 //! What a step of a decision has to say: problems for the owner, and what the VM waits for.
 
-use super::report::Problem;
+use super::problem::Problem;
 use crate::ovn::Wake;
 
 /// What was found on the way to a decision.

@@ -91,12 +91,12 @@ impl View<'_> {
         nic: &PortIntent,
         port: Addresses,
         last: Option<&LastLease>,
-    ) -> Option<Guest> {
+    ) -> Option<(Addresses, Guest)> {
         let run = self.objects?.run.as_ref().filter(|_| nic.life.has_guest())?.uid.clone();
         let told = self.told.and_then(|told| told.ports.iter().find(|port| port.network == nic.network));
         let before = told.and_then(|told| told.guest.as_ref()).filter(|guest| guest.run == run);
         let before = before.and_then(|guest| guest.addresses.parse().ok());
         let guest: Addresses = before.or(last.map(|last| last.addresses))?;
-        (guest != port).then(|| Guest { run, addresses: guest.to_string() })
+        (guest != port).then(|| (guest, Guest { run, addresses: guest.to_string() }))
     }
 }

@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::addresses::Holding;
+use super::problem::Problem;
 use super::remarks::{Refusal, Remarks};
-use super::report::Problem;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
 use crate::intent::{PortIntent, SwitchWish};

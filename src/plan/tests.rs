@@ -10,6 +10,7 @@ mod fabric;
 mod histories;
 mod interleavings;
 mod many_nics;
+mod messages;
 mod migrations;
 mod nics;
 mod ownership;

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::claims::{Claim, Claims};
 use super::lease::{lease, reserved};
+use super::problem::Holder;
 use super::siblings::Named;
 use super::snapshot::Snapshot;
-use crate::escaped::EscapedError;
 use crate::kubevirt::{Told, VmObjects};
 use crate::ovn::{Northbound, PortRef, VmKey, port_uuid};
 
@@ -43,14 +43,12 @@ pub(super) struct Switch {
     pub(super) name: String,
 }
 
-/// Who has an address or MAC.
-pub(super) enum Holder {
-    /// A port, or OVN itself, as its owner would name it.
-    Other(String),
-    /// A port that this transaction writes.
+/// What keeps an address or MAC from a port.
+pub(super) enum InTheWay {
+    /// It has a holder.
+    Holder(Holder),
+    /// A port that this transaction writes takes it: its holder is known after it.
     Batch,
-    /// A VM whose guest runs with it, while its port is lost.
-    Guest(VmKey),
 }
 
 impl<'a> View<'a> {
@@ -67,14 +65,14 @@ impl<'a> View<'a> {
     }
 
     /// Who keeps an address or MAC of a switch from the port `own`.
-    pub(super) fn holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<Holder> {
+    pub(super) fn holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<InTheWay> {
         if let Some(holder) = self.present_holder(switch, claim, own) {
-            return Some(Holder::Other(holder));
+            return Some(InTheWay::Holder(holder));
         }
         if self.is_claimed(switch.uuid, claim) {
-            return Some(Holder::Batch);
+            return Some(InTheWay::Batch);
         }
-        self.guest_with(switch, claim).cloned().map(Holder::Guest)
+        self.guest_with(switch, claim).cloned().map(|vm| InTheWay::Holder(Holder::LostBy(vm)))
     }
 
     /// Returns true if this transaction gives an address or MAC of a switch away.
@@ -83,27 +81,29 @@ impl<'a> View<'a> {
     }
 
     /// The port, or the part of OVN, that has an address or MAC now.
-    pub(super) fn present_holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<String> {
+    pub(super) fn present_holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<Holder> {
         self.holder_that(switch, claim, |holder| Some(holder) != own && !self.is_set_aside(holder, claim))
     }
 
     /// Who else has what a port holds. What was written into a row of ours, which is not its lease, is about to go.
-    pub(super) fn other_holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<String> {
+    pub(super) fn other_holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<Holder> {
         self.holder_that(switch, claim, |holder| {
             Some(holder) != own && !self.is_set_aside(holder, claim) && !self.only_seems_to_hold(holder, claim)
         })
     }
 
-    fn holder_that(&self, switch: &Switch, claim: Claim, counts: impl Fn(Uuid) -> bool) -> Option<String> {
+    fn holder_that(&self, switch: &Switch, claim: Claim, counts: impl Fn(Uuid) -> bool) -> Option<Holder> {
         let northbound = self.northbound();
         match claim {
             Claim::Ip(ip) => {
                 let holder = northbound.holders(&switch.uuid, ip).iter().copied().find(|holder| counts(*holder));
-                holder.map(|holder| self.describe(holder)).or_else(|| northbound.service(&switch.uuid, ip))
+                let service = || northbound.service(&switch.uuid, ip).map(Holder::Service);
+                holder.map(|holder| self.describe(holder)).or_else(service)
             }
             Claim::Mac(mac) => {
                 let holder = northbound.mac_holders(&switch.uuid, mac).find(|holder| counts(*holder));
-                holder.map(|holder| self.describe(holder)).or_else(|| northbound.mac_service(&switch.uuid, mac))
+                let service = || northbound.mac_service(&switch.uuid, mac).map(Holder::Service);
+                holder.map(|holder| self.describe(holder)).or_else(service)
             }
         }
     }
@@ -166,18 +166,16 @@ impl<'a> View<'a> {
         northbound.port_named(name).is_none() && northbound.port(&port_uuid(self.instance(), name)).is_none()
     }
 
-    /// A holder as its owner would name it.
-    fn describe(&self, holder: Uuid) -> String {
-        let Some(PortRef { row, .. }) = self.northbound().port(&holder) else {
-            return "a port that just went".to_owned();
-        };
-        let name = EscapedError(&row.name);
+    /// The holder that a row is.
+    fn describe(&self, holder: Uuid) -> Holder {
+        let Some(PortRef { row, .. }) = self.northbound().port(&holder) else { return Holder::Gone };
+        let port = row.name.clone();
         match row.owner(&holder, self.instance()) {
-            Some(owner) => format!("the VM {} (port {name})", EscapedError(&owner.vm.to_string())),
-            None if row.kind == "router" => format!("the router port {name}"),
+            Some(owner) => Holder::Vm { key: owner.vm, port },
+            None if row.kind == "router" => Holder::RouterPort { port },
             None => match row.other_instance(self.instance()) {
-                Some(instance) => format!("the port {name} of the ovn-kubevirt instance {instance}"),
-                None => format!("the port {name}, which is not ovn-kubevirt's"),
+                Some(instance) => Holder::OtherInstance { port, instance: instance.to_owned() },
+                None => Holder::ForeignPort { port },
             },
         }
     }

@@ -46,7 +46,7 @@ async fn two_switches_of_that_name() {
     stage.northbound.add_switch("twin", &[("subnet", "10.17.0.0/24")]);
     let second = stage.northbound.add_switch("twin", &[("subnet", "10.18.0.0/24")]);
     let options = VmOptions::default().annotation(SWITCH, "twin");
-    refused(&stage, options, "SwitchAmbiguous", &["2 logical switches named twin", "rename"]).await;
+    refused(&stage, options, "SwitchAmbiguous", &["2 logical switches named twin", "Rename"]).await;
     others_go_on(&stage).await;
     stage.northbound.nbctl(&["set", "Logical_Switch", &second, "name=other"]);
     assert!(stage.port("bad").await.addresses.iter().all(|text| text.ends_with(" 10.17.0.2")));

@@ -141,7 +141,7 @@ async fn a_chassis_annotation_that_names_two_binds_nothing_and_is_told() {
     let told = format!("of the node {node} is \\\"n1,evil\\\"");
     let log = stage.service.log();
     let lines =
-        log.lines().filter(|line| line.contains("which is no chassis name:") && !line.contains("reason=")).count();
+        log.lines().filter(|line| line.contains("which is not a chassis name. ") && !line.contains("reason=")).count();
     assert_eq!(lines, 1, "{told}: {log}");
     let nodes: Api<Node> = Api::all(stage.namespace.client.clone());
     let patch = Patch::Merge(json!({"metadata": {"annotations": {"ovn-kubevirt.io/chassis": " hv-7 "}}}));

@@ -137,7 +137,7 @@ async fn two_instances_that_serve_one_namespace_do_not_rewrite_one_annotation() 
         let events = stage.events("testvm").await;
         let found = events.iter().filter(|event| event.reason.as_deref() == Some("ServedElsewhere"));
         let notes: Vec<_> = found.filter_map(|event| event.note.as_deref()).collect();
-        let fits = |note: &&str| note.contains("the instance default") && note.contains("--namespace-selector");
+        let fits = |note: &&str| note.contains("instance default") && note.contains("--namespace-selector");
         if notes.len() == 1 && notes.iter().all(fits) { Ok(()) } else { Err(format!("{events:?}")) }
     })
     .await;

@@ -181,7 +181,8 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::ovn::Addresses;
+    use crate::ovn::{Addresses, VmKey};
+    use crate::plan::Holder;
 
     fn port(name: &str, made_by: &str) -> PortReport {
         let addresses: Addresses = "0a:58:0a:10:00:02 10.16.0.2".parse().expect("addresses");
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn what_a_clone_brings_along_from_its_parent_means_nothing() {
         let parents = write("red", "u-parent", &[port("parent.n", "red")]);
-        let holder = "the VM n/parent".to_owned();
+        let holder = Box::new(Holder::Vm { key: VmKey::new("n", "parent"), port: "parent.n".into() });
         let address = IpAddr::from([10, 16, 0, 2]);
         let conflict = Problem::AddressHeld { address, switch: "blue".into(), holder };
         let child = [PortReport { network: "default".into(), problems: vec![conflict], ..PortReport::default() }];

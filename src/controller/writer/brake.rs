@@ -61,7 +61,7 @@ impl fmt::Display for Holding {
         let names: Vec<String> = self.examples.iter().map(|vm| vm.to_string().escape_debug().to_string()).collect();
         write!(
             formatter,
-            "holding {} of {} ports: their VMs are gone, and their deletion was not seen ({}{}). Check that this process serves the right cluster and that its API server lists all VMs; where they are gone for good, start once with --allow-mass-release",
+            "holding {} of {} ports: their VMs are gone, and their deletion was not seen ({}{}). Check that this process serves the right cluster and that its API server lists all VMs. If they are gone for good, start once with --allow-mass-release",
             self.ports,
             self.total,
             names.join(", "),

@@ -50,9 +50,11 @@ fn what_stands_on_the_vm_itself_is_told_and_our_own_annotation_is_not() {
     put_vm(&mut cluster, on_vm, json!({}));
     assert_eq!(
         told(&cluster),
-        ["ovn-kubevirt.io/retain, ovn.kubernetes.io/ip_address, red.ovn.kubernetes.io/mac_address on \
-        metadata.annotations of the VirtualMachine has no effect there: write it into spec.template.metadata.annotations \
-        of the VirtualMachine"]
+        [
+            "The annotations ovn-kubevirt.io/retain, ovn.kubernetes.io/ip_address, red.ovn.kubernetes.io/mac_address have \
+        no effect in metadata.annotations of the VirtualMachine. Use spec.template.metadata.annotations of the \
+        VirtualMachine instead."
+        ]
     );
     put_vm(&mut cluster, json!({}), json!({"ovn.kubernetes.io/ip_address": "10.16.0.9"}));
     assert_eq!(told(&cluster), [""; 0]);
@@ -74,7 +76,7 @@ fn keys_that_lack_ovn_are_told_where_they_name_a_network_of_the_vm() {
     put_vm(&mut cluster, json!({}), annotations.into());
     let expected: Vec<String> = wrong
         .iter()
-        .map(|(key, right)| format!("{key} has no effect: its domain lacks \"ovn\"; write {right}"))
+        .map(|(key, right)| format!("The annotation {key} has no effect: its domain lacks \"ovn\". Write {right}."))
         .collect();
     assert_eq!(told(&cluster), expected);
 }
@@ -95,7 +97,9 @@ fn what_stands_on_a_nad_is_told_to_the_vms_whose_nics_are_on_it() {
     cluster.apply(nad("other", "net2", json!({"ovn.kubernetes.io/ip_pool": "10.17.0.0/28"})));
     let [message] = &told(&cluster)[..] else { panic!("{:?}", told(&cluster)) };
     assert!(
-        message.starts_with("ovn.kubernetes.io/ip_address on the NetworkAttachmentDefinition ns/net1 "),
+        message.contains(
+            "annotation ovn.kubernetes.io/ip_address has no effect on the NetworkAttachmentDefinition ns/net1, "
+        ),
         "{message}"
     );
     assert_eq!(cluster.apply(nad("ns", "net1", misplaced)), BTreeSet::new());
@@ -127,9 +131,9 @@ fn what_somebody_writes_on_a_launcher_pod_is_told_and_what_kubevirt_copied_is_no
         edited["ovn.kubernetes.io/mac_address"] = json!("x");
         assert_eq!(put_pod(&mut cluster, edited.clone()), 1);
         let [message] = &told(&cluster)[..] else { panic!("{:?}", told(&cluster)) };
-        let beginning =
-            "ovn.kubernetes.io/ip_address, ovn.kubernetes.io/mac_address on the launcher pod pod-1 has no effect";
-        assert!(message.starts_with(beginning), "{message}");
+        let words =
+            "ovn.kubernetes.io/ip_address, ovn.kubernetes.io/mac_address have no effect on the launcher pod pod-1: ";
+        assert!(message.contains(words), "{message}");
         assert_eq!(put_pod(&mut cluster, edited), 0, "the same again is nothing new");
         // Where Kube-OVN serves the pod, it notes there what it gave.
         let noted = json!({"ovn.kubernetes.io/allocated": "true", "ovn.kubernetes.io/ip_address": "10.0.0.1",

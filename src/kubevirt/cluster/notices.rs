@@ -18,7 +18,9 @@ use crate::ovn::VmKey;
 pub enum Notice {
     /// An object cannot be read.
     #[error(
-        "the {} {namespace}/{name} cannot be read ({}) and is skipped: correct it, or delete it", kind.name(), EscapedError(error)
+        "The {} {namespace}/{name} cannot be read and is skipped: {}. Correct it, or delete it.",
+        kind.name(),
+        EscapedError(error)
     )]
     Unreadable {
         /// Its kind.
@@ -30,15 +32,16 @@ pub enum Notice {
         /// Why.
         error: String,
     },
-    /// A Node's annotation names no chassis.
+    /// The annotation of a Node is not the name of a chassis.
     #[error(
-        "the annotation ovn-kubevirt.io/chassis of the node {node} is \"{}\", which is no chassis name: write the name of one chassis, without commas and blanks",
+        "The annotation ovn-kubevirt.io/chassis of the node {node} is \"{}\", which is not a chassis name. Write the name of \
+        one chassis, without commas and blanks.",
         Escaped(value)
     )]
     InvalidChassis {
         /// The node.
         node: String,
-        /// What it says.
+        /// Its value.
         value: String,
     },
 }

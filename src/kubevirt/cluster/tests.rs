@@ -144,7 +144,8 @@ fn a_migration_that_cannot_be_read_is_skipped_and_told_once() {
     assert!(!cluster.vm(&key).expect("the VM").is_migrating(), "it is none that is under way");
     let told = cluster.take_notices();
     let [notice] = &told[..] else { panic!("{told:?}") };
-    let expected = "the VirtualMachineInstanceMigration ns/m cannot be read (no\\nstring) and is skipped: correct it, or delete it";
+    let expected = "The VirtualMachineInstanceMigration ns/m cannot be read and is skipped: no\\nstring. \
+        Correct it, or delete it.";
     assert_eq!(notice.to_string(), expected);
     // The same again, a new list included, is told no more; another reason is.
     cluster.apply(unreadable("no\nstring"));

@@ -108,7 +108,7 @@ fn a_running_vm_that_names_a_missing_switch_is_told_so_at_once() {
     world.run(&web(), plain(), "n1");
     made(&mut world, &web(), Template::new([("logical_switch", "violet")]));
     let told = world.complaints(&web());
-    assert!(told.iter().any(|text| text.contains("there is no logical switch named violet")), "{told:?}");
+    assert!(told.iter().any(|text| text.contains("no logical switch named violet")), "{told:?}");
 }
 
 #[test]

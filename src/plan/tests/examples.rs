@@ -106,8 +106,8 @@ fn an_edit_on_a_running_vm_is_reserved_and_the_next_start_applies_it() {
     assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), Some("0a:58:0a:10:00:02 10.16.0.15"));
     // Nobody gets it meanwhile, nor the old one.
     made(&mut world, &db(), at("10.16.0.15"));
-    let held = "10.16.0.15 is held by the VM n/web (port web.n) on the logical switch blue; \
-        it is granted as soon as it is free, or choose another";
+    let held = "10.16.0.15 on the logical switch blue is held by the VM n/web (port web.n). \
+        Choose another address, or wait: it is granted as soon as it is free.";
     waits_in_vain(&world, &db(), held);
     made(&mut world, &db(), at("10.16.0.2"));
     assert_eq!(world.row(&db()), None);
@@ -182,13 +182,13 @@ fn a_lease_is_kept_whatever_becomes_of_the_vm_and_its_subnet() {
     check(&world, None);
     // The switch says something else of its addresses.
     configure(&mut world, "exclude_ips", "10.0.0.2..10.0.0.3");
-    let excluded = "the VM keeps 10.0.0.2, which exclude_ips of the logical switch blue names now: take it out there, or, \
-        to renumber the VM, stop it and name another with the annotation ip_address";
+    let excluded = "The VM keeps 10.0.0.2, which exclude_ips of the logical switch blue now names. Remove the address from \
+        exclude_ips, or stop the VM and request another with the annotation ip_address to renumber it.";
     told(&world, None, &[excluded]);
     configure(&mut world, "exclude_ips", "");
     configure(&mut world, "subnet", "10.9.0.0/24");
-    let outside = "the VM keeps 10.0.0.2, which is outside the subnet of the logical switch blue (10.9.0.0/24) now: \
-        to renumber it, stop it and name another with the annotation ip_address";
+    let outside = "The VM keeps 10.0.0.2, which is now outside the subnet of the logical switch blue (10.9.0.0/24). \
+        Stop the VM and request another address with the annotation ip_address to renumber it.";
     told(&world, None, &[outside]);
     configure(&mut world, "subnet", "nonsense");
     check(&world, None);
@@ -201,8 +201,8 @@ fn a_deleted_vms_address_is_not_given_away_while_its_launcher_may_run() {
     let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")]))]);
     world.run(&web(), plain(), "n1");
     made(&mut world, &db(), plain());
-    let full = "the subnet of the logical switch blue (10.0.0.0/30) has no free IPv4 address left: \
-        delete VMs, shrink exclude_ips or enlarge the subnet";
+    let full = "The subnet of the logical switch blue (10.0.0.0/30) has no free IPv4 address. \
+        Delete VMs, shrink exclude_ips or enlarge the subnet.";
     waits_in_vain(&world, &db(), full);
     let (port, row) = world.row(&web()).expect("its port");
     for step in [World::delete, World::stop, World::end_launcher] {
@@ -265,7 +265,8 @@ fn a_stopped_vm_moves_to_the_switch_that_it_names_and_a_running_one_at_its_next_
     world.run(&web(), plain(), "n1");
     let red = Template::new([("logical_switch", "red")]);
     made(&mut world, &web(), red);
-    let deferred = "the logical switch red takes effect at the next start: the VM runs on blue";
+    let deferred = "The VM runs on the logical switch blue, and the requested switch red takes effect at its next start. \
+        No action is needed; a restart of the VM applies the change.";
     assert_eq!(world.complaints(&web()), [deferred]);
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
     world.stop(&web());

@@ -8,7 +8,7 @@ use super::examples::{db, made, plain, web};
 use super::server::Tables;
 use super::world::{INSTANCE, Template, World, map, uuid};
 use crate::ovn::{LogicalSwitchPort, Owner, VmKey};
-use crate::plan::Problem;
+use crate::plan::{Holder, Problem};
 
 /// The switches blue (for pod networks), red and green, and the NADs net1 on red and net2 on green.
 fn world() -> World {
@@ -30,6 +30,11 @@ fn rows(world: &World, vm: &VmKey) -> BTreeMap<String, (Uuid, String, String)> {
         text.split(' ').nth(1).unwrap_or_default().to_owned()
     };
     of_vm.map(|(port, row, owner)| (owner.network, (*port, row.name.clone(), ip(row)))).collect()
+}
+
+/// A port of a VM as the holder of an address.
+fn holder(vm: &VmKey, port: &str) -> Box<Holder> {
+    Box::new(Holder::Vm { key: vm.clone(), port: port.to_owned() })
 }
 
 fn ips(world: &World, vm: &VmKey) -> Vec<(String, String)> {
@@ -67,7 +72,7 @@ fn a_nic_that_is_refused_keeps_no_other_from_its_port() {
     let held = Problem::AddressHeld {
         address: [10, 1, 0, 9].into(),
         switch: "red".into(),
-        holder: "the VM n/db (port db.n.net1.n.ovn)".into(),
+        holder: holder(&db(), "db.n.net1.n.ovn"),
     };
     assert_eq!(world.problems(&web()), [held]);
     world.destroy(&db());
@@ -124,12 +129,12 @@ fn nics_of_one_vm_exchange_their_addresses_in_one_transaction_or_keep_them() {
     made(&mut world, &db(), plain().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", "10.1.0.9"));
     made(&mut world, &web(), crossed("10.1.0.4", "10.1.0.9"));
     assert_eq!(of_red(&world), ["10.1.0.2", "10.1.0.4"]);
-    let held = |address: [u8; 4], holder: &str| {
-        let (switch, holder) = ("red".into(), holder.into());
+    let held = |address: [u8; 4], holder| {
+        let switch = "red".into();
         Problem::AddressHeld { address: address.into(), switch, holder }
     };
-    let of_web = held([10, 1, 0, 4], "the VM n/web (port web.n.net1.n.ovn.b)");
-    assert_eq!(world.problems(&web()), [of_web, held([10, 1, 0, 9], "the VM n/db (port db.n.net1.n.ovn)")]);
+    let of_web = held([10, 1, 0, 4], holder(&web(), "web.n.net1.n.ovn.b"));
+    assert_eq!(world.problems(&web()), [of_web, held([10, 1, 0, 9], holder(&db(), "db.n.net1.n.ovn"))]);
     world.destroy(&db());
     assert_eq!((of_red(&world), world.complaints(&web())), (vec!["10.1.0.4".into(), "10.1.0.9".into()], vec![]));
 }
@@ -276,8 +281,8 @@ fn a_name_that_others_have_is_never_taken_over() {
     world.edit(|tables| foreign(tables, 0, "web.n.net1.n.ovn.b"));
     made(&mut world, &web(), Template::default().with([("a", "net1"), ("b", "net1")]));
     assert_eq!(rows(&world, &web()).keys().collect::<Vec<_>>(), ["a"]);
-    let taken = "the port name web.n.net1.n.ovn.b is taken by a row that is not this NIC's: \
-        delete one of them, or rename the VM";
+    let taken = "The port name web.n.net1.n.ovn.b is taken by a row that does not belong to this NIC. \
+        Delete that row, or rename the VM.";
     assert_eq!(world.complaints(&web()), [taken]);
     world.edit(|tables| tables.remove_port(uuid(2, 0)));
     world.settle(100);

@@ -159,7 +159,7 @@ fn a_row_that_another_instance_offers_is_taken_over_as_it_is_and_no_other() {
     });
     world.run(&vm("a"), Template::new([]), "n1");
     assert_eq!(world.row(&vm("a")), None);
-    assert!(world.complaints(&vm("a"))[0].contains("the instance other"), "{:?}", world.complaints(&vm("a")));
+    assert!(world.complaints(&vm("a"))[0].contains("instance other"), "{:?}", world.complaints(&vm("a")));
     world.edit(|tables| {
         tables.ports.get_mut(&port).expect("a.n").external_ids.insert(keys::HANDOVER, "true");
     });

@@ -29,13 +29,13 @@ fn an_address_is_chosen_from_the_pool_excluded_or_not_and_a_full_one_is_told() {
     made(&mut world, &db(), from("10.0.0.2,10.0.0.9"));
     assert_eq!((ip(&world, &web()).as_deref(), ip(&world, &db()).as_deref()), (Some("10.0.0.2"), Some("10.0.0.9")));
     made(&mut world, &third(), from("10.0.0.2,10.0.0.9"));
-    let full = "none of the addresses 10.0.0.2, 10.0.0.9 (ip_pool) is free on the logical switch blue: \
-        delete VMs, or name more";
+    let full = "No address of ip_pool (10.0.0.2, 10.0.0.9) is free on the logical switch blue. \
+        Delete VMs, or add addresses to the pool.";
     waits_in_vain(&world, &third(), full);
     world.destroy(&web());
     assert_eq!(ip(&world, &third()).as_deref(), Some("10.0.0.2"));
-    let outside = "none of the addresses 10.9.0.0..10.9.255.255 (ip_pool) is one for a port of the logical switch blue, \
-        whose subnet is 10.0.0.0/28: name others";
+    let outside = "No address of ip_pool (10.9.0.0..10.9.255.255) can be used on the logical switch blue: its subnet is \
+        10.0.0.0/28. Choose addresses in the subnet.";
     made(&mut world, &web(), from("10.9.0.0/16"));
     waits_in_vain(&world, &web(), outside);
 }
@@ -77,7 +77,7 @@ fn a_vm_whose_new_pool_is_full_starts_with_the_address_that_it_has() {
     world.restart_from_stop(&web(), "n1");
     assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.5"));
     assert!(
-        world.complaints(&web())[0].contains("none of the addresses 10.0.0.9 (ip_pool), while it runs"),
+        world.complaints(&web())[0].contains("10.0.0.5, which is not in ip_pool (10.0.0.9), while it runs"),
         "{:?}",
         world.complaints(&web())
     );
@@ -99,12 +99,14 @@ fn beside_ovns_own_ipam_only_a_pool_that_is_excluded_is_chosen_from() {
         tables.put_port(uuid(1, 0), uuid(2, 0), row);
     });
     made(&mut world, &web(), plain());
-    let required = "OVN itself gives addresses to ports of the logical switch blue (such as lease) and might give the same: \
-        name addresses that its exclude_ips has, with the annotation ip_pool or ip_address";
+    let required = "OVN itself allocates addresses to ports of the logical switch blue (such as lease) and might allocate the \
+        address of the VM again. Request addresses that exclude_ips of the switch names, with the annotation ip_pool or \
+        ip_address.";
     waits_in_vain(&world, &web(), required);
     made(&mut world, &db(), from("10.0.0.4..10.0.0.5"));
-    let beyond = "OVN itself gives addresses to ports of the logical switch blue (such as lease) and might give the same as \
-        ip_pool has (10.0.0.4..10.0.0.5): put all of these into the switch's exclude_ips, or name others that are there";
+    let beyond = "OVN itself allocates addresses to ports of the logical switch blue (such as lease) and might allocate those \
+        of ip_pool (10.0.0.4..10.0.0.5), which are not all in exclude_ips. Add all of them to exclude_ips of the switch, or \
+        choose addresses that it names.";
     waits_in_vain(&world, &db(), beyond);
     made(&mut world, &third(), from("10.0.0.2..10.0.0.4"));
     assert_eq!(ip(&world, &third()).as_deref(), Some("10.0.0.2"));
@@ -201,7 +203,7 @@ fn a_pool_that_a_switch_can_never_serve_is_told_before_one_that_is_used_up() {
     made(&mut world, &db(), at("10.0.0.9"));
     made(&mut world, &third(), from("10.0.0.9,fd00::2"));
     let told = world.complaints(&third());
-    assert!(told.len() == 1 && told[0].contains("is one for a port of the logical switch blue"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("can be used on the logical switch blue: its subnet is"), "{told:?}");
 }
 
 #[test]

@@ -25,7 +25,8 @@ fn blue(tables: &mut Tables) -> &mut LogicalSwitch {
 
 fn held_by(address: &str, holder: &str) -> String {
     format!(
-        "{address} is held by {holder} on the logical switch blue; it is granted as soon as it is free, or choose another"
+        "{address} on the logical switch blue is held by {holder}. Choose another address, or wait: it is granted as soon \
+        as it is free."
     )
 }
 
@@ -38,9 +39,9 @@ fn one_bad_word_in_exclude_ips_is_told_and_stops_no_vm() {
     made(&mut world, &web(), plain());
     made(&mut world, &db(), at("10.16.0.9"));
     assert_eq!((ip(&world, &web()).as_deref(), ip(&world, &db()).as_deref()), (Some("10.16.0.5"), Some("10.16.0.9")));
-    let told = "the logical switch blue has settings that are skipped, such as \"x\" in other_config:exclude_ips, \
-        \"10.16.0.9..10.16.0.5\" in other_config:exclude_ips. Write address/length in subnet, and in exclude_ips addresses \
-        of that subnet and ranges first..last with blanks between";
+    let told = "The logical switch blue has settings that are skipped, such as \"x\" in other_config:exclude_ips, \
+        \"10.16.0.9..10.16.0.5\" in other_config:exclude_ips. Write subnet as address/length and ipv6_prefix as an address, \
+        without blanks around them; write exclude_ips as addresses of the subnet and ranges first..last, with blanks between.";
     assert_eq!((world.complaints(&web()), world.complaints(&db())), (vec![told.into()], vec![told.into()]));
     assert_eq!(world.problems(&web())[0].reason(), "SwitchSettingUnread");
     // Once it is corrected, it is told no more, and no address moves.
@@ -53,8 +54,8 @@ fn one_bad_word_in_exclude_ips_is_told_and_stops_no_vm() {
 fn a_subnet_that_cannot_be_read_at_all_is_named() {
     let mut world = World::new([("blue", map([("subnet", "10.16.0.0/24,10.17.0.0/24")]))]);
     made(&mut world, &web(), at("10.16.0.9"));
-    let told = "no address can be chosen on the logical switch blue: its other_config:subnet \
-        \"10.16.0.0/24,10.17.0.0/24\" is no IPv4 network: write one address/length, as in 10.16.0.0/16";
+    let told = "other_config:subnet of the logical switch blue is \"10.16.0.0/24,10.17.0.0/24\", which is not an IPv4 \
+        network. Write one address/length, as in 10.16.0.0/16.";
     waits_in_vain(&world, &web(), told);
     world.edit(|tables| drop(blue(tables).other_config.insert("subnet", "10.16.0.77/255.255.255.0")));
     world.settle(100);
@@ -107,7 +108,7 @@ fn addresses_that_a_foreign_port_may_speak_with_are_its_own_and_a_network_is_non
     assert_eq!(ip(&world, &web()).as_deref(), Some("10.16.0.5"));
     for address in ["10.16.0.3", "10.16.0.4"] {
         made(&mut world, &db(), at(address));
-        waits_in_vain(&world, &db(), &held_by(address, "the port keepalived, which is not ovn-kubevirt's"));
+        waits_in_vain(&world, &db(), &held_by(address, "the port keepalived, which ovn-kubevirt does not manage"));
     }
     made(&mut world, &db(), Template::new([("mac_address", "00:00:5e:00:01:05")]));
     assert_eq!(world.problems(&db())[0].reason(), "AddressConflict");
@@ -160,7 +161,7 @@ fn health_checks_come_from_an_address_that_no_vm_gets() {
     world.edit(|tables| blue(tables).load_balancer.extend([uuid(6, 0)]));
     world.settle(100);
     assert!(
-        world.complaints(&db())[0].contains("10.16.0.2 is held by the health checks of the load balancer shop, too")
+        world.complaints(&db())[0].contains("and by the health checks of the load balancer shop, so both lose traffic")
     );
 }
 
@@ -229,8 +230,8 @@ fn the_mac_of_a_forwarding_group_is_told() {
         blue(tables).forwarding_groups.insert(uuid(8, 0));
     });
     made(&mut world, &web(), Template::new([("mac_address", "02:00:00:00:00:0c")]));
-    let held = "the MAC 02:00:00:00:00:0c is held by the forwarding group uplinks on the logical switch blue; it is granted \
-        as soon as it is free, or choose another";
+    let held = "MAC 02:00:00:00:00:0c on the logical switch blue is held by the forwarding group uplinks. Choose another \
+        MAC, or wait: it is granted as soon as it is free.";
     waits_in_vain(&world, &web(), held);
     world.edit(|tables| {
         tables.forwarding.clear();
@@ -290,7 +291,7 @@ fn what_northd_holds_in_its_own_spelling_is_not_handed_out_again() {
         let mut world = world();
         world.edit(|tables| foreign(tables, 0, "printer", &[text]));
         made(&mut world, &db(), at("10.16.0.2"));
-        waits_in_vain(&world, &db(), &held_by("10.16.0.2", "the port printer, which is not ovn-kubevirt's"));
+        waits_in_vain(&world, &db(), &held_by("10.16.0.2", "the port printer, which ovn-kubevirt does not manage"));
         made(&mut world, &db(), Template::new([("mac_address", "0a:58:0a:10:00:02")]));
         assert_eq!(world.problems(&db())[0].reason(), "AddressConflict", "{text}");
         made(&mut world, &web(), plain());
@@ -308,9 +309,9 @@ fn beside_dynamic_ports_what_northd_does_not_read_is_not_excluded() {
     made(&mut world, &web(), Template::new([("ip_pool", "10.16.0.2..10.16.0.4")]));
     assert_eq!(ip(&world, &web()).as_deref(), Some("10.16.0.2"));
     made(&mut world, &db(), Template::new([("ip_pool", "10.16.0.4..10.16.0.6")]));
-    let told = "OVN itself gives addresses to ports of the logical switch blue (such as lease) and might give the same as \
-        ip_pool has (10.16.0.4..10.16.0.6): northd stops reading the switch's exclude_ips at the first comma or other mark, \
-        so write the list with blanks between";
+    let told = "OVN itself allocates addresses to ports of the logical switch blue (such as lease) and might allocate those \
+        of ip_pool (10.16.0.4..10.16.0.6), because northd stops reading exclude_ips at the first comma or other mark. Write \
+        that list with blanks between.";
     waits_in_vain(&world, &db(), told);
     world.edit(|tables| drop(blue(tables).other_config.insert("exclude_ips", "10.16.0.2..10.16.0.9")));
     world.settle(100);
@@ -455,7 +456,7 @@ fn a_vm_on_a_switch_without_a_subnet_is_told_of_none() {
     let mut world = World::new([("blue", map([]))]);
     made(&mut world, &web(), plain());
     assert!(matches!(&world.problems(&web())[..], [Problem::NoSubnet { .. }]));
-    assert!(world.complaints(&web())[0].ends_with("for a port with a MAC alone, write ip_address \"none\""));
+    assert!(world.complaints(&web())[0].ends_with("or request a port with a MAC alone by ip_address \"none\"."));
     made(&mut world, &web(), at("none"));
     mac_alone(&world, &web());
 }

@@ -265,8 +265,8 @@ fn a_nat_address_is_not_chosen_nor_granted_until_the_rule_goes() {
     let mut world = routed();
     nat(&mut world, 0, "10.16.0.2");
     made(&mut world, &web(), at("10.16.0.2"));
-    let held = "10.16.0.2 is held by a NAT rule of the logical router lr0 on the logical switch blue; \
-        it is granted as soon as it is free, or choose another";
+    let held = "10.16.0.2 on the logical switch blue is held by a NAT rule of the logical router lr0. \
+        Choose another address, or wait: it is granted as soon as it is free.";
     waits_in_vain(&world, &web(), held);
     made(&mut world, &db(), plain());
     assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
@@ -302,9 +302,9 @@ fn a_router_port_that_passes_to_another_router_brings_what_that_one_answers_for(
     };
     for _ in 0..7 {
         pass(&mut world, 0, 1);
-        let doubled = "10.16.0.1 is held by a NAT rule of the logical router lr1, too, on the logical switch blue, and \
-            both lose traffic: the VM keeps it; change it there, or give the VM another with the annotation ip_address \
-            and restart it";
+        let doubled = "10.16.0.1 on the logical switch blue is held by the VM, which keeps it, and by a NAT rule of the \
+            logical router lr1, so both lose traffic. Change the other holder, or give the VM another address with the \
+            annotation ip_address and restart it.";
         assert_eq!(world.complaints(&web()), [doubled]);
         pass(&mut world, 1, 0);
         assert_eq!(world.complaints(&web()), [""; 0]);
@@ -327,8 +327,8 @@ fn a_load_balancers_addresses_count_on_its_switch_its_router_and_by_group() {
             refer(tables);
         });
         made(&mut world, &web(), at("10.16.0.2"));
-        let held = "10.16.0.2 is held by the load balancer shop on the logical switch blue; \
-            it is granted as soon as it is free, or choose another";
+        let held = "10.16.0.2 on the logical switch blue is held by the load balancer shop. \
+            Choose another address, or wait: it is granted as soon as it is free.";
         waits_in_vain(&world, &web(), held);
         made(&mut world, &db(), plain());
         assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
@@ -336,9 +336,9 @@ fn a_load_balancers_addresses_count_on_its_switch_its_router_and_by_group() {
         world.edit(|tables| balancer(tables, &["10.16.0.3:80"]));
         world.settle(100);
         assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
-        let doubled = "10.16.0.3 is held by the load balancer shop, too, on the logical switch blue, and both lose \
-            traffic: the VM keeps it; change it there, or give the VM another with the annotation ip_address and \
-            restart it";
+        let doubled = "10.16.0.3 on the logical switch blue is held by the VM, which keeps it, and by the load balancer shop, \
+            so both lose traffic. Change the other holder, or give the VM another address with the annotation ip_address \
+            and restart it.";
         assert_eq!(world.complaints(&db()), [doubled]);
         world.edit(|tables| {
             tables.switches.get_mut(&uuid(1, 0)).expect("blue").load_balancer.clear();
@@ -356,11 +356,11 @@ fn a_foreign_port_that_takes_what_a_vm_has_is_named_until_it_goes() {
     made(&mut world, &web(), plain());
     world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:02 10.16.0.2"]));
     world.settle(100);
-    let rest = "held by the port printer, which is not ovn-kubevirt's, too, on the logical switch blue, and both lose \
-        traffic: the VM keeps it; change it there, or give the VM another with";
+    let rest = "on the logical switch blue is held by the VM, which keeps it, and by the port printer, which ovn-kubevirt \
+        does not manage, so both lose traffic. Change the other holder, or give the VM another";
     let complaints = [
-        format!("10.16.0.2 is {rest} the annotation ip_address and restart it"),
-        format!("the MAC 0a:58:0a:10:00:02 is {rest} macAddress and restart it"),
+        format!("10.16.0.2 {rest} address with the annotation ip_address and restart it."),
+        format!("MAC 0a:58:0a:10:00:02 {rest} MAC with macAddress and restart it."),
     ];
     assert_eq!(world.complaints(&web()), complaints);
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
@@ -376,8 +376,8 @@ fn of_a_lease_that_changes_in_part_what_befell_the_rest_is_told_at_once() {
     world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:02"]));
     made(&mut world, &web(), at("10.16.0.9"));
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.9"));
-    let doubled = "the MAC 0a:58:0a:10:00:02 is held by the port printer, which is not ovn-kubevirt's, too, on the \
-        logical switch blue, and both lose traffic: the VM keeps it; change it there, or give the VM another with \
-        macAddress and restart it";
+    let doubled = "MAC 0a:58:0a:10:00:02 on the logical switch blue is held by the VM, which keeps it, and by the port \
+        printer, which ovn-kubevirt does not manage, so both lose traffic. Change the other holder, or give the VM another \
+        MAC with macAddress and restart it.";
     assert_eq!(world.complaints(&web()), [doubled]);
 }

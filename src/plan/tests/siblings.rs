@@ -29,7 +29,8 @@ fn the_last_address_that_another_nic_names_is_no_free_one() {
     let mut world = world();
     let pool = two().annotated("a.ovn.kubernetes.io/ip_pool", "10.1.0.9");
     made(&mut world, &web(), pool.annotated("b.ovn.kubernetes.io/ip_address", "10.1.0.9"));
-    let exhausted = Problem::PoolExhausted { pool: "10.1.0.9".into(), switch: "red".into() };
+    let exhausted =
+        Problem::PoolExhausted { pool: Box::new("10.1.0.9".parse().expect("a pool")), switch: "red".into() };
     assert_eq!((world.problems(&web()), held(&world, &web()).len()), (vec![exhausted], 1));
 }
 
@@ -63,7 +64,10 @@ fn of_an_exchange_that_cannot_be_the_one_in_the_way_is_told() {
     made(&mut world, &web(), edited);
     assert_eq!(held(&world, &web()), before);
     let told = world.complaints(&web());
-    assert!(told.iter().any(|text| text.starts_with("10.1.0.3 is held by the VM n/web")), "{told:#?}");
+    assert!(
+        told.iter().any(|text| text.starts_with("10.1.0.3 on the logical switch red is held by the VM n/web")),
+        "{told:#?}"
+    );
 }
 
 #[test]
@@ -79,5 +83,9 @@ fn a_nic_that_cannot_come_to_a_switch_exchanges_nothing_there_by_what_it_has_on_
     made(&mut world, &web(), nics(moved));
     assert_eq!(held(&world, &web()), before);
     let told = world.complaints(&web());
-    assert!(told.iter().any(|text| text.starts_with("fd00::2 is held by the VM n/web (port web.n.net1")), "{told:#?}");
+    assert!(
+        told.iter()
+            .any(|text| text.starts_with("fd00::2 on the logical switch red is held by the VM n/web (port web.n.net1")),
+        "{told:#?}"
+    );
 }

@@ -55,8 +55,8 @@ fn an_address_that_is_requested_is_had_on_the_switch_that_has_it() {
     world.edit(|tables| foreign(tables, 1, "printer", &["0a:00:00:00:00:01 10.1.0.2"]));
     // Held on the one switch, outside the other: the first reason is told, and either end is waited for.
     made(&mut world, &db(), at("10.1.0.2"));
-    let missing = "there is no logical switch named none in the northbound database; \
-        the VM gets its port as soon as there is";
+    let missing = "The northbound database has no logical switch named none. Create it or name another; the VM gets its \
+        port as soon as the switch exists.";
     assert_eq!(world.complaints(&db()), [missing]);
     world.edit(|tables| foreign(tables, 1, "printer", &["0a:00:00:00:00:01 10.1.0.1"]));
     world.settle(100);

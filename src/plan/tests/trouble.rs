@@ -13,7 +13,7 @@ fn two_switches_of_one_name_are_an_error_until_one_goes() {
     let config = map([("subnet", "10.16.0.0/16")]);
     let mut world = World::new([("blue", config.clone()), ("blue", config)]);
     made(&mut world, &web(), plain());
-    let ambiguous = "there are 2 logical switches named blue in the northbound database: rename all but one";
+    let ambiguous = "The northbound database has 2 logical switches named blue. Rename all but one of them.";
     waits_in_vain(&world, &web(), ambiguous);
     world.edit(|tables| tables.switches.get_mut(&uuid(1, 1)).expect("the second").name = "red".into());
     world.settle(100);
@@ -24,8 +24,8 @@ fn two_switches_of_one_name_are_an_error_until_one_goes() {
 fn a_missing_switch_is_waited_for() {
     let mut world = World::new([]);
     made(&mut world, &web(), plain());
-    let missing = "there is no logical switch named blue in the northbound database; \
-        the VM gets its port as soon as there is";
+    let missing = "The northbound database has no logical switch named blue. Create it or name another; the VM gets its \
+        port as soon as the switch exists.";
     waits_in_vain(&world, &web(), missing);
     let row =
         LogicalSwitch { name: "blue".into(), other_config: map([("subnet", "10.0.0.0/30")]), ..Default::default() };
@@ -38,9 +38,9 @@ fn a_missing_switch_is_waited_for() {
 fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_says() {
     let mut world = World::new([("blue", map([]))]);
     made(&mut world, &web(), plain());
-    let missing = "no address can be chosen on the logical switch blue: it has no subnet: set \
-        other_config:subnet or ipv6_prefix on it, or connect it to a router port with networks; for a port with a MAC alone, \
-        write ip_address \"none\"";
+    let missing = "The logical switch blue has no subnet, so no address can be allocated on it. Set other_config:subnet or \
+        ipv6_prefix, connect the switch to a router port with networks, or request a port with a MAC alone by ip_address \
+        \"none\".";
     waits_in_vain(&world, &web(), missing);
     world.edit(|tables| {
         let row = LogicalSwitchPort {
@@ -62,8 +62,8 @@ fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_says() {
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
     // The gateway is nobody's wish.
     made(&mut world, &db(), at("10.16.0.1"));
-    let held = "10.16.0.1 is held by the router port blue-router on the logical switch blue; \
-        it is granted as soon as it is free, or choose another";
+    let held = "10.16.0.1 on the logical switch blue is held by the router port blue-router. \
+        Choose another address, or wait: it is granted as soon as it is free.";
     waits_in_vain(&world, &db(), held);
 }
 
@@ -95,7 +95,7 @@ fn a_wish_outside_the_subnet_names_the_subnet() {
         let mut world = world();
         made(&mut world, &web(), at(ip));
         let outside = format!(
-            "{ip} is no address for a port of the logical switch blue, whose subnet is 10.16.0.0/16: name another"
+            "{ip} cannot be used on the logical switch blue: its subnet is 10.16.0.0/16. Choose a host address in the subnet."
         );
         waits_in_vain(&world, &web(), &outside);
     }
@@ -106,12 +106,12 @@ fn a_held_wish_names_its_holder_and_is_granted_when_it_goes() {
     let mut world = world();
     world.edit(|tables| foreign(tables, 0, "printer", &["02:00:00:00:00:09 10.16.0.9"]));
     made(&mut world, &web(), at("10.16.0.9"));
-    let held = "10.16.0.9 is held by the port printer, which is not ovn-kubevirt's on the logical switch blue; \
-        it is granted as soon as it is free, or choose another";
+    let held = "10.16.0.9 on the logical switch blue is held by the port printer, which ovn-kubevirt does not manage. \
+        Choose another address, or wait: it is granted as soon as it is free.";
     waits_in_vain(&world, &web(), held);
     made(&mut world, &db(), Template::new([("mac_address", "02:00:00:00:00:09")]));
-    let held = "the MAC 02:00:00:00:00:09 is held by the port printer, which is not ovn-kubevirt's on the logical \
-        switch blue; it is granted as soon as it is free, or choose another";
+    let held = "MAC 02:00:00:00:00:09 on the logical switch blue is held by the port printer, which ovn-kubevirt does not \
+        manage. Choose another MAC, or wait: it is granted as soon as it is free.";
     waits_in_vain(&world, &db(), held);
     world.edit(|tables| tables.remove_port(uuid(2, 0)));
     world.settle(100);
@@ -123,8 +123,8 @@ fn a_held_wish_names_its_holder_and_is_granted_when_it_goes() {
 fn a_wish_that_cannot_be_understood_leaves_the_lease_alone() {
     let mut world = world();
     made(&mut world, &web(), at("10.16.0"));
-    let malformed = "the annotation ovn.kubernetes.io/ip_address is \"10.16.0\": \
-        write one IPv4 address, one IPv6 address, both with a comma between, or none";
+    let malformed = "The annotation ovn.kubernetes.io/ip_address is \"10.16.0\", which cannot be read. \
+        Write one IPv4 address, one IPv6 address, both with a comma between, or none.";
     waits_in_vain(&world, &web(), malformed);
     made(&mut world, &web(), at("10.16.0.15"));
     let row = world.row(&web());
@@ -142,8 +142,8 @@ fn a_port_whose_name_is_taken_gets_the_networks_appended_and_then_none() {
     let (port, row) = world.row(&web()).expect("its port");
     assert_eq!((port, row.name.as_str()), (port_uuid(INSTANCE, "web.n.default"), "web.n.default"));
     made(&mut world, &db(), plain());
-    let taken = "the port names db.n and db.n.default are both taken by rows that are not this NIC's: \
-        delete one of them, or rename the VM";
+    let taken = "The port names db.n and db.n.default are taken by rows that do not belong to this NIC. \
+        Delete one of these rows, or rename the VM.";
     waits_in_vain(&world, &db(), taken);
     world.edit(|tables| tables.ports.get_mut(&uuid(2, 2)).expect("the third").name = "other".into());
     world.settle(100);
@@ -216,7 +216,8 @@ fn whoever_is_too_late_for_the_last_address_of_a_transaction_is_looked_at_again(
     // The transaction might have been refused: that there is no room is known after it only.
     assert_eq!((world.problems(&db()), world.dirty.is_empty()), (vec![], false));
     world.settle(100);
-    let full = Problem::SubnetExhausted { switch: "blue".into(), subnet: "10.0.0.0/30".into(), ipv4: true };
+    let subnet = vec!["10.0.0.0/30".parse().expect("a network")];
+    let full = Problem::SubnetExhausted { switch: "blue".into(), subnet, ipv4: true };
     assert_eq!((world.problems(&db()), world.row(&db())), (vec![full], None));
 }
 
@@ -265,8 +266,8 @@ fn a_foreign_duplicate_of_a_reservation_is_named_and_not_followed() {
             tables.put_port(uuid(1, 0), printer, row);
         });
         world.restart(&web(), "n1");
-        let held = "10.16.0.9 is held by the port printer, which is not ovn-kubevirt's on the logical switch blue; \
-            it is granted as soon as it is free, or choose another";
+        let held = "10.16.0.9 on the logical switch blue is held by the port printer, which ovn-kubevirt does not manage. \
+            Choose another address, or wait: it is granted as soon as it is free.";
         assert_eq!(world.complaints(&web()), [held]);
         assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
         world.edit(|tables| tables.remove_port(printer));

@@ -153,7 +153,7 @@ async fn a_wish_that_a_running_vm_cannot_have_is_told_at_once_and_what_was_reser
     let owners = stage.port("owner").await.addresses.first().expect("one").split(' ').next().map(ToOwned::to_owned);
     let mac = "ovn.kubernetes.io/mac_address";
     stage.player.edit_template_annotation("testvm", mac, owners.as_deref()).await;
-    stage.problem("testvm", "AddressConflict", &["the MAC", &stage.vm("owner")]).await;
+    stage.problem("testvm", "AddressConflict", &["MAC ", &stage.vm("owner")]).await;
     stage.player.create_vm("other", wishing("10.16.0.16")).await;
     stage.refused("other", "10.16.0.16", &stage.vm("testvm")).await;
     stage.player.edit_template_annotation("testvm", mac, None).await;

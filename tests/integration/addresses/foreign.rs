@@ -21,8 +21,8 @@ async fn a_static_wish_for_what_another_port_holds_is_refused_with_its_name_and_
     stage.create("owner", wishing("10.16.0.53"), &["10.16.0.53"]).await;
     let owner = stage.vm("owner");
     let cases = [
-        ("a", "10.16.0.50", "the port printer, which is not ovn-kubevirt's"),
-        ("b", "10.16.0.51", "the port floating, which is not ovn-kubevirt's"),
+        ("a", "10.16.0.50", "the port printer, which ovn-kubevirt does not manage"),
+        ("b", "10.16.0.51", "the port floating, which ovn-kubevirt does not manage"),
         ("c", "10.16.0.52", "the router port ovn-default-ovn-default-gateway"),
         ("d", "10.16.0.53", owner.as_str()),
     ];
@@ -91,8 +91,8 @@ async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_h
     let stage = Stage::new("marked").await;
     let northbound = &stage.northbound;
     let marks = [
-        ("kube-ovn", vec!["vendor=kube-ovn", "ls=ovn-default"], "which is not ovn-kubevirt's"),
-        ("neutron", vec!["neutron\\:port_name=web"], "which is not ovn-kubevirt's"),
+        ("kube-ovn", vec!["vendor=kube-ovn", "ls=ovn-default"], "which ovn-kubevirt does not manage"),
+        ("neutron", vec!["neutron\\:port_name=web"], "which ovn-kubevirt does not manage"),
         (
             "elsewhere",
             vec![
@@ -117,7 +117,7 @@ async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_h
     stage.create("next", VmOptions::default(), &["10.16.0.6"]).await;
     let mac = wishing("10.16.0.9").annotation("ovn.kubernetes.io/mac_address", "0a:00:00:00:00:03");
     stage.player.create_vm("same-mac", mac).await;
-    stage.problem("same-mac", "AddressConflict", &["the MAC 0a:00:00:00:00:03", "the port kube-ovn"]).await;
+    stage.problem("same-mac", "AddressConflict", &["MAC 0a:00:00:00:00:03", "the port kube-ovn"]).await;
     northbound.delete_port("kube-ovn");
     stage.holding("wants-3", &["10.16.0.3"]).await;
     let granted = stage.port("same-mac").await;

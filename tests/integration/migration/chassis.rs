@@ -24,7 +24,7 @@ async fn restart_with_southbound(stage: &mut Stage) {
 async fn a_chassis_row_that_goes_leaves_the_ports_of_vms_that_stay_as_they_are() {
     let mut stage = running_with_southbound("row-gone").await;
     row_goes(&stage, "chassis-n1");
-    stage.event("testvm", "ChassisNotFound", &["n1", "stays chassis-n1", "ovn-controller"]).await;
+    stage.event("testvm", "ChassisNotFound", &["n1", "keeps requested-chassis chassis-n1", "ovn-controller"]).await;
     stays_bound(&stage, "chassis-n1").await;
     restart_with_southbound(&mut stage).await;
     stays_bound(&stage, "chassis-n1").await;

@@ -101,7 +101,7 @@ async fn a_mac_that_is_given_twice_and_not_alike_is_an_error_that_names_both() {
     let stage = stage("mismatch").await;
     let options = VmOptions::default().mac("02:00:00:00:00:01");
     stage.player.create_vm("testvm", options.annotation("ovn.kubernetes.io/mac_address", "02:00:00:00:00:02")).await;
-    stage.event("testvm", "InvalidRequest", &["02:00:00:00:00:01", "02:00:00:00:00:02", "remove one"]).await;
+    stage.event("testvm", "InvalidRequest", &["02:00:00:00:00:01", "02:00:00:00:00:02", "Remove one"]).await;
     assert_eq!(stage.ports_of("testvm").len(), 0);
     stage.player.edit_template_annotation("testvm", "ovn.kubernetes.io/mac_address", None).await;
     let ports = stage.nics("testvm", &["default"]).await;

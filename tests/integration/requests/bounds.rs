@@ -50,7 +50,7 @@ async fn a_value_of_a_megabyte_is_refused_by_its_key_and_goes_into_no_message() 
     stage.player.create_vm("switch", VmOptions::default().annotation(SWITCH, &long)).await;
     stage.event("switch", "InvalidRequest", &[SWITCH, "4096 bytes"]).await;
     stage.player.create_vm("network", VmOptions::default().nics([Nic::pod(&long[..600_000])])).await;
-    stage.event("network", "InvalidRequest", &["the network name \"999"]).await;
+    stage.event("network", "InvalidRequest", &["network name \"999"]).await;
     let keys = (0..10_000).fold(VmOptions::default(), |options, index| {
         options.annotation(&format!("n{index}.ovn.kubernetes.io/vips"), "x")
     });
@@ -73,10 +73,16 @@ async fn what_forges_a_log_line_is_escaped_in_every_message() {
     stage.player.create_vm("address", VmOptions::default().annotation(IP_ADDRESS, forged)).await;
     stage.event("address", "InvalidRequest", &[IP_ADDRESS, escaped]).await;
     stage.player.create_vm("network", VmOptions::default().nics([Nic::pod(forged)])).await;
-    stage.event("network", "InvalidRequest", &["the network name", escaped]).await;
+    stage.event("network", "InvalidRequest", &["network name", escaped]).await;
     stage.northbound.add_foreign_port("ovn-default", forged, &["0a:00:00:00:00:01 10.16.0.99"]);
     stage.player.create_vm("held", VmOptions::default().annotation(IP_ADDRESS, "10.16.0.99")).await;
-    stage.event("held", "AddressConflict", &["10.16.0.99 is held by the port", escaped]).await;
+    stage
+        .event(
+            "held",
+            "AddressConflict",
+            &["10.16.0.99 on the logical switch ovn-default is held by the port", escaped],
+        )
+        .await;
     stage.player.create_vm("unreadable", VmOptions::default()).await;
     stage.player.edit_vm("unreadable", |vm| vm["spec"]["template"]["spec"]["networks"] = forged.into()).await;
     stage.event("unreadable", "InvalidRequest", &["cannot be read", escaped]).await;

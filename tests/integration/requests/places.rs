@@ -70,9 +70,9 @@ async fn in_a_domain_that_lacks_ovn() {
         .annotation("storage.kubernetes.io/ip_address", "of another product");
     stage.player.create_vm("testvm", options).await;
     stage.port("testvm").await;
-    let right = "write default.ovn.kubernetes.io/ip_address";
+    let right = "Write default.ovn.kubernetes.io/ip_address";
     stage.event("testvm", REASON, &["default.kubernetes.io/ip_address has no effect", right]).await;
-    let right = format!("write net1.{}.ovn.kubernetes.io/ip_address", stage.namespace.name);
+    let right = format!("Write net1.{}.ovn.kubernetes.io/ip_address", stage.namespace.name);
     stage.event("testvm", REASON, &[&by_nad, &right]).await;
     let warnings = stage.warnings("testvm").await;
     assert!(!warnings.iter().any(|(_, message)| message.contains("storage.")), "{warnings:#?}");

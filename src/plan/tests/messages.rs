@@ -1,0 +1,490 @@
+//! All messages to owners and operators, read for the habits that make a message hard to use.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::intent::{InvalidWish, MacField, Misplaced};
+use crate::ipam::{AddressPool, BadPool, SubnetError, Unread};
+use crate::kubevirt::{InvalidChassis, Kind, Notice, Place};
+use crate::ovn::{NadKey, VmKey};
+use crate::plan::{Fault, Holder, Problem};
+
+/// More words than this make a sentence that has to be read twice.
+const LONGEST_SENTENCE: usize = 35;
+/// Pronouns that stand for an object without naming it, and words that the glossary replaces.
+const FORBIDDEN: [&str; 8] = ["whom", "whose", "nobody", "somebody", "none of", "wish", "befall", "befell"];
+/// How the sentence begins that says what to do.
+const IMPERATIVES: [&str; 21] = [
+    "Add",
+    "Begin",
+    "Change",
+    "Check",
+    "Choose",
+    "Correct",
+    "Create",
+    "Delete",
+    "Label",
+    "Let",
+    "Remove",
+    "Rename",
+    "Request",
+    "Restart",
+    "Run",
+    "Set",
+    "Shorten",
+    "Stop",
+    "Use",
+    "Write",
+    "No action is needed",
+];
+
+/// A value, and what its message names: objects and values.
+type Example<T> = (T, Vec<String>);
+
+/// Examples of every variant of an enum. A variant without a row does not compile; a row whose examples are of another
+/// variant fails.
+macro_rules! examples {
+    ($type:ty { $($variant:pat => $examples:expr,)+ }) => {{
+        let _every_variant_has_a_row = |value: &$type| match value { $($variant => (),)+ };
+        let mut all: Vec<Example<$type>> = Vec::new();
+        $(
+            let examples: Vec<Example<$type>> = $examples;
+            assert!(!examples.is_empty(), "{} has no example", stringify!($variant));
+            for (example, _) in &examples {
+                assert!(matches!(example, $variant), "{example:?} is no {}", stringify!($variant));
+            }
+            all.extend(examples);
+        )+
+        all
+    }};
+}
+
+/// One example.
+fn one<T, const N: usize>(value: T, names: [&str; N]) -> Vec<Example<T>> {
+    vec![(value, names.map(ToOwned::to_owned).into())]
+}
+
+fn map<T, U>(examples: Vec<Example<T>>, wrap: impl Fn(T) -> U) -> Vec<Example<U>> {
+    examples.into_iter().map(|(value, names)| (wrap(value), names)).collect()
+}
+
+/// Makes examples. Foreign text ends with the `mark`.
+struct Examples {
+    mark: &'static str,
+}
+
+impl Examples {
+    fn text(&self, text: &str) -> String {
+        format!("{text}{}", self.mark)
+    }
+
+    fn texts<const N: usize>(&self, texts: [&str; N]) -> Vec<String> {
+        texts.map(|text| self.text(text)).into()
+    }
+
+    fn invalid(&self) -> Vec<Example<InvalidWish>> {
+        let text = |text| self.text(text);
+        let key = || text("net1.n.ovn.kubernetes.io/x");
+        let mac = |at| InvalidWish::MacAddress { at, value: text("0a:58") };
+        let reason = BadPool(text("10.16.0.9..10.16.0.2"));
+        examples!(InvalidWish {
+            InvalidWish::NetworkName(_) => one(InvalidWish::NetworkName(text("a b")), ["a b", "63"]),
+            InvalidWish::NadName(_) => one(InvalidWish::NadName(text("a/b/c")), ["a/b/c"]),
+            InvalidWish::TooLong(_) => one(InvalidWish::TooLong(key()), ["net1.n.ovn.kubernetes.io/x", "4096"]),
+            InvalidWish::IpAddress { .. } => one(
+                InvalidWish::IpAddress { key: key(), value: text("10.16.0") },
+                ["net1.n.ovn.kubernetes.io/x", "\"10.16.0\""],
+            ),
+            InvalidWish::MacAddress { .. } => [
+                one(mac(MacField::Interface(text("data"))), ["macAddress", "data", "0a:58"]),
+                one(mac(MacField::Annotation(key())), ["annotation net1.n.ovn.kubernetes.io/x", "0a:58"]),
+            ]
+            .concat(),
+            InvalidWish::MacMismatch { .. } => one(
+                InvalidWish::MacMismatch {
+                    network: text("data"),
+                    field: text("02:00:00:00:00:01"),
+                    key: key(),
+                    annotation: text("02:00:00:00:00:02"),
+                },
+                ["network data", "02:00:00:00:00:01", "net1.n.ovn.kubernetes.io/x", "02:00:00:00:00:02"],
+            ),
+            InvalidWish::IpPool { .. } => one(
+                InvalidWish::IpPool { key: key(), value: text("10.16.0.9..10.16.0.2,x"), reason },
+                ["net1.n.ovn.kubernetes.io/x", "\"10.16.0.9..10.16.0.2,x\"", "\"10.16.0.9..10.16.0.2\""],
+            ),
+            InvalidWish::PortSecurity { .. } => one(
+                InvalidWish::PortSecurity { key: key(), value: text("off") },
+                ["net1.n.ovn.kubernetes.io/x", "\"off\"", "\"true\"", "\"false\""],
+            ),
+            InvalidWish::OneForSeveral { .. } => one(
+                InvalidWish::OneForSeveral {
+                    key: key(),
+                    networks: self.texts(["data", "backup"]),
+                    network: text("data"),
+                    what: "ip_address",
+                },
+                ["net1.n.ovn.kubernetes.io/x", "data and backup", "data.ovn.kubernetes.io/ip_address"],
+            ),
+            InvalidWish::Retain(_) => one(
+                InvalidWish::Retain(text("3 days")),
+                ["ovn-kubevirt.io/retain", "\"3 days\"", "72h", "forever"],
+            ),
+        })
+    }
+
+    fn misplaced(&self) -> Vec<Example<Misplaced>> {
+        let at = |place| Misplaced::Elsewhere { place, keys: self.texts(["ovn.kubernetes.io/ip_address"]) };
+        let several = Misplaced::Elsewhere { place: Place::Vm, keys: self.texts(["a.b/c", "d.e/f"]) };
+        let nad = Place::Nad(NadKey::new("n", self.text("net1")));
+        examples!(Misplaced {
+            Misplaced::Elsewhere { .. } => [
+                one(at(Place::Vm), [
+                    "ovn.kubernetes.io/ip_address",
+                    "in metadata.annotations of the VirtualMachine",
+                    "spec.template.metadata.annotations",
+                ]),
+                one(several, ["annotations a.b/c, d.e/f"]),
+                one(at(Place::Launcher(self.text("virt-launcher-web-x"))), [
+                    "ovn.kubernetes.io/ip_address",
+                    "virt-launcher-web-x",
+                    "spec.template.metadata.annotations",
+                ]),
+                one(at(nad), [
+                    "ovn.kubernetes.io/ip_address",
+                    "NetworkAttachmentDefinition n/net1",
+                    "spec.template.metadata.annotations",
+                ]),
+            ]
+            .concat(),
+            Misplaced::LacksOvn { .. } => one(
+                Misplaced::LacksOvn {
+                    key: self.text("default.kubernetes.io/ip_address"),
+                    right: self.text("default.ovn.kubernetes.io/ip_address"),
+                },
+                ["default.kubernetes.io/ip_address", "default.ovn.kubernetes.io/ip_address"],
+            ),
+        })
+    }
+
+    fn subnet_errors(&self) -> Vec<Example<SubnetError>> {
+        examples!(SubnetError {
+            SubnetError::Missing => one(SubnetError::Missing, [
+                "other_config:subnet", "ipv6_prefix", "router port", "ip_address \"none\"",
+            ]),
+            SubnetError::BadSubnet(_) => one(SubnetError::BadSubnet(self.text("10.16.0.0")), [
+                "other_config:subnet", "\"10.16.0.0\"",
+            ]),
+            SubnetError::BadPrefix(_) => one(SubnetError::BadPrefix(self.text("fd00")), [
+                "other_config:ipv6_prefix", "\"fd00\"",
+            ]),
+        })
+    }
+
+    fn holders(&self) -> Vec<Example<Holder>> {
+        let (key, port) = (|| VmKey::new("n", self.text("db")), || self.text("db.n"));
+        examples!(Holder {
+            Holder::Vm { .. } => one(Holder::Vm { key: key(), port: port() }, ["VM n/db", "port db.n"]),
+            Holder::RouterPort { .. } => one(Holder::RouterPort { port: port() }, ["router port db.n"]),
+            Holder::OtherInstance { .. } => one(
+                Holder::OtherInstance { port: port(), instance: self.text("other") },
+                ["port db.n", "instance other"],
+            ),
+            Holder::ForeignPort { .. } => one(Holder::ForeignPort { port: port() }, ["port db.n", "ovn-kubevirt"]),
+            Holder::Gone => one(Holder::Gone, ["deleted"]),
+            Holder::Service(_) => one(
+                Holder::Service("the load balancer shop".to_owned()),
+                ["the load balancer shop"],
+            ),
+            Holder::LostBy(_) => one(Holder::LostBy(key()), ["guest of the VM n/db", "lost its port"]),
+        })
+    }
+
+    /// A problem with each holder, which names these as well.
+    fn held<const N: usize>(
+        &self,
+        names: [&str; N],
+        problem: impl Fn(String, Box<Holder>) -> Problem,
+    ) -> Vec<Example<Problem>> {
+        let mut examples = map(self.holders(), |holder| problem(self.text("blue"), Box::new(holder)));
+        let names = names.map(ToOwned::to_owned);
+        examples.iter_mut().for_each(|(_, named)| named.extend(names.iter().cloned().chain(["blue".to_owned()])));
+        examples
+    }
+
+    fn no_subnet(&self) -> Vec<Example<Problem>> {
+        let on_blue = |reason| Problem::NoSubnet { switch: self.text("blue"), reason };
+        let mut examples = map(self.subnet_errors(), on_blue);
+        examples.iter_mut().for_each(|(_, named)| named.push("blue".to_owned()));
+        examples
+    }
+
+    /// Problems of what is requested, and of switches.
+    fn problems(&self) -> Vec<Example<Problem>> {
+        let text = |text| self.text(text);
+        let blue = || text("blue");
+        let address: IpAddr = "10.16.0.9".parse().expect("an address");
+        let mac = "02:00:00:00:00:0a".parse().expect("a MAC");
+        let pool = || -> Box<AddressPool> { Box::new("10.16.0.2..10.16.0.4,10.16.0.9".parse().expect("a pool")) };
+        let pool_text = "10.16.0.2..10.16.0.4, 10.16.0.9";
+        let subnet =
+            || -> Vec<IpNet> { ["10.17.0.0/16", "fd00::/64"].map(|net| net.parse().expect("a network")).into() };
+        let subnet_text = "10.17.0.0/16, fd00::/64";
+        let exhausted = |ipv4| Problem::SubnetExhausted { switch: blue(), subnet: subnet(), ipv4 };
+        let not_excluded =
+            |by_northd| Problem::PoolNotExcluded { pool: pool(), switch: blue(), port: text("lease"), by_northd };
+        let unread = |key, value| Unread { key, text: text(value) };
+        let ambiguous = |kept: Option<&str>| Problem::ChassisAmbiguous {
+            node: text("node-1"),
+            rows: self.texts(["id-1", "id-2"]),
+            kept: kept.map(|kept| self.text(kept)),
+        };
+        let guest = "0a:58:0a:10:00:02 10.16.0.2".parse().expect("addresses");
+        let invalid_chassis = InvalidChassis { value: text("n1,n2") };
+        examples!(Problem {
+            Problem::Unreadable(_) => one(Problem::Unreadable(text("missing field `x`")), ["missing field `x`"]),
+            Problem::Invalid(_) => map(self.invalid(), Problem::Invalid),
+            Problem::Misplaced(_) => map(self.misplaced(), Problem::Misplaced),
+            Problem::Unserved(_) => [
+                one(Problem::Unserved(self.texts(["a.b/c"])), ["annotation a.b/c", "ip_pool", "/retain"]),
+                one(Problem::Unserved(self.texts(["a.b/c", "d.e/f"])), ["annotations a.b/c, d.e/f"]),
+            ]
+            .concat(),
+            Problem::Unmatched(_) => [
+                one(Problem::Unmatched(self.texts(["a.b/c"])), ["annotation a.b/c", "<network>.ovn.kubernetes.io/"]),
+                one(Problem::Unmatched(self.texts(["a.b/c", "d.e/f"])), ["annotations a.b/c, d.e/f"]),
+            ]
+            .concat(),
+            Problem::PortSecurityKept(_) => one(
+                Problem::PortSecurityKept(text("data")),
+                ["port_security \"false\"", "network data", "--allow-port-security-off"],
+            ),
+            Problem::SwitchNotFound(_) => one(Problem::SwitchNotFound(blue()), ["switch named blue"]),
+            Problem::SwitchAmbiguous { .. } => one(
+                Problem::SwitchAmbiguous { name: blue(), count: 3 },
+                ["3 logical switches named blue"],
+            ),
+            Problem::NoSubnet { .. } => self.no_subnet(),
+            Problem::SubnetExhausted { .. } => [
+                one(exhausted(true), ["blue", subnet_text, "IPv4", "exclude_ips"]),
+                one(exhausted(false), ["blue", subnet_text, "IPv6", "exclude_ips"]),
+            ]
+            .concat(),
+            Problem::OutOfSubnet { .. } => one(
+                Problem::OutOfSubnet { address, switch: blue(), subnet: subnet() },
+                ["10.16.0.9", "switch blue", subnet_text],
+            ),
+            Problem::AddressHeld { .. } => self.held(["10.16.0.9", "granted"], |switch, holder| {
+                Problem::AddressHeld { address, switch, holder }
+            }),
+            Problem::MacHeld { .. } => self.held(["MAC 02:00:00:00:00:0a", "granted"], |switch, holder| {
+                Problem::MacHeld { mac, switch, holder }
+            }),
+            Problem::PoolOutOfSubnet { .. } => one(
+                Problem::PoolOutOfSubnet { pool: pool(), switch: blue(), subnet: subnet() },
+                ["ip_pool", pool_text, "switch blue", subnet_text],
+            ),
+            Problem::PoolExhausted { .. } => one(
+                Problem::PoolExhausted { pool: pool(), switch: blue() },
+                ["ip_pool", pool_text, "switch blue"],
+            ),
+            Problem::PoolRequired { .. } => one(
+                Problem::PoolRequired { switch: blue(), port: text("lease") },
+                ["switch blue", "lease", "exclude_ips", "ip_pool", "ip_address"],
+            ),
+            Problem::PoolNotExcluded { .. } => [
+                one(not_excluded(false), ["switch blue", "lease", "exclude_ips", "ip_pool", pool_text]),
+                one(not_excluded(true), ["switch blue", "lease", "exclude_ips", pool_text, "northd", "comma"]),
+            ]
+            .concat(),
+            Problem::SettingUnread { .. } => one(
+                Problem::SettingUnread {
+                    switch: blue(),
+                    unread: vec![unread("exclude_ips", "x"), unread("subnet", "10.16.0.0/16 ")],
+                },
+                ["switch blue", "\"x\" in other_config:exclude_ips", "\"10.16.0.0/16 \" in other_config:subnet"],
+            ),
+            Problem::AddressDoubled { .. } => self.held(
+                ["10.16.0.9", "keeps", "both lose traffic", "the annotation ip_address"],
+                |switch, holder| Problem::AddressDoubled { address, switch, holder },
+            ),
+            Problem::MacDoubled { .. } => self.held(
+                ["MAC 02:00:00:00:00:0a", "keeps", "both lose traffic", "macAddress"],
+                |switch, holder| Problem::MacDoubled { mac, switch, holder },
+            ),
+            Problem::LeaseOutside { .. } => one(
+                Problem::LeaseOutside { address, switch: blue(), subnet: subnet() },
+                ["keeps 10.16.0.9", "switch blue", subnet_text, "ip_address"],
+            ),
+            Problem::LeaseOutsidePool { .. } => one(
+                Problem::LeaseOutsidePool { address, pool: pool() },
+                ["keeps 10.16.0.9", "ip_pool", pool_text, "next start"],
+            ),
+            Problem::LeaseExcluded { .. } => one(
+                Problem::LeaseExcluded { address, switch: blue() },
+                ["keeps 10.16.0.9", "exclude_ips", "switch blue", "ip_address"],
+            ),
+            Problem::NameTaken(_) => [
+                one(Problem::NameTaken(self.texts(["web.n"])), ["port name web.n"]),
+                one(Problem::NameTaken(self.texts(["web.n", "web.n.data"])), ["port names web.n and web.n.data"]),
+            ]
+            .concat(),
+            Problem::SwitchDeferred { .. } => one(
+                Problem::SwitchDeferred { present: blue(), wished: text("red") },
+                ["switch blue", "switch red", "next start"],
+            ),
+            Problem::ChassisNotFound(_) => one(
+                Problem::ChassisNotFound(text("node-1")),
+                ["node node-1", "southbound", "ovn-controller", "ovn-kubevirt.io/chassis"],
+            ),
+            Problem::NamespaceNotSelected(_) => one(
+                Problem::NamespaceNotSelected(text("prod")),
+                ["namespace prod", "--namespace-selector"],
+            ),
+            Problem::ServedByAnotherInstance { .. } => one(
+                Problem::ServedByAnotherInstance { instance: text("other") },
+                ["instance other", "--namespace-selector", "ovn-kubevirt.io/ports"],
+            ),
+            Problem::TypeTaken { .. } => one(
+                Problem::TypeTaken { port: text("web.n"), kind: text("router") },
+                ["port web.n", "type router", "ovn-nbctl lsp-set-type web.n ''"],
+            ),
+            Problem::GuestHasAnother { .. } => one(
+                Problem::GuestHasAnother { guest },
+                ["0a:58:0a:10:00:02 10.16.0.2", "Restart the VM"],
+            ),
+            Problem::ChassisGone { .. } => one(
+                Problem::ChassisGone { node: text("node-1"), chassis: text("id-1") },
+                ["node node-1", "chassis id-1", "requested-chassis id-1", "ovn-controller"],
+            ),
+            Problem::ChassisAmbiguous { .. } => [
+                one(ambiguous(Some("id-1")), ["node node-1", "2 chassis", "id-1, id-2", "on id-1", "chassis-del"]),
+                one(ambiguous(None), ["node node-1", "2 chassis", "id-1, id-2", "claims it", "ovn-sbctl chassis-del"]),
+            ]
+            .concat(),
+            Problem::Rejected(_) => one(Problem::Rejected(text("constraint violation")), ["constraint violation"]),
+            Problem::InvalidChassis(..) => one(
+                Problem::InvalidChassis(text("node-1"), invalid_chassis),
+                ["ovn-kubevirt.io/chassis", "node node-1", "\"n1,n2\""],
+            ),
+        })
+    }
+
+    fn notices(&self) -> Vec<Example<Notice>> {
+        examples!(Notice {
+            Notice::Unreadable { .. } => one(
+                Notice::Unreadable {
+                    kind: Kind::Migration,
+                    namespace: "n".to_owned(),
+                    name: "m".to_owned(),
+                    error: self.text("missing field `x`"),
+                },
+                ["VirtualMachineInstanceMigration n/m", "missing field `x`"],
+            ),
+            Notice::InvalidChassis { .. } => one(
+                Notice::InvalidChassis { node: "node-1".to_owned(), value: self.text("n1,n2") },
+                ["ovn-kubevirt.io/chassis", "node node-1", "\"n1,n2\""],
+            ),
+        })
+    }
+
+    /// Every message, with what it names.
+    fn messages(&self) -> Vec<Example<String>> {
+        fn text<T: Display>(value: T) -> String {
+            value.to_string()
+        }
+        [map(self.problems(), text), map(self.notices(), text)].concat()
+    }
+}
+
+/// What is wrong with a message.
+fn habits(message: &str, names: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    let sentences: Vec<&str> = message.strip_suffix('.').unwrap_or_default().split(". ").collect();
+    if sentences.len() != 2 {
+        found.push(format!("{} sentences", sentences.len()));
+    }
+    let too_long = sentences.iter().filter(|sentence| sentence.split_whitespace().count() > LONGEST_SENTENCE);
+    found.extend(too_long.map(|sentence| format!("more than {LONGEST_SENTENCE} words: {sentence}")));
+    found.extend(names.iter().filter(|name| !message.contains(*name)).map(|name| format!("does not name {name}")));
+    let begins = |sentence: &str, word: &str| {
+        sentence.strip_prefix(word).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    };
+    let way_out = |sentence: &&str| IMPERATIVES.iter().any(|word| begins(sentence, word));
+    if !sentences.iter().skip(1).any(way_out) {
+        found.push("no way out".to_owned());
+    }
+    let lower = message.to_lowercase();
+    found.extend(FORBIDDEN.iter().filter(|word| lower.contains(**word)).map(|word| format!("says \"{word}\"")));
+    found
+}
+
+#[test]
+fn every_message_is_two_sentences_that_name_the_object_and_say_what_to_do() {
+    let messages = Examples { mark: "" }.messages();
+    let bad = messages.iter().map(|(message, names)| (message, habits(message, names)));
+    let bad: Vec<String> = bad.filter(|(_, found)| !found.is_empty()).map(|(m, f)| format!("{m}\n    {f:?}")).collect();
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn the_check_sees_what_it_should() {
+    let names = ["blue".to_owned()];
+    let long = format!("The logical switch blue has {}no subnet. Set one.", "really ".repeat(35));
+    for (message, habit) in [
+        ("The logical switch blue has no subnet", "sentences"),
+        ("The logical switch blue has no subnet. Set one. Or not.", "3 sentences"),
+        (long.as_str(), "more than 35 words"),
+        ("The logical switch has no subnet. Set one.", "does not name blue"),
+        ("The logical switch blue has no subnet. It is sad.", "no way out"),
+        ("The logical switch blue has no subnet. Settings are needed.", "no way out"),
+        ("The logical switch blue, whose subnet is missing, is of no use. Set one.", "says \"whose\""),
+    ] {
+        let found = habits(message, &names);
+        assert!(found.iter().any(|found| found.contains(habit)), "{message}: {found:?}");
+    }
+    assert_eq!(habits("The logical switch blue has no subnet. Set one.", &names), [""; 0]);
+}
+
+#[test]
+fn no_message_lets_through_what_forges_a_line_or_is_as_long_as_a_tenant_likes() {
+    let mark = "\n2026 INFO \u{202e}\u{1b}[2K";
+    for (message, _) in (Examples { mark }).messages() {
+        assert!(!message.contains(|character: char| character.is_control() || character == '\u{202e}'), "{message:?}");
+        assert!(!message.contains("blue") || message.contains("blue\\n2026"), "{message:?}");
+    }
+    let mark: &'static str = Box::leak("x".repeat(100_000).into_boxed_str());
+    for (message, _) in (Examples { mark }).messages() {
+        assert!(message.chars().count() < 1_200, "{message}");
+    }
+}
+
+/// `Problem::fault` as lists, for a reader: the first is what an admission webhook refuses.
+#[test]
+fn who_can_mend_each_problem() {
+    let mut of = [(Fault::Owner, Vec::new()), (Fault::Operator, Vec::new()), (Fault::Passing, Vec::new())];
+    for (problem, _) in (Examples { mark: "" }).problems() {
+        let debug = format!("{problem:?}");
+        let name = debug.split([' ', '(']).next().unwrap_or_default().to_owned();
+        let (_, names) = of.iter_mut().find(|(fault, _)| *fault == problem.fault()).expect("all faults");
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let of = of.map(|(_, names)| names.join(" "));
+    let owner = "Unreadable Invalid Misplaced Unserved Unmatched PortSecurityKept OutOfSubnet AddressHeld MacHeld \
+        PoolOutOfSubnet PoolExhausted PoolRequired PoolNotExcluded";
+    let operator = "Misplaced SwitchNotFound SwitchAmbiguous NoSubnet SubnetExhausted PoolNotExcluded SettingUnread \
+        AddressDoubled MacDoubled LeaseOutside LeaseExcluded NameTaken NamespaceNotSelected ServedByAnotherInstance \
+        TypeTaken GuestHasAnother ChassisGone ChassisAmbiguous Rejected InvalidChassis";
+    let passing = "Misplaced LeaseOutsidePool SwitchDeferred ChassisNotFound";
+    assert_eq!(of, [owner, operator, passing]);
+}
+
+#[test]
+fn a_problem_is_kept_small() {
+    // Reports wait for the API server by the thousand.
+    assert!(size_of::<Problem>() <= 96, "{}", size_of::<Problem>());
+}
