@@ -1,24 +1,24 @@
 //! From a VM's objects to what its ports should be.
 //!
-//! Pure, and ignorant of the northbound database: what is wished here may turn out to be impossible
+//! Pure, and ignorant of the northbound database: what is requested here may turn out to be impossible
 //! there, which is the plan's to say. The VMI decides what is in force while one exists, because it
-//! is what runs; the VM's template is then the wish for the next start.
+//! is what runs; the VM's template is then the request for the next start.
 
 mod misplaced;
 mod networks;
 mod placement;
 mod port;
+mod request;
 mod retention;
-mod wish;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 pub use misplaced::Misplaced;
 pub use networks::Attachment;
 pub use placement::Placement;
-pub use port::{Life, Next, PortIntent, SwitchWish};
+pub use port::{Life, Next, PortIntent, SwitchRequest};
+pub use request::{InvalidRequest, MacField, Request};
 pub use retention::Retention;
-pub use wish::{InvalidWish, MacField, Wish};
 
 use crate::kubevirt::{Namespace, Place, Template, VmObjects};
 use crate::ovn::{Multichassis, VmKey};
@@ -70,7 +70,7 @@ impl Strategy {
 
 /// What a VM's ports should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intent {
+pub struct VmIntent {
     /// The VM.
     pub vm: VmKey,
     /// The VM's UID, also while only its VMI is left, or a bare VMI's; `None` while only launcher pods are left.
@@ -86,8 +86,8 @@ pub struct Intent {
     pub placement: Placement,
     /// How long its addresses stay reserved after it is deleted, where its owner says so.
     pub retain: Option<Retention>,
-    /// Wishes for the VM as a whole that cannot be understood.
-    pub invalid: Vec<InvalidWish>,
+    /// Requests for the VM as a whole that cannot be understood.
+    pub invalid: Vec<InvalidRequest>,
     /// Annotations in our own domain that mean nothing.
     pub unserved: Vec<String>,
     /// Annotations that speak of networks that the VM does not have.
@@ -96,9 +96,9 @@ pub struct Intent {
     pub misplaced: Vec<Misplaced>,
 }
 
-impl Intent {
+impl VmIntent {
     /// Works out what a VM should have whose namespace the operator does not select, or not any more: see
-    /// [`Intent::selected`]. What the namespace's annotation says is not known then, and counts for new ports only.
+    /// [`VmIntent::selected`]. What the namespace's annotation says is not known then, and counts for new ports only.
     pub fn of_unselected(vm: &VmKey, objects: &VmObjects, settings: &Settings) -> Self {
         Self { selected: false, ..Self::of(vm, objects, &Namespace::default(), settings) }
     }
@@ -154,11 +154,11 @@ impl Intent {
     /// What the newest template says of the VM as a whole. How long its addresses stay reserved is nothing that runs:
     /// the newest word counts at once.
     fn with_the_whole(self, newest: &Networked<'_>) -> Self {
-        let (retain, invalid) = match wish::retention(newest.template) {
+        let (retain, invalid) = match request::retention(newest.template) {
             Ok(retain) => (retain, Vec::new()),
             Err(invalid) => (None, vec![invalid]),
         };
-        let unserved = wish::unknown(newest.template);
+        let unserved = request::unknown(newest.template);
         let unmatched = networks::unmatched(newest.template, &newest.networks);
         Self { retain, invalid, unserved, unmatched, ..self }
     }
@@ -214,10 +214,10 @@ impl Source<'_> {
 
     fn nic(&self, network: &Network) -> PortIntent {
         let named = |networked: &Networked<'_>, network: &Network| {
-            wish::switch(networked.template, network).or_else(|| self.switch_of_nad(&network.on))
+            request::switch(networked.template, network).or_else(|| self.switch_of_nad(&network.on))
         };
         let next = self.next.as_ref().and_then(|next| Some((next, next.present(&network.name)?)));
-        let own = named(&self.now, network).map(|name| SwitchWish::new(name, true));
+        let own = named(&self.now, network).map(|name| SwitchRequest::new(name, true));
         let (newest, newest_network) = next.unwrap_or((&self.now, network));
         let switch = own.or_else(|| self.default_switch(&network.on));
         let is_there = match &network.on {
@@ -225,9 +225,9 @@ impl Source<'_> {
             // One that has not come yet may name a switch.
             Attachment::Nad(nad) => self.objects.nads.contains_key(nad),
         };
-        let request = Wish::of(self.now.template, network);
+        let request = Request::of(self.now.template, network);
         let coming = next.map(|(next, network)| Next {
-            request: Wish::of(next.template, network),
+            request: Request::of(next.template, network),
             switch: named(next, network).filter(|name| !name.is_empty()),
         });
         let life = match (self.old_launcher, self.running) {
@@ -244,7 +244,7 @@ impl Source<'_> {
             switch,
             life,
             placement: self.placement.clone(),
-            unserved: wish::unserved(newest.template, newest_network),
+            unserved: request::unserved(newest.template, newest_network),
         }
     }
 
@@ -256,11 +256,11 @@ impl Source<'_> {
     }
 
     /// What pod networks get that nobody names a switch for.
-    fn default_switch(&self, on: &Attachment) -> Option<SwitchWish> {
+    fn default_switch(&self, on: &Attachment) -> Option<SwitchRequest> {
         match on {
             Attachment::Pod => {
-                let default = || self.settings.default_switch.clone().map(|name| SwitchWish::new(name, false));
-                let of_namespace = self.namespace.switches.split_first().map(|(name, others)| SwitchWish {
+                let default = || self.settings.default_switch.clone().map(|name| SwitchRequest::new(name, false));
+                let of_namespace = self.namespace.switches.split_first().map(|(name, others)| SwitchRequest {
                     name: name.clone(),
                     others: others.to_vec(),
                     explicit: false,

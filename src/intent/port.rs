@@ -1,7 +1,7 @@
 //! What one port of a VM should be.
 
 use super::placement::Placement;
-use super::wish::{InvalidWish, Wish};
+use super::request::{InvalidRequest, Request};
 use crate::ovn::{LogicalSwitchPort, keys};
 
 /// What a NIC's port should be. Its row is found again by the network and by what that is on (the base of its name).
@@ -18,7 +18,7 @@ pub struct PortIntent {
     pub another_before: bool,
     /// The switch that is requested for it; `None`: there is no request, and the NIC is not ours unless it has a port
     /// already.
-    pub switch: Option<SwitchWish>,
+    pub switch: Option<SwitchRequest>,
     /// What it is on is there, and names no switch: a port that the NIC had on another network goes.
     pub on_none_of_ours: bool,
     /// Which requests hold, and when.
@@ -30,7 +30,7 @@ pub struct PortIntent {
 }
 
 /// A request as it is written.
-pub(super) type Written = Result<Wish, InvalidWish>;
+pub(super) type Written = Result<Request, InvalidRequest>;
 
 /// What holds for a port by the state of its guest.
 ///
@@ -106,7 +106,7 @@ impl Life {
     }
 
     /// The requests that hold, now or later.
-    pub fn requests(&self) -> impl Iterator<Item = &Wish> {
+    pub fn requests(&self) -> impl Iterator<Item = &Request> {
         let next = self.next().map(|next| &next.request);
         [Some(self.request()), next].into_iter().flatten().filter_map(|request| request.as_ref().ok())
     }
@@ -114,7 +114,7 @@ impl Life {
 
 /// A switch by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SwitchWish {
+pub struct SwitchRequest {
     /// The name.
     pub name: String,
     /// Where a namespace names several, those that come after it: a new port goes to the first that can serve it.
@@ -124,7 +124,7 @@ pub struct SwitchWish {
     pub explicit: bool,
 }
 
-impl SwitchWish {
+impl SwitchRequest {
     /// One switch.
     pub fn new(name: impl Into<String>, explicit: bool) -> Self {
         Self { name: name.into(), others: Vec::new(), explicit }

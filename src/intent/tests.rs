@@ -46,8 +46,8 @@ fn settings() -> Settings {
     }
 }
 
-fn intent(objects: &VmObjects) -> Intent {
-    Intent::of(&VmKey::new("ns", "vm"), objects, &Namespace::default(), &settings())
+fn intent(objects: &VmObjects) -> VmIntent {
+    VmIntent::of(&VmKey::new("ns", "vm"), objects, &Namespace::default(), &settings())
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn the_vmi_decides_what_is_in_force_and_the_template_what_comes_next() {
     let new = template(&[("ovn.kubernetes.io/ip_address", "10.16.0.15")], pod_network_spec(None));
     let objects = VmObjects { vm: vm(new), run: run("r1", old, None), ..Default::default() };
     let nic = &intent(&objects).ports[0];
-    assert_eq!(*nic.life.request(), Ok(Wish::default()));
-    let next = Wish { ipv4: Some([10, 16, 0, 15].into()), ..Default::default() };
+    assert_eq!(*nic.life.request(), Ok(Request::default()));
+    let next = Request { ipv4: Some([10, 16, 0, 15].into()), ..Default::default() };
     assert_eq!(nic.life.next().map(|next| &next.request), Some(&Ok(next)));
     assert!(matches!(nic.life, Life::Stopped { .. }), "{:?}", nic.life);
 }
@@ -83,24 +83,24 @@ fn the_networks_own_annotation_is_the_strongest() {
     ];
     let objects = VmObjects { vm: vm(template(&annotations, pod_network_spec(None))), ..Default::default() };
     let nic = &intent(&objects).ports[0];
-    let wish = nic.life.request().clone().expect("a good wish");
-    assert_eq!((wish.ipv4, wish.ipv6), (Some([10, 16, 0, 7].into()), "fd00::7".parse().ok()));
-    assert_eq!(nic.switch, Some(SwitchWish::new("blue", true)));
+    let request = nic.life.request().clone().expect("a good request");
+    assert_eq!((request.ipv4, request.ipv6), (Some([10, 16, 0, 7].into()), "fd00::7".parse().ok()));
+    assert_eq!(nic.switch, Some(SwitchRequest::new("blue", true)));
 }
 
 #[test]
 fn the_namespaces_switch_goes_before_the_default() {
     let objects = VmObjects { vm: vm(template(&[], pod_network_spec(None))), ..Default::default() };
     let namespace = Namespace { switches: vec!["team-a".into()] };
-    let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &namespace, &settings()).ports.remove(0);
-    assert_eq!(nic.switch, Some(SwitchWish::new("team-a", false)));
+    let nic = VmIntent::of(&VmKey::new("ns", "vm"), &objects, &namespace, &settings()).ports.remove(0);
+    assert_eq!(nic.switch, Some(SwitchRequest::new("team-a", false)));
     let nothing = Settings { default_switch: None, ..settings() };
-    let nic = Intent::of(&VmKey::new("ns", "vm"), &objects, &Namespace::default(), &nothing).ports.remove(0);
+    let nic = VmIntent::of(&VmKey::new("ns", "vm"), &objects, &Namespace::default(), &nothing).ports.remove(0);
     assert_eq!(nic.switch, None);
 }
 
 #[test]
-fn bad_wishes_name_the_key_and_the_value() {
+fn bad_requests_name_the_key_and_the_value() {
     for value in ["10.16.0", "10.16.0.1,10.16.0.2", "10.16.0.1/16", "x"] {
         let objects = VmObjects {
             vm: vm(template(&[("ovn.kubernetes.io/ip_address", value)], pod_network_spec(None))),
@@ -121,7 +121,7 @@ fn bad_wishes_name_the_key_and_the_value() {
         )),
         ..Default::default()
     };
-    assert!(matches!(intent(&objects).ports[0].life.request(), Err(InvalidWish::MacMismatch { .. })));
+    assert!(matches!(intent(&objects).ports[0].life.request(), Err(InvalidRequest::MacMismatch { .. })));
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn each_network_is_on_what_it_says_and_named_for_it() {
     let seen: Vec<_> = intent(&objects).ports.iter().map(|nic| (nic.network.clone(), nic.base_name.clone())).collect();
     let expected = [("default", "vm.ns"), ("red", "vm.ns.net1.ns.ovn"), ("green", "vm.ns.net2.other.ovn")];
     assert_eq!(seen, expected.map(|(network, name)| (network.to_owned(), name.to_owned())));
-    let switch = |name: &str, explicit| Some(SwitchWish::new(name, explicit));
+    let switch = |name: &str, explicit| Some(SwitchRequest::new(name, explicit));
     assert_eq!(nic(&objects, "default").switch, switch("ovn-default", false));
     assert_eq!(nic(&objects, "red").switch, switch("switch-1", true));
     assert_eq!(nic(&objects, "green").switch, None);
@@ -277,7 +277,7 @@ fn pools_and_port_security_are_read_for_each_network() {
         nic(&objects, "default").life.request().clone().expect("good"),
         nic(&objects, "red").life.request().clone().expect("good"),
     );
-    let pool = |wish: &Wish| wish.pool.as_ref().map(ToString::to_string);
+    let pool = |request: &Request| request.pool.as_ref().map(ToString::to_string);
     assert_eq!(pool(&pod).as_deref(), Some("10.16.0.2..10.16.0.9, fd00::..fd00::ffff:ffff:ffff:ffff"));
     assert_eq!(pool(&red).as_deref(), Some("10.17.0.0..10.17.0.3"));
     assert_eq!((pod.port_security, red.port_security), (true, false));
@@ -300,7 +300,7 @@ fn how_long_addresses_are_retained_is_the_newest_templates_to_say() {
     let bare = VmObjects { run: run("r", keep("7d"), None), ..Default::default() };
     assert_eq!(retain(bare), (hours(168), vec![]));
     let mistyped = VmObjects { vm: vm(keep("3 days")), ..Default::default() };
-    assert_eq!(retain(mistyped), (None, vec![InvalidWish::Retain("3 days".into())]));
+    assert_eq!(retain(mistyped), (None, vec![InvalidRequest::Retain("3 days".into())]));
 }
 
 #[test]

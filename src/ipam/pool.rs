@@ -214,7 +214,7 @@ mod tests {
             barred.insert(ip(given));
             others.insert(ip(other));
             let text = format!("{}..{}", ip(low), ip(low.saturating_add(length).min(15)));
-            let wished = text.parse().expect("a pool");
+            let requested = text.parse().expect("a pool");
             for step in steps {
                 match step {
                     Step::Hold(at, holder) => {
@@ -246,7 +246,7 @@ mod tests {
                 let spans = subnet.spans(true, None);
                 let expected = lowest(&mut (2..15u8).filter(|at| *at != 5));
                 prop_assert_eq!(pool.lowest_free(&spans, &[&barred], &others), expected);
-                let spans = subnet.spans(true, Some(&wished));
+                let spans = subnet.spans(true, Some(&requested));
                 let expected = lowest(&mut (low.max(1)..=low.saturating_add(length).min(14)));
                 prop_assert_eq!(pool.lowest_free(&spans, &[&barred], &others), expected);
             }

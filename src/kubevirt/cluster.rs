@@ -30,7 +30,7 @@ pub(super) const PROVISIONING: &str = "kubevirt.io/ephemeral-provisioning";
 /// The most switches that a namespace may name.
 const MOST_SWITCHES: usize = 16;
 
-/// The wishes of a VM's owner, from a VM's template or a VMI.
+/// The requests of a VM's owner, from a VM's template or a VMI.
 #[derive(Debug, Clone, Default)]
 pub struct Template {
     /// Annotations of the kinds that we read.

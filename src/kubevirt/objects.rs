@@ -49,7 +49,7 @@ pub struct InstanceTemplate {
 /// `VirtualMachine.spec.template.metadata`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct TemplateMeta {
-    /// The user's wishes.
+    /// The user's requests.
     #[serde(default, deserialize_with = "annotations::of_template")]
     pub annotations: Option<BTreeMap<String, String>>,
 }

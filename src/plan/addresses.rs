@@ -11,7 +11,7 @@ use super::lease::reserved;
 use super::problem::{Holder, Problem};
 use super::remarks::{Refusal, Remarks};
 use super::view::{InTheWay, Switch, View};
-use crate::intent::{PortIntent, Wish};
+use crate::intent::{PortIntent, Request};
 use crate::ipam::{AddressPool, Pool, RangeSet, Subnet};
 use crate::ovn::{Addresses, Wake};
 
@@ -52,13 +52,18 @@ fn of_family(addresses: Addresses, ipv4: bool) -> Option<IpAddr> {
 
 impl View<'_> {
     /// What the port holds from now on: the lease, changed where the owner requests it; what neither says is chosen.
-    pub(super) fn settle(&self, switch: &Switch, wish: &Wish, holding: &Holding<'_>) -> Result<Addresses, Refusal> {
+    pub(super) fn settle(
+        &self,
+        switch: &Switch,
+        request: &Request,
+        holding: &Holding<'_>,
+    ) -> Result<Addresses, Refusal> {
         let Holding { own, lease, .. } = *holding;
-        if self.wants_mac_alone(switch, wish, holding) {
-            let mac = self.settle_mac(switch, wish, holding, None)?;
+        if self.wants_mac_alone(switch, request, holding) {
+            let mac = self.settle_mac(switch, request, holding, None)?;
             return Ok(Addresses::new(mac, []));
         }
-        let requested = [wish.ipv4.map(IpAddr::V4), wish.ipv6.map(IpAddr::V6)];
+        let requested = [request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6)];
         for address in requested.into_iter().flatten() {
             if lease.is_none_or(|lease| !lease.ips().any(|held| held == address)) {
                 self.check(switch, address, own)?;
@@ -67,34 +72,34 @@ impl View<'_> {
         let [ipv4, ipv6] = requested;
         let families = [(ipv4, true), (ipv6, false)].map(|(address, is_ipv4)| match address {
             Some(_) => Ok(address),
-            None => self.keep_or_choose(switch, wish, holding, is_ipv4),
+            None => self.keep_or_choose(switch, request, holding, is_ipv4),
         });
         let [ipv4, ipv6] = match families {
             // What only the VM's owner can mend is told before what may pass by itself.
             [Err(_), Err(refusal @ Refusal::Problem(Problem::PoolOutOfSubnet { .. }, _))] => return Err(refusal),
             [ipv4, ipv6] => [ipv4?, ipv6?],
         };
-        let mac = self.settle_mac(switch, wish, holding, ipv4.or(ipv6))?;
+        let mac = self.settle_mac(switch, request, holding, ipv4.or(ipv6))?;
         Ok(Addresses::new(mac, [ipv4, ipv6].into_iter().flatten()))
     }
 
     /// Returns true if the port is to have no address: its owner says so, or the switch has none to give and neither the
     /// owner nor the lease names one.
-    fn wants_mac_alone(&self, switch: &Switch, wish: &Wish, holding: &Holding<'_>) -> bool {
-        let named = wish.ipv4.is_some() || wish.ipv6.is_some() || wish.pool.is_some();
+    fn wants_mac_alone(&self, switch: &Switch, request: &Request, holding: &Holding<'_>) -> bool {
+        let named = request.ipv4.is_some() || request.ipv6.is_some() || request.pool.is_some();
         let held = holding.lease.is_some_and(|lease| lease.ips().next().is_some());
-        wish.no_address || !named && !held && self.northbound().is_mac_only(&switch.uuid)
+        request.no_address || !named && !held && self.northbound().is_mac_only(&switch.uuid)
     }
 
     /// The MAC that is requested, or held, or made for a port with this address.
     fn settle_mac(
         &self,
         switch: &Switch,
-        wish: &Wish,
+        request: &Request,
         holding: &Holding<'_>,
         address: Option<IpAddr>,
     ) -> Result<MacAddr6, Refusal> {
-        match (wish.mac, holding.lease) {
+        match (request.mac, holding.lease) {
             (Some(mac), Some(lease)) if mac == lease.mac => Ok(mac),
             (Some(mac), _) => self.check_mac(switch, mac, holding.own),
             (None, Some(lease)) => Ok(lease.mac),
@@ -110,12 +115,12 @@ impl View<'_> {
     fn keep_or_choose(
         &self,
         switch: &Switch,
-        wish: &Wish,
+        request: &Request,
         holding: &Holding<'_>,
         ipv4: bool,
     ) -> Result<Option<IpAddr>, Refusal> {
         let Holding { nic, own, lost, lease, reserved, running, told } = *holding;
-        let pool = wish.pool.as_ref().filter(|pool| !pool.is_empty(ipv4));
+        let pool = request.pool.as_ref().filter(|pool| !pool.is_empty(ipv4));
         let fits = |address: &IpAddr| pool.is_none_or(|pool| pool.contains(*address));
         if let Some(Retakable { told, free, .. }) = told {
             if let Some(address) = of_family(free, ipv4).filter(fits) {
@@ -162,27 +167,27 @@ impl View<'_> {
         if let Some(requested) = elsewhere {
             return (None, self.deferred(switch, requested));
         }
-        let wish = match next {
+        let request = match next {
             None => return (None, Remarks::default()),
-            Some(Ok(wish)) => wish,
+            Some(Ok(request)) => request,
             Some(Err(invalid)) => return (None, Remarks::of(Problem::Invalid(invalid.clone()))),
         };
-        match self.settle(switch, wish, holding) {
+        match self.settle(switch, request, holding) {
             Ok(next) => ((Some(next) != holding.lease).then_some(next), Remarks::default()),
-            Err(refusal) => (self.still_reserved(switch, wish, holding), refusal.into()),
+            Err(refusal) => (self.still_reserved(switch, request, holding), refusal.into()),
         }
     }
 
     /// What has been reserved and is still requested, while the rest of the request cannot be had.
-    fn still_reserved(&self, switch: &Switch, wish: &Wish, holding: &Holding<'_>) -> Option<Addresses> {
+    fn still_reserved(&self, switch: &Switch, request: &Request, holding: &Holding<'_>) -> Option<Addresses> {
         let (reserved, lease, own) = (holding.reserved?, holding.lease?, holding.own?);
         let is_requested = |address: &IpAddr| {
-            let named = if address.is_ipv4() { wish.ipv4.map(IpAddr::V4) } else { wish.ipv6.map(IpAddr::V6) };
-            named.map_or_else(|| wish.names(*address), |named| named == *address)
+            let named = if address.is_ipv4() { request.ipv4.map(IpAddr::V4) } else { request.ipv6.map(IpAddr::V6) };
+            named.map_or_else(|| request.names(*address), |named| named == *address)
         };
         let is_own = |address: &IpAddr| self.is_held_by(switch, *address, own);
         let requested: Vec<IpAddr> = reserved.ips().filter(is_requested).filter(is_own).collect();
-        let mac = if wish.mac == Some(reserved.mac) { reserved.mac } else { lease.mac };
+        let mac = if request.mac == Some(reserved.mac) { reserved.mac } else { lease.mac };
         let new = requested.iter().any(|address| lease.ips().all(|held| held != *address));
         new.then(|| Addresses::new(mac, requested))
     }
@@ -338,13 +343,13 @@ impl View<'_> {
     }
 
     /// What has become of a lease that stands all the same: another port has it, too, or the switch's subnet is another.
-    /// Without a `wish` nothing says what was asked for.
+    /// Without a `request` nothing says what was asked for.
     pub(super) fn conflicts(
         &self,
         switch: &Switch,
         lease: Addresses,
         own: Option<Uuid>,
-        wish: Option<&Wish>,
+        request: Option<&Request>,
     ) -> Vec<Problem> {
         let name = || switch.name.clone();
         let mut conflicts = Vec::new();
@@ -353,7 +358,7 @@ impl View<'_> {
                 conflicts.push(Problem::AddressDoubled { address, switch: name(), holder: holder.into() });
             }
             let Ok(subnet) = self.subnet(switch) else { continue };
-            let requested = wish.is_none_or(|wish| wish.names(address));
+            let requested = request.is_none_or(|request| request.names(address));
             match subnet.block_of(address) {
                 None => conflicts.push(Problem::LeaseOutside { address, switch: name(), subnet: subnet.nets() }),
                 Some(block) if block.excludes(address) && !requested => {
@@ -370,10 +375,10 @@ impl View<'_> {
 }
 
 /// The addresses that a port keeps while its guest runs, though the owner's pool has others.
-pub(super) fn outside_the_pool(lease: Addresses, wish: &Wish) -> Vec<Problem> {
-    let Some(pool) = &wish.pool else { return Vec::new() };
+pub(super) fn outside_the_pool(lease: Addresses, request: &Request) -> Vec<Problem> {
+    let Some(pool) = &request.pool else { return Vec::new() };
     let confined = |address: &IpAddr| !pool.is_empty(address.is_ipv4());
-    let outside = lease.ips().filter(|address| confined(address) && !wish.names(*address));
+    let outside = lease.ips().filter(|address| confined(address) && !request.names(*address));
     outside.map(|address| Problem::LeaseOutsidePool { address, pool: Box::new(pool.clone()) }).collect()
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::change::{Placed, PortChange};
 use super::lease::{reserved, written};
 use crate::hash::{FastMap, FastSet};
-use crate::intent::Wish;
+use crate::intent::Request;
 use crate::ipam::RangeSet;
 use crate::ovn::Addresses;
 
@@ -26,9 +26,9 @@ impl Claim {
     }
 
     /// Returns the claims that a request names.
-    pub(super) fn requested(wish: &Wish) -> impl Iterator<Item = Self> {
-        let ips = [wish.ipv4.map(IpAddr::V4), wish.ipv6.map(IpAddr::V6)];
-        ips.into_iter().flatten().map(Self::Ip).chain(wish.mac.map(Self::Mac))
+    pub(super) fn requested(request: &Request) -> impl Iterator<Item = Self> {
+        let ips = [request.ipv4.map(IpAddr::V4), request.ipv6.map(IpAddr::V6)];
+        ips.into_iter().flatten().map(Self::Ip).chain(request.mac.map(Self::Mac))
     }
 }
 

@@ -13,7 +13,7 @@ use super::siblings::{Crossed, Named, share_nothing};
 use super::snapshot::Snapshot;
 use super::view::View;
 use super::vm_rows::VmRows;
-use crate::intent::Intent;
+use crate::intent::VmIntent;
 use crate::kubevirt::VmObjects;
 use crate::ovn::{Northbound, VmKey, Wake};
 
@@ -71,7 +71,7 @@ fn released(snapshot: &Snapshot<'_>, vm: &VmKey) -> Decision {
 pub(super) fn decide_intent(
     snapshot: &Snapshot<'_>,
     claims: &Claims,
-    intent: &Intent,
+    intent: &VmIntent,
     objects: Option<&VmObjects>,
 ) -> Decision {
     let rows = VmRows::new(snapshot.northbound, intent);
@@ -103,7 +103,7 @@ pub(super) fn decide_intent(
 }
 
 /// Decides for all ports of a VM, one after the other.
-fn decide_ports<'a>(mut view: View<'a>, intent: &'a Intent, rows: &VmRows<'a, '_>) -> Decision {
+fn decide_ports<'a>(mut view: View<'a>, intent: &'a VmIntent, rows: &VmRows<'a, '_>) -> Decision {
     let mut decided = Decision::default();
     let mut taken = Vec::new();
     for nic in &intent.ports {
@@ -124,7 +124,7 @@ fn decide_ports<'a>(mut view: View<'a>, intent: &'a Intent, rows: &VmRows<'a, '_
 }
 
 /// Decides for the VM's rows that no NIC has `taken`.
-fn left_over<'a>(view: &View<'a>, intent: &Intent, rows: &VmRows<'a, '_>, taken: &[Uuid]) -> Vec<PortDecision> {
+fn left_over<'a>(view: &View<'a>, intent: &VmIntent, rows: &VmRows<'a, '_>, taken: &[Uuid]) -> Vec<PortDecision> {
     let runs = intent.ports.iter().any(|nic| nic.life.has_guest());
     let mut networks: Vec<&str> = intent.ports.iter().map(|nic| nic.network.as_str()).collect();
     networks.sort_unstable();
@@ -159,8 +159,8 @@ impl Decision {
 }
 
 /// What is wrong with a VM as a whole, for one that has a NIC of ours: the others are not ours to judge.
-fn of_the_whole(intent: &Intent) -> Option<PortReport> {
-    let Intent { invalid, unserved, unmatched, misplaced, .. } = intent;
+fn of_the_whole(intent: &VmIntent) -> Option<PortReport> {
+    let VmIntent { invalid, unserved, unmatched, misplaced, .. } = intent;
     let mut problems: Vec<Problem> = invalid.iter().cloned().map(Problem::Invalid).collect();
     problems.extend((!intent.selected).then(|| Problem::NamespaceNotSelected(intent.vm.namespace.clone())));
     problems.extend((!unserved.is_empty()).then(|| Problem::Unserved(unserved.clone())));

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use macaddr::MacAddr6;
 
-use crate::intent::{Intent, PortIntent};
+use crate::intent::{PortIntent, VmIntent};
 use crate::ipam::RangeSet;
 use crate::kubevirt::{PortStatus, Reported, Told, VmObjects};
 use crate::ovn::{Addresses, Northbound, VmKey};
@@ -137,7 +137,7 @@ impl Lost {
         vm: &VmKey,
         objects: Option<&VmObjects>,
         view: &Northbound,
-        intent: impl FnOnce(&VmObjects) -> Intent,
+        intent: impl FnOnce(&VmObjects) -> VmIntent,
     ) -> Looked {
         let found = objects.map(|objects| find(vm, objects, view, intent)).unwrap_or_default();
         if found.is_empty() && !self.of.contains_key(vm) {
@@ -209,7 +209,7 @@ fn find(
     vm: &VmKey,
     objects: &VmObjects,
     view: &Northbound,
-    intent: impl FnOnce(&VmObjects) -> Intent,
+    intent: impl FnOnce(&VmObjects) -> VmIntent,
 ) -> Vec<LastLease> {
     // A VM that was told nothing yet has lost nothing.
     if subject(objects).is_none_or(|(_, reported)| reported.text.is_none()) {

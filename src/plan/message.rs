@@ -186,12 +186,12 @@ impl Display for Problem {
                 Escaped(switch)
             ),
             Self::NameTaken(names) => name_taken(formatter, names),
-            Self::SwitchDeferred { present, wished } => write!(
+            Self::SwitchDeferred { present, requested } => write!(
                 formatter,
                 "The VM runs on the logical switch {}, and the requested switch {} takes effect at its next start. No \
                 action is needed; a restart of the VM applies the change.",
                 Escaped(present),
-                Escaped(wished)
+                Escaped(requested)
             ),
             Self::ChassisNotFound(node) => write!(
                 formatter,

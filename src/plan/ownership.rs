@@ -11,7 +11,7 @@ use super::remarks::{Refusal, Remarks};
 use super::snapshot::Snapshot;
 use super::view::View;
 use super::vm_rows::{VmRows, is_made_for};
-use crate::intent::{Intent, PortIntent};
+use crate::intent::{PortIntent, VmIntent};
 use crate::ovn::{LogicalSwitchPort, Owner, PortRef, VmKey, Wake, keys, port_uuid};
 
 impl Snapshot<'_> {
@@ -39,7 +39,7 @@ impl<'a> View<'a> {
     /// None of those that other NICs of the VM have `taken`.
     pub(super) fn port_of(
         &self,
-        intent: &Intent,
+        intent: &VmIntent,
         nic: &PortIntent,
         rows: &VmRows<'a, '_>,
         taken: &[Uuid],
@@ -58,7 +58,7 @@ impl<'a> View<'a> {
     /// and the row that another instance offers.
     fn unmarked(
         &self,
-        intent: &Intent,
+        intent: &VmIntent,
         nic: &PortIntent,
         is_left: impl Fn(&PortRef<'_>) -> bool,
     ) -> Option<PortRef<'a>> {
@@ -79,7 +79,7 @@ impl<'a> View<'a> {
         })
     }
 
-    fn has_lost_its_marks(&self, intent: &Intent, nic: &PortIntent, port: &PortRef<'_>) -> bool {
+    fn has_lost_its_marks(&self, intent: &VmIntent, nic: &PortIntent, port: &PortRef<'_>) -> bool {
         let instance = self.instance();
         let external_ids = &port.row.external_ids;
         let names_another_instance = external_ids.get(keys::INSTANCE).is_some_and(|own| own != instance);
@@ -102,19 +102,19 @@ impl<'a> View<'a> {
     }
 
     /// Returns true if another instance of this service offers its row of the VM.
-    fn is_offered(&self, intent: &Intent, row: &LogicalSwitchPort) -> bool {
+    fn is_offered(&self, intent: &VmIntent, row: &LogicalSwitchPort) -> bool {
         row.external_ids.get(keys::HANDOVER).is_some() && self.is_another_instances(intent, row).is_some()
     }
 
     /// The other instance that the row of the same VM is of.
-    fn is_another_instances<'r>(&self, intent: &Intent, row: &'r LogicalSwitchPort) -> Option<&'r str> {
+    fn is_another_instances<'r>(&self, intent: &VmIntent, row: &'r LogicalSwitchPort) -> Option<&'r str> {
         let is_the_vms = row.external_ids.get(keys::VM) == Some(intent.vm.to_string().as_str());
         row.other_instance(self.instance()).filter(|_| is_the_vms)
     }
 
     /// Whether a NIC without a port may get one: not where the VM's namespace is not selected, and not where another
     /// instance serves the VM, which is told.
-    pub(super) fn may_have_a_new_port(&self, intent: &Intent, nic: &PortIntent) -> Result<bool, Refusal> {
+    pub(super) fn may_have_a_new_port(&self, intent: &VmIntent, nic: &PortIntent) -> Result<bool, Refusal> {
         if !intent.selected || nic.switch.is_none() {
             return Ok(false);
         }

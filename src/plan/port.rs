@@ -14,7 +14,7 @@ use super::report::PortReport;
 use super::switches::OnSwitch;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
-use crate::intent::{Intent, PortIntent, Wish};
+use crate::intent::{PortIntent, Request, VmIntent};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys, port_uuid};
 use crate::ovsdb::Set;
 
@@ -72,7 +72,7 @@ impl<'a> Site<'a> {
 
 impl<'a> View<'a> {
     /// Decides what becomes of a NIC, and of the row that it has.
-    pub(super) fn decide_nic(&self, intent: &Intent, nic: &PortIntent, port: Option<PortRef<'a>>) -> PortDecision {
+    pub(super) fn decide_nic(&self, intent: &VmIntent, nic: &PortIntent, port: Option<PortRef<'a>>) -> PortDecision {
         let present = port.and_then(|port| port.switch);
         let present = present.and_then(|uuid| Some(Switch { uuid, name: self.switch_name(uuid)? }));
         if port.is_none() {
@@ -117,7 +117,7 @@ impl<'a> View<'a> {
     /// A port that holds a lease keeps it, whatever has become of its request.
     fn refused(
         &self,
-        intent: &Intent,
+        intent: &VmIntent,
         nic: &PortIntent,
         (port, present): (Option<PortRef<'a>>, Option<Switch>),
         mut remarks: Remarks,
@@ -143,7 +143,7 @@ impl<'a> View<'a> {
     /// A port that stays as it is but for where it is bound and which VM it belongs to.
     pub(super) fn keep(
         &self,
-        intent: &Intent,
+        intent: &VmIntent,
         port: PortRef<'a>,
         retention: Option<Mark>,
         report: PortReport,
@@ -178,8 +178,8 @@ impl<'a> View<'a> {
     ) -> Result<(Site<'a>, Remarks), Refusal> {
         let OnSwitch { switch, elsewhere, remarks } = match (port.zip(present), &nic.switch) {
             (Some((port, present)), _) => self.stay_or_move(nic, port, present),
-            (None, Some(wish)) => {
-                let (switch, remarks) = self.switch_for(nic, wish, None)?;
+            (None, Some(request)) => {
+                let (switch, remarks) = self.switch_for(nic, request, None)?;
                 OnSwitch { switch, elsewhere: false, remarks }
             }
             (None, None) => return Err(Refusal::Batch),
@@ -191,7 +191,7 @@ impl<'a> View<'a> {
     }
 
     /// Gives a NIC its port, or its port what it should be. Refusals that do not stand in its way are remarked.
-    fn serve(&self, intent: &Intent, nic: &PortIntent, site: &Site<'a>) -> Result<(PortDecision, Remarks), Refusal> {
+    fn serve(&self, intent: &VmIntent, nic: &PortIntent, site: &Site<'a>) -> Result<(PortDecision, Remarks), Refusal> {
         let (own, switch) = (site.own(), &site.switch);
         let told = self.retakable(switch, site.last.as_ref(), own)?;
         // What is reserved for a template that was edited since is not for the guest that runs.
@@ -280,8 +280,8 @@ impl<'a> View<'a> {
             (_, Err(invalid)) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
             // What is requested is requested on the other switch.
             (Some(lease), Ok(_)) if site.elsewhere => Ok(lease),
-            (None, Ok(_)) if site.elsewhere => self.settle(switch, &Wish::default(), holding),
-            (_, Ok(wish)) => self.settle(switch, wish, holding),
+            (None, Ok(_)) if site.elsewhere => self.settle(switch, &Request::default(), holding),
+            (_, Ok(request)) => self.settle(switch, request, holding),
         };
         match (settled, site.lease) {
             (Ok(addresses), _) => Ok((addresses, Remarks::default())),
@@ -293,17 +293,17 @@ impl<'a> View<'a> {
 
     /// What there is to say of a lease that stands.
     fn judge_lease(&self, nic: &PortIntent, site: &Site<'_>, addresses: Addresses, before: &Remarks) -> Vec<Problem> {
-        let wish = nic.life.request().as_ref().ok().filter(|_| !site.elsewhere);
-        let mut problems = self.conflicts(&site.switch, addresses, site.own(), wish);
+        let request = nic.life.request().as_ref().ok().filter(|_| !site.elsewhere);
+        let mut problems = self.conflicts(&site.switch, addresses, site.own(), request);
         let told = before.problems.iter().any(Problem::is_of_a_pool);
-        if let Some(wish) = wish.filter(|_| nic.life.has_guest() && !told) {
-            problems.extend(outside_the_pool(addresses, wish));
+        if let Some(request) = request.filter(|_| nic.life.has_guest() && !told) {
+            problems.extend(outside_the_pool(addresses, request));
         }
         problems
     }
 
     /// Composes the row of a port that is served.
-    fn row(&self, intent: &Intent, nic: &PortIntent, site: &Site<'_>, granted: Granted) -> (PortChange, Remarks) {
+    fn row(&self, intent: &VmIntent, nic: &PortIntent, site: &Site<'_>, granted: Granted) -> (PortChange, Remarks) {
         let Granted { uuid, name, addresses, secured, next } = granted;
         let uuid = uuid.unwrap_or_else(|| port_uuid(self.instance(), &name));
         let mut row = site.before().cloned().unwrap_or_default();
@@ -333,7 +333,7 @@ impl<'a> View<'a> {
     /// Whether the port is to have port security: off where its owner requests it and the operator allows it.
     fn port_security(&self, nic: &PortIntent, present: Option<&LogicalSwitchPort>) -> (bool, Option<Problem>) {
         if !self.snapshot.settings.allow_port_security_off {
-            let is_requested = nic.life.requests().any(|wish| !wish.port_security);
+            let is_requested = nic.life.requests().any(|request| !request.port_security);
             return (true, is_requested.then(|| Problem::PortSecurityKept(nic.network.clone())));
         }
         let secured = match (present, nic.life.request()) {
@@ -341,13 +341,13 @@ impl<'a> View<'a> {
             (Some(row), _) if nic.life.is_leaving() => !row.port_security.is_empty(),
             (Some(row), Err(_)) => !row.port_security.is_empty(),
             (None, Err(_)) => true,
-            (_, Ok(wish)) => wish.port_security,
+            (_, Ok(request)) => request.port_security,
         };
         (secured, None)
     }
 
     /// Our keys in `external_ids`; what others put there stays.
-    fn marks(&self, intent: &Intent, network: Option<&str>) -> Vec<Mark> {
+    fn marks(&self, intent: &VmIntent, network: Option<&str>) -> Vec<Mark> {
         let mut marks: Vec<Mark> = vec![
             (keys::VENDOR, Some(keys::OUR_VENDOR.into())),
             (keys::INSTANCE, Some(self.instance().to_owned().into())),

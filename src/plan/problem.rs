@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use macaddr::MacAddr6;
 
-use crate::intent::{InvalidWish, Misplaced};
+use crate::intent::{InvalidRequest, Misplaced};
 use crate::ipam::{AddressPool, SubnetError, Unread};
 use crate::kubevirt::{InvalidChassis, Place};
 use crate::ovn::{Addresses, VmKey};
@@ -20,7 +20,7 @@ pub enum Problem {
     /// The VM's objects cannot be read, for this reason.
     Unreadable(String),
     /// A request that has no meaning.
-    Invalid(InvalidWish),
+    Invalid(InvalidRequest),
     /// Annotations that this service does not support.
     Unserved(Vec<String>),
     /// Annotations for networks that the VM does not have.
@@ -168,7 +168,7 @@ pub enum Problem {
         /// The switch that the port is on.
         present: String,
         /// The requested switch.
-        wished: String,
+        requested: String,
     },
     /// The node has no chassis.
     ChassisNotFound(String),
@@ -311,7 +311,7 @@ impl Problem {
     }
 
     /// Returns true if it is what others did to a lease, which stands all the same.
-    pub fn befell_a_lease(&self) -> bool {
+    pub fn is_a_conflict(&self) -> bool {
         matches!(
             self,
             Self::AddressDoubled { .. }

@@ -10,7 +10,7 @@ use super::remarks::Refusal;
 use super::snapshot::Snapshot;
 use super::view::{Switch, View};
 use super::vm_rows::VmRows;
-use crate::intent::{Intent, PortIntent};
+use crate::intent::{PortIntent, VmIntent};
 use crate::kubevirt::{Guest, Told, VmObjects};
 use crate::ovn::{Addresses, PortRef};
 
@@ -22,7 +22,7 @@ impl Snapshot<'_> {
     /// else. Most VMs need no look at their annotation.
     pub(super) fn told_where_it_matters(
         &self,
-        intent: &Intent,
+        intent: &VmIntent,
         objects: &VmObjects,
         rows: &VmRows<'_, '_>,
     ) -> Option<Told> {

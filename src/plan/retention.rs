@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::change::{Mark, PortChange};
 use super::lease::{lease, repair};
 use super::snapshot::Snapshot;
-use crate::intent::{Intent, InvalidWish, Retention};
+use crate::intent::{InvalidRequest, Retention, VmIntent};
 use crate::ovn::{PortRef, VmKey, keys};
 use crate::ovsdb::Map;
 
@@ -82,8 +82,8 @@ impl Snapshot<'_> {
 
     /// Returns the mark of a row that says how long its port is to be retained when its VM is gone; `None`: it stays as it
     /// is, for what the owner mistyped changes nothing.
-    pub(super) fn retention_mark(&self, external_ids: &Map, intent: &Intent) -> Option<Mark> {
-        let unreadable = intent.invalid.iter().any(|invalid| matches!(invalid, InvalidWish::Retain(_)));
+    pub(super) fn retention_mark(&self, external_ids: &Map, intent: &VmIntent) -> Option<Mark> {
+        let unreadable = intent.invalid.iter().any(|invalid| matches!(invalid, InvalidRequest::Retain(_)));
         if unreadable && external_ids.get(keys::RETAIN).is_some() {
             return None;
         }

@@ -13,7 +13,7 @@ use super::claims::Claim;
 use super::lease::{lease, reserved, written};
 use super::report::PortReport;
 use super::vm_rows::{VmRows, is_on_the_network_of};
-use crate::intent::{Intent, PortIntent, SwitchWish};
+use crate::intent::{PortIntent, SwitchRequest, VmIntent};
 use crate::ipam::RangeSet;
 use crate::ovn::{Northbound, PortRef};
 
@@ -68,7 +68,7 @@ impl NamedOn {
 
 impl Named {
     /// What the NICs request, now or for the next start, where there are several.
-    pub(super) fn by(northbound: &Northbound, intent: &Intent, rows: &VmRows<'_, '_>) -> Self {
+    pub(super) fn by(northbound: &Northbound, intent: &VmIntent, rows: &VmRows<'_, '_>) -> Self {
         let mut named = Self::default();
         for nic in intent.ports.iter().filter(|_| intent.ports.len() > 1) {
             let claims: Vec<Claim> = nic.life.requests().flat_map(Claim::requested).collect();
@@ -78,7 +78,7 @@ impl Named {
             let next_switch = nic.life.next().and_then(|next| next.switch.as_ref());
             let present = rows.of(&nic.network).next();
             let present = present.and_then(|port| Some(&northbound.switch(&port.switch?)?.name));
-            let switches = nic.switch.iter().flat_map(SwitchWish::names).chain(next_switch).chain(present);
+            let switches = nic.switch.iter().flat_map(SwitchRequest::names).chain(next_switch).chain(present);
             for switch in switches {
                 let on = named.0.entry(switch.clone()).or_default();
                 claims.iter().for_each(|claim| on.insert(&nic.network, *claim));
@@ -111,9 +111,10 @@ pub(super) struct Crossed(Vec<CrossedClaim>);
 
 impl Crossed {
     /// Finds what is crossed.
-    pub(super) fn of(northbound: &Northbound, intent: &Intent, rows: &VmRows<'_, '_>) -> Self {
-        let requests =
-            |nic: &PortIntent| nic.life.request().as_ref().is_ok_and(|wish| Claim::requested(wish).next().is_some());
+    pub(super) fn of(northbound: &Northbound, intent: &VmIntent, rows: &VmRows<'_, '_>) -> Self {
+        let requests = |nic: &PortIntent| {
+            nic.life.request().as_ref().is_ok_and(|request| Claim::requested(request).next().is_some())
+        };
         if intent.ports.len() < 2 || !intent.ports.iter().any(requests) {
             return Self(Vec::new());
         }
@@ -128,11 +129,12 @@ impl Crossed {
         for nic in intent.ports.iter().filter(|nic| requests(nic)) {
             let own = rows.of(&nic.network).next();
             let present = own.as_ref().and_then(name);
-            let stays = |wish: &&SwitchWish| {
-                let by_default = !wish.explicit && own.is_some_and(|own| is_on_the_network_of(northbound, nic, &own));
-                by_default || present.is_some_and(|present| wish.has(present))
+            let stays = |request: &&SwitchRequest| {
+                let by_default =
+                    !request.explicit && own.is_some_and(|own| is_on_the_network_of(northbound, nic, &own));
+                by_default || present.is_some_and(|present| request.has(present))
             };
-            let comes_to = nic.switch.as_ref().filter(|wish| !stays(wish)).map(|wish| wish.name.as_str());
+            let comes_to = nic.switch.as_ref().filter(|request| !stays(request)).map(|request| request.name.as_str());
             let Some(switch) = comes_to.or(present) else { continue };
             let by_another = |claim: &Claim| {
                 held.get(&(switch, *claim)).is_some_and(|by| by.iter().any(|network| *network != nic.network))

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::fabric::Seen;
 use super::lost::Lost;
 use crate::hash::FastMap;
-use crate::intent::{Intent, Settings};
+use crate::intent::{Settings, VmIntent};
 use crate::ipam::{Subnet, SubnetError};
 use crate::kubevirt::{Cluster, VmObjects};
 use crate::ovn::{Northbound, VmKey};
@@ -64,15 +64,15 @@ impl<'a> Snapshot<'a> {
     }
 
     /// What the VM should have; `None` where Kubernetes has nothing of it.
-    pub fn intent(&self, vm: &VmKey) -> Option<Intent> {
+    pub fn intent(&self, vm: &VmKey) -> Option<VmIntent> {
         self.cluster.vm(vm).map(|objects| self.intent_of(vm, objects))
     }
 
     /// What a VM should have that has these objects.
-    pub(super) fn intent_of(&self, vm: &VmKey, objects: &VmObjects) -> Intent {
+    pub(super) fn intent_of(&self, vm: &VmKey, objects: &VmObjects) -> VmIntent {
         match self.cluster.namespace(&vm.namespace) {
-            Some(namespace) => Intent::of(vm, objects, namespace, self.settings),
-            None => Intent::of_unselected(vm, objects, self.settings),
+            Some(namespace) => VmIntent::of(vm, objects, namespace, self.settings),
+            None => VmIntent::of_unselected(vm, objects, self.settings),
         }
     }
 

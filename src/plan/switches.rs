@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::remarks::{Refusal, Remarks};
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
-use crate::intent::{PortIntent, SwitchWish};
+use crate::intent::{PortIntent, SwitchRequest};
 use crate::ovn::{PortRef, Wake, port_uuid};
 
 /// The switch that a port is to be on.
@@ -28,17 +28,19 @@ impl View<'_> {
     /// Decides which switch a port that is there stays on, or moves to.
     pub(super) fn stay_or_move(&self, nic: &PortIntent, port: PortRef<'_>, present: Switch) -> OnSwitch {
         // A row that was made for another network is on that one's switch, which this NIC has left.
-        let moves = |wish: &SwitchWish| {
-            let may_move = wish.explicit || !is_on_the_network_of(self.northbound(), nic, &port);
+        let moves = |request: &SwitchRequest| {
+            let may_move = request.explicit || !is_on_the_network_of(self.northbound(), nic, &port);
             // What is named cannot be read, which is told with the rest of the request.
-            may_move && !wish.name.is_empty() && !wish.has(&present.name)
+            may_move && !request.name.is_empty() && !request.has(&present.name)
         };
-        let Some(wish) = nic.switch.as_ref().filter(|wish| moves(wish)) else { return OnSwitch::as_requested(present) };
+        let Some(request) = nic.switch.as_ref().filter(|request| moves(request)) else {
+            return OnSwitch::as_requested(present);
+        };
         if nic.life.has_guest() {
-            let remarks = self.deferred(&present, &wish.name);
+            let remarks = self.deferred(&present, &request.name);
             return OnSwitch { switch: present, elsewhere: true, remarks };
         }
-        match self.switch_for(nic, wish, Some(port.uuid)) {
+        match self.switch_for(nic, request, Some(port.uuid)) {
             Ok((switch, remarks)) => OnSwitch { switch, elsewhere: false, remarks },
             Err(refusal) => OnSwitch { switch: present, elsewhere: true, remarks: refusal.into() },
         }
@@ -49,7 +51,7 @@ impl View<'_> {
     pub(super) fn deferred(&self, present: &Switch, requested: &str) -> Remarks {
         let (present, name) = (present.name.clone(), requested.to_owned());
         let wakes = vec![Wake::Switch(name.clone())];
-        let mut remarks = Remarks::waiting(Problem::SwitchDeferred { present, wished: name }, wakes);
+        let mut remarks = Remarks::waiting(Problem::SwitchDeferred { present, requested: name }, wakes);
         if let Err(refusal) = self.find_switch(requested) {
             remarks.add(refusal);
         }
@@ -61,15 +63,15 @@ impl View<'_> {
     pub(super) fn switch_for(
         &self,
         nic: &PortIntent,
-        wish: &SwitchWish,
+        request: &SwitchRequest,
         own: Option<Uuid>,
     ) -> Result<(Switch, Remarks), Refusal> {
-        if let (true, Err(invalid)) = (wish.name.is_empty(), nic.life.request()) {
+        if let (true, Err(invalid)) = (request.name.is_empty(), nic.life.request()) {
             return Err(Refusal::Problem(Problem::Invalid(invalid.clone()), Vec::new()));
         }
         let alone = |found: Result<Switch, Refusal>| found.map(|switch| (switch, Remarks::default()));
-        if wish.others.is_empty() {
-            return alone(self.find_switch(&wish.name));
+        if request.others.is_empty() {
+            return alone(self.find_switch(&request.name));
         }
         // A VM that has lost its port goes to where it was. While its guest runs, it waits for that switch.
         if let Some(last) = self.last_lease(nic) {
@@ -79,7 +81,7 @@ impl View<'_> {
             }
         }
         let (mut first, mut wakes) = (None, Vec::new());
-        for name in wish.names() {
+        for name in request.names() {
             let tried = self.find_switch(name).and_then(|switch| self.would_serve(nic, &switch, own).map(|()| switch));
             match tried {
                 // What one of those before may get yet would change the choice until the port is there.
@@ -96,7 +98,7 @@ impl View<'_> {
 
     /// Whether a port that has nothing on a switch can have what is requested there.
     fn would_serve(&self, nic: &PortIntent, switch: &Switch, own: Option<Uuid>) -> Result<(), Refusal> {
-        let Ok(wish) = nic.life.request() else { return Ok(()) };
+        let Ok(request) = nic.life.request() else { return Ok(()) };
         let lost = own.or_else(|| self.row_to_come(nic));
         let holding = Holding {
             nic: &nic.network,
@@ -107,7 +109,7 @@ impl View<'_> {
             running: nic.life.has_guest(),
             told: None,
         };
-        self.settle(switch, wish, &holding).map(drop)
+        self.settle(switch, request, &holding).map(drop)
     }
 
     /// The row that a NIC without one is going to have.

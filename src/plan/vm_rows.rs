@@ -3,13 +3,13 @@
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-use crate::intent::{Intent, PortIntent};
+use crate::intent::{PortIntent, VmIntent};
 use crate::ovn::{Northbound, PortRef, keys, port_uuid};
 
 /// A VM's rows by the network that each is marked with.
 pub(super) struct VmRows<'a, 'i> {
     instance: &'a str,
-    intent: &'i Intent,
+    intent: &'i VmIntent,
     /// By network; of one network, in the replica's order.
     rows: Vec<(&'a str, PortRef<'a>)>,
     /// What a renamed network is told by; most VMs never ask.
@@ -25,7 +25,7 @@ struct Renames<'a, 'i> {
 }
 
 impl<'a, 'i> VmRows<'a, 'i> {
-    pub(super) fn new(view: &'a Northbound, intent: &'i Intent) -> Self {
+    pub(super) fn new(view: &'a Northbound, intent: &'i VmIntent) -> Self {
         let mut rows: Vec<_> = view.ports_of(&intent.vm).collect();
         rows.sort_by_key(|(network, _)| *network);
         Self { instance: view.instance(), intent, rows, renames: OnceCell::new() }

@@ -28,7 +28,7 @@ use super::reporter::Report;
 use super::status::Status;
 use super::timetable::Timetable;
 use super::waiting::Waiting;
-use crate::intent::{Intent, Settings};
+use crate::intent::{Settings, VmIntent};
 use crate::kubevirt::{Change, Cluster, Namespace, VmObjects};
 use crate::ovn::{Multichassis, Northbound, Southbound, SouthboundChanges, VmKey, Wake};
 use crate::ovsdb::Shared;
@@ -374,7 +374,7 @@ impl Writer {
         let (cluster, settings) = (&self.cluster, &self.settings);
         let none = Namespace::default();
         let namespace = cluster.namespace(&vm.namespace).unwrap_or(&none);
-        let intent = |objects: &VmObjects| Intent::of(vm, objects, namespace, settings);
+        let intent = |objects: &VmObjects| VmIntent::of(vm, objects, namespace, settings);
         let Looked { over, grew } = self.lost.look(vm, cluster.served_vm(vm), &view, intent);
         for LastLease { switch, addresses } in over {
             for switch in view.switches_named(&switch) {

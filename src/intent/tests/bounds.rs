@@ -60,13 +60,13 @@ fn a_value_that_is_too_long_is_refused_by_its_key_and_is_not_kept() {
         assert!(bytes <= LONGEST_VALUE + 4, "{bytes} bytes of {key}");
         let nic = &intent(&objects).ports[0];
         let error = nic.life.request().clone().expect_err(&key);
-        assert_eq!(error, InvalidWish::TooLong(key.clone()));
+        assert_eq!(error, InvalidRequest::TooLong(key.clone()));
         assert!(error.to_string().contains(&key) && error.to_string().contains("4096"), "{error}");
         // A NIC whose switch cannot be read is ours all the same, so that its owner is told.
         assert!(nic.switch.is_some());
     }
     let objects = kept(json!({"ovn-kubevirt.io/retain": long}), pod_network_spec(None));
-    assert_eq!(intent(&objects).invalid, [InvalidWish::TooLong("ovn-kubevirt.io/retain".into())]);
+    assert_eq!(intent(&objects).invalid, [InvalidRequest::TooLong("ovn-kubevirt.io/retain".into())]);
     // One of the longest that are read.
     let pool = vec!["10.16.0.2..10.16.0.9"; LONGEST_VALUE / 21].join(",");
     let objects = kept(json!({"ovn.kubernetes.io/ip_pool": pool}), pod_network_spec(None));
@@ -120,8 +120,8 @@ fn names_are_cut_and_stay_too_long_to_be_names() {
     let text = format!("{objects:?}");
     assert!(text.len() < 10_000, "{} bytes are kept", text.len());
     let nics = intent(&objects).ports;
-    assert!(matches!(nics[0].life.request(), Err(InvalidWish::NetworkName(_))), "{nics:?}");
-    assert!(matches!(nics[1].life.request(), Err(InvalidWish::NadName(_))), "{nics:?}");
+    assert!(matches!(nics[0].life.request(), Err(InvalidRequest::NetworkName(_))), "{nics:?}");
+    assert!(matches!(nics[1].life.request(), Err(InvalidRequest::NadName(_))), "{nics:?}");
     assert!(nics.iter().all(|nic| nic.life.request().clone().is_err_and(|error| error.to_string().len() < 400)));
 }
 
@@ -152,7 +152,7 @@ fn an_instance_and_its_annotations_are_cut_as_well() {
     let run = objects.run.as_ref().expect("the VMI");
     assert_eq!((run.uid.as_str(), &run.vm_uid, &run.node, &run.reported.text), ("", &None, &None, &None));
     assert!(format!("{objects:?}").len() < 10_000);
-    assert!(matches!(intent(objects).ports[0].life.request(), Err(InvalidWish::TooLong(_))));
+    assert!(matches!(intent(objects).ports[0].life.request(), Err(InvalidRequest::TooLong(_))));
 }
 
 /// As many NICs as no VM has, half of them on one NAD: what is quadratic in them takes minutes.

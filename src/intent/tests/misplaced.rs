@@ -11,7 +11,7 @@ fn key() -> VmKey {
 
 fn told(cluster: &Cluster) -> Vec<String> {
     let objects = cluster.vm(&key()).expect("the VM");
-    let intent = Intent::of(&key(), objects, &Namespace::default(), &settings());
+    let intent = VmIntent::of(&key(), objects, &Namespace::default(), &settings());
     intent.misplaced.iter().map(ToString::to_string).collect()
 }
 

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::world::{map, settings, uuid};
-use crate::intent::{Intent, Life, Placement, PortIntent, SwitchWish, Wish};
+use crate::intent::{Life, Placement, PortIntent, Request, SwitchRequest, VmIntent};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound, VmKey, keys};
 use crate::ovsdb::{Datum, Operation};
@@ -18,17 +18,17 @@ fn nic(network: &str) -> PortIntent {
         base_name: format!("vm.n.{network}.n.ovn"),
         ambiguous: None,
         another_before: false,
-        switch: Some(SwitchWish::new(network, true)),
+        switch: Some(SwitchRequest::new(network, true)),
         on_none_of_ours: false,
-        life: Life::Running { now: Ok(Wish::default()), next: None },
+        life: Life::Running { now: Ok(Request::default()), next: None },
         placement: Placement::Unbound,
         unserved: Vec::new(),
     }
 }
 
-fn intent(placement: Placement) -> Intent {
+fn intent(placement: Placement) -> VmIntent {
     let nics = NETWORKS.map(|network| PortIntent { placement: placement.clone(), ..nic(network) }).into();
-    Intent {
+    VmIntent {
         vm: VmKey::new("n", "vm"),
         uid: Some("u".into()),
         selected: true,

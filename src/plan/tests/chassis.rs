@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::world::{Template, pod_change, run_change, settings, vm_change};
-use crate::intent::{Intent, Settings, Strategy};
+use crate::intent::{Settings, Strategy, VmIntent};
 use crate::kubevirt::{Change, Cluster, Namespace};
 use crate::ovn::{
     Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, VmKey, Wake, keys,
@@ -126,7 +126,7 @@ impl Scene {
 
     fn plan(&self, seen: Seen<'_>) -> Decision {
         let objects = self.cluster.vm(&vm()).expect("the VM");
-        let intent = Intent::of(&vm(), objects, &Namespace::default(), &settings());
+        let intent = VmIntent::of(&vm(), objects, &Namespace::default(), &settings());
         let settings = Settings { strategy: self.strategy, ..settings() };
         let snapshot = Snapshot::new(&self.northbound, &self.cluster, seen, &settings, 0);
         decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm))

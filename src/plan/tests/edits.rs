@@ -50,7 +50,7 @@ fn a_widened_port_security_moves_no_lease() {
 }
 
 #[test]
-fn a_wish_for_a_switch_that_is_missing_changes_nothing_where_the_port_is() {
+fn a_request_for_a_switch_that_is_missing_changes_nothing_where_the_port_is() {
     let mut world = world();
     made(&mut world, &web(), plain());
     let lease = world.addresses(&web());
@@ -77,7 +77,7 @@ fn a_vm_made_anew_on_another_switch_while_its_old_launcher_runs_is_told_that_alo
 }
 
 #[test]
-fn a_reservation_stands_while_the_rest_of_the_wish_is_refused() {
+fn a_reservation_stands_while_the_rest_of_the_request_is_refused() {
     let mut world = world();
     made(&mut world, &db(), Template::new([("mac_address", "02:00:00:00:00:01"), ("ip_address", "10.0.0.100")]));
     world.run(&web(), plain(), "n1");

@@ -77,17 +77,17 @@ fn the_first_vm_gets_the_lowest_address_and_a_row_as_in_the_contract() {
 }
 
 #[test]
-fn a_static_address_is_given_as_it_is_wished() {
+fn a_static_address_is_given_as_it_is_requested() {
     let mut world = world();
     made(&mut world, &web(), at("10.16.0.15"));
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:0f 10.16.0.15"));
-    let wish = Template::new([("ip_address", "10.16.0.16"), ("mac_address", "02:00:00:00:00:AB")]);
-    made(&mut world, &db(), wish);
+    let request = Template::new([("ip_address", "10.16.0.16"), ("mac_address", "02:00:00:00:00:AB")]);
+    made(&mut world, &db(), request);
     assert_eq!(world.addresses(&db()).as_deref(), Some("02:00:00:00:00:ab 10.16.0.16"));
 }
 
 #[test]
-fn an_excluded_address_is_given_when_wished_and_never_chosen() {
+fn an_excluded_address_is_given_when_requested_and_never_chosen() {
     let mut world = world();
     configure(&mut world, "exclude_ips", "10.16.0.1..10.16.0.9");
     made(&mut world, &web(), at("10.16.0.5"));

@@ -471,9 +471,9 @@ proptest! {
     #![proptest_config(quick(60))]
 
     #[test]
-    fn wishes_and_leases_come_out_the_same_in_any_order(order in any_order()) {
-        let wish = |host: u8| Template::new([("ip_address", format!("10.0.0.{host}").as_str())]);
-        let templates = [wish(2), wish(3), Template::new([]), Template::new([]), wish(6)];
+    fn requests_and_leases_come_out_the_same_in_any_order(order in any_order()) {
+        let request = |host: u8| Template::new([("ip_address", format!("10.0.0.{host}").as_str())]);
+        let templates = [request(2), request(3), Template::new([]), Template::new([]), request(6)];
         let leases = [(2, 20), (3, 21), (4, 22)];
         let in_turn: Vec<(usize, usize)> = (0..15).map(|object| (object, 1)).collect();
         let expected = heard(changes_of(&templates, &in_turn), &leases);

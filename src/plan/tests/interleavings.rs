@@ -23,7 +23,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::world::{Template, pod_change, run_change, settings, vm_change};
-use crate::intent::Intent;
+use crate::intent::VmIntent;
 use crate::kubevirt::{Change, Cluster, Namespace};
 use crate::ovn::{
     Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, VmKey, keys,
@@ -336,7 +336,7 @@ impl State {
         self.memory.collapsed.into_iter().for_each(|nb_cfg| settling.committed(nb_cfg, [PORT]));
         let southbound = if self.with_southbound { Seen::Now(&southbound) } else { Seen::Never(&settling) };
         let settings = settings();
-        let intent = Intent::of(&vm(), cluster.vm(&vm()).expect("the VM"), &Namespace::default(), &settings);
+        let intent = VmIntent::of(&vm(), cluster.vm(&vm()).expect("the VM"), &Namespace::default(), &settings);
         let snapshot = Snapshot::new(&northbound, &cluster, southbound, &settings, 0);
         let plan = decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm));
         let before = self.requested.clone();

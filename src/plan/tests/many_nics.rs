@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::world::{map, settings, uuid};
-use crate::intent::{Intent, Life, Placement, PortIntent, SwitchWish, Wish};
+use crate::intent::{Life, Placement, PortIntent, Request, SwitchRequest, VmIntent};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound, VmKey};
 use crate::plan::decide::decide_intent;
@@ -20,16 +20,16 @@ fn nic(index: u16, network: &str, requested: Option<u16>) -> PortIntent {
         base_name: format!("vm.n.nad-{index}.n.ovn"),
         ambiguous: None,
         another_before: false,
-        switch: Some(SwitchWish::new("blue", true)),
+        switch: Some(SwitchRequest::new("blue", true)),
         on_none_of_ours: false,
-        life: Life::Stopped { request: Ok(Wish { ipv4, ..Wish::default() }), next: None },
+        life: Life::Stopped { request: Ok(Request { ipv4, ..Request::default() }), next: None },
         placement: Placement::Unbound,
         unserved: Vec::new(),
     }
 }
 
 fn plan(northbound: &Northbound, nics: impl Iterator<Item = PortIntent>) -> Decision {
-    let intent = Intent {
+    let intent = VmIntent {
         selected: true,
         vm: VmKey::new("n", "vm"),
         uid: Some("u".into()),

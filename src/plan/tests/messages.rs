@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::intent::{InvalidWish, MacField, Misplaced};
+use crate::intent::{InvalidRequest, MacField, Misplaced};
 use crate::ipam::{AddressPool, BadPool, SubnetError, Unread};
 use crate::kubevirt::{InvalidChassis, Kind, Notice, Place};
 use crate::ovn::{NadKey, VmKey};
@@ -84,26 +84,26 @@ impl Examples {
         texts.map(|text| self.text(text)).into()
     }
 
-    fn invalid(&self) -> Vec<Example<InvalidWish>> {
+    fn invalid(&self) -> Vec<Example<InvalidRequest>> {
         let text = |text| self.text(text);
         let key = || text("net1.n.ovn.kubernetes.io/x");
-        let mac = |at| InvalidWish::MacAddress { at, value: text("0a:58") };
+        let mac = |at| InvalidRequest::MacAddress { at, value: text("0a:58") };
         let reason = BadPool(text("10.16.0.9..10.16.0.2"));
-        examples!(InvalidWish {
-            InvalidWish::NetworkName(_) => one(InvalidWish::NetworkName(text("a b")), ["a b", "63"]),
-            InvalidWish::NadName(_) => one(InvalidWish::NadName(text("a/b/c")), ["a/b/c"]),
-            InvalidWish::TooLong(_) => one(InvalidWish::TooLong(key()), ["net1.n.ovn.kubernetes.io/x", "4096"]),
-            InvalidWish::IpAddress { .. } => one(
-                InvalidWish::IpAddress { key: key(), value: text("10.16.0") },
+        examples!(InvalidRequest {
+            InvalidRequest::NetworkName(_) => one(InvalidRequest::NetworkName(text("a b")), ["a b", "63"]),
+            InvalidRequest::NadName(_) => one(InvalidRequest::NadName(text("a/b/c")), ["a/b/c"]),
+            InvalidRequest::TooLong(_) => one(InvalidRequest::TooLong(key()), ["net1.n.ovn.kubernetes.io/x", "4096"]),
+            InvalidRequest::IpAddress { .. } => one(
+                InvalidRequest::IpAddress { key: key(), value: text("10.16.0") },
                 ["net1.n.ovn.kubernetes.io/x", "\"10.16.0\""],
             ),
-            InvalidWish::MacAddress { .. } => [
+            InvalidRequest::MacAddress { .. } => [
                 one(mac(MacField::Interface(text("data"))), ["macAddress", "data", "0a:58"]),
                 one(mac(MacField::Annotation(key())), ["annotation net1.n.ovn.kubernetes.io/x", "0a:58"]),
             ]
             .concat(),
-            InvalidWish::MacMismatch { .. } => one(
-                InvalidWish::MacMismatch {
+            InvalidRequest::MacMismatch { .. } => one(
+                InvalidRequest::MacMismatch {
                     network: text("data"),
                     field: text("02:00:00:00:00:01"),
                     key: key(),
@@ -111,16 +111,16 @@ impl Examples {
                 },
                 ["network data", "02:00:00:00:00:01", "net1.n.ovn.kubernetes.io/x", "02:00:00:00:00:02"],
             ),
-            InvalidWish::IpPool { .. } => one(
-                InvalidWish::IpPool { key: key(), value: text("10.16.0.9..10.16.0.2,x"), reason },
+            InvalidRequest::IpPool { .. } => one(
+                InvalidRequest::IpPool { key: key(), value: text("10.16.0.9..10.16.0.2,x"), reason },
                 ["net1.n.ovn.kubernetes.io/x", "\"10.16.0.9..10.16.0.2,x\"", "\"10.16.0.9..10.16.0.2\""],
             ),
-            InvalidWish::PortSecurity { .. } => one(
-                InvalidWish::PortSecurity { key: key(), value: text("off") },
+            InvalidRequest::PortSecurity { .. } => one(
+                InvalidRequest::PortSecurity { key: key(), value: text("off") },
                 ["net1.n.ovn.kubernetes.io/x", "\"off\"", "\"true\"", "\"false\""],
             ),
-            InvalidWish::OneForSeveral { .. } => one(
-                InvalidWish::OneForSeveral {
+            InvalidRequest::OneForSeveral { .. } => one(
+                InvalidRequest::OneForSeveral {
                     key: key(),
                     networks: self.texts(["data", "backup"]),
                     network: text("data"),
@@ -128,8 +128,8 @@ impl Examples {
                 },
                 ["net1.n.ovn.kubernetes.io/x", "data and backup", "data.ovn.kubernetes.io/ip_address"],
             ),
-            InvalidWish::Retain(_) => one(
-                InvalidWish::Retain(text("3 days")),
+            InvalidRequest::Retain(_) => one(
+                InvalidRequest::Retain(text("3 days")),
                 ["ovn-kubevirt.io/retain", "\"3 days\"", "72h", "forever"],
             ),
         })
@@ -332,7 +332,7 @@ impl Examples {
             ]
             .concat(),
             Problem::SwitchDeferred { .. } => one(
-                Problem::SwitchDeferred { present: blue(), wished: text("red") },
+                Problem::SwitchDeferred { present: blue(), requested: text("red") },
                 ["switch blue", "switch red", "next start"],
             ),
             Problem::ChassisNotFound(_) => one(

@@ -16,7 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::world::{Template, pod_change, run_change, settings, vm_change};
-use crate::intent::Intent;
+use crate::intent::VmIntent;
 use crate::kubevirt::{Change, Cluster, Kind, Namespace};
 use crate::ovn::{
     Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, VmKey, keys,
@@ -211,7 +211,7 @@ impl Model {
 
     fn look(&mut self) {
         let objects = self.cluster.vm(&vm()).expect("the VM");
-        let intent = Intent::of(&vm(), objects, &Namespace::default(), &settings());
+        let intent = VmIntent::of(&vm(), objects, &Namespace::default(), &settings());
         let southbound = if self.with_southbound { Seen::Now(&self.southbound) } else { Seen::Never(&self.settling) };
         let settings = settings();
         let snapshot = Snapshot::new(&self.northbound, &self.cluster, southbound, &settings, 0);
@@ -395,7 +395,7 @@ fn a_target_that_cannot_be_named_yet_stays_open() {
     model.look();
     assert_eq!(model.requested(), ["n0", "n2"]);
     let objects = model.cluster.vm(&vm()).expect("the VM");
-    let intent = Intent::of(&vm(), objects, &Namespace::default(), &settings());
+    let intent = VmIntent::of(&vm(), objects, &Namespace::default(), &settings());
     let settings = settings();
     let snapshot = Snapshot::new(&model.northbound, &model.cluster, Seen::NotYet, &settings, 0);
     let plan = decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm));

@@ -65,9 +65,9 @@ fn each_nic_has_its_row_on_its_switch() {
 #[test]
 fn a_nic_that_is_refused_keeps_no_other_from_its_port() {
     let mut world = world();
-    let wish = |ip| plain().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", ip);
-    made(&mut world, &db(), wish("10.1.0.9"));
-    made(&mut world, &web(), wish("10.1.0.9"));
+    let request = |ip| plain().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", ip);
+    made(&mut world, &db(), request("10.1.0.9"));
+    made(&mut world, &web(), request("10.1.0.9"));
     assert_eq!(ips(&world, &web()), pairs([("default", "10.0.0.3")]));
     let held = Problem::AddressHeld {
         address: [10, 1, 0, 9].into(),
@@ -106,7 +106,7 @@ fn a_change_of_one_nic_leaves_the_others_as_they_are() {
     }
 }
 
-/// The NICs a and b on red, with wishes.
+/// The NICs a and b on red, with requests.
 pub(super) fn crossed(a: &str, b: &str) -> Template {
     let template = plain().with([("a", "net1"), ("b", "net1")]);
     template.annotated("a.ovn.kubernetes.io/ip_address", a).annotated("b.ovn.kubernetes.io/ip_address", b)
@@ -125,7 +125,7 @@ fn nics_of_one_vm_exchange_their_addresses_in_one_transaction_or_keep_them() {
     // In a row, too.
     made(&mut world, &web(), crossed("10.1.0.2", "10.1.0.4"));
     assert_eq!((of_red(&world), world.complaints(&web())), (vec!["10.1.0.2".into(), "10.1.0.4".into()], vec![]));
-    // The other one cannot have what it wishes, and gives nothing up.
+    // The other one cannot have what it requests, and gives nothing up.
     made(&mut world, &db(), plain().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", "10.1.0.9"));
     made(&mut world, &web(), crossed("10.1.0.4", "10.1.0.9"));
     assert_eq!(of_red(&world), ["10.1.0.2", "10.1.0.4"]);
@@ -242,7 +242,7 @@ fn port_security_is_off_only_where_owner_and_operator_want_it() {
     world.settings.allow_port_security_off = true;
     made(&mut world, &web(), off());
     assert_eq!((security(&world), world.problems(&web())), (Some(0), vec![]));
-    // A wish that nobody can read changes nothing, and a restart of it is no new lease.
+    // A request that nobody can read changes nothing, and a restart of it is no new lease.
     let lease = world.addresses(&web());
     made(&mut world, &web(), plain().annotated("default.ovn.kubernetes.io/port_security", "off"));
     assert_eq!((security(&world), world.problems(&web()).len(), world.addresses(&web())), (Some(0), 1, lease.clone()));

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::server::Tables;
 use super::services;
 use super::world::{INSTANCE, Sent, World};
-use crate::intent::{PortIntent, Wish};
+use crate::intent::{PortIntent, Request};
 use crate::kubevirt::{Template, VmObjects};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys, port_uuid};
 use crate::ovsdb::{Map, Set};
@@ -217,7 +217,7 @@ fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
     row.external_ids.get(keys::NEXT_ADDRESSES).and_then(|text| text.parse().ok())
 }
 
-/// A lease changes only where its owner wished so, and never under a launcher that may still run.
+/// A lease changes only where its owner requested so, and never under a launcher that may still run.
 pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChange]) {
     let nothing = VmObjects::default();
     let objects = world.cluster.vm(vm).unwrap_or(&nothing);
@@ -249,21 +249,21 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         };
         renaming_is_lawful(world, vm, &before.row, network);
         let nic = intent.as_ref().and_then(|intent| intent.ports.iter().find(|nic| nic.network == network));
-        let wish = nic.and_then(|nic| nic.life.request().clone().ok()).filter(|_| !old_launcher).unwrap_or_default();
+        let request = nic.and_then(|nic| nic.life.request().clone().ok()).filter(|_| !old_launcher).unwrap_or_default();
         if after.switch != before.switch {
             assert!(live().next().is_none(), "{vm}: its port changes switches while it runs");
-            // From what one network is on to what another is, no wish is needed.
+            // From what one network is on to what another is, no request is needed.
             let was_elsewhere = nic.is_some_and(|nic| nic.base_name != base(vm, &before.row));
-            let wished = nic.and_then(|nic| nic.switch.as_ref()).filter(|wish| wish.explicit || was_elsewhere);
+            let requested = nic.and_then(|nic| nic.switch.as_ref()).filter(|request| request.explicit || was_elsewhere);
             let name = &world.tables.switches[&after.switch].name;
-            assert!(wished.is_some_and(|wish| wish.has(name)), "{vm}: nobody names {name}");
+            assert!(requested.is_some_and(|request| request.has(name)), "{vm}: nobody names {name}");
             continue;
         }
         let olds = leases(&before.row);
         let Some(new) = leases(&after.row).first().copied() else { continue };
         let running = live().next().is_some();
         let within =
-            |address: Option<IpAddr>| wish.pool.as_ref().zip(address).is_some_and(|(pool, ip)| pool.contains(ip));
+            |address: Option<IpAddr>| request.pool.as_ref().zip(address).is_some_and(|(pool, ip)| pool.contains(ip));
         let reserved = reserved(&before.row);
         let by_pool = |new: Option<IpAddr>, old: Option<IpAddr>| {
             let was_reserved = reserved.is_some_and(|reserved| reserved.ips().any(|ip| Some(ip) == new));
@@ -272,16 +272,17 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         let lawful = |old: &Addresses| {
             let [old_ipv4, new_ipv4] = [*old, new].map(|lease| lease.ipv4.map(IpAddr::V4));
             let [old_ipv6, new_ipv6] = [*old, new].map(|lease| lease.ipv6.map(IpAddr::V6));
-            let wished_ipv4 = wish.ipv4.is_some() && new.ipv4 == wish.ipv4 || by_pool(new_ipv4, old_ipv4);
-            let wished_ipv6 = wish.ipv6.is_some() && new.ipv6 == wish.ipv6 || by_pool(new_ipv6, old_ipv6);
-            let gives_up = wish.no_address && new.ips().next().is_none();
+            let requested_ipv4 = request.ipv4.is_some() && new.ipv4 == request.ipv4 || by_pool(new_ipv4, old_ipv4);
+            let requested_ipv6 = request.ipv6.is_some() && new.ipv6 == request.ipv6 || by_pool(new_ipv6, old_ipv6);
+            let gives_up = request.no_address && new.ips().next().is_none();
             // A port with its MAC alone may get more when its guest does not run, or what was taken out of its row.
             let was_reserved =
                 || reserved.is_some_and(|reserved| new.ips().all(|ip| reserved.ips().any(|own| own == ip)));
-            let gains = !wish.no_address && old.ips().next().is_none() && (!running || world.resting || was_reserved());
-            (new.ipv4 == old.ipv4 || wished_ipv4 || gives_up || gains)
-                && (new.ipv6 == old.ipv6 || wished_ipv6 || gives_up || gains)
-                && (new.mac == old.mac || Some(new.mac) == wish.mac)
+            let gains =
+                !request.no_address && old.ips().next().is_none() && (!running || world.resting || was_reserved());
+            (new.ipv4 == old.ipv4 || requested_ipv4 || gives_up || gains)
+                && (new.ipv6 == old.ipv6 || requested_ipv6 || gives_up || gains)
+                && (new.mac == old.mac || Some(new.mac) == request.mac)
         };
         // What somebody wrote into it and another of ours has is no lease.
         let others = world.tables.ports.iter().filter(|(port, row)| {
@@ -296,7 +297,7 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         };
         assert!(
             olds.iter().any(lawful) || olds.iter().all(is_anothers),
-            "{vm}: {olds:?} became {new}, wished was {wish:?}"
+            "{vm}: {olds:?} became {new}, requested was {request:?}"
         );
     }
 }
@@ -305,15 +306,17 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
 /// answers for anywhere, and not the first host address. `given` is what the transaction gives to others.
 pub(super) fn a_choice_is_lawful(world: &World, vm: &VmKey, given: &[PortChange], changes: &[PortChange]) {
     let intent = world.intent(vm);
-    let wishes: Vec<Wish> = intent.iter().flat_map(|intent| &intent.ports).flat_map(wishes_of).collect();
+    let requests: Vec<Request> = intent.iter().flat_map(|intent| &intent.ports).flat_map(requests_of).collect();
     for change in changes {
         let Some(after) = &change.after else { continue };
         let had = change.before.as_ref().map(|before| claims(&world.tables, &change.uuid, &before.row));
         let had = had.unwrap_or_default();
         let new = claims(&world.tables, &change.uuid, &after.row);
         let named = |claim: &String| match claim.parse::<IpAddr>() {
-            Ok(ip) => wishes.iter().any(|wish| wish.names(ip)),
-            Err(_) => wishes.iter().any(|wish| wish.mac.is_some_and(|mac| mac.to_string().to_lowercase() == *claim)),
+            Ok(ip) => requests.iter().any(|request| request.names(ip)),
+            Err(_) => {
+                requests.iter().any(|request| request.mac.is_some_and(|mac| mac.to_string().to_lowercase() == *claim))
+            }
         };
         let stayed = change.before.as_ref().is_some_and(|before| before.switch == after.switch);
         // What its VM was last told is taken up again.
@@ -342,7 +345,7 @@ pub(super) fn a_choice_is_lawful(world: &World, vm: &VmKey, given: &[PortChange]
     }
 }
 
-fn wishes_of(nic: &PortIntent) -> impl Iterator<Item = Wish> {
+fn requests_of(nic: &PortIntent) -> impl Iterator<Item = Request> {
     nic.life.requests().cloned()
 }
 

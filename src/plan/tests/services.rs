@@ -276,7 +276,7 @@ fn a_nat_address_is_not_chosen_nor_granted_until_the_rule_goes() {
 }
 
 #[test]
-fn a_nat_rule_of_a_router_elsewhere_keeps_nobody_from_what_he_wishes() {
+fn a_nat_rule_of_a_router_elsewhere_keeps_no_vm_from_what_it_requests() {
     let mut world = routed();
     nat(&mut world, 1, "10.16.0.1");
     made(&mut world, &web(), at("10.16.0.1"));

@@ -55,7 +55,7 @@ fn a_nic_that_chooses_anew_leaves_what_it_had_to_the_one_that_names_it() {
 
 #[test]
 fn of_an_exchange_that_cannot_be_the_one_in_the_way_is_told() {
-    // c has what a wishes of b's, and more that a wishes.
+    // c has what a requests of b's, and more that a requests.
     let mut world = world();
     made(&mut world, &web(), crossed("10.1.0.2", "10.1.0.3"));
     made(&mut world, &super::examples::db(), two().annotated("a.ovn.kubernetes.io/mac_address", "02:00:00:00:00:09"));

@@ -60,7 +60,7 @@ fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_says() {
     });
     world.settle(100);
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
-    // The gateway is nobody's wish.
+    // The gateway is nobody's request.
     made(&mut world, &db(), at("10.16.0.1"));
     let held = "10.16.0.1 on the logical switch blue is held by the router port blue-router. \
         Choose another address, or wait: it is granted as soon as it is free.";
@@ -90,7 +90,7 @@ fn a_router_port_that_is_made_anew_in_one_transaction_keeps_its_address_from_vms
 }
 
 #[test]
-fn a_wish_outside_the_subnet_names_the_subnet() {
+fn a_request_outside_the_subnet_names_the_subnet() {
     for ip in ["10.17.0.1", "10.16.0.0", "10.16.255.255", "fd00::1"] {
         let mut world = world();
         made(&mut world, &web(), at(ip));
@@ -102,7 +102,7 @@ fn a_wish_outside_the_subnet_names_the_subnet() {
 }
 
 #[test]
-fn a_held_wish_names_its_holder_and_is_granted_when_it_goes() {
+fn a_held_request_names_its_holder_and_is_granted_when_it_goes() {
     let mut world = world();
     world.edit(|tables| foreign(tables, 0, "printer", &["02:00:00:00:00:09 10.16.0.9"]));
     made(&mut world, &web(), at("10.16.0.9"));
@@ -120,7 +120,7 @@ fn a_held_wish_names_its_holder_and_is_granted_when_it_goes() {
 }
 
 #[test]
-fn a_wish_that_cannot_be_understood_leaves_the_lease_alone() {
+fn a_request_that_cannot_be_understood_leaves_the_lease_alone() {
     let mut world = world();
     made(&mut world, &web(), at("10.16.0"));
     let malformed = "The annotation ovn.kubernetes.io/ip_address is \"10.16.0\", which cannot be read. \
@@ -151,7 +151,7 @@ fn a_port_whose_name_is_taken_gets_the_networks_appended_and_then_none() {
 }
 
 #[test]
-fn a_wish_that_is_held_follows_its_switchs_name() {
+fn a_request_that_is_held_follows_its_switchs_name() {
     let config = || map([("subnet", "10.0.0.0/29"), ("exclude_ips", "10.0.0.2")]);
     let mut world = World::new([("blue", config()), ("red", config())]);
     world.edit(|tables| foreign(tables, 0, "printer", &["02:00:00:00:00:09 10.0.0.2"]));
@@ -240,11 +240,11 @@ fn a_port_that_is_put_elsewhere_by_hand_takes_its_addresses_along() {
 
 #[test]
 fn a_reservation_is_not_given_to_another_of_its_transaction() {
-    for wish in [at("10.16.0.3"), plain()] {
+    for request in [at("10.16.0.3"), plain()] {
         let mut world = world();
         world.run(&web(), plain(), "n1");
         world.apply(&web(), at("10.16.0.3"));
-        world.apply(&db(), wish);
+        world.apply(&db(), request);
         world.transact(2);
         world.settle(100);
         let (_, row) = world.row(&web()).expect("its port");
@@ -277,10 +277,10 @@ fn a_foreign_duplicate_of_a_reservation_is_named_and_not_followed() {
 }
 
 #[test]
-fn a_mac_made_from_an_address_gives_way_to_one_that_was_wished() {
+fn a_mac_made_from_an_address_gives_way_to_one_that_is_requested() {
     let mut world = world();
-    let wish = [("ip_address", "10.16.0.9"), ("mac_address", "0a:58:0a:10:00:02")];
-    world.apply(&web(), Template::new(wish));
+    let request = [("ip_address", "10.16.0.9"), ("mac_address", "0a:58:0a:10:00:02")];
+    world.apply(&web(), Template::new(request));
     world.apply(&db(), plain());
     world.transact(2);
     let mac = |text: String| text.split_once(' ').map(|(mac, ip)| (mac.to_owned(), ip.to_owned()));

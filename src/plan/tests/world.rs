@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::rules;
 use super::server::Tables;
-use crate::intent::{Intent, Retention, Settings, Strategy};
+use crate::intent::{Retention, Settings, Strategy, VmIntent};
 use crate::kubevirt::{Change, Cluster, Kind, PORTS_ANNOTATION, PortStatus, Told, VmObjects};
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, VmKey, Wake};
 use crate::ovsdb::Map;
@@ -253,7 +253,7 @@ impl World {
     fn look_for_lost(&mut self, vm: &VmKey) {
         let namespace = self.cluster.namespace(&vm.namespace).cloned().unwrap_or_default();
         let settings = &self.settings;
-        let intent = |objects: &VmObjects| Intent::of(vm, objects, &namespace, settings);
+        let intent = |objects: &VmObjects| VmIntent::of(vm, objects, &namespace, settings);
         for lease in self.lost.look(vm, self.cluster.served_vm(vm), &self.northbound, intent).over {
             for switch in self.northbound.switches_named(&lease.switch).collect::<Vec<_>>() {
                 let ips = lease.addresses.ips().map(|ip| Wake::Address(switch, ip));
@@ -458,7 +458,7 @@ impl World {
         self.snapshot_with(&self.northbound)
     }
 
-    pub(super) fn intent(&self, vm: &VmKey) -> Option<Intent> {
+    pub(super) fn intent(&self, vm: &VmKey) -> Option<VmIntent> {
         self.snapshot().intent(vm)
     }
 
@@ -579,7 +579,7 @@ impl World {
         // What befell a lease is told as it is, to the word.
         let befell = |reports: &[PortReport]| {
             let problems = reports.iter().flat_map(|report| &report.problems);
-            problems.filter(|problem| problem.befell_a_lease()).map(ToString::to_string).collect::<BTreeSet<_>>()
+            problems.filter(|problem| problem.is_a_conflict()).map(ToString::to_string).collect::<BTreeSet<_>>()
         };
         let mut vms = self.vms().into_iter();
         for (vm, decision) in fill(&self.snapshot(), Claims::default(), None, |_| vms.next()).decided {

@@ -28,7 +28,7 @@ const RETAIN: &str = "ovn-kubevirt.io/retain";
 
 /// What was asked for; what is `None` is for the service to choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct Request {
     /// An IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
     /// An IPv6 address.
@@ -43,13 +43,13 @@ pub struct Wish {
     pub port_security: bool,
 }
 
-impl Default for Wish {
+impl Default for Request {
     fn default() -> Self {
         Self { ipv4: None, ipv6: None, no_address: false, mac: None, pool: None, port_security: true }
     }
 }
 
-impl Wish {
+impl Request {
     /// Whether the owner named the address, alone or in a pool.
     pub fn names(&self, address: IpAddr) -> bool {
         let alone = [self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6)].contains(&Some(address));
@@ -59,7 +59,7 @@ impl Wish {
 
 /// A request that has no meaning. Each message is two sentences: what is wrong, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidWish {
+pub enum InvalidRequest {
     /// `networks[].name`
     #[error("The network name \"{}\" cannot be used. Write at most 63 letters, digits, - and _.", Escaped(.0))]
     NetworkName(String),
@@ -193,13 +193,13 @@ struct Found<'a> {
 }
 
 /// Finds the annotation for a network, by its own name before all else. An empty one is as good as absent.
-fn find<'a>(template: &'a Template, network: &Network, what: &str) -> Result<Option<Found<'a>>, InvalidWish> {
+fn find<'a>(template: &'a Template, network: &Network, what: &str) -> Result<Option<Found<'a>>, InvalidRequest> {
     for (domain, own) in [(&network.own_domain, true), (&network.domain, false)] {
         let found = of_domain(template, domain).find(|(key, _)| key[domain.len() + 1..] == *what);
         let Some((key, value)) = found else { continue };
         match value.trim() {
             "" => {}
-            _ if value.len() > LONGEST_VALUE => return Err(InvalidWish::TooLong(key.clone())),
+            _ if value.len() > LONGEST_VALUE => return Err(InvalidRequest::TooLong(key.clone())),
             value => return Ok(Some(Found { key, value, own })),
         }
     }
@@ -218,9 +218,9 @@ fn find_for_one<'a>(
     template: &'a Template,
     network: &Network,
     what: &'static str,
-) -> Result<Option<Found<'a>>, InvalidWish> {
+) -> Result<Option<Found<'a>>, InvalidRequest> {
     match find(template, network, what)? {
-        Some(Found { key, own: false, .. }) if network.sharers.len() > 1 => Err(InvalidWish::OneForSeveral {
+        Some(Found { key, own: false, .. }) if network.sharers.len() > 1 => Err(InvalidRequest::OneForSeveral {
             key: key.clone(),
             networks: network.sharers.iter().take(LISTED + 1).cloned().collect(),
             network: network.name.clone(),
@@ -267,25 +267,25 @@ pub(super) fn unknown(template: &Template) -> Vec<String> {
 }
 
 /// How long the addresses stay reserved after the VM is deleted, where its owner says so.
-pub(super) fn retention(template: &Template) -> Result<Option<Retention>, InvalidWish> {
+pub(super) fn retention(template: &Template) -> Result<Option<Retention>, InvalidRequest> {
     let value = template.annotations.get(RETAIN).filter(|value| !value.trim().is_empty());
     let Some(value) = value else { return Ok(None) };
     if value.len() > LONGEST_VALUE {
-        return Err(InvalidWish::TooLong(RETAIN.to_owned()));
+        return Err(InvalidRequest::TooLong(RETAIN.to_owned()));
     }
-    value.trim().parse().map(Some).map_err(|_| InvalidWish::Retain(value.clone()))
+    value.trim().parse().map(Some).map_err(|_| InvalidRequest::Retain(value.clone()))
 }
 
-impl Wish {
-    /// Reads the wishes for a network.
-    pub(super) fn of(template: &Template, network: &Network) -> Result<Self, InvalidWish> {
+impl Request {
+    /// Reads the requests for a network.
+    pub(super) fn of(template: &Template, network: &Network) -> Result<Self, InvalidRequest> {
         let name = &network.name;
         let good = |character: char| character.is_ascii_alphanumeric() || character == '-' || character == '_';
         if name.is_empty() || name.len() > 63 || !name.chars().all(good) {
-            return Err(InvalidWish::NetworkName(name.clone()));
+            return Err(InvalidRequest::NetworkName(name.clone()));
         }
         if let Some(written) = network.on.invalid() {
-            return Err(InvalidWish::NadName(written));
+            return Err(InvalidRequest::NadName(written));
         }
         find(template, network, LOGICAL_SWITCH)?;
         let no_address = wants_no_address(template, network);
@@ -302,10 +302,13 @@ fn wants_no_address(template: &Template, network: &Network) -> bool {
     matches!(find(template, network, IP_ADDRESS), Ok(Some(found)) if found.value.eq_ignore_ascii_case(NO_ADDRESS))
 }
 
-fn ip_addresses(template: &Template, network: &Network) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), InvalidWish> {
+fn ip_addresses(
+    template: &Template,
+    network: &Network,
+) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), InvalidRequest> {
     let (mut ipv4, mut ipv6) = (None, None);
     let Some(Found { key, value, .. }) = find_for_one(template, network, IP_ADDRESS)? else { return Ok((None, None)) };
-    let invalid = || InvalidWish::IpAddress { key: key.clone(), value: value.to_owned() };
+    let invalid = || InvalidRequest::IpAddress { key: key.clone(), value: value.to_owned() };
     for text in value.split(',') {
         let before = match text.trim().parse().map_err(|_| invalid())? {
             IpAddr::V4(ip) => ipv4.replace(ip).is_some(),
@@ -318,7 +321,7 @@ fn ip_addresses(template: &Template, network: &Network) -> Result<(Option<Ipv4Ad
     Ok((ipv4, ipv6))
 }
 
-fn mac_address(template: &Template, network: &Network) -> Result<Option<MacAddr6>, InvalidWish> {
+fn mac_address(template: &Template, network: &Network) -> Result<Option<MacAddr6>, InvalidRequest> {
     let name = &network.name;
     let field = network.mac_address.as_deref();
     let on_interface = field.map(|text| unicast(text, || MacField::Interface(name.clone()))).transpose()?;
@@ -327,7 +330,7 @@ fn mac_address(template: &Template, network: &Network) -> Result<Option<MacAddr6
     };
     let annotated = unicast(value, || MacField::Annotation(key.clone()))?;
     match on_interface {
-        Some(mac) if mac != annotated => Err(InvalidWish::MacMismatch {
+        Some(mac) if mac != annotated => Err(InvalidRequest::MacMismatch {
             network: name.clone(),
             field: field.unwrap_or_default().to_owned(),
             key: key.clone(),
@@ -337,22 +340,24 @@ fn mac_address(template: &Template, network: &Network) -> Result<Option<MacAddr6
     }
 }
 
-fn unicast(text: &str, at: impl Fn() -> MacField) -> Result<MacAddr6, InvalidWish> {
+fn unicast(text: &str, at: impl Fn() -> MacField) -> Result<MacAddr6, InvalidRequest> {
     let mac = text.parse::<MacAddr6>().ok().filter(|mac| mac.is_unicast() && !mac.is_nil());
-    mac.ok_or_else(|| InvalidWish::MacAddress { at: at(), value: text.to_owned() })
+    mac.ok_or_else(|| InvalidRequest::MacAddress { at: at(), value: text.to_owned() })
 }
 
-fn pool(template: &Template, network: &Network) -> Result<Option<AddressPool>, InvalidWish> {
+fn pool(template: &Template, network: &Network) -> Result<Option<AddressPool>, InvalidRequest> {
     let Some(Found { key, value, .. }) = find(template, network, IP_POOL)? else { return Ok(None) };
     let pool =
-        value.parse().map_err(|reason| InvalidWish::IpPool { key: key.clone(), value: value.to_owned(), reason })?;
+        value.parse().map_err(|reason| InvalidRequest::IpPool { key: key.clone(), value: value.to_owned(), reason })?;
     Ok(Some(pool))
 }
 
-fn port_security(template: &Template, network: &Network) -> Result<bool, InvalidWish> {
+fn port_security(template: &Template, network: &Network) -> Result<bool, InvalidRequest> {
     match find(template, network, PORT_SECURITY)? {
         None | Some(Found { value: "true", .. }) => Ok(true),
         Some(Found { value: "false", .. }) => Ok(false),
-        Some(Found { key, value, .. }) => Err(InvalidWish::PortSecurity { key: key.clone(), value: value.to_owned() }),
+        Some(Found { key, value, .. }) => {
+            Err(InvalidRequest::PortSecurity { key: key.clone(), value: value.to_owned() })
+        }
     }
 }
