@@ -6,7 +6,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 # The API server of the tests: built once, unless TEST_KUBECONFIG names a cluster or KUBEBUILDER_ASSETS the programs.
 with_api = if [ -z "$$TEST_KUBECONFIG" ]; then KUBEBUILDER_ASSETS=$$(tests/kube/build.sh) && export KUBEBUILDER_ASSETS; fi &&
 
-.PHONY: help setup demo test test-compose soak fuzz bench audit fmt lint build image compose-images clean
+.PHONY: help setup demo check unit it test test-compose soak fuzz bench audit fmt lint build image compose-images clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,9 +17,24 @@ help:
 	@echo '  TEST_KUBECONFIG     a kubeconfig of a cluster that may be played with, instead of an API server of our own'
 	@echo '  KUBEBUILDER_ASSETS  a folder with kube-apiserver and etcd (setup-envtest fetches one), instead of building them'
 	@echo '  OVN_KUBEVIRT_CACHE  where built programs are kept (default: ~/.cache/ovn-kubevirt)'
+	@echo '  T                   for make unit and make it: names of tests, and options of the test runner'
+	@echo 'CONTRIBUTING.md has the variables of the tests, and how to replay a failure.'
 
+# One invocation for the binary and the example: cargo gives both the same features of each crate, and compiles each crate once.
+# The profile is that of `make test`, which finds these crates ready. Without link-time optimisation neither program is compiled anew.
 demo: setup ## the main job on a real OVN northbound and a real API server, shown step by step
-	@$(with_api) cargo build --locked --release && cargo run --locked --release --example demo --
+	@$(with_api) cargo build --locked --bin ovn-kubevirt --example demo && cargo run --locked --example demo --
+
+check: ## formatting, clippy and unit tests: needs Rust and a C compiler, no server and no root
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib
+
+unit: ## the unit tests, or those of T: make unit T=ipam::
+	cargo test --locked --lib -- $(T)
+
+it: setup ## the integration tests, or those of T: make it T=story::
+	@$(with_api) cargo test --locked --test integration -- $(or $(T),--skip datapath::) $(if $(findstring datapath,$(T)),--test-threads 1)
 
 # Packets are counted while nothing else runs: each ping is to be answered once.
 test: setup ## all tests: unit, property, integration, documentation, and test-compose

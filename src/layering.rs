@@ -26,7 +26,8 @@ const IMPURE: [&str; 14] = [
 const ABOVE: [&str; 6] =
     ["crate::api", "crate::cli", "crate::config", "crate::controller", "crate::supervisor", "crate::telemetry"];
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
+/// The source files in a folder and those below it.
+pub(crate) fn sources(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files = Vec::new();
     for entry in entries {

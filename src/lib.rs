@@ -20,4 +20,6 @@ pub mod supervisor;
 pub mod telemetry;
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod layering;

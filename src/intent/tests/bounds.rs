@@ -3,11 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::kubevirt::annotations::{LONGEST_VALUE, MOST_NETWORKS};
+use crate::kubevirt::annotations::{LONGEST_VALUE, MOST_NETWORKS, SERVED};
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
 use crate::kubevirt::{Change, Cluster};
-
-const KEYS: [&str; 5] = ["ip_address", "mac_address", "logical_switch", "ip_pool", "port_security"];
 
 /// What the service keeps of a VM with these annotations on its template and this spec.
 fn kept(annotations: serde_json::Value, spec: serde_json::Value) -> VmObjects {
@@ -27,7 +25,7 @@ fn template_of(objects: &VmObjects) -> &Result<Template, String> {
 fn an_annotation_without_a_value_is_one_that_is_not_there() {
     for empty in ["", " ", "\t\n"] {
         let mut annotations: BTreeMap<String, String> = BTreeMap::new();
-        for what in KEYS {
+        for what in SERVED {
             annotations.insert(format!("ovn.kubernetes.io/{what}"), empty.to_owned());
             annotations.insert(format!("default.ovn.kubernetes.io/{what}"), empty.to_owned());
         }
@@ -52,7 +50,7 @@ fn an_annotation_without_a_value_is_one_that_is_not_there() {
 #[test]
 fn a_value_that_is_too_long_is_refused_by_its_key_and_is_not_kept() {
     let long = "1".repeat(1_200_000);
-    for what in KEYS {
+    for what in SERVED {
         let key = format!("ovn.kubernetes.io/{what}");
         let objects = kept(json!({&key: long}), pod_network_spec(None));
         let bytes: usize =

@@ -1,7 +1,9 @@
 //! Any history, in small domains so that collisions happen.
 
+use std::hash::{BuildHasher, RandomState};
+
 use proptest::prelude::*;
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, RngSeed};
 use uuid::Uuid;
 
 use super::fabric;
@@ -383,8 +385,15 @@ fn cases() -> u32 {
     std::env::var("OVN_KUBEVIRT_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
 }
 
+/// So many cases, from a seed that is shown when one of them fails.
 pub(super) fn quick(cases: u32) -> Config {
-    Config { cases, failure_persistence: None, ..Config::default() }
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let rng_seed = match config.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(RandomState::new().hash_one(cases)),
+        fixed => fixed,
+    };
+    println!("again: PROPTEST_RNG_SEED={rng_seed}, and as many cases");
+    Config { rng_seed, ..config }
 }
 
 proptest! {
