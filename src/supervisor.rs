@@ -145,7 +145,7 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
         link: link_sender.clone(),
     });
     let selector = options.namespace_selector.clone();
-    let reporter = Reporter::new(client()?, options.northbound.instance.clone(), reports, &metrics);
+    let reporter = Reporter::new(client()?, options.northbound.instance.clone(), reports, metrics.pace());
     tasks.spawn(async move { Ended("northbound link", linker.run().await.map_err(Into::into)) });
     tasks.spawn(async move { Ended("writer", writer.run().await.map_err(Into::into)) });
     let (probe_client, health) = (client()?, metrics.health());

@@ -23,8 +23,7 @@ pub struct Metrics {
     /// Ports that the brake holds (`writer/brake.rs`).
     pub(super) held_ports: Gauge,
     health: Arc<Health>,
-    /// What the reporter counts.
-    pub(super) pace: PaceMetrics,
+    pace: PaceMetrics,
 }
 
 impl Default for Metrics {
@@ -56,6 +55,11 @@ impl Metrics {
     /// The health of the connections to the API server, which the metrics tell.
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
+    }
+
+    /// What the reporter counts.
+    pub fn pace(&self) -> PaceMetrics {
+        self.pace.clone()
     }
 
     /// All of them in the OpenMetrics text format.

@@ -14,6 +14,7 @@
 //! at; what it does then follows from the state of the watches and of the replica.
 
 mod epoch;
+mod holding;
 mod identity;
 mod kubernetes;
 mod lease;
@@ -28,13 +29,14 @@ mod watches;
 mod writer;
 
 pub use epoch::{Epoch, EpochError};
+pub use holding::Holding;
 pub use identity::{ClusterIdentity, OtherCluster, identify_cluster};
 pub use kubernetes::{ApiServer, Health, probe_api_server};
 pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
 pub use link::{Link, LinkSettings, Linker, Office};
 pub use metrics::Metrics;
-pub use reporter::{Report, Reporter, Subject};
+pub use reporter::{PaceMetrics, Report, Reporter, Subject};
 pub use southbound::follow_southbound;
 pub use status::{Standing, Status, Unready};
 pub use watches::{WatchError, watch_all};
-pub use writer::{CHANGES_AHEAD, Holding, SouthboundFeed, Writer, WriterError, WriterSettings};
+pub use writer::{CHANGES_AHEAD, SouthboundFeed, Writer, WriterError, WriterSettings};

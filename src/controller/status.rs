@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::holding::Holding;
 use super::kubernetes::Health;
 use super::link::Link;
-use super::writer::Holding;
 
 /// What readiness hangs on.
 #[derive(Clone)]

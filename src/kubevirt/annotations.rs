@@ -9,8 +9,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 
-use super::cluster::{LAUNCHER_LABEL, MIGRATION_LABEL, PROVISIONING};
-
 /// The longest value of an annotation that is read, in bytes. A list of 256 IPv6 ranges is not longer.
 pub const LONGEST_VALUE: usize = 4_096;
 /// The most networks of a VM, and the most interfaces: KubeVirt's own limit.
@@ -27,6 +25,13 @@ const LONGEST_KEY: usize = 253 + 1 + 63;
 const LONGEST_NAME: usize = 400;
 /// Our own annotation on a VM is kept up to this length, or up to a KiB a network where that is more.
 const LONGEST_REPORT: usize = 64 * 1_024;
+
+/// The label and annotations that tell a launcher pod.
+pub(super) const LAUNCHER_LABEL: (&str, &str) = ("kubevirt.io", "virt-launcher");
+/// On the target's launcher pod of a migration; it stays there after the end.
+pub(super) const MIGRATION_LABEL: &str = "kubevirt.io/migrationJobUID";
+/// Pods that only provision volumes carry it.
+pub(super) const PROVISIONING: &str = "kubevirt.io/ephemeral-provisioning";
 
 /// The domain of this service's own keys.
 const OUR_DOMAIN: &str = "ovn-kubevirt.io";

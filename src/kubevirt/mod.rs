@@ -7,11 +7,10 @@
 pub mod annotations;
 mod cluster;
 pub mod objects;
+mod state;
 mod told;
 
 pub(crate) use cluster::version;
-pub use cluster::{
-    Change, Cluster, InvalidChassis, Kind, Launcher, Migration, Namespace, Notice, Place, Reported, Run, Template, Vm,
-    VmObjects,
-};
+pub use cluster::{Change, Cluster, InvalidChassis, Kind, Notice};
+pub use state::{Launcher, Migration, Namespace, Place, Reported, Run, Template, Vm, VmObjects};
 pub use told::{Guest, PORTS_ANNOTATION, PortStatus, ProblemStatus, Told};

@@ -4,8 +4,7 @@
 //! [`Connection::closed`] says why. A connection is never mended: a new one is made.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -15,143 +14,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use super::codec::CodecError;
+use super::calls::{Calls, ConnectionError, Terms, Waiting, lock};
 use super::draft::{Draft, Expected};
-use super::member::{Member, Server, Unfit};
+use super::member::{Member, Server};
 use super::message::request;
 use super::operation::{Operation, Outcome, Rejection, RejectionKind, Transaction};
 use super::probe::{Heard, probe};
 use super::reader::Reader;
-use super::replica::{FeedError, Feeder, Replica, Shared};
+use super::replica::{Feeder, Replica, Shared};
 use super::row::TableSpec;
 use super::schema::OptionalColumn;
-use super::stream::StreamError;
-use super::tls::plain;
-
-/// Why a connection ended, or a call on it failed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ConnectionError {
-    /// The server closed it.
-    #[error("the server closed the connection")]
-    Closed,
-    /// Nothing came for so long, not even the answer to a probe.
-    #[error("the server has been silent for {0:?}")]
-    Silent(Duration),
-    /// The socket failed.
-    #[error("the connection failed: {0}")]
-    Io(Arc<std::io::Error>),
-    /// TLS ended it.
-    #[error("{0}")]
-    Tls(String),
-    /// The stream is not one of JSON objects.
-    #[error(transparent)]
-    Codec(#[from] CodecError),
-    /// A message that is not what the protocol says.
-    #[error("the server sent a message that cannot be read: {0}")]
-    Malformed(String),
-    /// The database's schema was converted under us.
-    #[error("the database was converted to another schema")]
-    Converted,
-    /// The server is no longer one to be used.
-    #[error(transparent)]
-    Unfit(#[from] Unfit),
-    /// Another connection was made to take its place.
-    #[error("the connection was replaced by a newer one")]
-    Replaced,
-    /// The server answered a call with an error.
-    #[error("the server refused \"{method}\": {error}")]
-    Refused {
-        /// The call.
-        method: &'static str,
-        /// The server's words, JSON.
-        error: String,
-    },
-}
-
-impl From<std::io::Error> for ConnectionError {
-    fn from(error: std::io::Error) -> Self {
-        // Since TLS 1.3 a server tells only after the handshake that it refuses our certificate.
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(inner) => Self::Tls(plain(inner)),
-            None => Self::Io(Arc::new(error)),
-        }
-    }
-}
-
-impl From<StreamError> for ConnectionError {
-    fn from(error: StreamError) -> Self {
-        Self::Malformed(error.to_string())
-    }
-}
-
-impl From<FeedError> for ConnectionError {
-    fn from(error: FeedError) -> Self {
-        match error {
-            FeedError::Replaced => Self::Replaced,
-            FeedError::Malformed(error) => Self::Malformed(error.to_string()),
-        }
-    }
-}
-
-/// What a connection is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// A server that is silent for so long is asked whether it is there, and left when it stays so.
-    pub probe_interval: Duration,
-    /// The server must lead its cluster.
-    pub leader_only: bool,
-    /// The connection ends when the server does not lead its cluster any more. A transaction may stay
-    /// unanswered there until somebody else writes, as seen with ovsdb-server 3.1.
-    pub ends_with_leadership: bool,
-}
-
-/// Who waits for a reply, and what the reader does with it.
-pub(super) enum Waiting {
-    /// The caller decodes it.
-    Reply(oneshot::Sender<Result<Box<RawValue>, String>>),
-    /// The reader applies it to the replica, before it reads on.
-    Dump(oneshot::Sender<Result<bool, String>>),
-    /// The reader takes from it what the server says of itself.
-    Server(oneshot::Sender<Result<bool, String>>),
-    /// Nobody: that something comes is all that counts.
-    Nobody,
-}
-
-/// The calls that wait for their replies.
-#[derive(Default)]
-pub(super) struct Calls {
-    next_id: u64,
-    waiting: HashMap<u64, Waiting>,
-    closed: bool,
-}
-
-impl Calls {
-    /// The number of a call, under which its reply comes. `None` when none will come any more.
-    pub(super) fn add(&mut self, waiting: Waiting) -> Option<u64> {
-        if self.closed {
-            return None;
-        }
-        let id = self.next_id;
-        self.next_id += 1;
-        self.waiting.insert(id, waiting);
-        Some(id)
-    }
-
-    /// Who waits for the reply of that number.
-    pub(super) fn take(&mut self, id: u64) -> Option<Waiting> {
-        self.waiting.remove(&id)
-    }
-
-    /// The number of the call whose reply is a dump, where there is one.
-    pub(super) fn awaited_dump(&self) -> Option<u64> {
-        self.waiting.iter().find(|(_, waiting)| matches!(waiting, Waiting::Dump(_))).map(|(id, _)| *id)
-    }
-
-    /// Whether the first sync is under way: the server may be busy with it, and silent, for long.
-    pub(super) fn is_syncing(&self) -> bool {
-        self.awaited_dump().is_some()
-    }
-}
 
 /// A live connection to one server and one database.
 pub struct Connection {
@@ -215,8 +87,7 @@ impl Connection {
             writer.abort();
             // Dropping the senders tells each waiting caller that its reply will not come.
             let mut calls = lock(&reader_calls);
-            calls.closed = true;
-            calls.waiting.clear();
+            calls.close();
             drop(calls);
             ended_sender.send_replace(Some(error));
         });
@@ -238,7 +109,7 @@ impl Connection {
     /// How many requests have been made, and how many of them are not answered yet.
     pub fn requests(&self) -> (u64, usize) {
         let calls = lock(&self.calls);
-        (calls.next_id, calls.waiting.len())
+        calls.counts()
     }
 
     /// Waits for the end of the connection and says why it ended.
@@ -401,10 +272,6 @@ fn monitor_requests(tables: &[TableSpec], lacking: &[OptionalColumn]) -> HashMap
 struct Posted {
     expected: Expected,
     reply: oneshot::Receiver<Result<Box<RawValue>, String>>,
-}
-
-pub(super) fn lock(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
-    calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes what is queued until the queue's senders are gone or the socket fails.

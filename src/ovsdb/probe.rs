@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::connection::{Calls, ConnectionError, Waiting, lock};
+use super::calls::{Calls, ConnectionError, Waiting, lock};
 use super::message::request;
 
 /// A server that puts a first dump together is silent for as long as that takes; it is given this, or

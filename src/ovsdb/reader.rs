@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, watch};
 
+use super::calls::{Calls, ConnectionError, Terms, Waiting, lock};
 use super::codec::Splitter;
-use super::connection::{Calls, ConnectionError, Terms, Waiting, lock};
 use super::member::{Member, Server, Unfit};
 use super::message::{Incoming, echo_reply};
 use super::probe::Heard;

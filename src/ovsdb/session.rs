@@ -18,7 +18,8 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
-use super::connection::{Connection, ConnectionError, Terms};
+use super::calls::{ConnectionError, Terms};
+use super::connection::Connection;
 use super::member::{Member, Model, Unfit};
 use super::progress::{Progress, Verdict};
 use super::remote::{Remote, Remotes};

@@ -5,30 +5,13 @@
 //! remains, so a port that has just been collapsed to one chassis waits until northd has processed
 //! that: were the next target opened before, it would be open without its guest.
 
-use uuid::Uuid;
-
 use super::chassis::Chassis;
-use super::fabric::Seen;
+use super::fabric::{Bound, Seen};
 use super::remarks::Remarks;
 use super::snapshot::Snapshot;
 use crate::intent::{Placement, Strategy};
 use crate::ovn::{RequestedChassis, Wake, keys};
 use crate::ovsdb::Map;
-
-/// A port, as far as its binding goes.
-pub(super) struct Bound<'a> {
-    pub(super) uuid: Uuid,
-    pub(super) name: &'a str,
-    /// Its options as the database has them; `None`: there is no row yet.
-    pub(super) present: Option<&'a Map>,
-}
-
-impl<'a> Bound<'a> {
-    /// What `options:requested-chassis` has now.
-    pub(super) fn requested(&self) -> RequestedChassis<'a> {
-        self.present.map(RequestedChassis::of).unwrap_or_default()
-    }
-}
 
 /// What is to become of a port's binding.
 #[derive(Debug, PartialEq, Eq)]

@@ -15,8 +15,7 @@
 //! A chassis whose row is gone may have been another node's, where both have no row and the chassis has a name of its
 //! own. Such a port is kept, which binds it nowhere until the row returns and says whose it is.
 
-use super::binding::Bound;
-use super::fabric::Seen;
+use super::fabric::{Bound, Seen};
 use super::problem::Problem;
 use super::remarks::Remarks;
 use super::snapshot::Snapshot;

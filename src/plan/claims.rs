@@ -59,6 +59,10 @@ impl Claims {
 
     /// Adds the claims of another decision.
     pub fn extend(&mut self, other: Self) {
+        if self.on.is_empty() && self.names.is_empty() {
+            *self = other;
+            return;
+        }
         for (switch, added) in other.on {
             let on = self.on.entry(switch).or_default();
             on.ipv4.insert_all(&added.ipv4);

@@ -107,9 +107,10 @@ fn decide_ports<'a>(mut view: View<'a>, intent: &'a VmIntent, rows: &VmRows<'a, 
     let mut decided = Decision::default();
     let mut taken = Vec::new();
     for nic in &intent.ports {
-        let port = view.port_of(intent, nic, rows, &taken);
+        let names = nic.names();
+        let port = view.port_of(intent, nic, &names, rows, &taken);
         taken.extend(port.map(|port| port.uuid));
-        let mut port = view.decide_nic(intent, nic, port);
+        let mut port = view.decide_nic(intent, nic, &names, port);
         view.own.extend(std::mem::take(&mut port.claims));
         decided.take(port);
     }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::ovn::{Multichassis, Northbound, Southbound};
+use crate::ovn::{Multichassis, Northbound, RequestedChassis, Southbound};
+use crate::ovsdb::Map;
 
 /// What is known of the southbound.
 #[derive(Clone, Copy)]
@@ -67,5 +68,20 @@ impl Settling {
     pub(super) fn is_settled(&self, port: Uuid, sb_cfg: i64) -> bool {
         self.first.is_some_and(|first| sb_cfg >= first)
             && self.collapsed.get(&port).is_none_or(|nb_cfg| sb_cfg >= *nb_cfg)
+    }
+}
+
+/// A port, as far as its binding goes.
+pub(super) struct Bound<'a> {
+    pub(super) uuid: Uuid,
+    pub(super) name: &'a str,
+    /// Its options as the database has them; `None`: there is no row yet.
+    pub(super) present: Option<&'a Map>,
+}
+
+impl<'a> Bound<'a> {
+    /// What `options:requested-chassis` has now.
+    pub(super) fn requested(&self) -> RequestedChassis<'a> {
+        self.present.map(RequestedChassis::of).unwrap_or_default()
     }
 }

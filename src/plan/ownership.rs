@@ -41,6 +41,7 @@ impl<'a> View<'a> {
         &self,
         intent: &VmIntent,
         nic: &PortIntent,
+        names: &[String],
         rows: &VmRows<'a, '_>,
         taken: &[Uuid],
     ) -> Option<PortRef<'a>> {
@@ -51,7 +52,7 @@ impl<'a> View<'a> {
         };
         let marked = marked.filter(|port| !self.snapshot.may_be_anothers(&intent.vm, port));
         let is_left = |port: &PortRef<'_>| !taken.contains(&port.uuid);
-        marked.or_else(|| self.unmarked(intent, nic, is_left)).or_else(|| rows.renamed(nic).filter(is_left))
+        marked.or_else(|| self.unmarked(intent, nic, names, is_left)).or_else(|| rows.renamed(nic).filter(is_left))
     }
 
     /// Finds the row that this instance made for the NIC, where its marks name no VM any more, or one that does not exist;
@@ -60,10 +61,10 @@ impl<'a> View<'a> {
         &self,
         intent: &VmIntent,
         nic: &PortIntent,
+        names: &[String],
         is_left: impl Fn(&PortRef<'_>) -> bool,
     ) -> Option<PortRef<'a>> {
         let (northbound, instance) = (self.northbound(), self.instance());
-        let names = nic.names();
         // A NIC that came to another network since has a name that only its annotation tells.
         let told = self.told.iter().flat_map(|told| &told.ports).find(|port| port.network == nic.network);
         let told = told.and_then(|port| port.port.as_ref());
@@ -114,24 +115,28 @@ impl<'a> View<'a> {
 
     /// Whether a NIC without a port may get one: not where the VM's namespace is not selected, and not where another
     /// instance serves the VM, which is told.
-    pub(super) fn may_have_a_new_port(&self, intent: &VmIntent, nic: &PortIntent) -> Result<bool, Refusal> {
+    pub(super) fn may_have_a_new_port(
+        &self,
+        intent: &VmIntent,
+        nic: &PortIntent,
+        names: &[String],
+    ) -> Result<bool, Refusal> {
         if !intent.selected || nic.switch.is_none() {
             return Ok(false);
         }
-        let others = nic.names().into_iter().filter_map(|name| {
-            let row = self.northbound().port_named(&name)?.row;
+        let others = names.iter().filter_map(|name| {
+            let row = self.northbound().port_named(name)?.row;
             Some((name, self.is_another_instances(intent, row)?))
         });
-        let others: Vec<(String, &str)> = others.collect();
+        let others: Vec<(&String, &str)> = others.collect();
         let by_row = others.first().map(|(_, instance)| (*instance).to_owned());
         let Some(instance) = by_row.or_else(|| self.other_instance_of_annotation()) else { return Ok(true) };
-        let wakes = others.iter().map(|(name, _)| Wake::Name(name.clone())).collect();
+        let wakes = others.iter().map(|(name, _)| Wake::Name((*name).clone())).collect();
         Err(Refusal::Problem(Problem::ServedByAnotherInstance { instance }, wakes))
     }
 
     /// The first of a new port's names that no port has.
-    pub(super) fn free_name(&self, nic: &PortIntent) -> Result<String, Refusal> {
-        let names = nic.names();
+    pub(super) fn free_name(&self, names: &[String]) -> Result<String, Refusal> {
         let free = names.iter().find(|name| self.is_free_name(name));
         match free {
             // Whether the other VM's port comes about is known after this transaction.
@@ -139,7 +144,7 @@ impl<'a> View<'a> {
             Some(name) => Ok(name.clone()),
             None => {
                 let wakes = names.iter().flat_map(|name| self.waits_for_name(name)).collect();
-                Err(Refusal::Problem(Problem::NameTaken(names), wakes))
+                Err(Refusal::Problem(Problem::NameTaken(names.to_vec()), wakes))
             }
         }
     }
@@ -152,22 +157,21 @@ impl<'a> View<'a> {
 
     /// The name that a port keeps for life, where somebody changed it; the one that it has where another port has taken
     /// that.
-    pub(super) fn repaired_name(&self, nic: &PortIntent, own: Uuid, present: &str) -> (String, Remarks) {
+    pub(super) fn repaired_name(&self, names: &[String], own: Uuid, present: &str) -> (String, Remarks) {
         let is_its = |name: &str| port_uuid(self.instance(), name) == own;
         let unchanged = || (present.to_owned(), Remarks::default());
-        let names = nic.names();
-        if is_its(present) || names.iter().any(|name| name == present) {
+        if names.iter().any(|name| name == present) || is_its(present) {
             return unchanged();
         }
-        let Some(name) = names.into_iter().find(|name| is_its(name)) else { return unchanged() };
-        if self.is_name_claimed(&name) {
+        let Some(name) = names.iter().find(|name| is_its(name)) else { return unchanged() };
+        if self.is_name_claimed(name) {
             return (present.to_owned(), Refusal::Batch.into());
         }
-        if self.northbound().port_named(&name).is_some() {
+        if self.northbound().port_named(name).is_some() {
             let problem = Problem::NameTaken(vec![name.clone()]);
-            return (present.to_owned(), Remarks::waiting(problem, vec![Wake::Name(name)]));
+            return (present.to_owned(), Remarks::waiting(problem, vec![Wake::Name(name.clone())]));
         }
-        (name, Remarks::default())
+        (name.clone(), Remarks::default())
     }
 
     /// The type that a port has from now on: none, as a VM's port has it (ovn-nb(5) Logical_Switch_Port `type`). One that

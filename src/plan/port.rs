@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use super::addresses::{Holding, outside_the_pool};
-use super::binding::Bound;
+use super::addresses::{Holding, Retakable, outside_the_pool};
 use super::change::{Mark, Placed, PortChange};
 use super::claims::Claims;
+use super::fabric::Bound;
 use super::lease::{lease, repair, reserved};
 use super::lost::LastLease;
 use super::problem::Problem;
@@ -15,6 +15,7 @@ use super::switches::OnSwitch;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
 use crate::intent::{PortIntent, Request, VmIntent};
+use crate::kubevirt::Guest;
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys, port_uuid};
 use crate::ovsdb::Set;
 
@@ -68,15 +69,53 @@ impl<'a> Site<'a> {
     fn reserved(&self) -> Option<Addresses> {
         self.port.filter(|port| port.switch == Some(self.switch.uuid)).and_then(|port| reserved(port.row))
     }
+
+    /// What the NIC has there already; a row that is `to_come` has held nothing.
+    fn holding<'n>(&self, nic: &'n PortIntent, told: Option<Retakable>, to_come: Option<Uuid>) -> Holding<'n> {
+        let running = nic.life.has_guest();
+        // A MAC alone may be what is left of more.
+        let bare = self.lease.is_none_or(|lease| lease.ips().next().is_none());
+        Holding {
+            nic: &nic.network,
+            own: self.own(),
+            lost: self.own().filter(|_| bare).or(to_come),
+            lease: self.lease,
+            // What is reserved for a template that was edited since is not for the guest that runs.
+            reserved: self.reserved().filter(|_| !(nic.life.is_edited() && running)),
+            running,
+            told,
+        }
+    }
+
+    /// The port as its owner is told of it.
+    fn report(&self, nic: &PortIntent, granted: &Granted, guest: Option<Box<Guest>>) -> PortReport {
+        PortReport {
+            network: nic.network.clone(),
+            port: Some(granted.name.clone()),
+            row: granted.uuid,
+            switch: Some(self.switch.name.clone()),
+            addresses: Some(granted.addresses),
+            next: granted.next,
+            last: self.last.clone().map(Box::new),
+            guest,
+            problems: Vec::new(),
+        }
+    }
 }
 
 impl<'a> View<'a> {
     /// Decides what becomes of a NIC, and of the row that it has.
-    pub(super) fn decide_nic(&self, intent: &VmIntent, nic: &PortIntent, port: Option<PortRef<'a>>) -> PortDecision {
+    pub(super) fn decide_nic(
+        &self,
+        intent: &VmIntent,
+        nic: &PortIntent,
+        names: &[String],
+        port: Option<PortRef<'a>>,
+    ) -> PortDecision {
         let present = port.and_then(|port| port.switch);
         let present = present.and_then(|uuid| Some(Switch { uuid, name: self.switch_name(uuid)? }));
         if port.is_none() {
-            match self.may_have_a_new_port(intent, nic) {
+            match self.may_have_a_new_port(intent, nic, names) {
                 Ok(true) => {}
                 Ok(false) => return PortDecision::default(),
                 Err(refusal) => {
@@ -104,7 +143,7 @@ impl<'a> View<'a> {
             }
             Err(refusal) => return self.refused(intent, nic, (port, present), remarks, refusal),
         };
-        match self.serve(intent, nic, &site) {
+        match self.serve(intent, nic, names, &site) {
             Ok((mut served, later)) => {
                 remarks.add(later);
                 let report = served.report.take().unwrap_or_default();
@@ -191,33 +230,27 @@ impl<'a> View<'a> {
     }
 
     /// Gives a NIC its port, or its port what it should be. Refusals that do not stand in its way are remarked.
-    fn serve(&self, intent: &VmIntent, nic: &PortIntent, site: &Site<'a>) -> Result<(PortDecision, Remarks), Refusal> {
+    fn serve(
+        &self,
+        intent: &VmIntent,
+        nic: &PortIntent,
+        names: &[String],
+        site: &Site<'a>,
+    ) -> Result<(PortDecision, Remarks), Refusal> {
         let (own, switch) = (site.own(), &site.switch);
         let told = self.retakable(switch, site.last.as_ref(), own)?;
-        // What is reserved for a template that was edited since is not for the guest that runs.
-        let edited = nic.life.is_edited();
-        // A MAC alone may be what is left of more.
-        let bare = site.lease.is_none_or(|lease| lease.ips().next().is_none());
-        let name = if own.is_none() { Some(self.free_name(nic)) } else { None };
+        let name = if own.is_none() { Some(self.free_name(names)) } else { None };
         let to_come = name.as_ref().and_then(|name| name.as_ref().ok()).map(|name| port_uuid(self.instance(), name));
-        let holding = Holding {
-            nic: &nic.network,
-            own,
-            lost: own.filter(|_| bare).or(to_come),
-            lease: site.lease,
-            reserved: site.reserved().filter(|_| !(edited && nic.life.has_guest())),
-            running: nic.life.has_guest(),
-            told,
-        };
+        let holding = site.holding(nic, told, to_come);
         let (addresses, mut remarks) = self.settle_now(nic, site, &holding)?;
         let name = match (site.port, name) {
             (Some(PortRef { uuid, row, .. }), _) => {
-                let (name, later) = self.repaired_name(nic, uuid, &row.name);
+                let (name, later) = self.repaired_name(names, uuid, &row.name);
                 remarks.add(later);
                 name
             }
             (None, Some(name)) => name?,
-            (None, None) => self.free_name(nic)?,
+            (None, None) => self.free_name(names)?,
         };
         let (secured, problem) = self.port_security(nic, site.before());
         problem.into_iter().for_each(|problem| remarks.tell(problem));
@@ -226,44 +259,37 @@ impl<'a> View<'a> {
             self.judge_lease(nic, site, addresses, &remarks).into_iter().for_each(|it| remarks.tell(it));
         }
         self.unread_settings(switch).into_iter().for_each(|problem| remarks.tell(problem));
-        let coming = Holding {
-            lost: None,
-            lease: Some(addresses),
-            reserved: site.reserved(),
-            running: nic.life.has_guest() && !edited,
-            told: None,
-            ..holding
-        };
-        let (next, later) = match site.elsewhere && nic.life.is_leaving() {
-            true => (None, Remarks::default()),
-            false => self.next(nic, switch, &coming),
-        };
+        let (next, later) = self.reserve(nic, site, addresses);
         remarks.add(later);
-        let guest = self.guest_with_another(nic, addresses, site.last.as_ref());
-        let guest = guest.map(|(addresses, guest)| {
+        let guest = self.guest_with_another(nic, addresses, site.last.as_ref()).map(|(addresses, guest)| {
             remarks.tell(Problem::GuestHasAnother { guest: addresses });
             Box::new(guest)
         });
-        let (change, later) =
-            self.row(intent, nic, site, Granted { uuid: own.or(to_come), name, addresses, secured, next });
+        let granted = Granted { uuid: own.or(to_come), name, addresses, secured, next };
+        let report = site.report(nic, &granted, guest);
+        let claims = granted.claims(switch.uuid);
+        let (change, later) = self.row(intent, nic, site, granted);
         remarks.add(later);
-        let mut claims = Claims::default();
-        [Some(addresses), next].into_iter().flatten().for_each(|addresses| claims.add(switch.uuid, addresses));
-        let name = change.after.as_ref().map(|after| after.row.name.clone()).unwrap_or_default();
-        claims.add_name(name.clone());
-        let report = PortReport {
-            network: nic.network.clone(),
-            port: Some(name),
-            row: Some(change.uuid),
-            switch: Some(switch.name.clone()),
-            addresses: Some(addresses),
-            next,
-            last: site.last.clone().map(Box::new),
-            guest,
-            problems: Vec::new(),
-        };
+        let report = PortReport { row: Some(change.uuid), ..report };
         let decision = PortDecision { change: Some(change), report: Some(report), claims, ..PortDecision::default() };
         Ok((decision, remarks))
+    }
+
+    /// What is reserved for the next start beside what the port has now.
+    fn reserve(&self, nic: &PortIntent, site: &Site<'_>, addresses: Addresses) -> (Option<Addresses>, Remarks) {
+        if site.elsewhere && nic.life.is_leaving() {
+            return (None, Remarks::default());
+        }
+        let holding = Holding {
+            nic: &nic.network,
+            own: site.own(),
+            lost: None,
+            lease: Some(addresses),
+            reserved: site.reserved(),
+            running: nic.life.has_guest() && !nic.life.is_edited(),
+            told: None,
+        };
+        self.next(nic, &site.switch, &holding)
     }
 
     /// What the port has now: its lease, changed where the owner requests it, or what is chosen.
@@ -371,6 +397,15 @@ struct Granted {
     secured: bool,
     /// What is reserved for the next start.
     next: Option<Addresses>,
+}
+
+impl Granted {
+    fn claims(&self, switch: Uuid) -> Claims {
+        let mut claims = Claims::default();
+        [Some(self.addresses), self.next].into_iter().flatten().for_each(|addresses| claims.add(switch, addresses));
+        claims.add_name(self.name.clone());
+        claims
+    }
 }
 
 /// A port as it is.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use crate::stage::{SUBNET, Stage};
 use crate::support::{Cluster, Service, VmOptions, eventually};
 
@@ -101,10 +103,15 @@ async fn a_guest_whose_address_is_taken_meanwhile_is_told_that_its_port_has_anot
     stage.player.start("testvm", "n1").await;
     stage.event("testvm", "AddressAssigned", &[]).await;
     stage.service.freeze();
-    stage.northbound.nbctl(&["ls-del", "ovn-default"]);
-    stage.northbound.add_switch("ovn-default", &SUBNET);
     let ip = lease.split(' ').nth(1).expect("an address");
-    stage.northbound.add_foreign_port("ovn-default", "foreign", &[&format!("02:00:00:00:00:01 {ip}")]);
+    let foreign = json!({"name": "foreign", "addresses": format!("02:00:00:00:00:01 {ip}")});
+    // In one transaction: a new switch without the port would be one where the address is free.
+    stage.northbound.transact(json!([
+        {"op": "delete", "table": "Logical_Switch", "where": [["name", "==", "ovn-default"]]},
+        {"op": "insert", "table": "Logical_Switch_Port", "uuid-name": "lsp", "row": foreign},
+        {"op": "insert", "table": "Logical_Switch",
+         "row": {"name": "ovn-default", "other_config": ["map", SUBNET], "ports": ["named-uuid", "lsp"]}},
+    ]));
     stage.service.thaw();
     stage.event("testvm", "GuestHasAnotherAddress", &[ip, "Restart the VM"]).await;
     let now = stage.port("testvm").await;

@@ -31,12 +31,11 @@ use self::complaints::Complaints;
 use self::entry::{Entry, compose};
 use self::news::{Verdict, verdict};
 use self::send::{Again, Annotation, Object, Outcome, Outgoing, send};
-use super::metrics::Metrics;
 use crate::kubevirt::{Reported, VmObjects};
 use crate::ovn::{LogicalSwitchPort, VmKey, keys};
 use crate::plan::PortReport;
 
-pub(super) use self::pace::PaceMetrics;
+pub use self::pace::PaceMetrics;
 
 /// VMs told at the same time.
 const AT_ONCE: usize = 16;
@@ -145,7 +144,12 @@ struct Sent {
 
 impl Reporter {
     /// A reporter for these.
-    pub fn new(client: Client, instance: String, reports: mpsc::UnboundedReceiver<Report>, metrics: &Metrics) -> Self {
+    pub fn new(
+        client: Client,
+        instance: String,
+        reports: mpsc::UnboundedReceiver<Report>,
+        metrics: PaceMetrics,
+    ) -> Self {
         Self {
             client,
             instance,
@@ -156,7 +160,7 @@ impl Reporter {
             pause: None,
             pauses: 0,
             complaints: Complaints::default(),
-            metrics: metrics.pace.clone(),
+            metrics,
         }
     }
 

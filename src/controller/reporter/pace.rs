@@ -115,7 +115,7 @@ fn hash(value: &impl Hash) -> u64 {
 
 /// What is counted of what is told.
 #[derive(Debug, Clone, Default)]
-pub(in crate::controller) struct PaceMetrics {
+pub struct PaceMetrics {
     pub(super) dropped: Counter,
     pub(super) failures: Family<[(&'static str, &'static str); 1], Counter>,
 }

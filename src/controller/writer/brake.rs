@@ -15,13 +15,13 @@
 //! mistake, all of it is held: rows stay as they are, and their addresses stay taken.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Link, Writer};
+use crate::controller::holding::Holding;
 use crate::controller::link::Office;
 use crate::hash::FastSet;
 use crate::kubevirt::{Change, Cluster, Kind};
@@ -41,33 +41,6 @@ const PERMIT_FOR: Duration = Duration::from_secs(3_600);
 /// Whether releasing so many of all ports at once is more likely a mistake.
 fn is_mass(ports: usize, total: usize) -> bool {
     ports > FEW && ports.saturating_mul(SHARE) > total
-}
-
-/// What is held, for operators.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holding {
-    /// Ports that are held.
-    pub ports: usize,
-    /// All ports of the instance when they were counted last; retained ones are in neither number.
-    pub total: usize,
-    /// Some of their VMs.
-    pub examples: Vec<VmKey>,
-    /// There are more VMs than these.
-    pub more: bool,
-}
-
-impl fmt::Display for Holding {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<String> = self.examples.iter().map(|vm| vm.to_string().escape_debug().to_string()).collect();
-        write!(
-            formatter,
-            "holding {} of {} ports: their VMs are gone, and their deletion was not seen ({}{}). Check that this process serves the right cluster and that its API server lists all VMs. If they are gone for good, start once with --allow-mass-release",
-            self.ports,
-            self.total,
-            names.join(", "),
-            if self.more { ", ..." } else { "" },
-        )
-    }
 }
 
 /// What is held, and which VMs are known to be gone.

@@ -20,7 +20,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::batch::{Batch, Flight, outcome};
-pub use self::brake::Holding;
 use self::brake::{Brake, Presence};
 use super::link::{Link, Office};
 use super::metrics::{Metrics, Tally};

@@ -5,42 +5,20 @@
 //! are kept, and no more of them than a message names.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::VmObjects;
-use crate::escaped::{Escaped, LISTED};
+use crate::escaped::LISTED;
 use crate::kubevirt::annotations::{asks_for_something, is_of_kube_ovn, is_ours};
+use crate::kubevirt::state::{Place, VmObjects};
 use crate::ovn::NadKey;
 
 /// The most keys that are kept of one place: one more than a message names.
 const MOST_KEYS: usize = LISTED + 1;
 /// What a NAD may say.
 const OF_NAD: &str = "ovn.kubernetes.io/logical_switch";
-
-/// Where a request stands that has no effect there.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// On the VirtualMachine itself.
-    Vm,
-    /// On a launcher pod, by name.
-    Launcher(String),
-    /// On a NetworkAttachmentDefinition.
-    Nad(NadKey),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Vm => formatter.write_str("metadata.annotations of the VirtualMachine"),
-            Self::Launcher(pod) => write!(formatter, "the launcher pod {}", Escaped(pod)),
-            Self::Nad(nad) => write!(formatter, "the NetworkAttachmentDefinition {}", Escaped(&nad.to_string())),
-        }
-    }
-}
 
 /// The annotations of an object that ask for something of ports.
 fn requests(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
