@@ -178,16 +178,19 @@ impl<'a> View<'a> {
     /// connects a router now would take the router's connection with it, and one that is `external` was made so for a NIC
     /// outside br-int: both stay and are told.
     pub(super) fn repaired_type(&self, row: &LogicalSwitchPort, switch: Option<&str>) -> (String, Remarks) {
+        if !self.keeps_its_type(row) {
+            return (String::new(), Remarks::default());
+        }
+        let problem = Problem::TypeTaken { port: row.name.clone(), kind: row.kind.clone() };
+        // A router port that goes is told with the switch.
+        let wakes = switch.map(|switch| Wake::Switch(switch.to_owned())).into_iter().collect();
+        (row.kind.clone(), Remarks::waiting(problem, wakes))
+    }
+
+    /// Returns true if a row was given a type that something else relies on.
+    pub(super) fn keeps_its_type(&self, row: &LogicalSwitchPort) -> bool {
         let peer = || row.options.get(keys::ROUTER_PORT);
         let connects = || peer().is_some_and(|peer| self.northbound().has_router_port(peer));
-        match row.kind.as_str() {
-            kind if kind == "router" && connects() || kind == "external" => {
-                let problem = Problem::TypeTaken { port: row.name.clone(), kind: kind.to_owned() };
-                // A router port that goes is told with the switch.
-                let wakes = switch.map(|switch| Wake::Switch(switch.to_owned())).into_iter().collect();
-                (kind.to_owned(), Remarks::waiting(problem, wakes))
-            }
-            _ => (String::new(), Remarks::default()),
-        }
+        row.kind == "external" || row.kind == "router" && connects()
     }
 }

@@ -36,6 +36,10 @@ impl View<'_> {
         let Some(request) = nic.switch.as_ref().filter(|request| moves(request)) else {
             return OnSwitch::as_requested(present);
         };
+        if self.keeps_its_type(port.row) {
+            // The port would take a router's connection, or a NIC outside br-int, with it. Its type is told.
+            return OnSwitch { switch: present, elsewhere: true, remarks: Remarks::default() };
+        }
         if nic.life.has_guest() {
             let remarks = self.deferred(&present, &request.name);
             return OnSwitch { switch: present, elsewhere: true, remarks };

@@ -37,37 +37,9 @@ impl Writer {
         if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_) | Outcome::Raced) {
             self.unknown_in_a_row = 0;
         }
-        let Batch { office, mut vms, owners, part, sync, .. } = batch;
+        let Batch { office, vms, owners, part, sync, .. } = batch;
         match outcome {
-            Outcome::Committed { results: _, missed } => {
-                let ports: usize = vms.iter().map(|planned| planned.changes.len()).sum();
-                tracing::debug!(ports, operations = owners.len(), "transaction committed");
-                for planned in &mut vms {
-                    self.retries.remove(&planned.vm);
-                }
-                if sync {
-                    let collapsed = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.collapses());
-                    self.settling.committed(self.northbound.read().nb_cfg(), collapsed.map(|change| change.uuid));
-                }
-                for index in missed {
-                    // The row had gone before we came: plan again from what there is now.
-                    if let Some(planned) = owners.get(index).and_then(|owner| vms.get_mut(*owner)) {
-                        planned.again = true;
-                        planned.report = None;
-                    }
-                }
-                for Planned { vm, again, changes, report, .. } in vms {
-                    changes.iter().for_each(|change| log_change(&vm, change));
-                    report.into_iter().for_each(|report| self.tell(report));
-                    if self.lost.has(&vm) {
-                        // It has its row again.
-                        self.look_for_lost(&vm);
-                    }
-                    if again {
-                        self.dirty(vm);
-                    }
-                }
-            }
+            Outcome::Committed { results: _, missed } => self.committed(vms, &owners, &missed, sync),
             Outcome::Fenced => {
                 office.lose();
                 vms.into_iter().for_each(|planned| self.dirty(planned.vm));
@@ -106,6 +78,37 @@ impl Writer {
                 if let Some(vm) = self.pipeline.refused(keys, culprit.as_ref()) {
                     self.refused(vm, &rejection.to_string());
                 }
+            }
+        }
+    }
+
+    /// The transaction is committed: owners are told, and what is to be decided again is.
+    fn committed(&mut self, mut vms: Vec<Planned>, owners: &[usize], missed: &[usize], sync: bool) {
+        let ports: usize = vms.iter().map(|planned| planned.changes.len()).sum();
+        tracing::debug!(ports, operations = owners.len(), "transaction committed");
+        for planned in &mut vms {
+            self.retries.remove(&planned.vm);
+        }
+        if sync {
+            let collapsed = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.collapses());
+            self.settling.committed(self.northbound.read().nb_cfg(), collapsed.map(|change| change.uuid));
+        }
+        for index in missed {
+            // The row had gone before the write came: it is decided again from what there is now.
+            if let Some(planned) = owners.get(*index).and_then(|owner| vms.get_mut(*owner)) {
+                planned.again = true;
+                planned.report = None;
+            }
+        }
+        for Planned { vm, again, changes, report, .. } in vms {
+            changes.iter().for_each(|change| log_change(&vm, change));
+            report.into_iter().for_each(|report| self.tell(report));
+            if self.lost.has(&vm) {
+                // It has its row again.
+                self.look_for_lost(&vm);
+            }
+            if again {
+                self.dirty(vm);
             }
         }
     }

@@ -186,3 +186,28 @@ fn a_row_that_keeps_the_name_of_another_network_is_found_by_the_annotation_when_
     world.settle(1);
     assert_eq!(world.tables.ports, before);
 }
+
+#[test]
+fn a_port_that_connects_a_router_stays_on_its_switch_until_the_router_port_goes() {
+    let subnet = |text| map([("subnet", text)]);
+    let mut world = World::new([("blue", subnet("10.16.0.0/16")), ("red", subnet("10.17.0.0/16"))]);
+    world.apply(&vm("a"), Template::new([]));
+    world.settle(1);
+    let port = port_uuid(INSTANCE, "a.n");
+    world.edit(|tables| {
+        let row = crate::ovn::LogicalRouterPort { name: "lrp0".into(), ..Default::default() };
+        tables.router_ports.insert(uuid(3, 0), row);
+        let row = tables.ports.get_mut(&port).expect("a.n");
+        row.kind = "router".into();
+        row.options.insert(keys::ROUTER_PORT, "lrp0");
+    });
+    world.settle(1);
+    world.apply(&vm("a"), Template::new([("logical_switch", "red")]));
+    world.settle(1);
+    assert_eq!(world.tables.switch_of(&port), Some(uuid(1, 0)), "{:?}", world.complaints(&vm("a")));
+    assert_eq!(world.complaints(&vm("a")).len(), 1, "{:?}", world.complaints(&vm("a")));
+    world.edit(|tables| drop(tables.router_ports.remove(&uuid(3, 0))));
+    world.settle(1);
+    assert_eq!(world.tables.switch_of(&port), Some(uuid(1, 1)));
+    assert_eq!((world.tables.ports[&port].kind.as_str(), world.complaints(&vm("a"))), ("", vec![]));
+}
