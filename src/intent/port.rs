@@ -146,7 +146,8 @@ impl PortIntent {
     ///
     /// VMs and NADs may have dots in their names, so that `x.ns.nad.nadns.ovn` is the port of the VM `x.ns.nad.nadns` in the
     /// namespace `ovn`, and of the VM `x` on a NAD. Which of them is named so hangs on nothing but their names: see
-    /// [`VmKey::has_another_reading`]. A tilde is in no name of Kubernetes', so that what has one is read in one way only.
+    /// [`crate::ovn::VmKey::has_another_reading`]. A tilde is in no name of Kubernetes', so that what has one is read in one
+    /// way only.
     pub fn names(&self) -> Vec<String> {
         let Self { base_name, network, .. } = self;
         let fallback = match self.ambiguous {
