@@ -1,4 +1,4 @@
-//! Which addresses a port gets, and what has become of those that it has.
+//! Allocation: the addresses that a port gets, and the conflicts of those that it has.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,34 +15,34 @@ use crate::intent::{PortIntent, Request};
 use crate::ipam::{AddressPool, Pool, RangeSet, Subnet};
 use crate::ovn::{Addresses, Wake};
 
-/// What a NIC has on the switch already.
+/// The holdings of a NIC on a switch.
 #[derive(Clone, Copy)]
 pub(super) struct Holding<'a> {
     /// Its network's name in the VM.
     pub(super) nic: &'a str,
     /// Its row.
     pub(super) own: Option<Uuid>,
-    /// The row that it has without a lease, or will have: what that held last is still its own to have.
+    /// The row that the NIC has without a lease, or will have: it may have the last addresses of that row again.
     pub(super) lost: Option<Uuid>,
-    /// What the row holds.
+    /// The lease of the row.
     pub(super) lease: Option<Addresses>,
-    /// What is reserved for the next start.
+    /// The reservation for the next start.
     pub(super) reserved: Option<Addresses>,
-    /// A guest uses the lease: nothing else is chosen for it. What was requested, or reserved before it started, it is
-    /// given all the same.
+    /// A guest uses the lease: no other address is allocated for it. It still gets an address that was requested, or
+    /// that was reserved before it started.
     pub(super) running: bool,
-    /// What it was last told, where the row is lost: the addresses that it can have again, and the MAC.
+    /// The last lease in the VM's status, if the row is lost: the addresses and the MAC that it can have again.
     pub(super) told: Option<Retakable>,
 }
 
-/// What a NIC was last told and can have again.
+/// A NIC's last lease, as far as the NIC can have it again.
 #[derive(Clone, Copy)]
 pub(super) struct Retakable {
-    /// All that it was told.
+    /// The whole last lease.
     pub(super) told: Addresses,
-    /// Of that, what is free. At least one address, or there was none.
+    /// The free part of it. At least one address, unless the last lease had no address.
     pub(super) free: Addresses,
-    /// Whether the MAC is.
+    /// True if the MAC is free.
     pub(super) mac_is_free: bool,
 }
 
@@ -51,7 +51,7 @@ fn of_family(addresses: Addresses, ipv4: bool) -> Option<IpAddr> {
 }
 
 impl View<'_> {
-    /// What the port holds from now on: the lease, changed where the owner requests it; what neither says is chosen.
+    /// Decides the lease: the present one, changed as the owner requests. Addresses in neither are allocated.
     pub(super) fn settle(
         &self,
         switch: &Switch,
@@ -75,7 +75,7 @@ impl View<'_> {
             None => self.keep_or_choose(switch, request, holding, is_ipv4),
         });
         let [ipv4, ipv6] = match families {
-            // What only the VM's owner can mend is told before what may pass by itself.
+            // A problem that only the VM's owner can fix is reported before one that may pass by itself.
             [Err(_), Err(refusal @ Refusal::Problem(Problem::PoolOutOfSubnet { .. }, _))] => return Err(refusal),
             [ipv4, ipv6] => [ipv4?, ipv6?],
         };
@@ -83,8 +83,8 @@ impl View<'_> {
         Ok(Addresses::new(mac, [ipv4, ipv6].into_iter().flatten()))
     }
 
-    /// Returns true if the port is to have no address: its owner says so, or the switch has none to give and neither the
-    /// owner nor the lease names one.
+    /// Returns true if the port gets no address: its owner says so, or the switch has no subnet and neither the request
+    /// nor the lease names an address.
     fn wants_mac_alone(&self, switch: &Switch, request: &Request, holding: &Holding<'_>) -> bool {
         let named = request.ipv4.is_some() || request.ipv6.is_some() || request.pool.is_some();
         let held = holding.lease.is_some_and(|lease| lease.ips().next().is_some());
@@ -110,8 +110,8 @@ impl View<'_> {
         }
     }
 
-    /// The address of a family that is not requested: the one that the port has, unless the owner's pool has others; else
-    /// one that was reserved; else one that is free.
+    /// The address of a family that the owner did not request: the held one, unless the owner's pool excludes it; else
+    /// a reserved one; else a free one.
     fn keep_or_choose(
         &self,
         switch: &Switch,
@@ -126,14 +126,14 @@ impl View<'_> {
             if let Some(address) = of_family(free, ipv4).filter(fits) {
                 return Ok(Some(address));
             }
-            // It was complete: see below.
+            // The last lease was complete: see below.
             if free.ips().next().is_some() && of_family(told, ipv4).is_none() && pool.is_none() {
                 return Ok(None);
             }
         }
         let held = lease.and_then(|lease| of_family(lease, ipv4));
         let complete = lease.is_some_and(|lease| lease.ips().next().is_some());
-        // A lease is complete: a family that the switch gained later is not forced upon it.
+        // A lease is complete: a family that the switch gained later is not added to it.
         if held.is_some_and(|held| fits(&held)) || complete && held.is_none() && pool.is_none() {
             return Ok(held);
         }
@@ -147,14 +147,14 @@ impl View<'_> {
             return Ok(held);
         }
         if lease.is_some() && running {
-            // A guest that runs with its MAC alone: what was taken out of its row by hand is put back, and nothing else.
+            // A guest that runs with its MAC alone: only addresses that were removed from its row by hand are restored.
             return Ok(lost.and_then(|row| self.left_by(switch, ipv4, pool, row)));
         }
         self.choose(switch, ipv4, pool, lost, nic)
     }
 
-    /// What is reserved for the next start: nothing where it would be what holds already. Why it is not what is requested
-    /// is remarked.
+    /// Decides the reservation for the next start: empty if it equals the lease. A remark says why it differs from the
+    /// request.
     pub(super) fn next(
         &self,
         nic: &PortIntent,
@@ -178,7 +178,7 @@ impl View<'_> {
         }
     }
 
-    /// What has been reserved and is still requested, while the rest of the request cannot be had.
+    /// The part of the reservation that is still requested, while the rest of the request is refused.
     fn still_reserved(&self, switch: &Switch, request: &Request, holding: &Holding<'_>) -> Option<Addresses> {
         let (reserved, lease, own) = (holding.reserved?, holding.lease?, holding.own?);
         let is_requested = |address: &IpAddr| {
@@ -192,9 +192,9 @@ impl View<'_> {
         new.then(|| Addresses::new(mac, requested))
     }
 
-    /// Whether a requested address may be had.
+    /// Checks that the port may have a requested address.
     fn check(&self, switch: &Switch, address: IpAddr, own: Option<Uuid>) -> Result<(), Refusal> {
-        // What is reserved for it already is as good as a lease, whatever the switch says now.
+        // A reservation counts like a lease, even if the switch has changed since.
         let is_reserved = |own: Uuid| {
             let reserved = self.northbound().port(&own).and_then(|port| reserved(port.row));
             reserved.is_some_and(|reserved| reserved.ips().any(|reserved| reserved == address))
@@ -223,7 +223,7 @@ impl View<'_> {
         }))
     }
 
-    /// The lowest free address of a family, of the owner's pool where there is one; `None` where the switch has none
+    /// The lowest free address of a family, from the owner's pool if there is one; `None` if the switch has no subnet
     /// of that family.
     fn choose(
         &self,
@@ -251,19 +251,19 @@ impl View<'_> {
         let empty = Pool::default();
         let held = self.northbound().pool(&switch.uuid).unwrap_or(&empty);
         let services = self.northbound().service_addresses(ipv4);
-        // What another NIC of the VM requests is for that one, and what a guest may still use is for its VM.
+        // Addresses that another NIC of the VM requests, and addresses that the guest of another VM may still use.
         let requested = self.named.by_others(&switch.name, nic, ipv4);
         let kept = [requested.as_deref(), self.snapshot.lost.addresses(&switch.name, ipv4)];
         let claimed = self.claimed(switch, ipv4);
         let barred: Vec<&RangeSet> = kept.into_iter().chain(claimed).flatten().collect();
-        // What the row had and lost, by whatever hand: its guest may run.
+        // The row's last address, lost for any reason: its guest may be running.
         let left = lost.and_then(|row| held.left_by(row, &subnet.spans_held(ipv4, pool), &barred, services));
         if let Some(free) = left.or_else(|| held.lowest_free(&spans, &barred, services)) {
             return Ok(Some(free));
         }
         let kept: Vec<&RangeSet> = kept.into_iter().flatten().collect();
         if held.lowest_free(&spans, &kept, services).is_some() {
-            // Whether the others get the last ones is known after this transaction.
+            // Whether the other ports get the last addresses is known after this transaction.
             return Err(Refusal::Batch);
         }
         let problem = match pool {
@@ -273,12 +273,12 @@ impl View<'_> {
         Err(Refusal::Problem(problem, vec![Wake::Room(switch.uuid), Wake::Switch(name()), Wake::Services]))
     }
 
-    /// The addresses of a family that this transaction gives away on a switch.
+    /// The addresses of a family that this transaction grants on a switch.
     fn claimed(&self, switch: &Switch, ipv4: bool) -> [Option<&RangeSet>; 2] {
         [&self.own, self.batch].map(|claims| claims.addresses(switch.uuid, ipv4))
     }
 
-    /// What a row had and lost, by whatever hand, where it is free.
+    /// The last address of a row, lost for any reason, if it is free.
     fn left_by(&self, switch: &Switch, ipv4: bool, pool: Option<&AddressPool>, row: Uuid) -> Option<IpAddr> {
         let subnet = self.subnet(switch).ok()?;
         let held = self.northbound().pool(&switch.uuid)?;
@@ -286,9 +286,9 @@ impl View<'_> {
         held.left_by(row, &subnet.spans_held(ipv4, pool), &claimed, self.northbound().service_addresses(ipv4))
     }
 
-    /// Why nothing may be chosen beside OVN's own IPAM: it gives the same addresses away at the same time, and of two
-    /// ports that have one, northd renumbers its own. What `exclude_ips` names it leaves alone. IPv6 addresses it
-    /// makes from MACs.
+    /// The reason why no address may be allocated beside OVN's own IPAM: northd allocates the same addresses at the
+    /// same time, and renumbers its own port if two ports have one address. Northd leaves `exclude_ips` alone, and
+    /// makes IPv6 addresses from MACs.
     fn renumbering(&self, switch: &Switch, subnet: &Subnet, ipv4: bool, pool: Option<&AddressPool>) -> Option<Problem> {
         let port = self.northbound().dynamic_port(&switch.uuid).filter(|_| ipv4)?.row.name.clone();
         let switch = switch.name.clone();
@@ -299,19 +299,19 @@ impl View<'_> {
                 pool: Box::new(pool.clone()),
                 switch,
                 port,
-                // Were our reading of it northd's, it would do.
+                // Northd would exclude the pool if it read the setting as we do.
                 by_northd: subnet.excludes_all(true, pool),
             }),
         }
     }
 
-    /// A MAC made from the address, or from a hash of it where a port of ours has that one, on whatever switch: a guest
-    /// with NICs on several tells them apart by it.
+    /// A MAC made from the address, or from a hash of it if a port of ours on any switch has that MAC: a guest with
+    /// NICs on several switches tells them apart by MAC.
     fn make_mac(&self, switch: &Switch, address: Option<IpAddr>, holding: &Holding<'_>) -> MacAddr6 {
         let [first, second] = self.snapshot.settings.mac_prefix;
         let mac = |tail: [u8; 4]| MacAddr6::new(first, second, tail[0], tail[1], tail[2], tail[3]);
         let hashed = |attempt: u32| {
-            // Without an address it is made from the row, of which there is one alike.
+            // Without an address, the MAC is made from the row, which is unique.
             let of = match (address, holding.own.or(holding.lost)) {
                 (None, Some(row)) => row.to_string(),
                 _ => format!("{address:?}"),
@@ -325,7 +325,7 @@ impl View<'_> {
             _ => hashed(0),
         };
         let mut candidates = std::iter::once(first).chain((1..).map(hashed));
-        // The iterator does not end, and there are fewer ports than there are MACs.
+        // The iterator is infinite, and there are fewer ports than MACs.
         candidates.find(|mac| self.is_free_anywhere(switch, *mac, holding.own, holding.nic)).unwrap_or(first)
     }
 
@@ -335,15 +335,15 @@ impl View<'_> {
         })
     }
 
-    /// What of a switch's settings is skipped: it may have been meant to keep addresses from being chosen.
+    /// Reports settings of the switch that were skipped: they may have been meant to keep addresses from allocation.
     pub(super) fn unread_settings(&self, switch: &Switch) -> Option<Problem> {
         let subnet = self.subnet(switch).ok()?;
         let unread = subnet.unread().to_vec();
         (!unread.is_empty()).then(|| Problem::SettingUnread { switch: switch.name.clone(), unread })
     }
 
-    /// What has become of a lease that stands all the same: another port has it, too, or the switch's subnet is another.
-    /// Without a `request` nothing says what was asked for.
+    /// The conflicts of a lease that stands: another port has it, too, or the subnet of the switch has changed.
+    /// `request` is `None` if the request is unknown.
     pub(super) fn conflicts(
         &self,
         switch: &Switch,
@@ -374,7 +374,7 @@ impl View<'_> {
     }
 }
 
-/// The addresses that a port keeps while its guest runs, though the owner's pool has others.
+/// Reports the addresses outside the owner's pool that a port keeps while its guest runs.
 pub(super) fn outside_the_pool(lease: Addresses, request: &Request) -> Vec<Problem> {
     let Some(pool) = &request.pool else { return Vec::new() };
     let confined = |address: &IpAddr| !pool.is_empty(address.is_ipv4());
@@ -382,7 +382,7 @@ pub(super) fn outside_the_pool(lease: Addresses, request: &Request) -> Vec<Probl
     outside.map(|address| Problem::LeaseOutsidePool { address, pool: Box::new(pool.clone()) }).collect()
 }
 
-/// The refusal of what something is in the way of.
+/// The refusal of a claim that something is in the way of.
 fn kept_by(
     in_the_way: InTheWay,
     problem: impl FnOnce(Box<Holder>) -> Problem,

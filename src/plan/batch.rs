@@ -1,22 +1,21 @@
-//! Which VMs go into the next transaction.
+//! The queue of VMs for the next transactions.
 //!
-//! Whatever became dirty while one was in flight goes into the next, in the order it came. A
-//! transaction that the server refused is taken apart: the VM whose operation failed is named by the
-//! server, and the others go again without it; where the server names none, the halves go one after
-//! the other, until the VM at fault stands alone.
+//! VMs that become dirty while a transaction is in flight go into the next one, in the order they came. A transaction
+//! that the server refuses is taken apart. If the server names the VM whose operation failed, the others go again
+//! without it. Otherwise the halves go one after the other, until the VM at fault stands alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
 use crate::kubevirt::VmObjects;
 
-/// The order in which VMs are served that become dirty together: an address that one of them can take is for the one
-/// that needs just this address.
+/// The order in which VMs are decided that become dirty together: an address that several of them can take goes to the
+/// one that needs just this address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Turn {
     /// Its owner requests an address.
     Request,
-    /// Its guest runs, and may use the address that the VM was told.
+    /// Its guest runs, and may use the address in the VM's annotation.
     Guest,
     /// Any address does.
     Any,
@@ -25,7 +24,7 @@ pub enum Turn {
 impl Turn {
     const ALL: usize = 3;
 
-    /// The turn of a VM that has these objects.
+    /// The turn of a VM with these objects.
     pub fn of(objects: Option<&VmObjects>) -> Self {
         match objects {
             Some(objects) if objects.names_an_address() => Self::Request,
@@ -40,11 +39,11 @@ impl Turn {
 pub struct Queue<K> {
     first: VecDeque<Entry<K>>,
     waiting: [VecDeque<Entry<K>>; Turn::ALL],
-    /// Where each key waits (`None`: before all others), and the number of the entry that counts. One that was put
-    /// elsewhere since leaves its old entry behind, which is passed over when its turn comes.
+    /// The turn of each key (`None`: before all others), and the number of the entry that counts. A key that was moved
+    /// leaves its old entry behind, which is skipped when its turn comes.
     present: HashMap<K, (Option<Turn>, u64)>,
     number: u64,
-    /// Parts of a refused transaction, each to be tried by itself.
+    /// Parts of a refused transaction; each is sent alone.
     parts: VecDeque<Vec<K>>,
 }
 
@@ -70,7 +69,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.waiting[turn as usize].push_back((key, number));
     }
 
-    /// Marks a key dirty, to be looked at before all others.
+    /// Marks a key dirty, to be decided before all others.
     pub fn push_first(&mut self, key: K) {
         let number = self.enter(&key, None);
         self.first.push_front((key, number));
@@ -90,39 +89,39 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         std::iter::once(&self.first).chain(&self.waiting)
     }
 
-    /// Whether nothing is to be done.
+    /// Returns true if no key waits.
     pub fn is_empty(&self) -> bool {
         self.present.is_empty() && self.parts.is_empty()
     }
 
-    /// Whether parts of a refused transaction wait: each goes alone.
+    /// Returns true if parts of a refused transaction wait: each goes alone.
     pub fn has_parts(&self) -> bool {
         !self.parts.is_empty()
     }
 
-    /// How many keys wait.
+    /// The number of keys that wait.
     pub fn len(&self) -> usize {
         self.present.len() + self.parts.iter().map(Vec::len).sum::<usize>()
     }
 
-    /// Whether the next keys are a part of a refused transaction, and go alone: they are all of
+    /// Begins the next part of a refused transaction, if there is one, which goes alone: its keys are those of the next
     /// `count` calls of [`Queue::pop`].
     pub fn begin(&mut self) -> Option<usize> {
         let part = self.parts.pop_front()?;
         let count = part.len();
         for key in part.into_iter().rev() {
-            // A key that became dirty meanwhile is done once, here.
+            // A key that became dirty meanwhile is decided once, here.
             self.push_first(key);
         }
         Some(count)
     }
 
-    /// The next key, which stays.
+    /// The next key, which stays in the queue.
     pub fn next(&self) -> Option<&K> {
         self.queues().flatten().find(|entry| self.counts(entry)).map(|(key, _)| key)
     }
 
-    /// The next key.
+    /// Takes out the next key.
     pub fn pop(&mut self) -> Option<K> {
         loop {
             let queues = std::iter::once(&mut self.first).chain(&mut self.waiting);
@@ -134,9 +133,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    /// A transaction of these keys was refused because of `culprit`, where the server said so. The
-    /// key that is now known to be at fault, if one is, is left to the caller; the others are tried
-    /// again.
+    /// Takes apart a transaction of these keys that was refused, because of `culprit` if the server named it. Returns
+    /// the key at fault if it is known, and queues the others again.
+    ///
     pub fn refused(&mut self, mut keys: Vec<K>, culprit: Option<&K>) -> Option<K> {
         if let Some(at) = culprit.and_then(|culprit| keys.iter().position(|key| key == culprit)) {
             let culprit = keys.remove(at);

@@ -1,9 +1,8 @@
-//! Which chassis a port is bound to, and when a second one may be opened.
+//! Chassis binding: the chassis of a port, and the moment to add a second one.
 //!
-//! A second chassis is opened behind `activation-strategy`: its traffic flows only once the guest is
-//! seen there. northd keeps the mark of an old activation for as long as any additional chassis
-//! remains, so a port that has just been collapsed to one chassis waits until northd has processed
-//! that: were the next target opened before, it would be open without its guest.
+//! A second chassis is added behind `activation-strategy`: its traffic flows only once the guest is seen there. northd
+//! keeps the mark of an old activation for as long as any additional chassis remains. So a port that was just collapsed
+//! to one chassis waits until northd has processed that: a target added earlier would be open without its guest.
 
 use super::chassis::Chassis;
 use super::fabric::{Bound, Seen};
@@ -13,7 +12,7 @@ use crate::intent::{Placement, Strategy};
 use crate::ovn::{RequestedChassis, Wake, keys};
 use crate::ovsdb::Map;
 
-/// What is to become of a port's binding.
+/// The decision on a port's binding.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Binding {
     /// It stays.
@@ -27,8 +26,7 @@ pub(super) enum Binding {
 }
 
 impl Binding {
-    /// Writes our keys of `options` (ovn-nb(5) Logical_Switch_Port `options:requested-chassis`); what others put there
-    /// stays.
+    /// Writes our keys of `options` (ovn-nb(5) Logical_Switch_Port `options:requested-chassis`). Keys of others stay.
     pub(super) fn apply(self, options: Map) -> Map {
         let (requested, strategy) = match self {
             Self::Keep => return options,
@@ -42,7 +40,7 @@ impl Binding {
 }
 
 impl Snapshot<'_> {
-    /// Decides where a port is bound.
+    /// Decides the binding of a port.
     pub(super) fn bind(&self, port: &Bound<'_>, placement: &Placement) -> (Binding, Remarks) {
         let (home, target) = match placement {
             Placement::Keep => return (Binding::Keep, Remarks::default()),
@@ -67,7 +65,7 @@ impl Snapshot<'_> {
         });
         let target = match target {
             Some(Chassis::Named { name, has_row }) if name != home && has_row && home_has_row => Some(name),
-            // Who knows whether it is open already: after a restart, what stands there is the best that is known.
+            // The target may be open already: after a restart, the present value is the best information.
             Some(Chassis::NotYet) if port.requested().home == Some(&home) => return (Binding::Keep, remarks),
             Some(Chassis::Named { .. } | Chassis::Unknown | Chassis::NotYet) | None => None,
         };
@@ -78,20 +76,20 @@ impl Snapshot<'_> {
         (if opens { Binding::Both { home, additional, strategy } } else { Binding::To(home) }, remarks)
     }
 
-    /// Returns true if this OVN takes a second chassis in the way that it is to be opened. Where it does not, the port
-    /// follows the guest with one: the source until domain-ready, then the target.
+    /// Returns true if this OVN supports a second chassis with the configured strategy. Otherwise the port follows the
+    /// guest with one chassis: the source until domain-ready, then the target.
     fn takes_a_list(&self) -> bool {
         self.southbound.multichassis(self.northbound) >= self.settings.strategy.needs()
     }
 
-    /// Whether the target's chassis may be added now.
+    /// Returns true if the target's chassis may be added now.
     fn may_open(&self, port: &Bound<'_>, target: &str) -> (bool, Remarks) {
         if port.present.is_none() {
             return (true, Remarks::default());
         }
         match port.requested().additional {
             Some(additional) if additional == target => return (true, Remarks::default()),
-            // Another target is open: it goes first.
+            // Another target is open: it is removed first.
             Some(_) => return (false, self.waiting_for_northd(port)),
             None => {}
         }

@@ -16,10 +16,10 @@ pub struct Placed {
     pub row: LogicalSwitchPort,
 }
 
-/// What becomes of one port: made, changed, or taken away.
+/// The change of one port: it is created, updated or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortChange {
-    /// The row.
+    /// The UUID of the row.
     pub uuid: Uuid,
     /// As the replica has it.
     pub before: Option<Placed>,
@@ -27,39 +27,39 @@ pub struct PortChange {
     pub after: Option<Placed>,
 }
 
-/// One of our keys in `external_ids`, with its value; `None`: without it.
+/// One of our keys in `external_ids`, with its value; `None` removes the key.
 pub(super) type Mark = (&'static str, Option<Cow<'static, str>>);
 
 const PORT: &str = LogicalSwitchPort::TABLE.name;
 const SWITCH: &str = LogicalSwitch::TABLE.name;
 
 impl PortChange {
-    /// A port goes; `None` where no switch refers to it any more: it is about to be collected.
+    /// Deletes a port; `None` if no switch refers to it any more: it is about to be collected.
     pub(super) fn removal(port: PortRef<'_>) -> Option<Self> {
         let before = Placed { switch: port.switch?, row: port.row.clone() };
         Some(Self { uuid: port.uuid, before: Some(before), after: None })
     }
 
-    /// A port that stays on its switch has this row from now on.
+    /// Replaces the row of a port that stays on its switch.
     pub(super) fn rewrite(port: PortRef<'_>, row: LogicalSwitchPort) -> Option<Self> {
         let switch = port.switch?;
         let before = Some(Placed { switch, row: port.row.clone() });
         Some(Self { uuid: port.uuid, before, after: Some(Placed { switch, row }) })
     }
 
-    /// Whether anything changes.
+    /// Returns true if the change has no effect.
     pub fn is_empty(&self) -> bool {
         self.before == self.after
     }
 
-    /// Whether addresses come to a switch that the row did not have there.
+    /// Returns true if the row gets addresses on a switch that it did not have there.
     pub fn takes_addresses(&self) -> bool {
         let Some(after) = &self.after else { return false };
         let had = |before: &Placed| before.switch == after.switch && before.row.addresses == after.row.addresses;
         after.row.addresses.iter().next().is_some() && !self.before.as_ref().is_some_and(had)
     }
 
-    /// Whether a port that was open on two chassis is bound to one, or to none.
+    /// Returns true if a port with two chassis is bound to one, or to none.
     pub fn collapses(&self) -> bool {
         let two = |placed: &Option<Placed>| {
             placed.as_ref().is_some_and(|placed| RequestedChassis::of(&placed.row.options).is_list())
@@ -67,8 +67,8 @@ impl PortChange {
         two(&self.before) && self.after.is_some() && !two(&self.after)
     }
 
-    /// The operations. Maps are written by key: what others put there stays, also when they put it
-    /// there after our replica was read.
+    /// The operations of the change. Maps are written by key: keys of others stay, even if they were added after our
+    /// replica was read.
     pub fn operations(&self) -> Vec<Operation> {
         match (&self.before, &self.after) {
             (None, None) => Vec::new(),
@@ -87,14 +87,14 @@ impl PortChange {
         }
     }
 
-    /// A port is a non-root row: without its switch's reference it would be collected in silence.
+    /// A port is a non-root row: without its switch's reference it would be collected without an error.
     fn refer(&self, switch: Uuid, mutator: Mutator) -> Operation {
         let value = Datum::Set(vec![self.uuid.into()]);
         Operation::Mutate { table: SWITCH, uuid: switch, mutations: vec![Mutation { column: "ports", mutator, value }] }
     }
 
     fn insert(&self, row: &LogicalSwitchPort) -> Operation {
-        // A new row of ours has no other columns; were one added to the type, this must name it.
+        // A new row of ours has no other columns. A column that is added to the type must be named here.
         let LogicalSwitchPort { name, kind: _, addresses, dynamic_addresses: _, port_security, options, external_ids } =
             row;
         let row = vec![
@@ -130,8 +130,8 @@ impl PortChange {
     }
 }
 
-/// Takes away the keys that change or go, then puts in those that change or come: `insert` leaves
-/// keys alone that are there (RFC 7047 section 5.1).
+/// Removes the keys that change or go, then adds those that change or come: `insert` leaves existing keys alone (RFC
+/// 7047 section 5.1).
 fn mutations(column: &'static str, before: &Map, after: &Map) -> Vec<Mutation> {
     let stale: Vec<&str> =
         before.iter().filter(|(key, value)| after.get(key) != Some(value)).map(|(key, _)| key).collect();

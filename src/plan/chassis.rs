@@ -1,7 +1,7 @@
-//! Which chassis a node is, and what a port keeps while that cannot be said.
+//! The chassis of a node, and the binding that a port keeps while the chassis is unknown.
 //!
-//! The decision is a function of the port's `requested-chassis` as it stands, of the node, and of the southbound's rows,
-//! so a restart of the service changes nothing:
+//! The decision is a function of the port's present `requested-chassis`, of the node, and of the rows of the southbound
+//! database, so a restart of the service changes nothing:
 //!
 //! | the node | the port |
 //! |---|---|
@@ -12,8 +12,8 @@
 //! | has several rows, one of which has claimed the port | is bound to that one: it is alive |
 //! | has several rows otherwise | is unbound, so that the one with the interface can claim it |
 //!
-//! A chassis whose row is gone may have been another node's, where both have no row and the chassis has a name of its
-//! own. Such a port is kept, which binds it nowhere until the row returns and says whose it is.
+//! A chassis whose row is gone may have been another node's, if both nodes have no row and the chassis has a name of
+//! its own. Such a port keeps it, which binds the port nowhere until the row returns with the name of its node.
 
 use super::fabric::{Bound, Seen};
 use super::problem::Problem;
@@ -21,7 +21,7 @@ use super::remarks::Remarks;
 use super::snapshot::Snapshot;
 use crate::ovn::{NodeChassis, RequestedChassis, Southbound, Wake};
 
-/// Where a node is on the network.
+/// The location of a node in the network.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chassis {
     /// A chassis by this name.
@@ -30,7 +30,7 @@ pub(super) enum Chassis {
         /// northd finds it, as far as is known: a list with an unknown chassis in it opens the other one at once.
         has_row: bool,
     },
-    /// On no chassis that could be named.
+    /// The chassis has no known name.
     Unknown,
     /// The southbound has not been read yet.
     NotYet,
@@ -43,12 +43,12 @@ impl Chassis {
 }
 
 impl Snapshot<'_> {
-    /// Finds the chassis of the node that a port's VM is on, or goes to: what its annotation says; else what the southbound
-    /// knows by its name; else, where the southbound is not read, its name.
+    /// Finds the chassis of the node that a port's VM is on, or goes to: the chassis in the node's annotation; else the
+    /// chassis that the southbound has for the node; else, if the southbound is not read, the name of the node.
     pub(super) fn locate(&self, node: &str, port: &Bound<'_>) -> (Chassis, Remarks) {
         let annotated = match self.cluster.chassis_of(node) {
             Ok(annotated) => annotated,
-            // Not the node's name in its place: the annotation says that the chassis has another.
+            // The node's name is no substitute: the annotation says that the chassis has another name.
             Err(invalid) => {
                 let standing = port.requested().all().find(|chassis| !self.is_another_nodes(node, chassis));
                 let located =
@@ -83,7 +83,7 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Finds the same of the node that a migration goes to. A target without a row has nothing to keep.
+    /// Finds the chassis of the node that a migration goes to. A target without a row has no binding to keep.
     pub(super) fn locate_target(&self, node: &str, port: &Bound<'_>) -> (Chassis, Remarks) {
         let (located, mut remarks) = self.locate(node, port);
         if matches!(located, Chassis::Named { has_row: false, .. }) {
@@ -92,7 +92,7 @@ impl Snapshot<'_> {
         (located, remarks)
     }
 
-    /// Returns true if a chassis is that of another node than this, whose annotation cannot be read.
+    /// Returns true if a chassis belongs to a node other than this one, whose annotation cannot be read.
     fn is_another_nodes(&self, node: &str, chassis: &str) -> bool {
         let is_its = |other: &str| match (self.cluster.chassis_of(other), self.southbound) {
             (Ok(Some(annotated)), _) => annotated == chassis,
@@ -105,7 +105,8 @@ impl Snapshot<'_> {
         self.cluster.nodes().any(|other| other != node && is_its(other))
     }
 
-    /// Finds the chassis among these that may be the node's, though it has no row: no row and no other node has its name.
+    /// Finds the chassis among these that may be the node's although it has no row: its name is in no row and is no
+    /// other node's.
     fn without_row<'r>(&self, node: &str, requested: RequestedChassis<'r>, southbound: &Southbound) -> Option<&'r str> {
         let is_own = |chassis: &&str| *chassis == node || node.split('.').next() == Some(chassis);
         let of_another =
@@ -115,7 +116,7 @@ impl Snapshot<'_> {
     }
 }
 
-/// The chassis' row is gone, or has not come yet.
+/// The row of the chassis is gone, or is still to come.
 fn kept(node: &str, chassis: &str) -> (Chassis, Remarks) {
     let (node, name) = (node.to_owned(), chassis.to_owned());
     let wakes = vec![Wake::Chassis(name.clone())];
@@ -123,7 +124,7 @@ fn kept(node: &str, chassis: &str) -> (Chassis, Remarks) {
     (Chassis::Named { name, has_row: false }, Remarks::waiting(problem, wakes))
 }
 
-/// Of several rows of one node, the one that the port has, or that has the port.
+/// Of several rows of one node, the one that the port is bound to, or that has claimed the port.
 fn one_of(node: &str, rows: &[&str], southbound: &Southbound, port: &Bound<'_>) -> (Chassis, Remarks) {
     let standing = port.requested().all().find(|chassis| rows.contains(chassis));
     let claimed = || southbound.chassis_of_port(port.name).filter(|chassis| rows.contains(chassis));

@@ -1,4 +1,4 @@
-//! Addresses, MACs and names that a transaction takes and that the replica does not show yet.
+//! Addresses, MACs and names that a transaction claims and that the replica does not show yet.
 
 use std::net::IpAddr;
 
@@ -32,7 +32,7 @@ impl Claim {
     }
 }
 
-/// What ports claim whose rows are on their way.
+/// The claims of ports whose rows are in flight.
 #[derive(Debug, Default, Clone)]
 pub struct Claims {
     on: FastMap<Uuid, OnSwitch>,
@@ -90,7 +90,7 @@ impl Claims {
         self.on.get(&switch).map(|on| if ipv4 { &on.ipv4 } else { &on.ipv6 })
     }
 
-    /// Returns true if something is claimed on a switch.
+    /// Returns true if an address or MAC is claimed on a switch.
     pub(super) fn has(&self, switch: Uuid, claim: Claim) -> bool {
         self.on.get(&switch).is_some_and(|on| match claim {
             Claim::Ip(ip @ IpAddr::V4(_)) => on.ipv4.contains(ip),

@@ -17,38 +17,38 @@ use crate::intent::VmIntent;
 use crate::kubevirt::VmObjects;
 use crate::ovn::{Northbound, VmKey, Wake};
 
-/// What is decided for one VM: rows to be written, and what its owner is told.
+/// The decision for one VM: rows to write, and the status for its owner.
 #[derive(Debug, Default)]
 pub struct Decision {
     /// Changes of rows; empty ones are left out.
     pub rows: Vec<PortChange>,
-    /// Its ports, for its owner.
+    /// The status of its ports, for its owner.
     pub status: Vec<PortReport>,
-    /// When it is to be decided again.
+    /// When to decide again.
     pub waits: Waits,
-    /// The addresses, MACs and names that it takes.
+    /// The addresses, MACs and names that it claims.
     pub claims: Claims,
 }
 
-/// What a VM waits for.
+/// The conditions on which a VM is decided again.
 #[derive(Debug, Default)]
 pub struct Waits {
-    /// What in the databases.
+    /// Changes in the databases.
     pub wakes: Vec<Wake>,
-    /// It clashed with another VM of the same transaction: to be decided again after it.
+    /// It conflicts with another VM of the same transaction, and is decided again after that transaction.
     pub batch: bool,
-    /// `NB_Global:nb_cfg` is to be raised with its changes, or alone: northd's progress matters.
+    /// Raise `NB_Global:nb_cfg` with its changes, or alone: northd's progress matters.
     pub northd: bool,
     /// In seconds since the epoch.
     pub due: Option<i64>,
 }
 
-/// Decides for a VM, which need not be there any more: its rows, its status and what it waits for. `claims` is what the
-/// transaction has given to others.
+/// Decides for a VM, which may have been deleted: its rows, its status and its waits. `claims` holds the claims that
+/// the transaction has granted to other VMs.
 pub fn decide(snapshot: &Snapshot<'_>, claims: &Claims, vm: &VmKey) -> Decision {
     let Some(objects) = snapshot.objects(vm) else { return released(snapshot, vm) };
     let intent = snapshot.intent_of(vm, objects);
-    // The annotation of a VM without ports here may be a namesake's that serves it on another database.
+    // The annotation of a VM without ports here may belong to a namesake that is served on another database.
     if !intent.selected && snapshot.northbound.ports_of(vm).next().is_none() {
         return Decision::default();
     }
@@ -57,7 +57,7 @@ pub fn decide(snapshot: &Snapshot<'_>, claims: &Claims, vm: &VmKey) -> Decision 
     decision
 }
 
-/// A VM's ports as they are.
+/// Reports a VM's ports as they are.
 pub fn present(northbound: &Northbound, vm: &VmKey) -> Vec<PortReport> {
     northbound.ports_of(vm).map(|(network, port)| report_of(northbound, network, port)).collect()
 }
@@ -67,7 +67,7 @@ fn released(snapshot: &Snapshot<'_>, vm: &VmKey) -> Decision {
     Decision { rows: changes, waits: Waits { due, ..Waits::default() }, ..Decision::default() }
 }
 
-/// Decides for a VM that should have this, and of which Kubernetes has these objects.
+/// Decides for a VM from its intent and its objects in Kubernetes.
 pub(super) fn decide_intent(
     snapshot: &Snapshot<'_>,
     claims: &Claims,
@@ -92,7 +92,8 @@ pub(super) fn decide_intent(
     };
     let crossed = Crossed::of(snapshot.northbound, intent, &rows);
     if !crossed.is_empty() {
-        // One of its NICs requests what another has: where that one gives it up at the same time, they exchange it.
+        // A NIC requests a claim that another NIC of the VM holds. If the other releases it at the same time, they
+        // exchange.
         let exchange = decide_ports(view(true), intent, &rows);
         let granted = crossed.is_granted(&exchange.status);
         if !exchange.waits.batch && granted && share_nothing(&rows, &exchange.rows) {
@@ -102,7 +103,7 @@ pub(super) fn decide_intent(
     decide_ports(view(false), intent, &rows)
 }
 
-/// Decides for all ports of a VM, one after the other.
+/// Decides for all ports of a VM in order.
 fn decide_ports<'a>(mut view: View<'a>, intent: &'a VmIntent, rows: &VmRows<'a, '_>) -> Decision {
     let mut decided = Decision::default();
     let mut taken = Vec::new();
@@ -124,7 +125,7 @@ fn decide_ports<'a>(mut view: View<'a>, intent: &'a VmIntent, rows: &VmRows<'a, 
     decided
 }
 
-/// Decides for the VM's rows that no NIC has `taken`.
+/// Decides for the VM's rows that are not in `taken`, the rows of its NICs.
 fn left_over<'a>(view: &View<'a>, intent: &VmIntent, rows: &VmRows<'a, '_>, taken: &[Uuid]) -> Vec<PortDecision> {
     let runs = intent.ports.iter().any(|nic| nic.life.has_guest());
     let mut networks: Vec<&str> = intent.ports.iter().map(|nic| nic.network.as_str()).collect();
@@ -132,15 +133,15 @@ fn left_over<'a>(view: &View<'a>, intent: &VmIntent, rows: &VmRows<'a, '_>, take
     let mut left = Vec::new();
     for (network, port) in rows.all().filter(|(_, port)| taken.binary_search(&port.uuid).is_err()) {
         if networks.binary_search(&network).is_ok() || view.snapshot.may_be_anothers(&intent.vm, &port) {
-            // Somebody copied our marks onto another row: it goes with the VM, and not before.
+            // A copy of our marks on another row: the row is deleted with the VM, not earlier.
             continue;
         }
         left.push(match &intent.untouched {
-            // What a guest runs on may be a row whose mark is lost.
+            // A guest may be using a row whose mark is lost.
             Some(untouched) if !(untouched.contains(network) || network.is_empty() && runs) => {
                 PortDecision::removal(port)
             }
-            // Where a guest may run, and which VM the port belongs to, holds for ports that stay, too.
+            // Chassis binding and the marks of the VM apply to ports that stay, too.
             _ => view.keep(intent, port, None, report_of(view.northbound(), network, port), Remarks::default()),
         });
     }
@@ -159,7 +160,7 @@ impl Decision {
     }
 }
 
-/// What is wrong with a VM as a whole, for one that has a NIC of ours: the others are not ours to judge.
+/// Reports the problems of a VM as a whole, if the VM has a NIC of ours. Other VMs are outside our scope.
 fn of_the_whole(intent: &VmIntent) -> Option<PortReport> {
     let VmIntent { invalid, unserved, unmatched, misplaced, .. } = intent;
     let mut problems: Vec<Problem> = invalid.iter().cloned().map(Problem::Invalid).collect();

@@ -1,5 +1,5 @@
-//! What the replica should show once a plan is committed: so our own commit is told from what others do, and what it is
-//! about to free from what stays held.
+//! The expected state of the replica after a commit: it tells our own commit from changes by others, and claims that
+//! are about to be released from those that stay held.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -10,16 +10,16 @@ use uuid::Uuid;
 use super::change::{Placed, PortChange};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, VmKey, Wake, keys};
 
-/// The rows of a VM that its plan leaves as they are.
+/// The rows of a VM that its decision leaves as they are.
 #[derive(Debug, Default)]
 pub struct Expectation {
     kept: Vec<(Uuid, Placed)>,
-    /// A row that is on no switch: about to change by itself.
+    /// A row is on no switch: it is about to change by itself.
     unsettled: bool,
 }
 
 impl Expectation {
-    /// Of a VM that is planned with these changes on this replica.
+    /// The expectation for a VM that is decided with these changes on this replica.
     pub fn of(view: &Northbound, vm: &VmKey, changes: &[PortChange]) -> Self {
         let mut expectation = Self::default();
         let left_alone = |port: &PortRef<'_>| !changes.iter().any(|change| change.uuid == port.uuid);
@@ -32,8 +32,8 @@ impl Expectation {
         expectation
     }
 
-    /// Whether the VM's rows are what the changes made of them, all of them, on the switches that they were to be on:
-    /// planning it again would find nothing to do, unless something else has changed.
+    /// Returns true if all of the VM's rows are as the changes made them, on the switches that the changes placed them
+    /// on: another decision would change nothing, unless something else has changed.
     pub fn is_met(&self, view: &Northbound, vm: &VmKey, changes: &[PortChange]) -> bool {
         let made = changes.iter().filter_map(|change| Some((change.uuid, change.after.as_ref()?)));
         let kept = self.kept.iter().map(|(uuid, placed)| (*uuid, placed));
@@ -47,18 +47,17 @@ impl Expectation {
     }
 }
 
-/// What the changes of the transaction in flight will free. A plan that is made before then may differ from the one that
-/// would be made after.
+/// The claims that the transaction in flight will release. A decision made before that may differ from one made after.
 #[derive(Debug, Default)]
 pub struct Freed {
     what: HashSet<Wake>,
     on: HashSet<Uuid>,
-    /// MACs, on whatever switch: one that is made is made once for all of them.
+    /// MACs on any switch: a MAC is made unique across all switches.
     macs: HashSet<MacAddr6>,
 }
 
 impl Freed {
-    /// By these changes.
+    /// The claims that these changes release.
     pub fn by<'a>(changes: impl IntoIterator<Item = &'a PortChange>) -> Self {
         let mut freed = Self::default();
         for PortChange { before, after, .. } in changes {
@@ -84,7 +83,8 @@ impl Freed {
         }
     }
 
-    /// Whether a new port might have had one of the names: its own, or the one that it has the network appended to.
+    /// Returns true if a new port might have had one of the released names: its own, or its own without the network
+    /// appended to it.
     fn frees_a_name_for(&self, name: &str) -> bool {
         let frees = |name: &str| self.what.contains(&Wake::Name(name.to_owned()));
         frees(name) || name.rsplit_once('.').is_some_and(|(base, _)| frees(base))
@@ -100,7 +100,7 @@ impl Freed {
         held(row).iter().any(frees)
     }
 
-    /// Whether a VM's plan, which waits for these, may be another once it is free.
+    /// Returns true if the decision for a VM, which waits for `waits`, may differ after the release.
     pub fn concerns(&self, changes: &[PortChange], waits: &[Wake]) -> bool {
         if self.what.is_empty() {
             return false;
@@ -120,7 +120,7 @@ impl Freed {
     }
 }
 
-/// What a row of ours holds, now and for the next start.
+/// The addresses of a row of ours, now and for the next start.
 fn held(row: &LogicalSwitchPort) -> Vec<Addresses> {
     let texts = row.addresses.iter().chain(row.port_security.iter());
     let texts = texts.chain(row.external_ids.get(keys::NEXT_ADDRESSES));

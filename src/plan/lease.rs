@@ -1,22 +1,22 @@
-//! What a row of ours holds, also where somebody has written into it.
+//! The lease of a row of ours, also after drift.
 
 use uuid::Uuid;
 
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys};
 
-/// The lease of a row as we write it: `addresses` and `port_security` say the same, or the one that is there says it.
+/// The lease of a row as we write it: `addresses` and `port_security` are equal, or only one of them is set.
 pub(super) fn written(row: &LogicalSwitchPort) -> Option<Addresses> {
     of_nic(row.addresses.iter()).next().or_else(|| of_nic(row.port_security.iter()).next())
 }
 
-/// What is reserved for the next start.
+/// The reservation for the next start.
 pub(super) fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
     row.external_ids.get(keys::NEXT_ADDRESSES)?.parse().ok()
 }
 
-/// The lease of a port: what both columns say. Where they have nothing in common, `port_security`, from which `addresses`
-/// are healed that somebody overwrote; but rather what nobody else has, and never what another port of ours has: then it
-/// was that column that somebody wrote into.
+/// The lease of a port: the value in both columns. If they have nothing in common, `port_security` is the lease, from
+/// which an overwritten `addresses` is repaired. An unclaimed value is preferred, and a value that another port of ours
+/// holds is never the lease: then that column has drifted.
 pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> {
     let row = port.row;
     let secured = || of_nic(row.port_security.iter());
@@ -35,7 +35,7 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
     let is_nobodys = |addresses: &Addresses| {
         others(addresses).is_empty() && addresses.ips().all(|ip| view.service(&switch, ip).is_none())
     };
-    // Where each is somebody's, what is in force is not given anew.
+    // If both values have other holders, a value in force elsewhere is not given to a second port.
     let unclaimed = |addresses: &Addresses| {
         let holds = |other: &Uuid| view.port(other).is_some_and(|other| is_in_force(view, &other, addresses));
         !others(addresses).iter().any(holds)
@@ -43,8 +43,8 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
     secured().chain(in_force()).find(is_nobodys).or_else(|| in_force().chain(secured()).find(unclaimed))
 }
 
-/// Whether a row of ours has any of these for its guest, now or from the next start on: not only where somebody wrote it
-/// into `port_security`.
+/// Returns true if a row of ours has any of these addresses for its guest, now or from the next start on. A value that
+/// was only written into `port_security` does not count.
 fn is_in_force(view: &Northbound, port: &PortRef<'_>, addresses: &Addresses) -> bool {
     let row = port.row;
     let is_overwritten = of_nic(row.addresses.iter()).next().is_none();
@@ -54,15 +54,15 @@ fn is_in_force(view: &Northbound, port: &PortRef<'_>, addresses: &Addresses) -> 
     row.is_of(&port.uuid, view.instance()) && of_guest.chain(reserved(row)).any(shares)
 }
 
-/// Restores the lease of a row that stays as it is otherwise, where it has drifted. Without a lease, nothing in the row is
-/// its own: what is in it may be another's.
+/// Restores the lease of a row that has drifted, and keeps the rest of the row. Without a lease, the addresses in the
+/// row are removed: they may be another's.
 pub(super) fn repair(row: &LogicalSwitchPort, lease: Option<&Addresses>) -> LogicalSwitchPort {
     let text = lease.map(ToString::to_string);
     let port_security = text.iter().filter(|_| !row.port_security.is_empty()).cloned().collect();
     LogicalSwitchPort { port_security, addresses: text.into_iter().collect(), ..row.clone() }
 }
 
-/// Those that are a NIC's, of the elements of a column.
+/// The elements of a column that are the addresses of a NIC.
 fn of_nic<'a>(elements: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Addresses> {
     elements.filter_map(|text| text.parse().ok())
 }

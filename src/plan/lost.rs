@@ -1,8 +1,8 @@
-//! Leases whose rows the northbound database has lost: a switch was deleted and made anew, a backup was restored, a
-//! person deleted a row.
+//! Leases whose rows the northbound database has lost: a switch was deleted and recreated, a backup was restored, or a
+//! row was deleted by hand.
 //!
-//! What a VM was last told stands in its annotation, and its guest may still use it. It is a request of the VM right
-//! behind an explicit one, and meanwhile no other VM is given it. An explicit request of another VM gets it only where
+//! The last lease of a VM stands in its annotation, and its guest may still use it. It ranks right behind an explicit
+//! request of the VM, and meanwhile it is not allocated to other VMs. An explicit request of another VM gets it only if
 //! no guest runs with it.
 
 use std::collections::{BTreeSet, HashMap};
@@ -15,7 +15,7 @@ use crate::ipam::RangeSet;
 use crate::kubevirt::{PortStatus, Reported, Told, VmObjects};
 use crate::ovn::{Addresses, Northbound, VmKey};
 
-/// A lease that a VM was told last.
+/// The last lease in a VM's annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastLease {
     /// The logical switch, by name.
@@ -25,7 +25,7 @@ pub struct LastLease {
 }
 
 impl LastLease {
-    /// Reads the lease of a port in the annotation: its addresses, or those that it had.
+    /// Reads the lease of a port in the annotation: its present addresses, or its last ones.
     pub(super) fn of(port: &PortStatus) -> Option<Self> {
         let switch = port.switch.clone()?;
         let addresses = match (&port.mac, &port.last) {
@@ -34,23 +34,23 @@ impl LastLease {
             (None, None) => return None,
         };
         let addresses: Addresses = addresses.ok()?;
-        // The annotation is the tenant's to write.
+        // The tenant can write the annotation.
         let may_be = addresses.mac.is_unicast() && !addresses.mac.is_nil();
         may_be.then_some(Self { switch, addresses })
     }
 
-    /// The lease of a NIC, on a switch that the NIC names: anything else is no business of the VM's.
+    /// The lease of a NIC, on a switch that the NIC names. A lease on any other switch is outside the VM's scope.
     pub(super) fn of_nic(told: &Told, nic: &PortIntent) -> Option<Self> {
         let port = told.ports.iter().find(|port| port.network == nic.network)?;
         Self::of(port).filter(|last| nic.switch.as_ref().is_some_and(|named| named.has(&last.switch)))
     }
 }
 
-/// The annotation of a VM as far as this instance wrote it for this very VM.
+/// The annotation of a VM, if this instance wrote it for this very VM.
 pub(super) fn told(objects: &VmObjects, instance: &str) -> Option<Told> {
     let (uid, reported) = subject(objects)?;
     let told = Told::parse(reported.text.as_deref()?)?;
-    // Another instance that has no port of the VM any more leaves what it had to this one.
+    // Another instance that has no port of the VM any more leaves its last leases to this one.
     let is_left = || told.ports.iter().all(|port| port.port.is_none());
     (told.is_for(uid) && (told.instance == instance || is_left())).then_some(told)
 }
@@ -69,17 +69,17 @@ fn subject(objects: &VmObjects) -> Option<(&str, &Reported)> {
     of_vm.or_else(|| objects.run.as_ref().map(|run| (run.uid.as_str(), &run.reported)))
 }
 
-/// The lost leases of all VMs that were looked for.
+/// The known lost leases of all VMs.
 #[derive(Debug, Default)]
 pub struct Lost {
-    /// Of each VM its leases, and whether its guest runs.
+    /// The leases of each VM, and true if its guest runs.
     of: HashMap<VmKey, (Vec<LastLease>, bool)>,
     on: HashMap<String, OnSwitch>,
 }
 
 #[derive(Debug, Default)]
 struct OnSwitch {
-    /// By address, the VMs that were told it, and whether their guests run.
+    /// By address, the VMs that held it last, and true for those whose guest runs.
     ips: HashMap<IpAddr, Vec<(VmKey, bool)>>,
     macs: HashMap<MacAddr6, Vec<(VmKey, bool)>>,
     ipv4: RangeSet,
@@ -109,7 +109,7 @@ impl OnSwitch {
     }
 }
 
-/// Returns true if it was the last VM of the key.
+/// Returns true if the VM was the last one of the key.
 fn remove<K: std::hash::Hash + Eq>(of: &mut HashMap<K, Vec<(VmKey, bool)>>, key: K, vm: &VmKey) -> bool {
     let Some(vms) = of.get_mut(&key) else { return false };
     vms.retain(|(other, _)| other != vm);
@@ -120,18 +120,18 @@ fn remove<K: std::hash::Hash + Eq>(of: &mut HashMap<K, Vec<(VmKey, bool)>>, key:
     is_last
 }
 
-/// What a look for lost leases has found.
+/// The result of a search for lost leases.
 #[derive(Debug, Default)]
 pub struct Looked {
-    /// Leases that are lost no more, or whose guest does not run any more: others may wait for them.
+    /// Leases that are no longer lost, or whose guest has stopped: others may wait for them.
     pub over: Vec<LastLease>,
-    /// Leases were found lost that were not before, or a guest runs that did not: what is prepared may give them away.
+    /// More leases are lost, or a guest has started: prepared decisions may allocate these addresses to others.
     pub grew: bool,
 }
 
 impl Lost {
-    /// Looks for the lost leases of a VM that is served anew: those that its annotation tells, on a switch that the NIC
-    /// names, and of whose network there is no row. The intent is asked for where it matters.
+    /// Searches for the lost leases of a VM that is decided again: those in its annotation, on a switch that the NIC
+    /// names, with no row of that network. `intent` is called only if needed.
     pub fn look(
         &mut self,
         vm: &VmKey,
@@ -169,23 +169,23 @@ impl Lost {
         running(self.on.get(switch)?.ips.get(&ip)?, vm)
     }
 
-    /// The same of a MAC.
+    /// The same for a MAC.
     pub(super) fn guest_with_mac(&self, switch: &str, mac: MacAddr6, vm: &VmKey) -> Option<&VmKey> {
         running(self.on.get(switch)?.macs.get(&mac)?, vm)
     }
 
-    /// Whether a MAC of a switch is lost by a VM other than this one.
+    /// Returns true if a MAC of a switch is lost by a VM other than this one.
     pub(super) fn has_mac(&self, switch: &str, mac: MacAddr6, vm: &VmKey) -> bool {
         let vms = self.on.get(switch).and_then(|on| on.macs.get(&mac));
         vms.is_some_and(|vms| vms.iter().any(|(other, _)| other != vm))
     }
 
-    /// The lost addresses of a family on a switch; `None` where there are none.
+    /// The lost addresses of a family on a switch; `None` if there are none.
     pub(super) fn addresses(&self, switch: &str, ipv4: bool) -> Option<&RangeSet> {
         self.on.get(switch).map(|on| if ipv4 { &on.ipv4 } else { &on.ipv6 })
     }
 
-    /// Returns true if a look at the VM may find something: it was told a lease, or it has lost one.
+    /// Returns true if a search may have a result: the VM has an annotation, or lost leases.
     pub fn concerns(&self, vm: &VmKey, objects: Option<&VmObjects>) -> bool {
         objects.and_then(subject).is_some_and(|(_, reported)| reported.text.is_some()) || self.has(vm)
     }
@@ -211,7 +211,7 @@ fn find(
     view: &Northbound,
     intent: impl FnOnce(&VmObjects) -> VmIntent,
 ) -> Vec<LastLease> {
-    // A VM that was told nothing yet has lost nothing.
+    // A VM without an annotation has lost no lease.
     if subject(objects).is_none_or(|(_, reported)| reported.text.is_none()) {
         return Vec::new();
     }
@@ -220,10 +220,10 @@ fn find(
     let listed = template.and_then(|template| template.spec.networks.as_deref()).unwrap_or_default();
     let mut networks: BTreeSet<&str> = listed.iter().map(|network| network.name.as_str()).collect();
     if networks.is_empty() {
-        // That of a VM which lists none.
+        // The network of a VM that lists none.
         networks.insert("default");
     }
-    // The rule: a row for each network, and no need to read the annotation.
+    // The usual case: a row for each network, and no need to read the annotation.
     let rows: BTreeSet<&str> = view.ports_of(vm).map(|(network, _)| network).collect();
     networks.retain(|network| !rows.contains(network));
     if networks.is_empty() {

@@ -1,20 +1,20 @@
-//! What to write: from intents and the northbound replica to changes of rows, and what to tell.
+//! Decisions: from a snapshot to changes of rows and to the status that owners are told.
 //!
-//! Pure. [`decide`] is a function of a [`Snapshot`], of what the transaction has given to others ([`Claims`]), and of a VM:
-//! whoever asks gets the same [`Decision`]. Deciding anew from the same state gives the same rows, and after they are
-//! written it gives none.
+//! Pure. [`decide`] is a function of a [`Snapshot`], of the claims that the transaction has granted to other VMs
+//! ([`Claims`]), and of a VM. Every caller gets the same [`Decision`]. Deciding again from the same state gives the
+//! same rows, and gives no rows after they are written.
 //!
 //! ```text
 //!   claims, change, lease, problem, report     values
-//!   fabric, lost, snapshot            what is known
+//!   fabric, lost, snapshot            the known state
 //!   remarks, vm_rows, siblings, view  one VM's view of it
 //!   addresses, switches, chassis, binding, ownership, retaking, retention     steps of a decision
 //!   port --> decide --> schedule      a NIC, a VM, a transaction
 //! ```
 //!
-//! The next transaction is planned while one is in flight: [`Pipeline`] says which VMs go into which, and when what was
-//! prepared is worth nothing any more; [`Claims::of`] has what is on its way; [`Expectation`] tells our own commit from
-//! what others did.
+//! The next transaction is decided while one is in flight: [`Pipeline`] assigns VMs to transactions and reports when a
+//! prepared transaction is out of date; [`Claims::of`] collects the claims in flight; [`Expectation`] tells our own
+//! commit from changes by others.
 
 mod addresses;
 mod batch;

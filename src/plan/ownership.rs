@@ -1,8 +1,9 @@
-//! Which row is whose, also where a person, or another controller, wrote into what says so.
+//! Ownership of rows, also after a person or another controller changed the marks.
 //!
-//! A row's UUID is a hash of this instance and the port's name: a row that has it is this instance's though its marks
-//! were removed or its name was changed, and both are put back. A row of another instance is that one's until it offers
-//! the row (`ovn-kubevirt.io/handover`), because its operator does not select the VM's namespace any more.
+//! A row's UUID is a hash of this instance and the port's name. A row with such a UUID belongs to this instance even if
+//! its marks were removed or its name was changed, and both are repaired. A row of another instance belongs to it until
+//! that instance offers the row (`ovn-kubevirt.io/handover`), because its operator does not select the VM's namespace
+//! any more.
 
 use uuid::Uuid;
 
@@ -15,8 +16,8 @@ use crate::intent::{PortIntent, VmIntent};
 use crate::ovn::{LogicalSwitchPort, Owner, PortRef, VmKey, Wake, keys, port_uuid};
 
 impl Snapshot<'_> {
-    /// Returns true if a row that the index has as the VM's may be of another VM, which exists: its UUID and its name are
-    /// not the VM's, or its marks are lost and its name can be read in two ways. It is not taken away then.
+    /// Returns true if a row that the index has as the VM's may belong to another existing VM: its UUID and its name
+    /// are not the VM's, or its marks are lost and its name is ambiguous. Such a row is not taken away.
     pub(super) fn may_be_anothers(&self, vm: &VmKey, port: &PortRef<'_>) -> bool {
         let (row, instance) = (port.row, self.northbound.instance());
         let is_marked = Owner::is_of(&row.external_ids, instance);
@@ -34,9 +35,9 @@ impl Snapshot<'_> {
 }
 
 impl<'a> View<'a> {
-    /// Finds the NIC's row: the one marked with its network. Of several (somebody copied one), the one that this instance
-    /// made. Else one that lost its marks; and a network that was renamed keeps its row.
-    /// None of those that other NICs of the VM have `taken`.
+    /// Finds the NIC's row: the one marked with its network. Of several (one was copied), the one that this instance
+    /// made. Else one that lost its marks. A network that was renamed keeps its row. Rows in `taken` belong to other
+    /// NICs of the VM.
     pub(super) fn port_of(
         &self,
         intent: &VmIntent,
@@ -55,8 +56,8 @@ impl<'a> View<'a> {
         marked.or_else(|| self.unmarked(intent, nic, names, is_left)).or_else(|| rows.renamed(nic).filter(is_left))
     }
 
-    /// Finds the row that this instance made for the NIC, where its marks name no VM any more, or one that does not exist;
-    /// and the row that another instance offers.
+    /// Finds the row that this instance made for the NIC, if its marks name a missing VM or are lost; or the row that
+    /// another instance offers.
     fn unmarked(
         &self,
         intent: &VmIntent,
@@ -65,7 +66,7 @@ impl<'a> View<'a> {
         is_left: impl Fn(&PortRef<'_>) -> bool,
     ) -> Option<PortRef<'a>> {
         let (northbound, instance) = (self.northbound(), self.instance());
-        // A NIC that came to another network since has a name that only its annotation tells.
+        // The name of a NIC that came to another network since is known only from its annotation.
         let told = self.told.iter().flat_map(|told| &told.ports).find(|port| port.network == nic.network);
         let told = told.and_then(|port| port.port.as_ref());
         let told = told.filter(|name| VmKey::candidates(name).any(|vm| vm == intent.vm));
@@ -88,10 +89,10 @@ impl<'a> View<'a> {
         let marked = marked.map(|(namespace, name)| VmKey::new(namespace, name));
         let is_base = port_uuid(instance, &nic.base_name) == port.uuid;
         let is_lost = match (Owner::of(external_ids, instance), marked) {
-            // What one of the VM's networks is now called is another matter: see `renamed`.
+            // A network of the VM that was renamed is handled elsewhere: see `renamed`.
             (Some(owner), _) if owner.vm == intent.vm => false,
             (_, Some(vm)) if vm == intent.vm => true,
-            // Of a VM that is gone, its row may be retained.
+            // The row of a deleted VM may be retained.
             (_, Some(vm)) => is_base && !vm.has_named(&port.row.name) && self.snapshot.cluster.vm(&vm).is_none(),
             (_, None) => true,
         };
@@ -107,14 +108,14 @@ impl<'a> View<'a> {
         row.external_ids.get(keys::HANDOVER).is_some() && self.is_another_instances(intent, row).is_some()
     }
 
-    /// The other instance that the row of the same VM is of.
+    /// The other instance that owns the row of the same VM.
     fn is_another_instances<'r>(&self, intent: &VmIntent, row: &'r LogicalSwitchPort) -> Option<&'r str> {
         let is_the_vms = row.external_ids.get(keys::VM) == Some(intent.vm.to_string().as_str());
         row.other_instance(self.instance()).filter(|_| is_the_vms)
     }
 
-    /// Whether a NIC without a port may get one: not where the VM's namespace is not selected, and not where another
-    /// instance serves the VM, which is told.
+    /// Returns true if a NIC without a port may get one: the VM's namespace is selected, and no other instance serves
+    /// the VM. An instance that does is reported.
     pub(super) fn may_have_a_new_port(
         &self,
         intent: &VmIntent,
@@ -135,11 +136,11 @@ impl<'a> View<'a> {
         Err(Refusal::Problem(Problem::ServedByAnotherInstance { instance }, wakes))
     }
 
-    /// The first of a new port's names that no port has.
+    /// The first free one of a new port's names.
     pub(super) fn free_name(&self, names: &[String]) -> Result<String, Refusal> {
         let free = names.iter().find(|name| self.is_free_name(name));
         match free {
-            // Whether the other VM's port comes about is known after this transaction.
+            // Whether the other VM's port is created is known after this transaction.
             Some(name) if self.is_name_claimed(name) => Err(Refusal::Batch),
             Some(name) => Ok(name.clone()),
             None => {
@@ -149,14 +150,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What a new port waits for that is to have a name.
+    /// The changes in the databases that a new port waits for to get a name.
     fn waits_for_name(&self, name: &str) -> impl Iterator<Item = Wake> {
         let renamed = self.northbound().port(&port_uuid(self.instance(), name)).map(|port| port.row.name.clone());
         [Some(name.to_owned()), renamed].into_iter().flatten().map(Wake::Name)
     }
 
-    /// The name that a port keeps for life, where somebody changed it; the one that it has where another port has taken
-    /// that.
+    /// The name that a port keeps for life, restored if it was changed. If another port has taken it, the present name.
     pub(super) fn repaired_name(&self, names: &[String], own: Uuid, present: &str) -> (String, Remarks) {
         let is_its = |name: &str| port_uuid(self.instance(), name) == own;
         let unchanged = || (present.to_owned(), Remarks::default());
@@ -174,15 +174,15 @@ impl<'a> View<'a> {
         (name.clone(), Remarks::default())
     }
 
-    /// The type that a port has from now on: none, as a VM's port has it (ovn-nb(5) Logical_Switch_Port `type`). One that
-    /// connects a router now would take the router's connection with it, and one that is `external` was made so for a NIC
-    /// outside br-int: both stay and are told.
+    /// Repairs the type of a port: empty, as for every VM's port (ovn-nb(5) Logical_Switch_Port `type`). A port that
+    /// connects a router now would take the router's connection with it, and a port that is `external` was made so for
+    /// a NIC outside br-int: both types stay and are reported.
     pub(super) fn repaired_type(&self, row: &LogicalSwitchPort, switch: Option<&str>) -> (String, Remarks) {
         if !self.keeps_its_type(row) {
             return (String::new(), Remarks::default());
         }
         let problem = Problem::TypeTaken { port: row.name.clone(), kind: row.kind.clone() };
-        // A router port that goes is told with the switch.
+        // A router port that is deleted is reported with the switch.
         let wakes = switch.map(|switch| Wake::Switch(switch.to_owned())).into_iter().collect();
         (row.kind.clone(), Remarks::waiting(problem, wakes))
     }

@@ -1,4 +1,4 @@
-//! Which VMs are in the transaction in flight, which in the one that is prepared, and which wait.
+//! The VMs in the transaction in flight, in the prepared one, and in the queue.
 //!
 //! ```text
 //!   push ----> waiting ---- pop, prepare ----> prepared ---- launch ----> in flight ---- answered
@@ -7,22 +7,22 @@
 //!                       before all others
 //! ```
 //!
-//! The transactions are those that would be sent if each were planned after the answer to the one before: same keys, same
-//! order. So a key that is in flight, or that the transaction in flight concerns, is not planned before the answer, and
-//! neither are those behind it. What is prepared is only a cache, which may be dropped at any time. It is, as soon as one
-//! of its keys becomes dirty, or when a key comes that goes before all others; so nothing is sent that is older than what
-//! is known of its keys.
+//! The transactions are those that would be sent if each were prepared after the answer to the one before: same keys,
+//! same order. So a key that is in flight, or that the transaction in flight concerns, is decided after the answer, and
+//! so are the keys behind it. The prepared transaction is only a cache, which may be dropped at any time. It is dropped
+//! as soon as one of its keys becomes dirty, or when a key comes that goes before all others. So a transaction is never
+//! older than the known state of its keys.
 
 use std::hash::Hash;
 
 use super::batch::{Queue, Turn};
 use crate::hash::FastSet;
 
-/// So often may what is prepared be dropped while one transaction is in flight: after that, it changes so fast that
-/// preparing it is a waste.
+/// The prepared transaction may be dropped so many times while one is in flight: after that, changes come too fast for
+/// preparing to pay off.
 const DROPS: usize = 4;
 
-/// Something made for keys, in an order.
+/// A value made for keys, in an order.
 pub trait OfKeys<K: 'static> {
     /// The keys.
     fn keys(&self) -> impl DoubleEndedIterator<Item = &K>;
@@ -34,10 +34,10 @@ pub struct Pipeline<K, B> {
     queue: Queue<K>,
     in_flight: Option<FastSet<K>>,
     prepared: Option<(FastSet<K>, B)>,
-    /// Those of the keys on their way that go before all others.
+    /// Those of the keys in the pipeline that go before all others.
     urgent: FastSet<K>,
     drops: usize,
-    /// The next key is one of which more is known after the answer.
+    /// The next key is one that must wait for the answer.
     held: bool,
 }
 
@@ -63,25 +63,25 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         self.queue.push(key, turn);
     }
 
-    /// Marks a key dirty, to be looked at before all others: it goes into the next transaction, with its like alone, so
-    /// that it need not wait for what many others take.
+    /// Marks a key dirty, to be decided before all others: it goes into the next transaction with other urgent keys
+    /// only, so that it does not wait for a large transaction.
     pub fn push_first(&mut self, key: K) {
         self.drop_prepared();
         self.urgent.insert(key.clone());
         self.queue.push_first(key);
     }
 
-    /// Whether nothing is in flight.
+    /// Returns true if no transaction is in flight.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_none()
     }
 
-    /// Whether no key waits to be looked at.
+    /// Returns true if no key waits for a decision.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Whether it is time to prepare more: keys wait that may go into the next transaction.
+    /// Returns true if it is time to prepare more: keys wait that may go into the next transaction.
     pub fn may_prepare(&self) -> bool {
         let waits = !self.queue.is_empty() && !self.queue.has_parts();
         waits && !self.held && self.drops < DROPS
@@ -92,7 +92,7 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         self.queue.begin()
     }
 
-    /// The next key, to be planned. One that is in flight is none before the answer, and what waits behind it waits.
+    /// Takes the next key to decide. A key in flight is held until the answer, and so are the keys behind it.
     pub fn pop(&mut self) -> Option<K> {
         let next = self.queue.pop()?;
         if self.in_flight.as_ref().is_some_and(|keys| keys.contains(&next)) {
@@ -102,40 +102,40 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         Some(next)
     }
 
-    /// Returns true if the next key goes into the transaction that this one is the first of.
+    /// Returns true if the next key goes into the transaction that starts with `first`.
     pub fn joins(&self, first: Option<&K>) -> bool {
         let alone = first.is_some_and(|first| self.urgent.contains(first));
         !alone || self.queue.next().is_some_and(|next| self.urgent.contains(next))
     }
 
-    /// There is nothing to be done for this key.
+    /// The key needs no transaction.
     pub fn done(&mut self, key: &K) {
         self.urgent.remove(key);
     }
 
-    /// What becomes of this key is known only after the transaction in flight: it is the next one again, and till then
-    /// nothing more is prepared, so that it loses its turn to nobody.
+    /// The decision for this key must follow the transaction in flight: it becomes the next key again, and preparing
+    /// stops until the answer, so that it keeps its turn.
     pub fn hold(&mut self, key: K) {
         self.held = true;
         self.queue.push_first(key);
     }
 
-    /// What is prepared.
+    /// The prepared transaction.
     pub fn prepared(&self) -> Option<&B> {
         self.prepared.as_ref().map(|(_, batch)| batch)
     }
 
-    /// Takes out what is prepared, so that more is added; its keys are the caller's until it is back.
+    /// Takes out the prepared transaction to add to it. Its keys are the caller's until it is back.
     pub fn lift(&mut self) -> Option<B> {
         self.prepared.take().map(|(_, batch)| batch)
     }
 
-    /// This is what is sent next.
+    /// Sets the transaction that is sent next.
     pub fn prepare(&mut self, batch: B) {
         self.prepared = Some((batch.keys().cloned().collect(), batch));
     }
 
-    /// What is prepared is worth nothing any more: its keys wait again, in their order, before all others.
+    /// Drops the prepared transaction as out of date: its keys wait again, in their order, before all others.
     pub fn drop_prepared(&mut self) {
         if let Some((_, batch)) = self.prepared.take() {
             self.drops += 1;
@@ -143,7 +143,7 @@ impl<K: Clone + Eq + Hash + 'static, B: OfKeys<K>> Pipeline<K, B> {
         }
     }
 
-    /// What is prepared is sent.
+    /// Moves the prepared transaction into flight.
     pub fn launch(&mut self) -> Option<B> {
         let (keys, batch) = self.prepared.take()?;
         keys.iter().for_each(|key| self.done(key));

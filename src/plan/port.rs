@@ -1,4 +1,4 @@
-//! One NIC's port: what its row is to be, and what its owner is told.
+//! One NIC's port: the row to write and the status for its owner.
 
 use uuid::Uuid;
 
@@ -19,13 +19,13 @@ use crate::kubevirt::Guest;
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys, port_uuid};
 use crate::ovsdb::Set;
 
-/// What is decided for one port.
+/// The decision for one port.
 #[derive(Default)]
 pub(super) struct PortDecision {
     pub(super) change: Option<PortChange>,
-    /// `None`: the NIC is none of ours, or its port goes.
+    /// `None` if the NIC is not ours, or if its port is deleted.
     pub(super) report: Option<PortReport>,
-    /// Its problems are those of the report.
+    /// Its problems are moved into the report.
     pub(super) remarks: Remarks,
     pub(super) claims: Claims,
 }
@@ -37,22 +37,22 @@ impl PortDecision {
         Self { change, report: Some(report), remarks, claims: Claims::default() }
     }
 
-    /// The port goes.
+    /// The port is deleted.
     pub(super) fn removal(port: PortRef<'_>) -> Self {
         Self { change: PortChange::removal(port), ..Self::default() }
     }
 }
 
-/// Where a NIC's port is to be, and what it has there.
+/// The switch of a NIC's port, and the lease on it.
 struct Site<'a> {
-    /// The row that it has.
+    /// The NIC's present row.
     port: Option<PortRef<'a>>,
     switch: Switch,
-    /// Another switch is requested, where the port does not go now.
+    /// Another switch is requested, and the move is deferred.
     elsewhere: bool,
-    /// What the row holds on this switch.
+    /// The lease of the row on this switch.
     lease: Option<Addresses>,
-    /// What it was last told, where its row has no lease.
+    /// The last lease in the VM's status, if the row has no lease.
     last: Option<LastLease>,
 }
 
@@ -65,29 +65,29 @@ impl<'a> Site<'a> {
         self.port.map(|port| port.row)
     }
 
-    /// What the row has reserved on this switch.
+    /// The reservation of the row on this switch.
     fn reserved(&self) -> Option<Addresses> {
         self.port.filter(|port| port.switch == Some(self.switch.uuid)).and_then(|port| reserved(port.row))
     }
 
-    /// What the NIC has there already; a row that is `to_come` has held nothing.
+    /// Collects the NIC's holdings on the switch. A row that is `to_come` holds nothing yet.
     fn holding<'n>(&self, nic: &'n PortIntent, told: Option<Retakable>, to_come: Option<Uuid>) -> Holding<'n> {
         let running = nic.life.has_guest();
-        // A MAC alone may be what is left of more.
+        // A MAC alone may be the remainder of a larger lease.
         let bare = self.lease.is_none_or(|lease| lease.ips().next().is_none());
         Holding {
             nic: &nic.network,
             own: self.own(),
             lost: self.own().filter(|_| bare).or(to_come),
             lease: self.lease,
-            // What is reserved for a template that was edited since is not for the guest that runs.
+            // A reservation for a template that was edited since does not apply to the running guest.
             reserved: self.reserved().filter(|_| !(nic.life.is_edited() && running)),
             running,
             told,
         }
     }
 
-    /// The port as its owner is told of it.
+    /// Builds the status of the port.
     fn report(&self, nic: &PortIntent, granted: &Granted, guest: Option<Box<Guest>>) -> PortReport {
         PortReport {
             network: nic.network.clone(),
@@ -104,7 +104,7 @@ impl<'a> Site<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Decides what becomes of a NIC, and of the row that it has.
+    /// Decides for a NIC and its present row.
     pub(super) fn decide_nic(
         &self,
         intent: &VmIntent,
@@ -124,12 +124,12 @@ impl<'a> View<'a> {
                 }
             }
         }
-        // A NIC without a switch is not ours; a row that is on no switch (any more) is about to be collected, and a second
-        // one beside it would double its addresses.
+        // A NIC without a switch is not ours. A row that has left its switch is about to be collected, and a second row
+        // beside it would double its addresses.
         if present.is_none() && (nic.switch.is_none() || port.is_some()) {
             return PortDecision::default();
         }
-        // Nor is one that has come from a network of ours to another's, once no guest uses the port.
+        // A NIC that has moved from a network of ours to another's is not ours either, once no guest uses the port.
         let leaves = |port: &PortRef<'_>| nic.on_none_of_ours && !is_on_the_network_of(self.northbound(), nic, port);
         if let Some(port) = port.filter(leaves).filter(|_| !nic.life.has_guest() && !nic.life.is_leaving()) {
             return PortDecision::removal(port);
@@ -153,7 +153,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A port that holds a lease keeps it, whatever has become of its request.
+    /// A port that holds a lease keeps it, even if its request is refused.
     fn refused(
         &self,
         intent: &VmIntent,
@@ -179,7 +179,7 @@ impl<'a> View<'a> {
         self.keep(intent, port, retention, report, remarks)
     }
 
-    /// A port that stays as it is but for where it is bound and which VM it belongs to.
+    /// Keeps a port as it is except for its chassis binding and the marks of its VM.
     pub(super) fn keep(
         &self,
         intent: &VmIntent,
@@ -197,7 +197,7 @@ impl<'a> View<'a> {
         let (binding, later) = self.snapshot.bind(&bound, &intent.placement);
         row.options = binding.apply(row.options);
         remarks.add(later);
-        // A row that lost the mark gets the network that it is known to be for.
+        // A row that lost its mark gets the mark of the network that it is known to serve.
         let lost = row.external_ids.get(keys::NETWORK).is_none() && !report.network.is_empty();
         let marks = self.marks(intent, lost.then_some(report.network.as_str()));
         row.external_ids = row.external_ids.edited(marks.into_iter().chain(retention));
@@ -208,7 +208,7 @@ impl<'a> View<'a> {
         PortDecision::new(PortChange::rewrite(port, row), report, remarks)
     }
 
-    /// Finds the switch that the port is to be on, and what it has there.
+    /// Finds the switch for the port, and the port's lease on it.
     fn site(
         &self,
         nic: &PortIntent,
@@ -229,7 +229,7 @@ impl<'a> View<'a> {
         Ok((Site { port, switch, elsewhere, lease: held.filter(|_| stands_there), last }, remarks))
     }
 
-    /// Gives a NIC its port, or its port what it should be. Refusals that do not stand in its way are remarked.
+    /// Creates or updates a NIC's port. Refusals that leave the port in service become remarks.
     fn serve(
         &self,
         intent: &VmIntent,
@@ -254,7 +254,7 @@ impl<'a> View<'a> {
         };
         let (secured, problem) = self.port_security(nic, site.before());
         problem.into_iter().for_each(|problem| remarks.tell(problem));
-        // Of a lease that changes in part, the rest stands; one that is taken up again stands as it was.
+        // A lease that changes in part keeps the rest. A lease that is restored is restored unchanged.
         if site.lease.is_some() || told.is_some() {
             self.judge_lease(nic, site, addresses, &remarks).into_iter().for_each(|it| remarks.tell(it));
         }
@@ -275,7 +275,7 @@ impl<'a> View<'a> {
         Ok((decision, remarks))
     }
 
-    /// What is reserved for the next start beside what the port has now.
+    /// Decides the reservation for the next start beside the present lease.
     fn reserve(&self, nic: &PortIntent, site: &Site<'_>, addresses: Addresses) -> (Option<Addresses>, Remarks) {
         if site.elsewhere && nic.life.is_leaving() {
             return (None, Remarks::default());
@@ -292,7 +292,7 @@ impl<'a> View<'a> {
         self.next(nic, &site.switch, &holding)
     }
 
-    /// What the port has now: its lease, changed where the owner requests it, or what is chosen.
+    /// Decides the lease: the present one, changed as the owner requests, or a new allocation.
     fn settle_now(
         &self,
         nic: &PortIntent,
@@ -302,22 +302,23 @@ impl<'a> View<'a> {
         let switch = &site.switch;
         let settled = match (site.lease, nic.life.request()) {
             (Some(lease), _) if nic.life.is_leaving() => Ok(lease),
-            // On a switch that it would move to, there being that switch is what keeps it from being served where it is.
+            // When the port should move, the existence of the requested switch is the obstacle to serving it on the
+            // present one.
             (_, Err(invalid)) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
-            // What is requested is requested on the other switch.
+            // The request applies to the other switch.
             (Some(lease), Ok(_)) if site.elsewhere => Ok(lease),
             (None, Ok(_)) if site.elsewhere => self.settle(switch, &Request::default(), holding),
             (_, Ok(request)) => self.settle(switch, request, holding),
         };
         match (settled, site.lease) {
             (Ok(addresses), _) => Ok((addresses, Remarks::default())),
-            // What holds goes on holding, and what is requested for the next start is seen to all the same.
+            // The lease stands, and the request for the next start is still processed.
             (Err(refusal), Some(lease)) => Ok((lease, refusal.into())),
             (Err(refusal), None) => Err(refusal),
         }
     }
 
-    /// What there is to say of a lease that stands.
+    /// Reports the problems of a lease that stands.
     fn judge_lease(&self, nic: &PortIntent, site: &Site<'_>, addresses: Addresses, before: &Remarks) -> Vec<Problem> {
         let request = nic.life.request().as_ref().ok().filter(|_| !site.elsewhere);
         let mut problems = self.conflicts(&site.switch, addresses, site.own(), request);
@@ -344,7 +345,7 @@ impl<'a> View<'a> {
         row.options = binding.apply(row.options);
         remarks.add(later);
         let mut marks = self.marks(intent, Some(&nic.network));
-        // It stands where the NIC is now, if anything says where that is.
+        // The base name records the present switch of the NIC, if a request names one.
         if nic.switch.is_some() && !site.elsewhere {
             let base_name = (!nic.was_named_for(&row.name)).then(|| nic.base_name.clone().into());
             marks.push((keys::BASE_NAME, base_name));
@@ -356,14 +357,14 @@ impl<'a> View<'a> {
         (PortChange { uuid, before, after: Some(Placed { switch: site.switch.uuid, row }) }, remarks)
     }
 
-    /// Whether the port is to have port security: off where its owner requests it and the operator allows it.
+    /// Decides on port security: off if the owner requests that and the operator allows it.
     fn port_security(&self, nic: &PortIntent, present: Option<&LogicalSwitchPort>) -> (bool, Option<Problem>) {
         if !self.snapshot.settings.allow_port_security_off {
             let is_requested = nic.life.requests().any(|request| !request.port_security);
             return (true, is_requested.then(|| Problem::PortSecurityKept(nic.network.clone())));
         }
         let secured = match (present, nic.life.request()) {
-            // As the old launcher has it, and as it is while nothing readable says what is requested.
+            // As the old launcher has it, and unchanged while the request is unreadable.
             (Some(row), _) if nic.life.is_leaving() => !row.port_security.is_empty(),
             (Some(row), Err(_)) => !row.port_security.is_empty(),
             (None, Err(_)) => true,
@@ -372,7 +373,7 @@ impl<'a> View<'a> {
         (secured, None)
     }
 
-    /// Our keys in `external_ids`; what others put there stays.
+    /// Our keys in `external_ids`. Keys of others stay.
     fn marks(&self, intent: &VmIntent, network: Option<&str>) -> Vec<Mark> {
         let mut marks: Vec<Mark> = vec![
             (keys::VENDOR, Some(keys::OUR_VENDOR.into())),
@@ -387,15 +388,15 @@ impl<'a> View<'a> {
     }
 }
 
-/// What a port is given.
+/// The values granted to a port.
 struct Granted {
     /// Its row.
     uuid: Option<Uuid>,
     name: String,
     addresses: Addresses,
-    /// It has port security.
+    /// Port security is on.
     secured: bool,
-    /// What is reserved for the next start.
+    /// The reservation for the next start.
     next: Option<Addresses>,
 }
 
@@ -408,7 +409,7 @@ impl Granted {
     }
 }
 
-/// A port as it is.
+/// Reports a port as it is.
 pub(super) fn report_of(northbound: &Northbound, network: &str, port: PortRef<'_>) -> PortReport {
     PortReport {
         network: network.to_owned(),

@@ -1,8 +1,8 @@
-//! What keeps a VM from having what it requests, as data.
+//! The reasons why a VM does not get its request, as data.
 //!
-//! A [`Problem`] has the objects and the values. Its sentences are made where it is shown (`message.rs`): in an Event, in
-//! the annotation `ovn-kubevirt.io/ports` and in the log. Reports wait for the API server by the thousand, so that what is
-//! large and rare is boxed.
+//! A [`Problem`] has the objects and the values. Its sentences are made where it is shown (`message.rs`): in an Event,
+//! in the annotation `ovn-kubevirt.io/ports` and in the log. Thousands of reports may wait for the API server, so large
+//! and rare values are boxed.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::ipam::{AddressPool, SubnetError, Unread};
 use crate::kubevirt::{InvalidChassis, Place};
 use crate::ovn::{Addresses, VmKey};
 
-/// Why a request is not fulfilled, or not yet, or what has happened to a lease.
+/// The reason why a request is refused or deferred, or the conflict of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// The VM's objects cannot be read, for this reason.
@@ -25,7 +25,7 @@ pub enum Problem {
     Unserved(Vec<String>),
     /// Annotations for networks that the VM does not have.
     Unmatched(Vec<String>),
-    /// Port security is requested off, which the operator does not allow; the network's name.
+    /// Port security is requested off, which the operator does not allow. The value is the network's name.
     PortSecurityKept(String),
     /// No switch has that name.
     SwitchNotFound(String),
@@ -33,14 +33,14 @@ pub enum Problem {
     SwitchAmbiguous {
         /// The name.
         name: String,
-        /// How many.
+        /// The number of switches.
         count: usize,
     },
-    /// The switch does not say which addresses it has.
+    /// The switch has no usable subnet.
     NoSubnet {
         /// The switch.
         switch: String,
-        /// What is missing or wrong.
+        /// The missing or wrong setting.
         reason: SubnetError,
     },
     /// The switch has no free address.
@@ -102,7 +102,7 @@ pub enum Problem {
         /// One of the ports that OVN allocates addresses to.
         port: String,
     },
-    /// The same where OVN may allocate the requested pool's addresses.
+    /// OVN allocates the switch's addresses, too, and may allocate the requested pool's.
     PoolNotExcluded {
         /// The pool.
         pool: Box<AddressPool>,
@@ -110,14 +110,14 @@ pub enum Problem {
         switch: String,
         /// One of the ports that OVN allocates addresses to.
         port: String,
-        /// `exclude_ips` has the pool, and northd does not read it so far.
+        /// `exclude_ips` has the pool, but northd does not read it that far.
         by_northd: bool,
     },
     /// A part of the switch's settings is skipped. The port is served all the same.
     SettingUnread {
         /// The switch.
         switch: String,
-        /// What is skipped.
+        /// The skipped parts.
         unread: Vec<Unread>,
     },
     /// A conflict: another holds the address of a lease as well.
@@ -188,14 +188,14 @@ pub enum Problem {
     },
     /// The row was lost and the guest uses addresses that could not be allocated again.
     GuestHasAnother {
-        /// What the guest uses.
+        /// The addresses that the guest uses.
         guest: Addresses,
     },
-    /// The chassis has no row: it is gone, or has not come yet.
+    /// The chassis has no row: it is gone, or is still to come.
     ChassisGone {
         /// The node.
         node: String,
-        /// What `requested-chassis` keeps.
+        /// The chassis that `requested-chassis` keeps.
         chassis: String,
     },
     /// The node has several chassis rows.
@@ -215,7 +215,7 @@ pub enum Problem {
     InvalidChassis(String, InvalidChassis),
 }
 
-/// Who, or what, holds an address or a MAC.
+/// The holder of an address or a MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// A port of this instance.
@@ -250,34 +250,34 @@ pub enum Holder {
     LostBy(VmKey),
 }
 
-/// Who can mend a problem.
+/// The party that can fix a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// Only the VM's owner, by another request: an admission webhook can refuse the VM as it is written.
     Owner,
-    /// The operator of the cluster or the network. The VM as it is written may be all right.
+    /// The operator of the cluster or the network. The VM as it is written may be correct.
     Operator,
-    /// Time: a start, a boot, a deletion that is on its way. Nothing is wrong.
+    /// Time: a start, a boot, a deletion in progress. Nothing is wrong.
     Passing,
 }
 
 impl Problem {
-    /// Who can mend it.
+    /// The party that can fix the problem.
     ///
-    /// What happened to a lease that stands is never the owner's fault: a VM that holds one can always be edited. Nor is a
-    /// switch that does not exist, since it may be made after the VM.
+    /// A conflict of a lease that stands is never the owner's fault: a VM that holds one can always be edited. A
+    /// missing switch is not the owner's fault either, since it may be created after the VM.
     pub fn fault(&self) -> Fault {
         match self {
             // The request cannot be read, or has no effect as it stands.
             Self::Unreadable(_) | Self::Invalid(_) | Self::Unserved(_) | Self::Unmatched(_) => Fault::Owner,
             Self::Misplaced(misplaced) => match misplaced {
                 Misplaced::LacksOvn { .. } | Misplaced::Elsewhere { place: Place::Vm, .. } => Fault::Owner,
-                // The NAD is not the VM's.
+                // The NAD is outside the VM.
                 Misplaced::Elsewhere { place: Place::Nad(_), .. } => Fault::Operator,
-                // It goes with the pod; the VM that is corrected still has that pod.
+                // The problem goes with the pod. A corrected VM still has that pod until the next start.
                 Misplaced::Elsewhere { place: Place::Launcher(_), .. } => Fault::Passing,
             },
-            // The request cannot be had on this switch, or at this moment.
+            // The request is impossible on this switch, or at this moment.
             Self::OutOfSubnet { .. }
             | Self::AddressHeld { .. }
             | Self::MacHeld { .. }
@@ -303,14 +303,14 @@ impl Problem {
             Self::NameTaken(_) | Self::TypeTaken { .. } | Self::Rejected(_) => Fault::Operator,
             // Nodes and their chassis.
             Self::ChassisGone { .. } | Self::ChassisAmbiguous { .. } | Self::InvalidChassis(..) => Fault::Operator,
-            // Which instance serves the VM.
+            // The instance that serves the VM.
             Self::NamespaceNotSelected(_) | Self::ServedByAnotherInstance { .. } => Fault::Operator,
             // The next start ends it; a node that boots registers its chassis.
             Self::SwitchDeferred { .. } | Self::LeaseOutsidePool { .. } | Self::ChassisNotFound(_) => Fault::Passing,
         }
     }
 
-    /// Returns true if it is what others did to a lease, which stands all the same.
+    /// Returns true if others have changed the terms of a lease, which stands all the same.
     pub fn is_a_conflict(&self) -> bool {
         matches!(
             self,

@@ -1,33 +1,33 @@
-//! What a step of a decision has to say: problems for the owner, and what the VM waits for.
+//! The remarks of a step of a decision: problems for the owner, and the VM's waits.
 
 use super::problem::Problem;
 use crate::ovn::Wake;
 
-/// What was found on the way to a decision.
+/// The findings on the way to a decision.
 #[derive(Debug, Default)]
 pub(super) struct Remarks {
     /// For the status; each once.
     pub(super) problems: Vec<Problem>,
     /// The VM is decided again when one of these happens.
     pub(super) wakes: Vec<Wake>,
-    /// Another VM of this transaction is in the way: after the transaction more is known.
+    /// Another VM of this transaction is in the way: the decision follows after the transaction.
     pub(super) batch: bool,
-    /// `NB_Global:nb_cfg` is to be raised: northd's progress matters.
+    /// Raise `NB_Global:nb_cfg`: northd's progress matters.
     pub(super) northd: bool,
 }
 
 impl Remarks {
-    /// A problem that waits for nothing.
+    /// A problem that waits for no change.
     pub(super) fn of(problem: Problem) -> Self {
         Self { problems: vec![problem], ..Self::default() }
     }
 
-    /// A problem, and what it waits for.
+    /// A problem, and the changes that it waits for.
     pub(super) fn waiting(problem: Problem, wakes: Vec<Wake>) -> Self {
         Self { problems: vec![problem], wakes, ..Self::default() }
     }
 
-    /// Adds a problem, unless it is there: what holds now and what comes next may fail alike.
+    /// Adds a problem once: the present lease and the reservation may fail alike.
     pub(super) fn tell(&mut self, problem: Problem) {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -44,11 +44,11 @@ impl Remarks {
     }
 }
 
-/// Why a port gets nothing, or nothing new.
+/// The reason why a port gets no addresses, or no new ones.
 pub(super) enum Refusal {
-    /// The owner is told, and the VM is decided again when one of these happens.
+    /// The problem goes into the status, and the VM is decided again when one of these happens.
     Problem(Problem, Vec<Wake>),
-    /// Another VM of this transaction has it; after the transaction more is known.
+    /// Another VM of this transaction claims it: the decision follows after the transaction.
     Batch,
 }
 

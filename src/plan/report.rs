@@ -1,4 +1,4 @@
-//! What a VM's owner is told: each port as it is, and its problems.
+//! The status for a VM's owner: each port as it is, and its problems.
 
 use uuid::Uuid;
 
@@ -14,25 +14,25 @@ impl PortReport {
     }
 }
 
-/// One NIC's port, as it is after the plan.
+/// One NIC's port, as it is after the decision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortReport {
     /// The network's name in the VM.
     pub network: String,
-    /// The port, where there is one.
+    /// The port, if there is one.
     pub port: Option<String>,
-    /// The port's row, where there is one.
+    /// The port's row, if there is one.
     pub row: Option<Uuid>,
     /// The switch, by name.
     pub switch: Option<String>,
-    /// What it holds.
+    /// Its lease.
     pub addresses: Option<Addresses>,
-    /// What is reserved for the next start.
+    /// The reservation for the next start.
     pub next: Option<Addresses>,
-    /// What the VM was last told, while its row is lost and not made anew.
+    /// The last lease in the VM's annotation, while the row is lost.
     pub last: Option<Box<LastLease>>,
-    /// What the guest uses that runs, where that is not what the port has.
+    /// The addresses that the running guest uses, if they differ from the port's.
     pub guest: Option<Box<Guest>>,
-    /// What stands in the way.
+    /// The problems of the port.
     pub problems: Vec<Problem>,
 }

@@ -1,4 +1,4 @@
-//! A NIC whose row was lost takes up again what its VM was last told.
+//! Restores the last lease in a VM's annotation to a NIC whose row was lost.
 
 use uuid::Uuid;
 
@@ -14,12 +14,12 @@ use crate::intent::{PortIntent, VmIntent};
 use crate::kubevirt::{Guest, Told, VmObjects};
 use crate::ovn::{Addresses, PortRef};
 
-/// In the annotation of a VM whose guest uses other addresses than its port has.
+/// A mark in the annotation of a VM whose guest uses other addresses than its port has.
 const HAS_A_GUEST: &str = "\"guest\":";
 
 impl Snapshot<'_> {
-    /// What the VM was last told, where a row of its NICs is missing or has no lease, or where its guest uses something
-    /// else. Most VMs need no look at their annotation.
+    /// The annotation of the VM, if a row of its NICs is missing or has no lease, or if its guest uses other addresses.
+    /// For most VMs, the annotation need not be parsed.
     pub(super) fn told_where_it_matters(
         &self,
         intent: &VmIntent,
@@ -41,23 +41,23 @@ impl Snapshot<'_> {
 }
 
 impl View<'_> {
-    /// The lease of a NIC that the VM was last told.
+    /// The last lease of a NIC in the VM's annotation.
     pub(super) fn last_lease(&self, nic: &PortIntent) -> Option<LastLease> {
         LastLease::of_nic(self.told?, nic)
     }
 
-    /// The other instance of this service that serves the VM, as the VM's annotation says.
+    /// The other instance of this service that serves the VM, according to the VM's annotation.
     pub(super) fn other_instance_of_annotation(&self) -> Option<String> {
         served_by_another(self.objects?, self.instance())
     }
 
-    /// Returns true if another VM takes it up: of two guests that were told the same, the first by name does.
+    /// Returns true if another VM restores the claim: of two guests with one last lease, the first by name.
     fn is_anothers_to_retake(&self, switch: &Switch, claim: Claim) -> bool {
         self.guest_with(switch, claim).is_some_and(|other| other < self.vm)
     }
 
-    /// What a NIC without a lease was last told on the switch and can have again. Another VM of the transaction may have
-    /// it: after that more is known.
+    /// The part of a NIC's last lease on the switch that the NIC can have again. Another VM of the transaction may
+    /// claim it: the decision then follows the transaction.
     pub(super) fn retakable(
         &self,
         switch: &Switch,
@@ -85,7 +85,7 @@ impl View<'_> {
         if self.is_claimed(switch.uuid, claim) { Err(Refusal::Batch) } else { Ok(true) }
     }
 
-    /// What the guest that runs uses, where its port has something else, for as long as it runs.
+    /// The addresses that the running guest uses, if they differ from the port's.
     pub(super) fn guest_with_another(
         &self,
         nic: &PortIntent,

@@ -1,7 +1,7 @@
-//! What becomes of the ports of a VM that is gone: they go, or stay for a while with their addresses.
+//! Release and retention: the ports of a deleted VM are released, or stay for a while with their addresses.
 //!
-//! How long is written on the row while the VM is there: when it is gone there is nobody left to ask, and this service
-//! may have been away at that moment.
+//! The row records the retention time while the VM exists: after its deletion the owner's request is gone, and this
+//! service may have been down at that moment.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -12,20 +12,20 @@ use crate::intent::{InvalidRequest, Retention, VmIntent};
 use crate::ovn::{PortRef, VmKey, keys};
 use crate::ovsdb::Map;
 
-/// `ovn-kubevirt.io/retained-until`, where there is no end.
+/// `ovn-kubevirt.io/retained-until` without an end.
 const FOREVER: &str = "forever";
 
-/// What becomes of the ports of a VM that is gone.
+/// The decision for the ports of a deleted VM.
 #[derive(Default)]
 pub(super) struct Release {
     pub(super) changes: Vec<PortChange>,
-    /// They are to be looked at again then, in seconds since the epoch.
+    /// When to decide on them again, in seconds since the epoch.
     pub(super) due: Option<i64>,
 }
 
 impl Snapshot<'_> {
-    /// Nothing of the VM is left in Kubernetes: its ports go, or are retained. Those that the brake holds stay; what is
-    /// retained goes by its own clock.
+    /// Decides for a VM that has no object left in Kubernetes: its ports are released or retained. Ports under the
+    /// brake stay; a retained port is released at its own time.
     pub(super) fn release(&self, vm: &VmKey) -> Release {
         let held = self.held.contains_key(vm);
         let mut release = Release::default();
@@ -41,9 +41,9 @@ impl Snapshot<'_> {
         release
     }
 
-    /// What becomes of a port that is retained, and when it is to be looked at again.
+    /// Decides for a port that is retained, and when to decide again.
     fn release_retained(&self, port: PortRef<'_>, until: &str) -> (Option<PortChange>, Option<i64>) {
-        // One that cannot be read is a mistake, and no reason to give away what was to be kept.
+        // An unreadable time is a mistake, and no reason to release the addresses.
         let Ok(until) = until.parse::<Timestamp>() else { return (self.repaired(port), None) };
         match until.as_second() {
             until if until <= self.now => (PortChange::removal(port), None),
@@ -51,18 +51,18 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Restores the lease of a retained port if someone has overwritten it.
+    /// Restores the lease of a retained port if it has drifted.
     fn repaired(&self, port: PortRef<'_>) -> Option<PortChange> {
         let row = repair(port.row, lease(self.northbound, &port).as_ref());
         PortChange::rewrite(port, row).filter(|change| !change.is_empty())
     }
 
-    /// The change that has a port retained from now on; `None` where it is not to be.
+    /// The change that retains a port from now on; `None` if it is to be released.
     fn retain(&self, port: PortRef<'_>) -> Option<(Option<PortChange>, Option<i64>)> {
         let until = match port.row.external_ids.get(keys::RETAIN)?.parse().ok()? {
             Retention::Forever => None,
             Retention::For(time) => {
-                // A part of a second counts as one; what is too long for a date is forever.
+                // A part of a second counts as a whole one. A time too long for a date means forever.
                 let seconds = i64::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
                 if seconds == 0 {
                     return None;
@@ -72,7 +72,7 @@ impl Snapshot<'_> {
         };
         let mut row = repair(port.row, lease(self.northbound, &port).as_ref());
         row.external_ids.insert(keys::RETAINED_UNTIL, until.map_or(FOREVER.to_owned(), |until| until.to_string()));
-        // There is no guest, and no next start.
+        // A retained port has no guest and no next start.
         row.external_ids.remove(keys::NEXT_ADDRESSES);
         row.options.remove(keys::REQUESTED_CHASSIS);
         row.options.remove(keys::ACTIVATION_STRATEGY);
@@ -80,8 +80,8 @@ impl Snapshot<'_> {
         Some((Some(change), until.map(Timestamp::as_second)))
     }
 
-    /// Returns the mark of a row that says how long its port is to be retained when its VM is gone; `None`: it stays as it
-    /// is, for what the owner mistyped changes nothing.
+    /// The mark with the retention time for the port of a VM; `None` leaves the mark as it is, because a mistyped
+    /// request changes nothing.
     pub(super) fn retention_mark(&self, external_ids: &Map, intent: &VmIntent) -> Option<Mark> {
         let unreadable = intent.invalid.iter().any(|invalid| matches!(invalid, InvalidRequest::Retain(_)));
         if unreadable && external_ids.get(keys::RETAIN).is_some() {

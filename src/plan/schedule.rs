@@ -1,4 +1,4 @@
-//! Which VMs are decided for one transaction: the one loop that the writer and the tests share.
+//! The VMs that are decided for one transaction: one loop that the writer and the tests share.
 
 use super::claims::Claims;
 use super::decide::{Decision, decide};
@@ -9,31 +9,31 @@ use crate::ovn::VmKey;
 /// VMs that are decided for one transaction.
 #[derive(Debug, Default)]
 pub struct Filled {
-    /// In their order; some have nothing to be written.
+    /// In their order; some have no changes.
     pub decided: Vec<(VmKey, Decision)>,
-    /// A VM of which more is known after the transaction in flight: it is the next one then.
+    /// A VM that must wait for the transaction in flight: it is the next one after that.
     pub held: Option<VmKey>,
-    /// The first that has something to be written.
+    /// The first VM with changes.
     first: Option<VmKey>,
-    /// Ports that are written.
+    /// The number of ports to write.
     ports: usize,
 }
 
 impl Filled {
-    /// Ports that are written.
+    /// The number of ports to write.
     pub fn ports(&self) -> usize {
         self.ports
     }
 
-    /// The first VM with something to be written, or that clashed.
+    /// The first VM with changes, or with a conflict in the transaction.
     pub fn first(&self) -> Option<&VmKey> {
         self.first.as_ref()
     }
 }
 
-/// Decides for VMs, one after the other: what one of them takes is not given to the next, though the replica does not show
-/// it yet. `next` names the VMs, for as long as there is room; `claims` is what is on its way already, and `freed` what the
-/// transaction in flight gives up.
+/// Decides for VMs in order: the claims of one VM are not granted to the next, though the replica does not show them
+/// yet. `next` names the VMs as long as there is room; `claims` holds the claims in flight, and `freed` the claims that
+/// the transaction in flight releases.
 pub fn fill(
     snapshot: &Snapshot<'_>,
     mut claims: Claims,
@@ -45,7 +45,7 @@ pub fn fill(
         let mut decision = decide(snapshot, &claims, &vm);
         let Decision { rows, waits, .. } = &decision;
         if freed.is_some_and(|freed| waits.batch || freed.concerns(rows, &waits.wakes)) {
-            // It clashes with the transaction in flight, or gets something else after it.
+            // It conflicts with the transaction in flight, or is decided differently after it.
             filled.held = Some(vm);
             break;
         }

@@ -1,5 +1,5 @@
-//! What NICs of one VM do to each other. What one requests, the others do not choose. Where each requests what the other
-//! has, they exchange it in one transaction, or not at all: one after the other, each would wait for ever.
+//! The NICs of one VM. An address that one NIC requests is not allocated to the others. NICs that request each other's
+//! addresses exchange them in one transaction or not at all: in separate transactions, each would wait for ever.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -17,23 +17,23 @@ use crate::intent::{PortIntent, SwitchRequest, VmIntent};
 use crate::ipam::RangeSet;
 use crate::ovn::{Northbound, PortRef};
 
-/// What a NIC requests that another of its VM holds, and where.
+/// A claim that one NIC requests and another NIC of its VM holds.
 struct CrossedClaim {
     network: String,
     switch: String,
     claim: Claim,
 }
 
-/// What the NICs of a VM request, by the name of the switch; nothing, where it has one NIC.
+/// The claims that the NICs of a VM request, by switch name; empty for a VM with one NIC.
 #[derive(Default)]
 pub(super) struct Named(HashMap<String, NamedOn>);
 
-/// What NICs name on one switch.
+/// The claims that NICs name on one switch.
 #[derive(Default)]
 struct NamedOn {
-    /// By which network's NIC; `None`: by several.
+    /// The network of the NIC that names the claim; `None` if several do.
     by: HashMap<Claim, Option<String>>,
-    /// By each network's NIC.
+    /// The claims by the network of the NIC.
     of: HashMap<String, Vec<Claim>>,
     ipv4: RangeSet,
     ipv6: RangeSet,
@@ -56,7 +56,7 @@ impl NamedOn {
         if ipv4 { &self.ipv4 } else { &self.ipv6 }
     }
 
-    /// The addresses of a family that no NIC but this one names.
+    /// The addresses of a family that only this NIC names.
     fn of_this_alone(&self, network: &str, ipv4: bool) -> Vec<IpAddr> {
         let alone = |claim: &Claim| match claim {
             Claim::Ip(ip) if ip.is_ipv4() == ipv4 && self.by.get(claim).is_some_and(Option::is_some) => Some(*ip),
@@ -67,7 +67,7 @@ impl NamedOn {
 }
 
 impl Named {
-    /// What the NICs request, now or for the next start, where there are several.
+    /// Collects the requests of the NICs, for now or for the next start, if there are several NICs.
     pub(super) fn by(northbound: &Northbound, intent: &VmIntent, rows: &VmRows<'_, '_>) -> Self {
         let mut named = Self::default();
         for nic in intent.ports.iter().filter(|_| intent.ports.len() > 1) {
@@ -87,7 +87,7 @@ impl Named {
         named
     }
 
-    /// The addresses of a family on a switch that others of the VM's NICs request than this; `None` where there are none.
+    /// The addresses of a family on a switch that other NICs of the VM request; `None` if there are none.
     pub(super) fn by_others(&self, switch: &str, network: &str, ipv4: bool) -> Option<Cow<'_, RangeSet>> {
         let on = self.0.get(switch)?;
         let own = on.of_this_alone(network, ipv4);
@@ -99,18 +99,19 @@ impl Named {
         Some(Cow::Owned(others))
     }
 
-    /// Whether a NIC of the VM other than this names a MAC, on whatever switch: a guest cannot tell two of one MAC apart.
+    /// Returns true if another NIC of the VM names a MAC, on any switch: a guest cannot tell two NICs with one MAC
+    /// apart.
     pub(super) fn mac_by_another(&self, network: &str, mac: MacAddr6) -> bool {
         let by = |on: &NamedOn| on.by.get(&Claim::Mac(mac)).is_some_and(|by| by.as_deref() != Some(network));
         self.0.values().any(by)
     }
 }
 
-/// What the NICs of a VM request that others of it hold, on the switch that they are on or come to.
+/// The claims that NICs of a VM request and other NICs of it hold, on the present or the next switch.
 pub(super) struct Crossed(Vec<CrossedClaim>);
 
 impl Crossed {
-    /// Finds what is crossed.
+    /// Finds the crossed claims.
     pub(super) fn of(northbound: &Northbound, intent: &VmIntent, rows: &VmRows<'_, '_>) -> Self {
         let requests = |nic: &PortIntent| {
             nic.life.request().as_ref().is_ok_and(|request| Claim::requested(request).next().is_some())
@@ -119,7 +120,7 @@ impl Crossed {
             return Self(Vec::new());
         }
         let name = |port: &PortRef<'_>| Some(northbound.switch(&port.switch?)?.name.as_str());
-        // Whose lease it is on a switch: one network's, or several's.
+        // The networks that hold a claim on a switch.
         let mut held: HashMap<(&str, Claim), Vec<&str>> = HashMap::new();
         for (network, port) in rows.all() {
             let Some((switch, lease)) = name(&port).zip(lease(northbound, &port)) else { continue };
@@ -150,12 +151,12 @@ impl Crossed {
         Self(crossed)
     }
 
-    /// Returns true if nothing is.
+    /// Returns true if no claims are crossed.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns true if the ports have what is crossed, as they are reported after a decision.
+    /// Returns true if the ports have the crossed claims, according to the status after a decision.
     pub(super) fn is_granted(&self, ports: &[PortReport]) -> bool {
         let mut reports: HashMap<(&str, Option<&str>), &PortReport> = HashMap::new();
         for report in ports {
@@ -168,7 +169,8 @@ impl Crossed {
     }
 }
 
-/// Returns true if no two of a VM's ports have the same after these changes.
+/// Returns true if no two ports of a VM have the same address or MAC after these changes.
+///
 pub(super) fn share_nothing(rows: &VmRows<'_, '_>, changes: &[PortChange]) -> bool {
     let changed: HashSet<Uuid> = changes.iter().map(|change| change.uuid).collect();
     let standing = rows.all().map(|(_, port)| port).filter(|port| !changed.contains(&port.uuid));

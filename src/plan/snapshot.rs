@@ -1,4 +1,4 @@
-//! All that a decision rests on: both sides as they are at one moment, read only.
+//! The input of a decision: both sides as they are at one moment, read only.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,18 +14,18 @@ use crate::ipam::{Subnet, SubnetError};
 use crate::kubevirt::{Cluster, VmObjects};
 use crate::ovn::{Northbound, VmKey};
 
-/// VMs that are gone and whose ports the brake holds, with the number of these ports.
+/// Deleted VMs whose ports the brake holds, with the number of these ports.
 pub type Held = BTreeMap<VmKey, usize>;
 
-/// Both sides as they are at one moment. The same snapshot gives the same decisions, whoever asks.
+/// Both sides as they are at one moment. The same snapshot gives the same decisions to every caller.
 pub struct Snapshot<'a> {
     /// The northbound replica.
     pub northbound: &'a Northbound,
     /// The objects of every VM.
     pub cluster: &'a Cluster,
-    /// What is known of the chassis.
+    /// The known state of the chassis.
     pub southbound: Seen<'a>,
-    /// What the operator chose for all VMs.
+    /// The operator's settings for all VMs.
     pub settings: &'a Settings,
     /// The lost leases of VMs, which are kept for them.
     pub lost: &'a Lost,
@@ -42,8 +42,8 @@ pub struct Snapshot<'a> {
 struct Subnets(RefCell<FastMap<Uuid, Result<Arc<Subnet>, SubnetError>>>);
 
 impl<'a> Snapshot<'a> {
-    /// A snapshot of a cluster and a northbound database, at so many seconds since the epoch. No lease is lost, and no
-    /// port is held.
+    /// Creates a snapshot of a cluster and a northbound database, at so many seconds since the epoch, without lost
+    /// leases and held ports.
     pub fn new(
         northbound: &'a Northbound,
         cluster: &'a Cluster,
@@ -57,18 +57,18 @@ impl<'a> Snapshot<'a> {
         Self { northbound, cluster, southbound, settings, lost, held, now, subnets: Subnets::default() }
     }
 
-    /// The same, with leases that are lost, and ports that the brake holds.
+    /// Adds lost leases, and ports that the brake holds.
     #[must_use]
     pub fn with(self, lost: &'a Lost, held: &'a Held) -> Self {
         Self { lost, held, ..self }
     }
 
-    /// What the VM should have; `None` where Kubernetes has nothing of it.
+    /// The intent of the VM; `None` if it has no object in Kubernetes.
     pub fn intent(&self, vm: &VmKey) -> Option<VmIntent> {
         self.cluster.vm(vm).map(|objects| self.intent_of(vm, objects))
     }
 
-    /// What a VM should have that has these objects.
+    /// The intent of a VM with these objects.
     pub(super) fn intent_of(&self, vm: &VmKey, objects: &VmObjects) -> VmIntent {
         match self.cluster.namespace(&vm.namespace) {
             Some(namespace) => VmIntent::of(vm, objects, namespace, self.settings),
@@ -76,12 +76,12 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// What Kubernetes has of a VM.
+    /// The objects of a VM in Kubernetes.
     pub(super) fn objects(&self, vm: &VmKey) -> Option<&'a VmObjects> {
         self.cluster.vm(vm)
     }
 
-    /// What a switch says of its addresses.
+    /// The subnet of a switch.
     pub(super) fn subnet(&self, switch: Uuid) -> Result<Arc<Subnet>, SubnetError> {
         let mut subnets = self.subnets.0.borrow_mut();
         subnets.entry(switch).or_insert_with(|| self.northbound.subnet(&switch).map(Arc::new)).clone()

@@ -1,4 +1,4 @@
-//! Which switch a port is on: where it stays, where it moves to, and the first of several that can serve it.
+//! The switch of a port: staying, moving, and the first of several switches that can serve it.
 
 use uuid::Uuid;
 
@@ -10,10 +10,10 @@ use super::vm_rows::is_on_the_network_of;
 use crate::intent::{PortIntent, SwitchRequest};
 use crate::ovn::{PortRef, Wake, port_uuid};
 
-/// The switch that a port is to be on.
+/// The decision on a port's switch.
 pub(super) struct OnSwitch {
     pub(super) switch: Switch,
-    /// Another one is requested, where the port does not go now: that is remarked.
+    /// Another switch is requested, and the move is deferred or refused: a remark says why.
     pub(super) elsewhere: bool,
     pub(super) remarks: Remarks,
 }
@@ -25,19 +25,19 @@ impl OnSwitch {
 }
 
 impl View<'_> {
-    /// Decides which switch a port that is there stays on, or moves to.
+    /// Decides whether an existing port stays on its switch or moves.
     pub(super) fn stay_or_move(&self, nic: &PortIntent, port: PortRef<'_>, present: Switch) -> OnSwitch {
-        // A row that was made for another network is on that one's switch, which this NIC has left.
+        // A row that was made for another network is on that network's switch, which this NIC has left.
         let moves = |request: &SwitchRequest| {
             let may_move = request.explicit || !is_on_the_network_of(self.northbound(), nic, &port);
-            // What is named cannot be read, which is told with the rest of the request.
+            // An empty name stands for an unreadable request, which is reported with the rest of the request.
             may_move && !request.name.is_empty() && !request.has(&present.name)
         };
         let Some(request) = nic.switch.as_ref().filter(|request| moves(request)) else {
             return OnSwitch::as_requested(present);
         };
         if self.keeps_its_type(port.row) {
-            // The port would take a router's connection, or a NIC outside br-int, with it. Its type is told.
+            // The port would take a router's connection, or a NIC outside br-int, with it. Its type is reported.
             return OnSwitch { switch: present, elsewhere: true, remarks: Remarks::default() };
         }
         if nic.life.has_guest() {
@@ -50,8 +50,8 @@ impl View<'_> {
         }
     }
 
-    /// Why a port does not go to another switch under a guest that runs, and whether it ever can. What is requested there
-    /// is looked at when it goes: it cannot be reserved where the port is not.
+    /// Reports that a move to another switch is deferred while a guest runs, and whether that switch can be found. The
+    /// request there is checked at the move: an address is reserved only on the present switch of a port.
     pub(super) fn deferred(&self, present: &Switch, requested: &str) -> Remarks {
         let (present, name) = (present.name.clone(), requested.to_owned());
         let wakes = vec![Wake::Switch(name.clone())];
@@ -62,8 +62,8 @@ impl View<'_> {
         remarks
     }
 
-    /// Finds the switch that a port comes to: the first of those that are named that can serve it. Where none can, the
-    /// first one's reason is told, and the VM waits for all of them.
+    /// Finds the switch for a port: the first of the named switches that can serve it. If they all fail, the reason of
+    /// the first one is reported, and the VM waits for all of them.
     pub(super) fn switch_for(
         &self,
         nic: &PortIntent,
@@ -77,7 +77,7 @@ impl View<'_> {
         if request.others.is_empty() {
             return alone(self.find_switch(&request.name));
         }
-        // A VM that has lost its port goes to where it was. While its guest runs, it waits for that switch.
+        // A VM that has lost its port returns to its last switch. While its guest runs, it waits for that switch.
         if let Some(last) = self.last_lease(nic) {
             match self.find_switch(&last.switch) {
                 Err(_) if !nic.life.has_guest() => {}
@@ -88,7 +88,7 @@ impl View<'_> {
         for name in request.names() {
             let tried = self.find_switch(name).and_then(|switch| self.would_serve(nic, &switch, own).map(|()| switch));
             match tried {
-                // What one of those before may get yet would change the choice until the port is there.
+                // A change of an earlier switch would change the choice until the port is created.
                 Ok(switch) => return Ok((switch, Remarks { wakes, ..Remarks::default() })),
                 Err(Refusal::Problem(problem, its_wakes)) => {
                     first.get_or_insert(problem);
@@ -100,7 +100,7 @@ impl View<'_> {
         Err(first.map_or(Refusal::Batch, |problem| Refusal::Problem(problem, wakes)))
     }
 
-    /// Whether a port that has nothing on a switch can have what is requested there.
+    /// Checks that a port without holdings on a switch can have its request there.
     fn would_serve(&self, nic: &PortIntent, switch: &Switch, own: Option<Uuid>) -> Result<(), Refusal> {
         let Ok(request) = nic.life.request() else { return Ok(()) };
         let lost = own.or_else(|| self.row_to_come(nic));

@@ -1,6 +1,7 @@
-//! What the ports of one VM may have: the snapshot, what this transaction has claimed, and who is in the way.
+//! One VM's view of addresses, MACs and names: the snapshot, the claims of this transaction, and the holders in the
+//! way.
 //!
-//! The VM's own rows are set aside where they exchange what they have: see `siblings.rs`.
+//! The VM's own rows are set aside if they exchange their claims: see `siblings.rs`.
 
 use std::net::IpAddr;
 
@@ -20,7 +21,7 @@ pub(super) struct View<'a> {
     pub(super) snapshot: &'a Snapshot<'a>,
     /// The VM.
     pub(super) vm: &'a VmKey,
-    /// What Kubernetes has of it.
+    /// Its objects in Kubernetes.
     pub(super) objects: Option<&'a VmObjects>,
     /// The claims of the other VMs of the transaction.
     pub(super) batch: &'a Claims,
@@ -28,11 +29,11 @@ pub(super) struct View<'a> {
     pub(super) own: Claims,
     /// The rows of the VM, sorted.
     pub(super) siblings: &'a [Uuid],
-    /// They are no holders to each other.
+    /// They are exchanging claims, and are not holders to each other.
     pub(super) exchanging: bool,
-    /// What the VM's requests name, where it has several NICs.
+    /// The claims that the VM's requests name, if it has several NICs.
     pub(super) named: &'a Named,
-    /// What the VM was last told, where that matters.
+    /// The last status of the VM, if it matters to the decision.
     pub(super) told: Option<&'a Told>,
 }
 
@@ -43,11 +44,11 @@ pub(super) struct Switch {
     pub(super) name: String,
 }
 
-/// What keeps an address or MAC from a port.
+/// The reason why a port cannot have an address or MAC.
 pub(super) enum InTheWay {
     /// It has a holder.
     Holder(Holder),
-    /// A port that this transaction writes takes it: its holder is known after it.
+    /// Another port of this transaction claims it: its holder is known after the commit.
     Batch,
 }
 
@@ -64,7 +65,7 @@ impl<'a> View<'a> {
         self.northbound().switch(&uuid).map(|switch| switch.name.clone())
     }
 
-    /// Who keeps an address or MAC of a switch from the port `own`.
+    /// The holder that keeps an address or MAC of a switch from the port `own`.
     pub(super) fn holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<InTheWay> {
         if let Some(holder) = self.present_holder(switch, claim, own) {
             return Some(InTheWay::Holder(holder));
@@ -75,7 +76,7 @@ impl<'a> View<'a> {
         self.guest_with(switch, claim).cloned().map(|vm| InTheWay::Holder(Holder::LostBy(vm)))
     }
 
-    /// Returns true if this transaction gives an address or MAC of a switch away.
+    /// Returns true if this transaction grants an address or MAC of a switch.
     pub(super) fn is_claimed(&self, switch: Uuid, claim: Claim) -> bool {
         self.batch.has(switch, claim) || self.own.has(switch, claim)
     }
@@ -85,7 +86,8 @@ impl<'a> View<'a> {
         self.holder_that(switch, claim, |holder| Some(holder) != own && !self.is_set_aside(holder, claim))
     }
 
-    /// Who else has what a port holds. What was written into a row of ours, which is not its lease, is about to go.
+    /// The other holder of an address or MAC that a port holds. Drift in a row of ours does not count: it is about to
+    /// be repaired.
     pub(super) fn other_holder(&self, switch: &Switch, claim: Claim, own: Option<Uuid>) -> Option<Holder> {
         self.holder_that(switch, claim, |holder| {
             Some(holder) != own && !self.is_set_aside(holder, claim) && !self.only_seems_to_hold(holder, claim)
@@ -108,7 +110,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The VM whose guest runs with this while its port is lost.
+    /// The VM whose guest runs with this claim while its port is lost.
     pub(super) fn guest_with(&self, switch: &Switch, claim: Claim) -> Option<&'a VmKey> {
         let lost = self.snapshot.lost;
         match claim {
@@ -117,14 +119,14 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Returns true if the index has a row as a holder that is none to another NIC of its VM: they exchange what they
-    /// have, or the same decision takes it out.
+    /// Returns true if a row that the index has as a holder does not count for another NIC of its VM: they exchange
+    /// their claims, or the same decision removes the claim from the row.
     fn is_set_aside(&self, holder: Uuid, claim: Claim) -> bool {
         self.siblings.binary_search(&holder).is_ok() && (self.exchanging || self.only_seems_to_hold(holder, claim))
     }
 
-    /// Returns true if it was written into a row of ours, whose lease is another: it is taken out as soon as that one's VM
-    /// is decided.
+    /// Returns true if the claim was written into a row of ours with a different lease: it is removed as soon as the VM
+    /// of that row is decided.
     fn only_seems_to_hold(&self, holder: Uuid, claim: Claim) -> bool {
         let northbound = self.northbound();
         let Some(port) = northbound.port(&holder) else { return false };
@@ -134,11 +136,11 @@ impl<'a> View<'a> {
             && !reserved(port.row).is_some_and(has)
     }
 
-    /// Returns true if a MAC may be made for a port of the VM on a switch: no port of ours has it on any, and none of the
-    /// VM's requests names it for another NIC.
+    /// Returns true if a MAC may be made for a port of the VM on a switch: no port of ours has it on any switch, and
+    /// the VM's requests do not name it for another NIC.
     pub(super) fn is_free_anywhere(&self, switch: &Switch, mac: MacAddr6, own: Option<Uuid>, nic: &str) -> bool {
         let northbound = self.northbound();
-        // What the row itself has on the switch that it leaves is its own.
+        // The MAC that the row has on the switch it leaves is its own.
         let row = own.and_then(|own| northbound.port(&own)).map(|port| port.row);
         let is_own = row.and_then(super::lease::written).is_some_and(|addresses| addresses.mac == mac);
         northbound.mac_holders(&switch.uuid, mac).next().is_none()
@@ -150,7 +152,7 @@ impl<'a> View<'a> {
             && !self.snapshot.lost.has_mac(&switch.name, mac, self.vm)
     }
 
-    /// Returns true if the address of a switch is held by this row alone.
+    /// Returns true if this row is the only holder of an address of a switch.
     pub(super) fn is_held_by(&self, switch: &Switch, address: IpAddr, row: Uuid) -> bool {
         self.northbound().holders(&switch.uuid, address) == [row]
     }
@@ -160,13 +162,14 @@ impl<'a> View<'a> {
         self.batch.has_name(name) || self.own.has_name(name)
     }
 
-    /// Returns true if a new port may have a name: no port has it, and no port had it first and was renamed since.
+    /// Returns true if a new port may have a name: it is unused, and is not the original name of a port that was
+    /// renamed.
     pub(super) fn is_free_name(&self, name: &str) -> bool {
         let northbound = self.northbound();
         northbound.port_named(name).is_none() && northbound.port(&port_uuid(self.instance(), name)).is_none()
     }
 
-    /// The holder that a row is.
+    /// Describes a row as a holder.
     fn describe(&self, holder: Uuid) -> Holder {
         let Some(PortRef { row, .. }) = self.northbound().port(&holder) else { return Holder::Gone };
         let port = row.name.clone();

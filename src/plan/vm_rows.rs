@@ -1,4 +1,4 @@
-//! The rows of the VM at hand, so that each of its NICs finds its own without a walk over all of them.
+//! The rows of one VM, indexed so that each of its NICs finds its own without a scan.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -10,17 +10,17 @@ use crate::ovn::{Northbound, PortRef, keys, port_uuid};
 pub(super) struct VmRows<'a, 'i> {
     instance: &'a str,
     intent: &'i VmIntent,
-    /// By network; of one network, in the replica's order.
+    /// By network; the rows of one network are in the replica's order.
     rows: Vec<(&'a str, PortRef<'a>)>,
-    /// What a renamed network is told by; most VMs never ask.
+    /// The candidates for a renamed network, computed on demand; most VMs do not need them.
     renames: OnceCell<Renames<'a, 'i>>,
 }
 
-/// Which NICs and which rows lack each other.
+/// The NICs and the rows without a counterpart.
 struct Renames<'a, 'i> {
-    /// How many NICs without a row there are, by what they are on.
+    /// The number of NICs without a row, by base name.
     new: HashMap<&'i str, usize>,
-    /// The rows whose network is gone, by what they are on: a name may be read in two ways.
+    /// The rows whose network is gone, by base name: a port name can be read in two ways.
     left: HashMap<String, Vec<PortRef<'a>>>,
 }
 
@@ -31,7 +31,7 @@ impl<'a, 'i> VmRows<'a, 'i> {
         Self { instance: view.instance(), intent, rows, renames: OnceCell::new() }
     }
 
-    /// All rows, with the network that each is for.
+    /// All rows, each with its network.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'a str, PortRef<'a>)> {
         self.rows.iter().copied()
     }
@@ -43,8 +43,8 @@ impl<'a, 'i> VmRows<'a, 'i> {
         self.rows[first..end].iter().map(|(_, port)| *port)
     }
 
-    /// The row of a network that is gone, where just one is on what the NIC is on, and no other NIC there is new: with
-    /// more of either, which has become which is anybody's guess, and a guess would hand one NIC's lease to another.
+    /// The row of a network that is gone, if exactly one such row and exactly one new NIC have the NIC's base name.
+    /// With more of either, the match would be a guess, and a guess would hand one NIC's lease to another.
     pub(super) fn renamed(&self, nic: &PortIntent) -> Option<PortRef<'a>> {
         if self.rows.is_empty() {
             return None;
@@ -59,8 +59,8 @@ impl<'a, 'i> VmRows<'a, 'i> {
         }
     }
 
-    /// What a port may be on by its name, which is read in two ways; where somebody changed the name, by that which this
-    /// instance gave to it.
+    /// The base names that a port's name can be read as. If the name was changed, the base name that this instance gave
+    /// to it.
     fn bases(&self, port: &PortRef<'_>) -> Vec<String> {
         let name = port.row.name.as_str();
         let is_given = |name: &str| port_uuid(self.instance, name) == port.uuid;
@@ -102,7 +102,8 @@ pub(super) fn is_made_for(instance: &str, nic: &PortIntent, port: &PortRef<'_>) 
     names.any(|name| port_uuid(instance, &name) == port.uuid)
 }
 
-/// Returns true if a port of the VM was last served on what the NIC is on, also where somebody changed the port's name.
+/// Returns true if a port of the VM was last served on the NIC's network, also if the port's name was changed.
+///
 pub(super) fn is_on_the_network_of(northbound: &Northbound, nic: &PortIntent, port: &PortRef<'_>) -> bool {
     let instance = northbound.instance();
     let has_another_name = || port_uuid(instance, &port.row.name) != port.uuid;
