@@ -1,16 +1,16 @@
-//! Requests that stand where they have no effect, as the owner of a VM is told of them.
+//! Requests in places where they have no effect, as reported to the owner of a VM.
 
 use std::fmt;
 
 use crate::escaped::{AnnotationsHave, Escaped};
 use crate::kubevirt::Place;
 
-/// A request in the wrong place. Each message names the key, where it stands, and where it belongs.
+/// A request in the wrong place. Each message names the key, its place, and the right place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Misplaced {
     /// It stands on another object, or in another place of the VM.
     Elsewhere {
-        /// Where.
+        /// The wrong place.
         place: Place,
         /// The annotations.
         keys: Vec<String>,
@@ -19,7 +19,7 @@ pub enum Misplaced {
     LacksOvn {
         /// The annotation.
         key: String,
-        /// As it would be read.
+        /// The correct spelling.
         right: String,
     },
 }

@@ -1,8 +1,8 @@
-//! From a VM's objects to what its ports should be.
+//! The intent: from a VM's objects to the requests for its ports.
 //!
-//! Pure, and ignorant of the northbound database: what is requested here may turn out to be impossible
-//! there, which is the plan's to say. The VMI decides what is in force while one exists, because it
-//! is what runs; the VM's template is then the request for the next start.
+//! Pure, and independent of the northbound database: a request may turn out to be impossible there, which is for the
+//! decision to find. While a VMI exists, it is in force, because it describes the running guest; the VM's template is
+//! then the request for the next start.
 
 mod misplaced;
 mod networks;
@@ -24,28 +24,28 @@ use crate::kubevirt::{Namespace, Place, Template, VmObjects};
 use crate::ovn::{Multichassis, VmKey};
 use networks::Network;
 
-/// What the operator chose for all VMs.
+/// The operator's settings for all VMs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The switch of pod networks that nothing else names.
+    /// The default switch of pod networks.
     pub default_switch: Option<String>,
     /// The first two bytes of MACs that are made from addresses.
     pub mac_prefix: [u8; 2],
-    /// What opens the second chassis of a port that migrates.
+    /// The strategy that opens the second chassis of a port that migrates.
     pub strategy: Strategy,
-    /// Whether VM owners may turn port security off.
+    /// True if VM owners may turn port security off.
     pub allow_port_security_off: bool,
-    /// How long addresses stay reserved after their VM is deleted, where its owner does not say.
+    /// The default time that addresses stay reserved after their VM is deleted.
     pub default_retain: Retention,
 }
 
-/// What opens the second chassis of a port that migrates.
+/// The strategy that opens the second chassis of a port that migrates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {
     /// The guest's own RARP, which QEMU sends when it runs there.
     #[default]
     Rarp,
-    /// Nothing: it is open at once, and traffic is doubled meanwhile. For datapaths where RARP is lost.
+    /// No activation: it is open at once, and traffic is doubled meanwhile. For datapaths where RARP is lost.
     None,
 }
 
@@ -58,8 +58,8 @@ impl Strategy {
         }
     }
 
-    /// What the OVN must be capable of. Without it a port that migrates has one chassis at a time: a second one that
-    /// nothing keeps closed would answer beside the guest.
+    /// The required capability of OVN. Without it a port that migrates has one chassis at a time: a second chassis
+    /// without activation would answer beside the guest.
     pub fn needs(self) -> Multichassis {
         match self {
             Self::Rarp => Multichassis::Activated,
@@ -68,42 +68,42 @@ impl Strategy {
     }
 }
 
-/// What a VM's ports should be.
+/// The requests for a VM's ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmIntent {
     /// The VM.
     pub vm: VmKey,
     /// The VM's UID, also while only its VMI is left, or a bare VMI's; `None` while only launcher pods are left.
     pub uid: Option<String>,
-    /// The operator has this instance serve the VM's namespace: ports that exist are served in any case, and new ones
-    /// are made only then.
+    /// True if this instance serves the VM's namespace by the operator's choice. Existing ports are served in any case,
+    /// and new ones are created only then.
     pub selected: bool,
     /// Its NICs on OVN.
     pub ports: Vec<PortIntent>,
     /// Networks whose ports stay as they are; `None`: all that are not in `nics`.
     pub untouched: Option<BTreeSet<String>>,
-    /// Where its ports are bound.
+    /// The placement of its ports.
     pub placement: Placement,
-    /// How long its addresses stay reserved after it is deleted, where its owner says so.
+    /// The time that its addresses stay reserved after it is deleted, if its owner requests one.
     pub retain: Option<Retention>,
-    /// Requests for the VM as a whole that cannot be understood.
+    /// Unreadable requests for the VM as a whole.
     pub invalid: Vec<InvalidRequest>,
-    /// Annotations in our own domain that mean nothing.
+    /// Unknown annotations in our own domain.
     pub unserved: Vec<String>,
-    /// Annotations that speak of networks that the VM does not have.
+    /// Annotations for networks that the VM does not have.
     pub unmatched: Vec<String>,
-    /// Requests that stand where they have no effect.
+    /// Requests in places where they have no effect.
     pub misplaced: Vec<Misplaced>,
 }
 
 impl VmIntent {
-    /// Works out what a VM should have whose namespace the operator does not select, or not any more: see
-    /// [`VmIntent::selected`]. What the namespace's annotation says is not known then, and counts for new ports only.
+    /// Returns the intent of a VM whose namespace the operator does not select, or no longer selects: see
+    /// [`VmIntent::selected`]. The namespace's annotation is unknown then, and would apply to new ports only.
     pub fn of_unselected(vm: &VmKey, objects: &VmObjects, settings: &Settings) -> Self {
         Self { selected: false, ..Self::of(vm, objects, &Namespace::default(), settings) }
     }
 
-    /// Works out what a VM should have. There is something of it: a VM, a VMI or a launcher pod.
+    /// Returns the intent of a VM. At least one of its objects exists: a VM, a VMI or a launcher pod.
     pub fn of(vm: &VmKey, objects: &VmObjects, namespace: &Namespace, settings: &Settings) -> Self {
         let run_uid = objects.run.as_ref().map(|run| run.uid.as_str());
         let live = || objects.launchers.values().filter(|launcher| launcher.live);
@@ -125,7 +125,7 @@ impl VmIntent {
             unmatched: Vec::new(),
             misplaced: Vec::new(),
         };
-        // While nothing, or nothing readable, says what the NICs are, ports stay as they are.
+        // Without a readable list of the NICs, ports stay as they are.
         let (Some(Ok(now)), next) = (of_run.or(of_vm), of_run.and(of_vm)) else { return intent };
         let next = match next {
             Some(Err(_)) => return intent,
@@ -151,8 +151,8 @@ impl VmIntent {
         Self { ports, untouched, misplaced, ..intent.with_the_whole(newest) }
     }
 
-    /// What the newest template says of the VM as a whole. How long its addresses stay reserved is nothing that runs:
-    /// the newest word counts at once.
+    /// Adds the requests of the newest template for the VM as a whole. The retention time does not affect the running
+    /// guest: the newest value applies at once.
     fn with_the_whole(self, newest: &Networked<'_>) -> Self {
         let (retain, invalid) = match request::retention(newest.template) {
             Ok(retain) => (retain, Vec::new()),
@@ -168,7 +168,7 @@ impl VmIntent {
 struct Networked<'a> {
     template: &'a Template,
     networks: Vec<Network>,
-    /// Where each is in them.
+    /// The index of each network by name.
     places: HashMap<String, usize>,
 }
 
@@ -222,7 +222,7 @@ impl Source<'_> {
         let switch = own.or_else(|| self.default_switch(&network.on));
         let is_there = match &network.on {
             Attachment::Pod => true,
-            // One that has not come yet may name a switch.
+            // A NAD that has not been read yet may name a switch.
             Attachment::Nad(nad) => self.objects.nads.contains_key(nad),
         };
         let request = Request::of(self.now.template, network);
@@ -255,7 +255,7 @@ impl Source<'_> {
         }
     }
 
-    /// What pod networks get that nobody names a switch for.
+    /// The default switch of a pod network.
     fn default_switch(&self, on: &Attachment) -> Option<SwitchRequest> {
         match on {
             Attachment::Pod => {
@@ -271,7 +271,8 @@ impl Source<'_> {
         }
     }
 
-    /// The requests that stand where they have no effect: on the VM, its launcher pods, and the NADs of its NICs of ours.
+    /// The requests in places where they have no effect: on the VM, its launcher pods, and the NADs of its NICs of
+    /// ours.
     fn misplaced(&self, newest: &Networked<'_>, ports: &[PortIntent]) -> Vec<Misplaced> {
         let ours = ports.iter().filter(|nic| nic.switch.is_some()).filter_map(|nic| self.now.present(&nic.network));
         let on: HashSet<&Attachment> = ours.map(|network| &network.on).collect();
@@ -284,8 +285,8 @@ impl Source<'_> {
         standing.chain(networks::lacking_ovn(newest.template, &newest.networks)).collect()
     }
 
-    /// Networks whose ports stay as they are: those that the next start brings, and those that are being unplugged from
-    /// the guest that runs. Their pod's interface may be there until the VMI no longer names them.
+    /// Networks whose ports stay as they are: those of the next start, and those that are being unplugged from the
+    /// running guest. Their pod's interface may exist until they are removed from the VMI.
     fn untouched(&self) -> BTreeSet<String> {
         let coming = self.next.iter().flat_map(|next| next.networks.iter().filter(|network| !network.absent));
         let unplugged = self.now.networks.iter().filter(|network| network.absent && self.objects.run.is_some());

@@ -1,4 +1,4 @@
-//! The networks of a VM's template: what each is on, and by which keys annotations speak of it.
+//! The networks of a VM's template: their attachments, and the keys of their annotations.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use crate::kubevirt::annotations::{SERVED, asks_for_something, is_of_kube_ovn, i
 use crate::kubevirt::objects::InstanceSpec;
 use crate::ovn::{NadKey, VmKey};
 
-/// The domain of the keys that Kube-OVN made known.
+/// The domain of the keys that Kube-OVN introduced.
 pub(super) const DOMAIN: &str = "ovn.kubernetes.io";
 
-/// What a network is on.
+/// The attachment of a network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Attachment {
     /// The pod network.
     Pod,
-    /// A NetworkAttachmentDefinition, also where it takes the pod network's place (`multus.default`): it is the NAD
-    /// that says which network the NIC is on then.
+    /// A NetworkAttachmentDefinition, also in the pod network's place (`multus.default`): the NAD then determines the
+    /// network of the NIC.
     Nad(NadKey),
 }
 
@@ -31,7 +31,7 @@ impl Attachment {
         }
     }
 
-    /// Where the name of a VM's port on it may be read as another VM's, how many labels the NAD's name has: see
+    /// The number of labels of the NAD's name, if the name of a VM's port on it may be read as another VM's: see
     /// [`VmKey::has_another_reading`].
     pub(super) fn ambiguous(&self, vm: &VmKey) -> Option<usize> {
         match self {
@@ -40,7 +40,7 @@ impl Attachment {
         }
     }
 
-    /// The NAD as it is written where that cannot be one's name: KubeVirt takes `[<namespace>/]<name>`.
+    /// The NAD as it is written, if that is an invalid name: KubeVirt takes `[<namespace>/]<name>`.
     pub(super) fn invalid(&self) -> Option<String> {
         let Self::Nad(nad) = self else { return None };
         let is_nad = is_subdomain(&nad.name) && is_subdomain(&nad.namespace) && !nad.namespace.contains('.');
@@ -66,16 +66,16 @@ pub(super) struct Network {
     pub(super) absent: bool,
     /// Its interface's `macAddress`.
     pub(super) mac_address: Option<String>,
-    /// The domain of the annotations for it by its name, which are the strongest.
+    /// The domain of its annotations by the network's name, which are the strongest.
     pub(super) own_domain: String,
-    /// The domain of the annotations for what it is on.
+    /// The domain of its annotations by its attachment.
     pub(super) domain: String,
-    /// The names of all networks of the VM that are on the same, this one included.
+    /// The names of all networks of the VM with the same attachment, this one included.
     pub(super) sharers: Arc<[String]>,
 }
 
 /// The networks of a template that may be on OVN, in its order. A VM without networks and interfaces gets one on the
-/// pod network named `default`, unless it says otherwise.
+/// pod network named `default`, unless its template disables that.
 pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
     let listed = spec.networks.as_deref().unwrap_or_default();
     let interfaces = spec.domain.devices.interfaces.as_deref().unwrap_or_default();
@@ -104,7 +104,7 @@ pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
             None if listed.pod.is_some() => Attachment::Pod,
             None => continue,
         };
-        // KubeVirt admits neither two of a name nor two pod networks.
+        // KubeVirt rejects duplicate names and a second pod network.
         let is_pod = on == Attachment::Pod;
         if is_pod && has_pod || !seen.insert(&listed.name) {
             continue;
@@ -140,7 +140,7 @@ fn with_sharers(mut networks: Vec<Network>) -> Vec<Network> {
     networks
 }
 
-/// The annotations of a template that speak to OVN of none of its networks: mistyped, or left behind.
+/// The annotations of a template in the domain of OVN that match no network of it: mistyped, or left behind.
 pub(super) fn unmatched(template: &Template, networks: &[Network]) -> Vec<String> {
     if !template.annotations.keys().any(|key| key.split_once('/').is_some_and(|(domain, _)| is_of_kube_ovn(domain))) {
         return Vec::new();
@@ -155,8 +155,8 @@ pub(super) fn unmatched(template: &Template, networks: &[Network]) -> Vec<String
     keys.filter(|key| asks_for_something(key)).cloned().collect()
 }
 
-/// The annotations of a template whose domain lacks `.ovn`, where the rest of it names one of the VM's networks or NADs.
-/// What names neither is another product's.
+/// The annotations of a template whose domain lacks `.ovn`, if the rest of it names one of the VM's networks or NADs.
+/// Otherwise the annotation is another product's.
 pub(super) fn lacking_ovn(template: &Template, networks: &[Network]) -> Vec<Misplaced> {
     let asks = |(key, value): (&'_ String, &String)| {
         let (domain, what) = key.split_once('/')?;

@@ -1,18 +1,18 @@
-//! Where a VM's ports are bound: a function of what there is, never of the order it came in.
+//! The placement of a VM's ports: a function of the present objects, independent of the order of events.
 
 use crate::kubevirt::{Launcher, Run, VmObjects};
 
-/// Where a VM's ports should be bound, by nodes.
+/// The placement of a VM's ports, by nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Placement {
-    /// As they are: launchers are live somewhere, and are not this VMI's.
+    /// As they are: live launchers exist, and belong to another VMI.
     Keep,
-    /// As they are, but on one chassis: launcher pods are there, and none that is live and scheduled, so
-    /// that nobody can arrive on a second one.
+    /// As they are, but on one chassis: launcher pods exist, but none is live and scheduled, so a guest cannot arrive
+    /// on a second one.
     KeepHome,
-    /// Nowhere: no launcher pod at all.
+    /// Nowhere: there is no launcher pod.
     Unbound,
-    /// Where the guest runs, or will.
+    /// On the node of the guest, present or future.
     On {
         /// The node.
         home: String,
@@ -38,8 +38,8 @@ impl Placement {
     }
 }
 
-/// The node of the migration's target once the guest is ready there; else where the VMI says that
-/// it runs; else where its newest launcher was scheduled.
+/// The node of the migration's target once the guest is ready there; else the node in the VMI's status; else the node
+/// of its newest scheduled launcher.
 fn home<'a>(objects: &'a VmObjects, run: &'a Run) -> Option<&'a str> {
     let target = run.domain_ready_on.as_ref().and_then(|pod| objects.launchers.get(pod));
     if let Some(node) = target.filter(|launcher| launcher.live).and_then(|launcher| launcher.node.as_deref()) {
@@ -54,8 +54,8 @@ fn home<'a>(objects: &'a VmObjects, run: &'a Run) -> Option<&'a str> {
     newest(objects, run, |_| true)
 }
 
-/// The node of a launcher that a migration under way has made for the guest, elsewhere than at home.
-/// The label that says so stays after the end: it counts only while that migration has not ended.
+/// The node of a launcher that a migration in progress has created for the guest, on another node than home. The label
+/// of the migration stays after its end: it counts only while that migration has not ended.
 fn target<'a>(objects: &'a VmObjects, run: &Run, home: &str) -> Option<&'a str> {
     let under_way = |uid: &String| objects.migrations.values().any(|found| found.uid == *uid && !found.finished);
     newest(objects, run, |launcher| {

@@ -1,38 +1,37 @@
-//! What one port of a VM should be.
+//! The intent of one port of a VM.
 
 use super::placement::Placement;
 use super::request::{InvalidRequest, Request};
 use crate::ovn::{LogicalSwitchPort, keys};
 
-/// What a NIC's port should be. Its row is found again by the network and by what that is on (the base of its name).
+/// The request for a NIC's port. Its row is found again by the network and by the attachment (the base of its name).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortIntent {
     /// The network's name in the VM.
     pub network: String,
-    /// The port's name by what the network is on: `<vm>.<namespace>`, or `<vm>.<namespace>.<nad>.<nad-namespace>.ovn`.
+    /// The port's name by its attachment: `<vm>.<namespace>`, or `<vm>.<namespace>.<nad>.<nad-namespace>.ovn`.
     pub base_name: String,
     /// Where that name can be read as another VM's, how many labels the NAD's name has (0: it is on the pod network): a new
     /// port's name has both appended, so that no two ports of any VMs are named alike.
     pub ambiguous: Option<usize>,
     /// Another port of ours on the same NAD comes before it in the VM: a new port's name has the network appended.
     pub another_before: bool,
-    /// The switch that is requested for it; `None`: there is no request, and the NIC is not ours unless it has a port
-    /// already.
+    /// The requested switch; `None`: there is no request, and the NIC is not ours unless it has a port already.
     pub switch: Option<SwitchRequest>,
-    /// What it is on is there, and names no switch: a port that the NIC had on another network goes.
+    /// The attachment exists, and names no switch: a port that the NIC had on another network is deleted.
     pub on_none_of_ours: bool,
-    /// Which requests hold, and when.
+    /// The requests, and the times when they apply.
     pub life: Life,
-    /// Where it is bound.
+    /// The placement of the port.
     pub placement: Placement,
-    /// Annotations that no one serves here.
+    /// Annotations that have no effect here.
     pub unserved: Vec<String>,
 }
 
 /// A request as it is written.
 pub(super) type Written = Result<Request, InvalidRequest>;
 
-/// What holds for a port by the state of its guest.
+/// The requests for a port by the state of its guest.
 ///
 /// ```text
 ///   Stopped ---- a launcher is live ----> Running ---- its instance goes ----> Leaving
@@ -41,30 +40,30 @@ pub(super) type Written = Result<Request, InvalidRequest>;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Life {
-    /// No guest: the request holds at once.
+    /// No guest: the request applies at once.
     Stopped {
         /// Of the instance that is about to start, or else of the VM.
         request: Written,
-        /// Of the VM, where there is an instance.
+        /// Of the VM, if there is an instance.
         next: Option<Next>,
     },
-    /// A guest runs: the port does not change switches under it, and nothing else is chosen for it.
+    /// A guest runs: the port does not change switches under it, and no other address is allocated for it.
     Running {
         /// Of the instance.
         now: Written,
         /// Of the VM.
         next: Option<Next>,
     },
-    /// The launcher of an instance that is gone may still run: what the port holds stays, and the request waits.
+    /// The launcher of a deleted instance may still run: the port keeps its lease, and the request waits.
     Leaving {
         /// Of the instance that comes after it, or else of the VM.
         request: Written,
-        /// Of the VM, where there is an instance.
+        /// Of the VM, if there is an instance.
         next: Option<Next>,
     },
 }
 
-/// What holds from the start after this one on, where it is known and may differ.
+/// The request from the next start on, if it is known and may differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Next {
     /// The request.
@@ -83,7 +82,7 @@ impl Life {
         }
     }
 
-    /// What holds from the next start on.
+    /// The request from the next start on.
     pub fn next(&self) -> Option<&Next> {
         match self {
             Self::Stopped { next, .. } | Self::Running { next, .. } | Self::Leaving { next, .. } => next.as_ref(),
@@ -95,17 +94,17 @@ impl Life {
         !matches!(self, Self::Stopped { .. })
     }
 
-    /// Returns true if the guest that may run is of an instance that is gone.
+    /// Returns true if a guest of a deleted instance may run.
     pub fn is_leaving(&self) -> bool {
         matches!(self, Self::Leaving { .. })
     }
 
-    /// Returns true if the VM's template was edited since its instance was made.
+    /// Returns true if the VM's template was edited since its instance was created.
     pub fn is_edited(&self) -> bool {
         self.next().is_some_and(|next| next.request != *self.request())
     }
 
-    /// The requests that hold, now or later.
+    /// The requests that apply, now or later.
     pub fn requests(&self) -> impl Iterator<Item = &Request> {
         let next = self.next().map(|next| &next.request);
         [Some(self.request()), next].into_iter().flatten().filter_map(|request| request.as_ref().ok())
@@ -117,10 +116,10 @@ impl Life {
 pub struct SwitchRequest {
     /// The name.
     pub name: String,
-    /// Where a namespace names several, those that come after it: a new port goes to the first that can serve it.
+    /// The other switches of a namespace that names several: a new port goes to the first that can serve it.
     pub others: Vec<String>,
-    /// The VM's owner named it, or the NAD that the owner chose: a stopped VM's port moves there. A
-    /// namespace's or the operator's default holds for new ports only.
+    /// The VM's owner named it, or the NAD that the owner chose: a stopped VM's port moves there. A namespace's or the
+    /// operator's default applies to new ports only.
     pub explicit: bool,
 }
 
@@ -135,7 +134,7 @@ impl SwitchRequest {
         std::iter::once(&self.name).chain(&self.others)
     }
 
-    /// Returns true if a switch is one of those that are named.
+    /// Returns true if a switch is one of the named ones.
     pub fn has(&self, switch: &str) -> bool {
         self.names().any(|name| name == switch)
     }
@@ -144,10 +143,10 @@ impl SwitchRequest {
 impl PortIntent {
     /// The names that a new port may have, in the order of preference.
     ///
-    /// VMs and NADs may have dots in their names, so that `x.ns.nad.nadns.ovn` is the port of the VM `x.ns.nad.nadns` in the
-    /// namespace `ovn`, and of the VM `x` on a NAD. Which of them is named so hangs on nothing but their names: see
-    /// [`crate::ovn::VmKey::has_another_reading`]. A tilde is in no name of Kubernetes', so that what has one is read in one
-    /// way only.
+    /// VMs and NADs may have dots in their names, so that `x.ns.nad.nadns.ovn` is the port of the VM `x.ns.nad.nadns`
+    /// in the namespace `ovn`, and of the VM `x` on a NAD. The choice between the two depends only on their names: see
+    /// [`crate::ovn::VmKey::has_another_reading`]. A tilde is in no name of Kubernetes, so a name with a tilde has only
+    /// one reading.
     pub fn names(&self) -> Vec<String> {
         let Self { base_name, network, .. } = self;
         let fallback = match self.ambiguous {
@@ -159,8 +158,8 @@ impl PortIntent {
         if self.another_before { vec![fallback] } else { vec![self.base_name.clone(), fallback] }
     }
 
-    /// Whether a port of the VM was last served on what this NIC is on (the pod network, that NAD), whatever its network
-    /// was called. Its name says so, unless it has been elsewhere since.
+    /// Returns true if a port of the VM was last served on this NIC's attachment (the pod network, that NAD), under any
+    /// network name. Its name says so, unless it has been elsewhere since.
     pub fn is_on_the_network_of(&self, port: &LogicalSwitchPort) -> bool {
         match port.external_ids.get(keys::BASE_NAME) {
             Some(base_name) => base_name == self.base_name,
@@ -168,8 +167,8 @@ impl PortIntent {
         }
     }
 
-    /// Whether a port was named for a NIC on what this one is on. No network's name has a dot, and what a NAD adds has
-    /// three.
+    /// Returns true if a port was named for a NIC on the attachment of this one. A network's name has no dot, and the
+    /// part for a NAD adds three.
     pub fn was_named_for(&self, port_name: &str) -> bool {
         let rest = port_name.strip_prefix(self.base_name.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(|rest| !rest.contains('.')))

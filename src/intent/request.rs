@@ -1,8 +1,8 @@
-//! What a VM's owner asks for, in annotations and on the interface.
+//! The requests of a VM's owner, in annotations and on the interface.
 //!
-//! A key is `<domain>/<what>`. The domain says of which network it speaks: `ovn.kubernetes.io` of the pod network,
-//! `<nad>.<nad-namespace>.ovn.kubernetes.io` of those on a NAD, and, stronger than both, `<network>.ovn.kubernetes.io`
-//! of the network of that name in the VM.
+//! A key is `<domain>/<what>`. The domain selects the networks: `ovn.kubernetes.io` selects the pod network,
+//! `<nad>.<nad-namespace>.ovn.kubernetes.io` those on a NAD, and, stronger than both, `<network>.ovn.kubernetes.io` the
+//! network of that name in the VM.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,20 +26,20 @@ const IP_POOL: &str = "ip_pool";
 const PORT_SECURITY: &str = "port_security";
 const RETAIN: &str = "ovn-kubevirt.io/retain";
 
-/// What was asked for; what is `None` is for the service to choose.
+/// The request for a port. The service allocates the values that are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// An IPv4 address.
     pub ipv4: Option<Ipv4Addr>,
     /// An IPv6 address.
     pub ipv6: Option<Ipv6Addr>,
-    /// No address at all: the port has its MAC alone, and the guest whatever others give it.
+    /// No address at all: the port has its MAC alone, and the guest gets its address from others.
     pub no_address: bool,
     /// A MAC.
     pub mac: Option<MacAddr6>,
-    /// What addresses may be chosen from. A family that it has no address of is not confined by it.
+    /// The pool that addresses are allocated from. A family without an address in the pool is unrestricted.
     pub pool: Option<AddressPool>,
-    /// Whether the port admits its own addresses only.
+    /// True if the port admits its own addresses only.
     pub port_security: bool,
 }
 
@@ -50,14 +50,14 @@ impl Default for Request {
 }
 
 impl Request {
-    /// Whether the owner named the address, alone or in a pool.
+    /// Returns true if the owner named the address, alone or in a pool.
     pub fn names(&self, address: IpAddr) -> bool {
         let alone = [self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6)].contains(&Some(address));
         alone || self.pool.as_ref().is_some_and(|pool| pool.contains(address))
     }
 }
 
-/// A request that has no meaning. Each message is two sentences: what is wrong, and what to write instead.
+/// A request that has no meaning. Each message is two sentences: the error, and the correction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
     /// `networks[].name`
@@ -70,7 +70,7 @@ pub enum InvalidRequest {
         Escaped(.0)
     )]
     NadName(String),
-    /// An annotation that is longer than any that is read.
+    /// An annotation that is longer than the limit.
     #[error("The annotation {} is longer than {LONGEST_VALUE} bytes and is not read. Shorten its value.", Escaped(.0))]
     TooLong(String),
     /// `ip_address`
@@ -94,7 +94,7 @@ pub enum InvalidRequest {
         /// Its value.
         value: String,
     },
-    /// Both, and not the same.
+    /// Both, with different values.
     #[error(
         "The interface of the network {} has macAddress {}, but the annotation {} is {}. Remove one of them.",
         Escaped(network),
@@ -124,7 +124,7 @@ pub enum InvalidRequest {
         key: String,
         /// Its value.
         value: String,
-        /// Which part of it.
+        /// The part that is wrong.
         reason: BadPool,
     },
     /// `port_security`
@@ -150,7 +150,7 @@ pub enum InvalidRequest {
     OneForSeveral {
         /// The annotation.
         key: String,
-        /// The networks on its NAD: no more of them than a message names, and one.
+        /// The networks on its NAD: at most one more than a message names.
         networks: Vec<String>,
         /// The one at hand.
         network: String,
@@ -165,7 +165,7 @@ pub enum InvalidRequest {
     Retain(String),
 }
 
-/// Where a MAC is requested.
+/// The field in which a MAC is requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MacField {
     /// `macAddress` of the interface of this network.
@@ -192,7 +192,7 @@ struct Found<'a> {
     own: bool,
 }
 
-/// Finds the annotation for a network, by its own name before all else. An empty one is as good as absent.
+/// Finds the annotation for a network, first by the network's own name. An empty value counts as absent.
 fn find<'a>(template: &'a Template, network: &Network, what: &str) -> Result<Option<Found<'a>>, InvalidRequest> {
     for (domain, own) in [(&network.own_domain, true), (&network.domain, false)] {
         let found = of_domain(template, domain).find(|(key, _)| key[domain.len() + 1..] == *what);
@@ -230,8 +230,7 @@ fn find_for_one<'a>(
     }
 }
 
-/// The switch that the owner names. One that is too long to be read is named all the same: as `""`, which no NIC is served
-/// on.
+/// The switch that the owner names. A value that is too long becomes `""`, on which no NIC is served.
 pub(super) fn switch(template: &Template, network: &Network) -> Option<String> {
     match find(template, network, LOGICAL_SWITCH) {
         Ok(found) => found.map(|found| found.value.to_owned()),
@@ -239,8 +238,8 @@ pub(super) fn switch(template: &Template, network: &Network) -> Option<String> {
     }
 }
 
-/// Annotations that speak of a network and that nobody here serves: another product's, or mistyped. Those that speak
-/// of several alike are named for the first of them.
+/// Annotations for a network that have no effect here: another product's, or mistyped. Those for several networks are
+/// reported for the first of them.
 pub(super) fn unserved(template: &Template, network: &Network) -> Vec<String> {
     let mut domains = vec![&network.own_domain];
     if network.sharers.first() == Some(&network.name) {
@@ -260,13 +259,13 @@ pub(super) fn unserved(template: &Template, network: &Network) -> Vec<String> {
     unserved
 }
 
-/// Annotations in our own domain that mean nothing.
+/// Unknown annotations in our own domain.
 pub(super) fn unknown(template: &Template) -> Vec<String> {
     let asks = template.annotations.iter().filter(|(_, value)| !value.trim().is_empty()).map(|(key, _)| key);
     asks.filter(|key| is_ours(key) && *key != RETAIN).cloned().collect()
 }
 
-/// How long the addresses stay reserved after the VM is deleted, where its owner says so.
+/// The time that the addresses stay reserved after the VM is deleted, if its owner requests one.
 pub(super) fn retention(template: &Template) -> Result<Option<Retention>, InvalidRequest> {
     let value = template.annotations.get(RETAIN).filter(|value| !value.trim().is_empty());
     let Some(value) = value else { return Ok(None) };
@@ -291,13 +290,13 @@ impl Request {
         let no_address = wants_no_address(template, network);
         let (ipv4, ipv6) = if no_address { (None, None) } else { ip_addresses(template, network)? };
         let mac = mac_address(template, network)?;
-        // A pool may be written for all NICs of a NAD, of which this one wants nothing.
+        // A pool may be written for all NICs of a NAD, while this one requests no address.
         let pool = pool(template, network)?.filter(|_| !no_address);
         Ok(Self { ipv4, ipv6, no_address, mac, pool, port_security: port_security(template, network)? })
     }
 }
 
-/// Returns true if `ip_address` is `none`, which several NICs can have alike.
+/// Returns true if `ip_address` is `none`, which several NICs may share.
 fn wants_no_address(template: &Template, network: &Network) -> bool {
     matches!(find(template, network, IP_ADDRESS), Ok(Some(found)) if found.value.eq_ignore_ascii_case(NO_ADDRESS))
 }

@@ -1,24 +1,24 @@
-//! How long the addresses of a VM stay reserved after it is deleted (`ovn-kubevirt.io/retain`).
+//! The time that the addresses of a VM stay reserved after it is deleted (`ovn-kubevirt.io/retain`).
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How long.
+/// The retention time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// So long; zero is not at all.
+    /// For a duration; zero means no retention.
     For(Duration),
-    /// Until somebody releases them.
+    /// Until they are released by hand.
     Forever,
 }
 
 impl Retention {
-    /// Not at all.
+    /// No retention.
     pub const NONE: Self = Self::For(Duration::ZERO);
 }
 
-/// As it is read.
+/// In the form that is read.
 impl fmt::Display for Retention {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -32,7 +32,7 @@ impl fmt::Display for Retention {
     }
 }
 
-/// A text that says no such thing.
+/// A text without a valid duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no duration")]
 pub struct BadRetention;
@@ -50,7 +50,8 @@ impl FromStr for Retention {
     }
 }
 
-/// Numbers, each with its unit. What a `Duration` cannot hold is none.
+/// Numbers, each with its unit; `None` if the sum overflows a `Duration`.
+///
 fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
