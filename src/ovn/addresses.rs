@@ -8,7 +8,7 @@ use macaddr::MacAddr6;
 
 use crate::ipam::spelling::{Masked, address_word, element, is_blank, mac_word, masked_word};
 
-/// A MAC with at most one address of each family: what a VM NIC holds.
+/// A MAC with at most one address of each family: the lease of a VM NIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
     /// The MAC.
@@ -20,7 +20,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// A MAC with these addresses; of a family the last counts.
+    /// A MAC with these addresses; the last one of each family counts.
     pub fn new(mac: MacAddr6, ips: impl IntoIterator<Item = IpAddr>) -> Self {
         let (mut ipv4, mut ipv6) = (None, None);
         for ip in ips {
@@ -76,14 +76,14 @@ impl FromStr for Addresses {
     }
 }
 
-/// Every MAC and address that stands in a string of `addresses`, whatever else does: other people's
-/// rows hold several addresses, prefix lengths and keywords. What northd reads there is always among them.
+/// Every MAC and address in a string of `addresses`, among any other words: foreign rows hold several addresses, prefix
+/// lengths and keywords. The result always includes the addresses that northd reads there.
 pub(super) fn scan(text: &str, macs: &mut Vec<MacAddr6>, ips: &mut Vec<IpAddr>) {
     scan_words(text, |_| true, macs, ips);
 }
 
-/// The same of a string in which a whole network stands for all of its addresses, as in `port_security`: that one is no
-/// single port's.
+/// The same for a string in which a whole network stands for all of its addresses, as in `port_security`: the network
+/// itself belongs to no single port.
 pub(super) fn scan_hosts(text: &str, macs: &mut Vec<MacAddr6>, ips: &mut Vec<IpAddr>) {
     scan_words(text, |masked| !masked.is_network(), macs, ips);
 }
@@ -92,7 +92,7 @@ fn scan_words(text: &str, counts: impl Fn(&Masked) -> bool, macs: &mut Vec<MacAd
     let mut unread = false;
     let words = text.split(|character| is_blank(character) || character == ',');
     for word in words.filter(|word| !word.is_empty()) {
-        // Colons as a MAC has them no address has. As the first word of most, it is tried as one first.
+        // Only a MAC has colons at these places. Most strings begin with a MAC, so that is tried first.
         let colons = word.len() == 17 && word.bytes().skip(2).step_by(3).all(|byte| byte == b':');
         if colons && let Ok(mac) = word.parse() {
             macs.push(mac);
@@ -102,14 +102,14 @@ fn scan_words(text: &str, counts: impl Fn(&Masked) -> bool, macs: &mut Vec<MacAd
             unread |= !scan_odd_word(word, &counts, macs, ips);
         }
     }
-    // northd goes by characters, and may have read what is no word.
+    // northd reads by characters, and may have found addresses across words.
     if unread && let Some((mac, addresses)) = element(text) {
         macs.push(mac);
         ips.extend(addresses.iter().filter(|masked| counts(masked)).map(|masked| masked.ip));
     }
 }
 
-/// A word with a mask, or in a spelling that is northd's alone. Returns true if it was read.
+/// Reads a word with a mask, or in a spelling that only northd takes. Returns true if it was read.
 #[cold]
 fn scan_odd_word(
     word: &str,
@@ -129,18 +129,18 @@ fn scan_odd_word(
     true
 }
 
-/// One address, in whatever spelling.
+/// One address, in any spelling.
 pub(super) fn single_ip(text: &str) -> Option<IpAddr> {
     address_word(text.trim_matches(is_blank))
 }
 
-/// One MAC, in whatever spelling.
+/// One MAC, in any spelling.
 pub(super) fn single_mac(text: &str) -> Option<MacAddr6> {
     mac_word(text.trim_matches(is_blank))
 }
 
-/// Returns true if northd chooses the address of an element of `addresses`: `dynamic`, with a MAC before or an address
-/// after it (ovn-nb(5), `is_dynamic_lsp_address()`).
+/// Returns true if northd allocates the address of an element of `addresses`: `dynamic`, with a MAC before or an
+/// address after it (ovn-nb(5), `is_dynamic_lsp_address()`).
 pub(super) fn is_dynamic(text: &str) -> bool {
     text.contains("dynamic") && text.split(is_blank).any(|word| word == "dynamic")
 }

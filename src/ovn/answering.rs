@@ -1,7 +1,7 @@
-//! Which rows make OVN answer for an address, or speak with one, that no port has: what a port that had it would fight
-//! with. Per table, the addresses and MACs in question.
+//! The rows that make OVN answer for an address, or send from one, without a port: a port with that address would
+//! conflict with OVN. Per table, the addresses and MACs in question.
 //!
-//! `docs/decisions/0011` goes through the columns of ovn-nb(5), those that are not read included.
+//! `docs/decisions/0011` goes through the columns of ovn-nb(5), including the unread ones.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,7 +24,7 @@ pub(super) trait Answering: Row {
 /// A translation answers for its external address; a distributed one does so with a MAC of its own.
 impl Answering for Nat {
     fn addresses(&self) -> Vec<IpAddr> {
-        // One that is written by a variable is none.
+        // A variable is not an address.
         single_ip(&self.external_ip).into_iter().collect()
     }
     fn macs(&self) -> Vec<MacAddr6> {
@@ -32,20 +32,20 @@ impl Answering for Nat {
     }
 }
 
-/// A load balancer answers for its virtual addresses, and for those that its health checks come from.
+/// A load balancer answers for its virtual addresses, and for the source addresses of its health checks.
 impl Answering for LoadBalancer {
     fn addresses(&self) -> Vec<IpAddr> {
         virtual_addresses(self).chain(check_sources(self).map(|(_, source)| source)).collect()
     }
 }
 
-/// `address`, `address:port` or `[address]:port` each; those of templates are variables.
+/// `address`, `address:port` or `[address]:port` each; those of templates are variables and are skipped.
 pub(super) fn virtual_addresses(row: &LoadBalancer) -> impl Iterator<Item = IpAddr> {
     row.vips.iter().filter_map(|(vip, _)| endpoint(vip))
 }
 
-/// The endpoint that is checked, and the address that the check comes from: `ip_port_mappings` has
-/// `endpoint=port:source`, where an IPv6 address stands in brackets and the name of a zone may follow (26.03).
+/// The endpoint that is checked, and the source address of the check: `ip_port_mappings` has `endpoint=port:source`,
+/// where an IPv6 address stands in brackets and the name of a zone may follow (26.03).
 pub(super) fn check_sources(row: &LoadBalancer) -> impl Iterator<Item = (Option<IpAddr>, IpAddr)> {
     let source = |value: &str| {
         let (_, source) = value.split_once(':')?;
@@ -82,7 +82,7 @@ impl Answering for PortHealthCheck {
     }
 }
 
-/// A router sends what is for the address to that MAC, whoever has the address.
+/// A router sends packets for the address to that MAC, regardless of the address' holder.
 impl Answering for StaticMacBinding {
     fn addresses(&self) -> Vec<IpAddr> {
         single_ip(&self.ip).into_iter().collect()
@@ -92,7 +92,7 @@ impl Answering for StaticMacBinding {
     }
 }
 
-/// Guests are told to renew their lease at one address and to send everything else to another.
+/// Guests renew their lease at one address and send all other traffic to another.
 impl Answering for DhcpOptions {
     fn addresses(&self) -> Vec<IpAddr> {
         self.options.iter().filter_map(|(_, value)| single_ip(value)).collect()
@@ -102,7 +102,7 @@ impl Answering for DhcpOptions {
     }
 }
 
-/// The addresses that a switch's multicast querier speaks with (ovn-nb(5) Logical_Switch `other_config:mcast_ip4_src`).
+/// The source addresses of a switch's multicast querier (ovn-nb(5) Logical_Switch `other_config:mcast_ip4_src`).
 pub(super) fn querier_addresses(other_config: &Map) -> Vec<IpAddr> {
     let values = ["mcast_ip4_src", "mcast_ip6_src"].into_iter().filter_map(|key| other_config.get(key));
     values.filter_map(single_ip).filter(|ip| !ip.is_unspecified()).collect()

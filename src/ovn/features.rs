@@ -1,7 +1,7 @@
-//! What the OVN at hand can do with a port that migrates, told from the schemas of its databases.
+//! The features of the present OVN for a port that migrates, derived from the schemas of its databases.
 //!
 //! `options:requested-chassis` takes a list since OVN 22.06, and `options:activation-strategy` came with 22.09 (and
-//! 22.06.1). No northbound column came with either, so the schema versions tell:
+//! 22.06.1). No northbound column came with either, so the schema versions are used:
 //!
 //! | OVN | northbound | southbound | | southbound column |
 //! |---|---|---|---|---|
@@ -10,12 +10,12 @@
 //! | 22.09 | 6.3.0 | 20.25.0 | a list behind a strategy | `MAC_Binding.timestamp` |
 //! | 22.12 | 7.0.0 | 20.27.0 | the same | |
 //!
-//! 22.06.0 and 22.06.1 have the same schemas and count as 22.06.0. The northbound alone does not tell 22.06 from 22.09:
-//! with the southbound read (`--sb`) both are known.
+//! 22.06.0 and 22.06.1 have the same schemas and count as 22.06.0. The northbound alone does not distinguish 22.06 from
+//! 22.09: with the southbound read (`--sb`) both are known.
 
 use crate::ovsdb::Schema;
 
-/// What `options:requested-chassis` may hold; each has all that the ones before it have.
+/// The support for `options:requested-chassis`; each variant includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Multichassis {
     /// One chassis: a list is an unknown name to northd, and the port is unbound.
@@ -28,7 +28,8 @@ pub enum Multichassis {
 }
 
 impl Multichassis {
-    /// What the northbound's schema says; 6.3 is of 22.06 and 22.09 alike, and counts as the older one.
+    /// The support according to the northbound's schema; 6.3 belongs to both 22.06 and 22.09, and counts as the older
+    /// one.
     pub fn of_northbound(schema: &Schema) -> Self {
         match schema.number() {
             Some(number) if number < [6, 3, 0] => Self::Single,
@@ -37,7 +38,7 @@ impl Multichassis {
         }
     }
 
-    /// What the southbound's schema says.
+    /// The support according to the southbound's schema.
     pub fn of_southbound(schema: &Schema) -> Self {
         if !schema.has("Port_Binding", "additional_chassis") {
             return Self::Single;

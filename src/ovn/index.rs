@@ -1,8 +1,8 @@
-//! The indexes over the northbound tables, kept true by watching every change to a row.
+//! The indexes over the northbound tables, updated on every change of a row.
 //!
-//! A port counts on its switch once both its row and the switch's reference to it are known, in
-//! whatever order they come. It is taken out with exactly what it was entered with, so that a router
-//! port or a switch that changes meanwhile leaves nothing behind.
+//! A port counts on its switch once both its row and the switch's reference to it are known, in either order. It is
+//! removed with exactly the claims it was entered with, so that a router port or a switch that changes meanwhile leaves
+//! no stale entry.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -19,68 +19,68 @@ use crate::hash::{FastMap, FastSet, Fold};
 use crate::ipam::{Holders, Pool};
 use crate::ovsdb::Table;
 
-/// Something in the databases that an unserved VM waits for.
+/// An event in the databases that an unserved VM waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wake {
-    /// A switch of that name appears, goes, or changes what it says of its addresses.
+    /// A switch of that name appears, disappears, or changes its subnet settings.
     Switch(String),
-    /// A holder of the address on the switch goes.
+    /// A holder of the address on the switch releases it.
     Address(Uuid, IpAddr),
-    /// A holder of the MAC on the switch goes.
+    /// A holder of the MAC on the switch releases it.
     Mac(Uuid, MacAddr6),
-    /// Any address of the switch gets free.
+    /// Any address of the switch is released.
     Room(Uuid),
-    /// A port name gets free.
+    /// A port name is released.
     Name(String),
     /// northd has processed more of the northbound (`NB_Global:sb_cfg`).
     Processed,
-    /// The southbound has the port elsewhere.
+    /// The southbound has another binding of the port.
     Binding(String),
-    /// It changes which addresses routers and switches answer for by themselves: NAT rules and load balancers.
+    /// The addresses that routers and switches answer for by themselves change: NAT rules and load balancers.
     Services,
-    /// A chassis of that name or hostname comes, goes or changes.
+    /// A chassis of that name or hostname is added, removed or changed.
     Chassis(String),
-    /// A chassis claims the port, or lets it go.
+    /// A chassis claims or releases the port.
     Claim(String),
     /// The southbound comes into sync.
     Southbound,
 }
 
-/// What has changed since it was last taken.
+/// The changes since they were last taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// VMs with a row of ours that came, changed or went.
+    /// VMs with a row of ours that was added, changed or removed.
     pub vms: BTreeSet<VmKey>,
-    /// What may have been waited for.
+    /// Events that VMs may wait for.
     pub wakes: HashSet<Wake>,
-    /// Addresses that ports of ours gave back: they rest until somebody ends it.
+    /// Addresses that ports of ours released: they rest until `Northbound::end_rest` is called.
     pub rests: Vec<Rest>,
 }
 
-/// An address that a port of ours gave back.
+/// An address that a port of ours released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rest {
-    /// On which switch.
+    /// The switch.
     pub switch: Uuid,
-    /// Which.
+    /// The address.
     pub address: IpAddr,
-    /// Which of its rests this is.
+    /// The number of this rest of the address.
     pub number: u64,
 }
 
 impl Changes {
-    /// Whether nothing has.
+    /// Returns true if nothing has changed.
     pub fn is_empty(&self) -> bool {
         self.vms.is_empty() && self.wakes.is_empty()
     }
 }
 
-/// What a port holds on its switch.
+/// The claims of a port on its switch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Claims {
     ips: Vec<IpAddr>,
     macs: Vec<MacAddr6>,
-    /// northd chooses its addresses.
+    /// northd allocates its addresses.
     dynamic: bool,
     /// The row is this instance's.
     ours: bool,
@@ -93,52 +93,53 @@ pub(super) struct SwitchIndex {
     pub(super) macs: Holders<MacAddr6, Uuid>,
     /// Its ports of type `router`.
     pub(super) routers: BTreeSet<Uuid>,
-    /// Its ports whose addresses northd chooses.
+    /// Its ports with addresses that northd allocates.
     pub(super) dynamic: BTreeSet<Uuid>,
 }
 
-/// What a plan asks of the tables without scanning them.
+/// The look-ups that a decision makes without scanning the tables.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) instance: String,
     pub(super) switches_by_name: HashMap<String, BTreeSet<Uuid>>,
     pub(super) switch_of_port: FastMap<Uuid, Uuid>,
-    /// The switches that refer to a port after the first one, which counts: none, unless somebody made a mistake.
+    /// Further switches that refer to a port. The first one counts; usually there is only one.
     pub(super) more_switches_of_port: FastMap<Uuid, Vec<Uuid>>,
     /// Ports by the hash of their name, which the rows have already.
     pub(super) ports_by_name: Holders<u64, Uuid>,
     pub(super) name_hash: Fold,
     pub(super) ours: HashMap<VmKey, Vec<(String, Uuid)>>,
     pub(super) on_switch: FastMap<Uuid, SwitchIndex>,
-    /// How many of our ports have each MAC, on whatever switch: guests have NICs on several, and a MAC that is made is
-    /// made once.
+    /// The number of our ports with each MAC, on all switches: guests have NICs on several switches, so a MAC that is
+    /// made is unique across them.
     pub(super) our_macs: FastMap<MacAddr6, u32>,
-    /// What each port of type `router` was entered with, so that it is taken out just so. What others hold, their row
-    /// says alone.
+    /// The claims that each port of type `router` was entered with, so that exactly these are removed. The claims of
+    /// other ports follow from their rows alone.
     router_claims: FastMap<Uuid, Claims>,
-    /// Kept for its room: what the port at hand holds.
+    /// The claims of the port at hand, kept for its allocated memory.
     claims: Claims,
     pub(super) router_ports_by_name: HashMap<String, Uuid>,
     /// Switch ports by the name of the router port that they are connected to.
     pub(super) peers: HashMap<String, BTreeSet<Uuid>>,
-    /// How many rows have a UUID as this service makes them, and marks or a name that do not fit.
+    /// The number of rows with a UUID as this service makes them, and marks or a name that do not fit.
     pub(super) odd: usize,
     pub(super) changes: Changes,
-    /// Ports of which it may have changed whether others hold the same.
+    /// Ports with an address or MAC whose other holders may have changed.
     pub(super) shared: Vec<Uuid>,
-    /// Switches that a router port came to, left, or told its networks: what their ports hold may be outside them now.
+    /// Switches whose router ports were added, removed, or got other networks: addresses of their ports may be outside
+    /// them now.
     pub(super) rerouted: HashSet<Uuid>,
-    /// Ports that this update has taken out already. What one seems to hold between two tables of the update, it never
-    /// held: its old addresses on its new switch, or the new ones on the old.
+    /// Ports that this update has removed already. Claims that such a port seems to have between two tables of the
+    /// update were never held: its old addresses on its new switch, or the new ones on the old.
     taken_out: FastSet<Uuid>,
-    /// What ports of ours held before this update, on which switch, and do not hold since; some of it is held again.
+    /// Addresses that ports of ours released in this update, with switch and port; some of them are held again.
     released: Vec<(Uuid, IpAddr, Uuid)>,
-    /// What rests since the last call of [`Index::take_rests`]; some of it may be held again.
+    /// Addresses at rest since the last call of [`Index::take_rests`]; some of them may be held again.
     rests: Vec<(Uuid, IpAddr)>,
-    /// Raised by every change of what is not a port of ours.
+    /// Raised by every change outside our own ports.
     pub(super) foreign_changes: u64,
     pub(super) sb_cfg_before: i64,
-    /// The greatest number of an epoch of this instance that was ever seen.
+    /// The greatest number of an epoch of this instance ever seen.
     pub(super) highest_epoch: u64,
 }
 
@@ -148,19 +149,19 @@ impl Index {
         self.switch_of_port.get(port).copied()
     }
 
-    /// Makes room for all ports that switches refer to, and says how many they are.
+    /// Makes room for all ports that switches refer to, and returns their number.
     pub(super) fn reserve_ports(&mut self) -> usize {
         let ports = self.switch_of_port.len();
         self.ports_by_name.reserve(ports);
         ports
     }
 
-    /// The ports that may have a name: whose name's hash it is.
+    /// The ports with a name of the same hash.
     pub(super) fn ports_named(&self, name: &str) -> &[Uuid] {
         self.ports_by_name.get(self.name_hash.hash_one(name))
     }
 
-    /// Notes a change of this port, unless it is one of ours: that is told by its VM.
+    /// Notes a change of this port, unless it is one of ours: a change of ours is noted for its VM.
     pub(super) fn note_foreign(&mut self, uuid: &Uuid, row: &LogicalSwitchPort) {
         if !row.is_of(uuid, &self.instance) {
             self.foreign_changes += 1;
@@ -172,7 +173,7 @@ impl Index {
         Self { instance, ..Self::default() }
     }
 
-    /// Enters what a port holds, when both its row and its switch are known.
+    /// Enters the claims of a port, if both its row and its switch are known.
     pub(super) fn attach(&mut self, port: Uuid, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) {
         let Some(switch) = self.switch_of(&port) else { return };
         let mut claims = std::mem::take(&mut self.claims);
@@ -201,7 +202,7 @@ impl Index {
         self.claims = claims;
     }
 
-    /// Takes out what a port was entered with on a switch.
+    /// Removes the claims that a port was entered with on a switch.
     pub(super) fn detach(&mut self, port: Uuid, row: &LogicalSwitchPort, switch: Uuid) {
         let claims = match self.router_claims.remove(&port) {
             Some(claims) => claims,
@@ -211,7 +212,7 @@ impl Index {
                 claims
             }
         };
-        // What a port answers for that a person made a router's was never its VM's.
+        // The addresses of a port that was given type `router` by hand never belonged to its VM.
         let gives_back = self.taken_out.insert(port) && claims.ours && row.kind.is_empty();
         for mac in claims.macs.iter().filter(|_| claims.ours) {
             if let Entry::Occupied(mut count) = self.our_macs.entry(*mac) {
@@ -239,21 +240,21 @@ impl Index {
         if on_switch.dynamic.remove(&port) {
             self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
-        // The switch that it leaves, which may not refer to it any more.
+        // The switch that it leaves, which may have removed its reference already.
         if on_switch.routers.remove(&port) {
             self.rerouted.insert(switch);
             self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
     }
 
-    /// What a port holds has changed with its peer.
+    /// Enters a port again after its peer has changed its claims.
     pub(super) fn enter_again(&mut self, port: Uuid, row: &LogicalSwitchPort, router_ports: &Table<LogicalRouterPort>) {
         let Some(switch) = self.switch_of(&port) else { return };
         self.detach(port, row, switch);
         self.attach(port, row, router_ports);
     }
 
-    /// Every address and MAC that a port holds: static ones, those that northd gave it, those that it may speak with,
+    /// Every address and MAC that a port holds: static ones, those that northd allocated, those in `port_security`,
     /// those of the router behind it, a `virtual` port's own, and those that are reserved for a VM's next start.
     fn claims_of(
         &self,
@@ -266,16 +267,16 @@ impl Index {
         ips.clear();
         macs.clear();
         let reserved = row.external_ids.get(keys::NEXT_ADDRESSES);
-        // What a row of ours is healed from, where somebody overwrote its addresses, is held, too.
+        // The lease from which overwritten addresses of a row of ours are repaired is held, too.
         *ours = row.is_of(port, &self.instance);
-        // One of ours that somebody made dynamic is healed.
+        // A row of ours that was made dynamic is repaired.
         *dynamic = !*ours && row.addresses.iter().any(is_dynamic);
         for text in row.addresses.iter().chain(row.dynamic_addresses.as_deref()).chain(reserved) {
             scan(text, macs, ips);
         }
-        // It says the same nearly always.
+        // The two columns are nearly always equal.
         if row.port_security != row.addresses {
-            // What others may speak with, such as the address of a VRRP router, answers to ARP as theirs does.
+            // Addresses that foreign ports may use, such as that of a VRRP router, answer to ARP like their own.
             row.port_security.iter().for_each(|text| scan_hosts(text, macs, ips));
         }
         match row.kind.as_str() {
@@ -307,12 +308,12 @@ impl Index {
         self.on_switch.values().flat_map(move |switch| switch.pool.holders(address))
     }
 
-    /// The ports that have a MAC, on whatever switch.
+    /// The ports that have a MAC, on all switches.
     pub(super) fn mac_holders_anywhere(&self, mac: MacAddr6) -> impl Iterator<Item = &Uuid> {
         self.on_switch.values().flat_map(move |switch| switch.macs.get(mac))
     }
 
-    /// An update is whole: what ports of ours held before it, and nobody holds after it, rests.
+    /// Ends an update: addresses that ports of ours held before it, and that are free after it, rest.
     pub(super) fn end_update(&mut self) {
         self.taken_out = FastSet::default();
         for (switch, address, last) in std::mem::take(&mut self.released) {
@@ -325,7 +326,7 @@ impl Index {
         }
     }
 
-    /// Takes what rests since the last call.
+    /// Takes the addresses at rest since the last call.
     pub(super) fn take_rests(&mut self) -> Vec<Rest> {
         let rests = std::mem::take(&mut self.rests);
         let rest = |(switch, address): (Uuid, IpAddr)| {

@@ -1,6 +1,6 @@
 //! OVN's databases as types: rows, names, addresses, and the replicas with their indexes.
 //!
-//! Pure: what is decided from these rows is decided elsewhere, and nothing here is sent.
+//! Pure: decisions on these rows are made elsewhere, and nothing here is sent.
 
 mod addresses;
 mod answering;

@@ -1,8 +1,7 @@
-//! The northbound replica: typed tables, and the indexes that a plan asks.
+//! The northbound replica: typed tables, and the indexes that a decision reads.
 //!
-//! Each change to a table passes through the index (`index.rs`), which keeps for every switch who
-//! holds which address and MAC, and notes in [`Changes`] what somebody may have waited for. A plan
-//! never scans a table.
+//! Each change to a table passes through the index (`index.rs`), which keeps the holders of addresses and MACs for
+//! every switch, and notes in [`Changes`] the events that VMs may wait for. A decision never scans a table.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -64,7 +63,7 @@ impl Northbound {
         }
     }
 
-    /// What `options:requested-chassis` may hold on this OVN, as far as the northbound tells.
+    /// The values that `options:requested-chassis` may have on this OVN, as far as the northbound tells.
     pub fn multichassis(&self) -> Multichassis {
         self.multichassis
     }
@@ -74,12 +73,12 @@ impl Northbound {
         &self.schema_version
     }
 
-    /// Which instance's rows are ours.
+    /// The instance that our rows belong to.
     pub fn instance(&self) -> &str {
         &self.index.instance
     }
 
-    /// The switches of a name, which need not be one.
+    /// The switches of a name, which may be several.
     pub fn switches_named(&self, name: &str) -> impl ExactSizeIterator<Item = Uuid> {
         static NONE: BTreeSet<Uuid> = BTreeSet::new();
         self.index.switches_by_name.get(name).unwrap_or(&NONE).iter().copied()
@@ -90,32 +89,32 @@ impl Northbound {
         self.switches.get(uuid)
     }
 
-    /// All switches, in no order: for who compares them with the database.
+    /// All switches, in no order: for comparison with the database.
     pub fn switches(&self) -> impl Iterator<Item = (&Uuid, &LogicalSwitch)> {
         self.switches.iter()
     }
 
-    /// All router ports, in no order: for who compares them with the database.
+    /// All router ports, in no order: for comparison with the database.
     pub fn router_ports(&self) -> impl Iterator<Item = (&Uuid, &LogicalRouterPort)> {
         self.router_ports.iter()
     }
 
-    /// All routers, in no order: for who compares them with the database.
+    /// All routers, in no order: for comparison with the database.
     pub fn routers(&self) -> impl Iterator<Item = (&Uuid, &LogicalRouter)> {
         self.services.routers.iter()
     }
 
-    /// All NAT rules, in no order: for who compares them with the database.
+    /// All NAT rules, in no order: for comparison with the database.
     pub fn nats(&self) -> impl Iterator<Item = (&Uuid, &Nat)> {
         self.services.nats.iter()
     }
 
-    /// All load balancers, in no order: for who compares them with the database.
+    /// All load balancers, in no order: for comparison with the database.
     pub fn load_balancers(&self) -> impl Iterator<Item = (&Uuid, &LoadBalancer)> {
         self.services.balancers.iter()
     }
 
-    /// All groups of them, in no order: for who compares them with the database.
+    /// All load balancer groups, in no order: for comparison with the database.
     pub fn load_balancer_groups(&self) -> impl Iterator<Item = (&Uuid, &LoadBalancerGroup)> {
         self.services.groups.iter()
     }
@@ -137,7 +136,7 @@ impl Northbound {
         self.ports.iter().map(|(uuid, row)| PortRef { uuid: *uuid, switch: self.index.switch_of(uuid), row })
     }
 
-    /// Our rows of a VM, with the network each is for.
+    /// Our rows of a VM, each with its network.
     pub fn ports_of(&self, vm: &VmKey) -> impl Iterator<Item = (&str, PortRef<'_>)> {
         let rows = self.index.ours.get(vm).map_or(&[][..], Vec::as_slice);
         rows.iter().filter_map(|(network, uuid)| Some((network.as_str(), self.port(uuid)?)))
@@ -148,22 +147,22 @@ impl Northbound {
         self.index.ours.keys()
     }
 
-    /// Who holds an address on a switch.
+    /// The holders of an address on a switch.
     pub fn holders(&self, switch: &Uuid, address: IpAddr) -> &[Uuid] {
         self.index.on_switch.get(switch).map_or(&[], |index| index.pool.holders(address))
     }
 
-    /// Who holds a MAC on a switch.
+    /// The holders of a MAC on a switch.
     pub fn mac_holders(&self, switch: &Uuid, mac: MacAddr6) -> impl Iterator<Item = Uuid> {
         self.index.on_switch.get(switch).map_or(&[][..], |index| index.macs.get(mac)).iter().copied()
     }
 
-    /// The addresses held on a switch; `None` where no port holds any.
+    /// The addresses held on a switch; `None` if no port holds any.
     pub fn pool(&self, switch: &Uuid) -> Option<&Pool<Uuid>> {
         self.index.on_switch.get(switch).map(|index| &index.pool)
     }
 
-    /// What a switch, or else its routers, says of its addresses.
+    /// The subnet of a switch, from its own settings or else from its routers.
     pub fn subnet(&self, switch: &Uuid) -> Result<Subnet, SubnetError> {
         let Some(row) = self.switches.get(switch) else { return Err(SubnetError::Missing) };
         let config = &row.other_config;
@@ -176,25 +175,25 @@ impl Northbound {
         Subnet::new(config.get("subnet"), config.get("exclude_ips"), config.get("ipv6_prefix"), networks)
     }
 
-    /// Whether northd chooses IPv4 addresses on a switch, for this port among others (ovn-nb(5) Logical_Switch
+    /// A port on the switch whose IPv4 addresses northd allocates, if there is one (ovn-nb(5) Logical_Switch
     /// `other_config:subnet`).
     pub fn dynamic_port(&self, switch: &Uuid) -> Option<PortRef<'_>> {
         self.switches.get(switch)?.other_config.get("subnet")?;
         self.port(self.index.on_switch.get(switch)?.dynamic.iter().next()?)
     }
 
-    /// Addresses of a family that routers and switches answer for by themselves, on whatever switch that matters.
+    /// Addresses of a family that routers and switches answer for by themselves, on all switches.
     pub fn service_addresses(&self, ipv4: bool) -> &AddressSet {
         self.services.addresses(ipv4)
     }
 
-    /// The NAT rule, load balancer or other row that answers for an address on a switch, as its owner would name it.
+    /// The NAT rule, load balancer or other row that answers for an address on a switch, in its owner's terms.
     pub fn service(&self, switch: &Uuid, address: IpAddr) -> Option<String> {
         let known = self.services.addresses(address.is_ipv4()).contains(address);
         known.then(|| self.services.holder(address, &self.place(switch)?)).flatten()
     }
 
-    /// The forwarding group that answers with a MAC on a switch, as its owner would name it.
+    /// The forwarding group that answers with a MAC on a switch, in its owner's terms.
     pub fn mac_service(&self, switch: &Uuid, mac: MacAddr6) -> Option<String> {
         self.services.has_mac(mac).then(|| self.services.mac_holder(mac, &self.place(switch)?)).flatten()
     }
@@ -210,18 +209,18 @@ impl Northbound {
         Some(Place { uuid: *switch, switch: row, router_ports, subnet: self.subnet(switch).ok() })
     }
 
-    /// How many ports of ours have a MAC, on whatever switch.
+    /// The number of ports of ours with a MAC, on all switches.
     pub fn ports_with(&self, mac: MacAddr6) -> u32 {
         self.index.our_macs.get(&mac).copied().unwrap_or_default()
     }
 
-    /// Returns true if OVN itself answers with a MAC, on whatever switch.
+    /// Returns true if OVN itself answers with a MAC, on any switch.
     pub fn answers_with(&self, mac: MacAddr6) -> bool {
         self.services.has_mac(mac)
     }
 
-    /// Returns true if a switch has no addresses to give, by its own word (ovn-nb(5) Logical_Switch
-    /// `other_config:mac_only`, which northd minds only where there is neither a subnet nor a prefix).
+    /// Returns true if a switch is declared to have no addresses (ovn-nb(5) Logical_Switch `other_config:mac_only`,
+    /// which northd reads only if there is neither a subnet nor a prefix).
     pub fn is_mac_only(&self, switch: &Uuid) -> bool {
         let config = self.switches.get(switch).map(|row| &row.other_config);
         let set = |key| config.and_then(|config| config.get(key));
@@ -229,13 +228,13 @@ impl Northbound {
         mac_only && set("subnet").is_none() && set("ipv6_prefix").is_none()
     }
 
-    /// Whether any row has a UUID as this service makes them, and marks or a name that do not fit: where there is none,
-    /// no row has lost its marks.
+    /// Returns true if any row has a UUID as this service makes them, and marks or a name that do not fit. Otherwise
+    /// all rows have their marks.
     pub fn has_odd_rows(&self) -> bool {
         self.index.odd > 0
     }
 
-    /// Whether there is a router port of that name.
+    /// Returns true if there is a router port of that name.
     pub fn has_router_port(&self, name: &str) -> bool {
         self.index.router_ports_by_name.contains_key(name)
     }
@@ -247,24 +246,24 @@ impl Northbound {
         }
     }
 
-    /// The one row of `NB_Global` has this value under a key of `external_ids`.
+    /// The value of a key of `external_ids` in the one row of `NB_Global`.
     pub fn global_external_id(&self, key: &str) -> Option<&str> {
         self.global.iter().next().and_then(|(_, row)| row.external_ids.get(key))
     }
 
-    /// The greatest number of an epoch of this instance that was ever seen, also where it is gone.
+    /// The greatest number of an epoch of this instance ever seen, even if that epoch was removed.
     pub fn highest_epoch(&self) -> u64 {
         self.index.highest_epoch
     }
 
-    /// The other instances of this service that have held office in this database.
+    /// The other instances of this service that have ever been active on this database.
     pub fn other_instances(&self) -> impl Iterator<Item = &str> {
         let keys = self.global.iter().flat_map(|(_, row)| row.external_ids.iter()).map(|(key, _)| key);
         let instances = keys.filter_map(|key| key.strip_prefix(keys::EPOCH_PREFIX));
         instances.filter(|instance| *instance != self.index.instance)
     }
 
-    /// The ports that are marked with an instance. It looks at every port.
+    /// The ports that are marked with an instance. It scans all ports.
     pub fn marked_with<'v>(&'v self, instance: &'v str) -> impl Iterator<Item = &'v LogicalSwitchPort> {
         let rows = self.ports.iter().map(|(_, row)| row);
         rows.filter(move |row| row.external_ids.get(keys::INSTANCE) == Some(instance))
@@ -275,33 +274,33 @@ impl Northbound {
         self.global.iter().next().map(|(uuid, _)| *uuid)
     }
 
-    /// `NB_Global:nb_cfg`: raised by whoever wants to know when northd has come so far.
+    /// `NB_Global:nb_cfg`: raised by clients that want to know northd's progress.
     pub fn nb_cfg(&self) -> i64 {
         self.global.iter().next().map_or(0, |(_, row)| row.nb_cfg)
     }
 
-    /// `NB_Global:sb_cfg`: how far northd has come.
+    /// `NB_Global:sb_cfg`: northd's progress.
     pub fn sb_cfg(&self) -> i64 {
         self.global.iter().next().map_or(0, |(_, row)| row.sb_cfg)
     }
 
-    /// How many ports there are in all.
+    /// The number of all ports.
     pub fn port_count(&self) -> usize {
         self.ports.len()
     }
 
-    /// How often something changed that a plan may rest on and that is no port of ours: a port of somebody else, a
-    /// switch's name or settings, a router port, a NAT rule or load balancer.
+    /// The number of changes that may affect a decision, outside our own ports: a foreign port, a switch's name or
+    /// settings, a router port, a NAT rule or load balancer.
     pub fn foreign_changes(&self) -> u64 {
         self.index.foreign_changes + self.services.version()
     }
 
-    /// What has changed since it was last taken.
+    /// The changes since the last call of `take_changes`.
     pub fn changes(&self) -> &Changes {
         &self.index.changes
     }
 
-    /// Takes what has changed since the last call.
+    /// Takes the changes since the last call.
     pub fn take_changes(&mut self) -> Changes {
         let mut shared = std::mem::take(&mut self.index.shared);
         let mut changes = std::mem::take(&mut self.index.changes);
@@ -309,17 +308,17 @@ impl Northbound {
         if let Some(ServiceChanges { addresses, macs, .. }) = self.services.take_changes() {
             changes.wakes.insert(Wake::Services);
             if (addresses.len() + macs.len()).saturating_mul(self.index.on_switch.len()) > MOST_LOOKUPS {
-                // To look at all is less than to look for who is concerned.
+                // Deciding all VMs costs less than finding the affected ones.
                 changes.vms.extend(self.index.ours.keys().cloned());
             } else {
                 shared.extend(addresses.into_iter().flat_map(|address| self.index.holders_anywhere(address)));
                 shared.extend(macs.into_iter().flat_map(|mac| self.index.mac_holders_anywhere(mac)));
             }
         }
-        // A router that came or went may answer for what a port holds.
+        // A router that was added or removed may answer for an address that a port holds.
         let answered = self.services.any();
         for switch in std::mem::take(&mut self.index.rerouted) {
-            // Where the switch itself has a subnet, the routers' networks are none of it.
+            // If the switch itself has a subnet, the routers' networks are not part of it.
             let row = self.switches.get(&switch).filter(|row| {
                 let config = &row.other_config;
                 answered || config.get("subnet").is_none() && config.get("ipv6_prefix").is_none()
@@ -399,7 +398,7 @@ impl Replica for Northbound {
     }
 }
 
-/// Rows put in place without a server, for the tests of the pure core.
+/// Puts rows in place without a server, for the tests of the pure core.
 #[cfg(test)]
 impl Northbound {
     pub(crate) fn put_global(&mut self, row: NbGlobal) {
@@ -422,7 +421,7 @@ impl Northbound {
         router_ports.put(uuid, row, &mut RouterPortWatcher { index, ports });
     }
 
-    /// A port goes, or comes to another switch.
+    /// Removes a port, or moves it to another switch.
     pub(crate) fn place_port(&mut self, uuid: Uuid, switch: Option<Uuid>) {
         let holding: Vec<Uuid> =
             self.switches.iter().filter(|(_, row)| row.ports.contains(&uuid)).map(|(switch, _)| *switch).collect();
@@ -444,7 +443,7 @@ impl Northbound {
         }
     }
 
-    /// The same tables entered anew, in another order: what the indexes should equal.
+    /// The same tables entered again, in another order, with the indexes expected for these.
     pub(crate) fn rebuilt(&self) -> Self {
         let mut other = Self::new(self.index.instance.clone());
         self.switches.iter().for_each(|(uuid, row)| other.put_switch(*uuid, row.clone()));
@@ -453,7 +452,7 @@ impl Northbound {
         other
     }
 
-    /// Whether every address on every switch is held by the same ports here as there.
+    /// Returns true if every address on every switch has the same holders in both.
     pub(crate) fn holds_the_same(&self, other: &Self) -> bool {
         let pools = |view: &Self| -> std::collections::BTreeMap<Uuid, Pool<Uuid>> {
             let used = view.index.on_switch.iter().filter(|(_, index)| index.pool != Pool::default());

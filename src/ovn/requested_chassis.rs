@@ -8,7 +8,7 @@ use crate::ovsdb::Map;
 pub struct RequestedChassis<'a> {
     /// The first of the list.
     pub home: Option<&'a str>,
-    /// What follows the first comma: one chassis, where this service wrote it.
+    /// The rest after the first comma: one chassis, if this service wrote it.
     pub additional: Option<&'a str>,
 }
 

@@ -1,4 +1,4 @@
-//! The tables that we read, with the columns that we use (ovn-nb(5), ovn-sb(5)).
+//! The tables and columns that we read (ovn-nb(5), ovn-sb(5)).
 
 use uuid::Uuid;
 
@@ -12,9 +12,9 @@ use crate::ovsdb_row;
 ovsdb_row! {
     /// The one row of the database's own settings.
     pub struct NbGlobal = "NB_Global" {
-        /// Where the epoch stands.
+        /// The epochs of instances are here.
         external_ids: Map = "external_ids",
-        /// Raised by whoever wants to know how far northd is.
+        /// Raised by clients that want to know northd's progress.
         nb_cfg: i64 = "nb_cfg",
         /// The `nb_cfg` that northd has processed into the southbound.
         sb_cfg: i64 = "sb_cfg",
@@ -30,7 +30,7 @@ ovsdb_row! {
         ports: FastSet<Uuid> = "ports",
         /// `subnet`, `exclude_ips`, `ipv6_prefix`, `mac_only`, `mcast_ip4_src`, `mcast_ip6_src`.
         other_config: Map = "other_config",
-        /// Load balancers whose addresses it answers for.
+        /// Load balancers with addresses that it answers for.
         load_balancer: FastSet<Uuid> = "load_balancer",
         /// The same by groups.
         load_balancer_group: FastSet<Uuid> = "load_balancer_group",
@@ -48,13 +48,13 @@ ovsdb_row! {
         kind: String = "type",
         /// `MAC IP...`, `dynamic`, `unknown`, `router`.
         addresses: Set = "addresses",
-        /// What northd gave to a `dynamic` port.
+        /// The addresses that northd allocated to a `dynamic` port.
         dynamic_addresses: Option<String> = "dynamic_addresses",
         /// `MAC IP...`
         port_security: Set = "port_security",
         /// `requested-chassis`, `router-port`, `virtual-ip`, ...
         options: Map = "options" where is_read_option,
-        /// Whose it is.
+        /// The marks of its owner.
         external_ids: Map = "external_ids" where is_mark,
     }
 }
@@ -80,7 +80,7 @@ ovsdb_row! {
         ports: FastSet<Uuid> = "ports",
         /// References to its translations.
         nat: FastSet<Uuid> = "nat",
-        /// Load balancers whose addresses it answers for.
+        /// Load balancers with addresses that it answers for.
         load_balancer: FastSet<Uuid> = "load_balancer",
         /// The same by groups.
         load_balancer_group: FastSet<Uuid> = "load_balancer_group",
@@ -92,7 +92,7 @@ ovsdb_row! {
     pub struct Nat = "NAT" {
         /// The address that the router answers for.
         external_ip: String = "external_ip",
-        /// With which MAC, where the translation is distributed.
+        /// The MAC of the answer, if the translation is distributed.
         external_mac: Option<String> = "external_mac",
     }
 }
@@ -102,7 +102,7 @@ ovsdb_row! {
     pub struct LoadBalancer = "Load_Balancer" {
         /// Not unique.
         name: String = "name",
-        /// By address, or address and port: what is behind.
+        /// The backends by address, or by address and port.
         vips: Map = "vips",
         /// By endpoint: its port, and the address that health checks come from.
         ip_port_mappings: Map = "ip_port_mappings",
@@ -110,7 +110,7 @@ ovsdb_row! {
 }
 
 ovsdb_row! {
-    /// Load balancers that go together.
+    /// Load balancers that are applied together.
     pub struct LoadBalancerGroup = "Load_Balancer_Group" {
         /// The load balancers.
         load_balancer: FastSet<Uuid> = "load_balancer",
@@ -124,7 +124,7 @@ ovsdb_row! {
         name: String = "name",
         /// The address that the switch answers for.
         vip: String = "vip",
-        /// With which MAC.
+        /// The MAC of the answer.
         vmac: String = "vmac",
     }
 }
@@ -140,7 +140,7 @@ ovsdb_row! {
 }
 
 ovsdb_row! {
-    /// A neighbour that a router does not ask for.
+    /// A neighbour that a router resolves without a request.
     pub struct StaticMacBinding = "Static_MAC_Binding" {
         /// Its address.
         ip: String = "ip",
@@ -150,7 +150,7 @@ ovsdb_row! {
 }
 
 ovsdb_row! {
-    /// What DHCP by OVN tells guests.
+    /// The DHCP options that OVN sends to guests.
     pub struct DhcpOptions = "DHCP_Options" {
         /// `server_id`, `server_mac`, `router`.
         options: Map = "options" where is_read_of_dhcp,
@@ -158,9 +158,9 @@ ovsdb_row! {
 }
 
 impl LogicalSwitchPort {
-    /// Whose row it is; `None` when it is not this instance's. A row with the UUID that this instance gives to a port of
-    /// that name is this instance's though its marks were removed, as long as they name no other instance. Its network
-    /// is empty then, unless that mark is left.
+    /// The owner of the row; `None` if the row is not this instance's. A row with the UUID that this instance gives to
+    /// a port of that name is this instance's even if its marks were removed, as long as they name no other instance.
+    /// Its network is empty then, unless that mark is left.
     pub fn owner(&self, uuid: &Uuid, instance: &str) -> Option<Owner> {
         if let Some(owner) = Owner::of(&self.external_ids, instance) {
             return Some(owner);
@@ -174,28 +174,28 @@ impl LogicalSwitchPort {
         Some(Owner { vm: vm.or_else(|| VmKey::of_port_name(&self.name))?, network })
     }
 
-    /// Whether it is this instance's: see [`LogicalSwitchPort::owner`].
+    /// Returns true if the row is this instance's: see [`LogicalSwitchPort::owner`].
     pub fn is_of(&self, uuid: &Uuid, instance: &str) -> bool {
         Owner::is_of(&self.external_ids, instance) || self.is_unmarked(uuid, instance)
     }
 
-    /// Whether this instance made it and its marks were removed, all of them or some.
+    /// Returns true if this instance made it and its marks were removed, all of them or some.
     pub fn is_unmarked(&self, uuid: &Uuid, instance: &str) -> bool {
-        // Servers make UUIDs of version 4: hashes are made for few rows.
+        // Servers make UUIDs of version 4: few rows need a hash.
         uuid.get_version_num() == 5
             && self.external_ids.get(keys::INSTANCE).is_none_or(|marked| marked == instance)
             && !Owner::is_of(&self.external_ids, instance)
             && port_uuid(instance, &self.name) == *uuid
     }
 
-    /// Whether the row has a UUID as this service makes them (version 5), and no marks of this instance, or a name that does
-    /// not begin as those of its VM's ports do. It costs less than to make the UUID of a name.
+    /// Returns true if the row has a UUID as this service makes them (version 5), and no marks of this instance, or a
+    /// name that does not begin as those of its VM's ports do. This costs less than making the UUID of a name.
     pub(super) fn is_odd(&self, uuid: &Uuid, instance: &str) -> bool {
         uuid.get_version_num() == 5
             && Marks::of(&self.external_ids, instance).is_none_or(|marks| !marks.has_named(&self.name))
     }
 
-    /// The other instance of this service that has marked it, where one has.
+    /// The other instance of this service that has marked it, if there is one.
     pub fn other_instance(&self, instance: &str) -> Option<&str> {
         let marked = self.external_ids.get(keys::INSTANCE).filter(|marked| *marked != instance)?;
         (self.external_ids.get(keys::VENDOR) == Some(keys::OUR_VENDOR)).then_some(marked)
@@ -204,7 +204,7 @@ impl LogicalSwitchPort {
 
 #[cfg(test)]
 impl LogicalSwitchPort {
-    /// The row as a replica keeps it: without the keys that nobody reads.
+    /// The row as a replica keeps it: without unread keys.
     pub(crate) fn as_kept(&self) -> Self {
         let some = |map: &Map, kept: fn(&str) -> bool| map.iter().filter(|(key, _)| kept(key)).collect();
         let (options, external_ids) = (some(&self.options, is_read_option), some(&self.external_ids, is_mark));
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(schema.name, Northbound::DATABASE);
         assert_eq!(schema.check(Northbound::TABLES), Ok(()));
         let present: Vec<&str> = schema.present(Northbound::OPTIONAL_TABLES).iter().map(|table| table.name).collect();
-        // That of ports' health checks came with OVN 26.03.
+        // The table of ports' health checks came with OVN 26.03.
         assert_eq!(present, ["Forwarding_Group", "Static_MAC_Binding", "DHCP_Options"]);
     }
 
@@ -262,23 +262,24 @@ ovsdb_row! {
     pub struct Chassis = "Chassis" {
         /// Unique.
         name: String = "name",
-        /// As the machine calls itself.
+        /// The name of the machine.
         hostname: String = "hostname",
     }
 }
 
 ovsdb_row! {
-    /// Where a logical port is bound, of the southbound database (ovn-sb(5)).
+    /// The binding of a logical port, of the southbound database (ovn-sb(5)).
     pub struct PortBinding = "Port_Binding" {
         /// The name of the logical switch port; unique.
         logical_port: String = "logical_port",
-        /// Where it is.
+        /// Its chassis.
         chassis: Option<Uuid> = "chassis",
-        /// Where it is prepared, too.
+        /// The chassis that are prepared for it, too.
         additional_chassis: FastSet<Uuid> = "additional_chassis",
         /// `additional-chassis-activated`, ...
         options: Map = "options" where is_read_of_binding,
-        /// Whether the chassis has set up its flows.
+        /// True if the chassis has set up its flows.
+        ///
         up: Option<bool> = "up",
     }
 }

@@ -1,10 +1,11 @@
-//! Addresses that routers and switches answer for by themselves, or speak with: those of translations (NAT), load
-//! balancers and their health checks, forwarding groups, multicast queriers. A port that had one would fight with them.
+//! Addresses that routers and switches answer for by themselves, or send from: those of translations (NAT), load
+//! balancers and their health checks, forwarding groups, multicast queriers. A port with one of them would conflict
+//! with OVN.
 //!
-//! Which of them matter on a switch follows from what refers to them: the switch itself, or a router that it is
-//! connected to. A health check matters where the endpoint is, which is the switch whose subnet has both addresses. Only
-//! where one of an address is known at all, which is rare, is that worked out. What a static MAC binding or DHCP options
-//! say of an address keeps it from being chosen, and from no one who names it: it may be meant for that very VM.
+//! The rows that refer to a service determine the switches on which it matters: the switch itself, or a router that it
+//! is connected to. A health check matters at its endpoint, on the switch whose subnet has both addresses. This is
+//! computed only if a service has the address at all, which is rare. An address in a static MAC binding or in DHCP
+//! options is excluded from allocation, but not refused to a request: it may be meant for that very VM.
 
 use std::net::IpAddr;
 
@@ -23,7 +24,7 @@ use crate::hash::{FastMap, FastSet};
 use crate::ipam::{AddressSet, Holders, Subnet};
 use crate::ovsdb::{Map, Row, Table, TableSpec, Watcher};
 
-/// The tables, and what is found in them by address.
+/// The tables, and their index by address.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     pub(super) routers: Table<LogicalRouter>,
@@ -41,7 +42,7 @@ pub(super) struct Services {
 struct ServiceIndex {
     rows: Holders<IpAddr, Uuid>,
     macs: Holders<MacAddr6, Uuid>,
-    /// All their addresses, wherever they matter.
+    /// All their addresses, on all switches.
     addresses: AddressSets,
     router_of_port: FastMap<Uuid, Uuid>,
     changes: ServiceChanges,
@@ -55,21 +56,21 @@ struct AddressSets {
     ipv6: AddressSet,
 }
 
-/// What has changed since it was last taken: of which addresses and MACs it may be another who answers for them.
+/// The changes since they were last taken: the addresses and MACs that may have another service now.
 #[derive(Debug, Default)]
 pub(super) struct ServiceChanges {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) macs: Vec<MacAddr6>,
-    /// Rows that somebody refers to, or does no more.
+    /// Rows to which a reference was added or removed.
     rows: Vec<Uuid>,
     any: bool,
 }
 
-/// Where it is asked for.
+/// The switch of a look-up.
 pub(super) struct Place<'a> {
     pub(super) uuid: Uuid,
     pub(super) switch: &'a LogicalSwitch,
-    /// Those that its ports of type `router` lead to.
+    /// The router ports that its ports of type `router` lead to.
     pub(super) router_ports: Vec<Uuid>,
     pub(super) subnet: Option<Subnet>,
 }
@@ -81,22 +82,22 @@ impl Services {
     pub(super) const OPTIONAL: [TableSpec; 4] =
         [ForwardingGroup::TABLE, PortHealthCheck::TABLE, StaticMacBinding::TABLE, DhcpOptions::TABLE];
 
-    /// Whether there is anything of which it depends on a switch's routers or subnet where it matters.
+    /// Returns true if there is any service that matters on a switch depending on the routers or subnet of that switch.
     pub(super) fn any(&self) -> bool {
         self.nats.len() + self.balancers.len() + self.checks.len() > 0
     }
 
-    /// All their addresses of a family, wherever they matter.
+    /// All their addresses of a family, on all switches.
     pub(super) fn addresses(&self, ipv4: bool) -> &AddressSet {
         if ipv4 { &self.index.addresses.ipv4 } else { &self.index.addresses.ipv6 }
     }
 
-    /// Returns true if one of them has the MAC, wherever it matters.
+    /// Returns true if one of them has the MAC, on any switch.
     pub(super) fn has_mac(&self, mac: MacAddr6) -> bool {
         !self.index.macs.get(mac).is_empty()
     }
 
-    /// Who answers for an address at a place, as its owner would name it.
+    /// The service that answers for an address at a place, in its owner's terms.
     pub(super) fn holder(&self, address: IpAddr, place: &Place<'_>) -> Option<String> {
         let routers = self.routers_at(place);
         let of_row = |row: &Uuid| {
@@ -112,8 +113,8 @@ impl Services {
         self.index.rows.get(address).iter().find_map(of_row)
     }
 
-    /// Who answers with a MAC at a place, as its owner would name it. That of a distributed translation may be the very
-    /// VM's behind it.
+    /// The service that answers with a MAC at a place, in its owner's terms. The MAC of a distributed translation may
+    /// belong to the very VM behind it.
     pub(super) fn mac_holder(&self, mac: MacAddr6, place: &Place<'_>) -> Option<String> {
         self.index.macs.get(mac).iter().find_map(|row| self.forwarding_group(row, place))
     }
@@ -158,12 +159,12 @@ impl Services {
         direct.contains(row) || groups.iter().any(in_group)
     }
 
-    /// How often something changed.
+    /// The number of changes.
     pub(super) fn version(&self) -> u64 {
         self.index.version
     }
 
-    /// A switch refers to these, or does no more.
+    /// Notes that a switch has added or removed references to these.
     pub(super) fn referred(&mut self, row: &LogicalSwitch) {
         let groups = row.load_balancer_group.iter().chain(&row.forwarding_groups);
         let mut rows = row.load_balancer.iter().chain(groups).peekable();
@@ -172,7 +173,7 @@ impl Services {
         }
     }
 
-    /// A switch's querier speaks with other addresses than before.
+    /// Notes that a switch's querier sends from other addresses than before.
     pub(super) fn querier(&mut self, switch: Uuid, before: &Map, after: &Map) {
         let (before, after) = (querier_addresses(before), querier_addresses(after));
         if before != after {
@@ -181,7 +182,7 @@ impl Services {
         }
     }
 
-    /// Of what it may be another who answers for it, if anything has changed.
+    /// Takes the addresses and MACs that may have another service now, if anything has changed.
     pub(super) fn take_changes(&mut self) -> Option<ServiceChanges> {
         let mut changes = std::mem::take(&mut self.index.changes);
         for row in std::mem::take(&mut changes.rows) {
@@ -223,8 +224,7 @@ impl Services {
         dhcp.end_dump(index);
     }
 
-    /// Applies updates of one of [`Self::TABLES`] or [`Self::OPTIONAL`]; gives them back where they are of another
-    /// table.
+    /// Applies updates of one of [`Self::TABLES`] or [`Self::OPTIONAL`]; returns them if they are of another table.
     pub(super) fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, updates: A) -> Result<Option<A>, A::Error> {
         let Self { routers, nats, balancers, groups, forwarding, checks, bindings, dhcp, index } = self;
         match table {
@@ -352,7 +352,7 @@ impl Watcher<LogicalRouter> for ServiceIndex {
         }
         self.refer_of(difference);
         if !difference.ports.is_empty() {
-            // What it answered for all along matters on other switches now.
+            // The services of the router matter on other switches now.
             self.refer_of(row);
         }
     }

@@ -1,4 +1,4 @@
-//! The southbound replica: which chassis there are, and where each port is bound. Read only.
+//! The southbound replica: the chassis, and the binding of each port. Read only.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -24,27 +24,27 @@ pub struct Southbound {
     multichassis: Multichassis,
 }
 
-/// The chassis that a node is.
+/// The chassis of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeChassis<'a> {
     /// One, by its name.
     One(&'a str),
     /// No row has the node's name.
     Absent,
-    /// Several rows fit equally well, by their names in order: a node that was installed anew leaves a stale one.
+    /// Several rows match equally well, by their names in order: a node that was reinstalled leaves a stale one.
     Several(Vec<&'a str>),
 }
 
-/// What has changed since it was last taken.
+/// The changes since they were last taken.
 #[derive(Debug, Default)]
 pub struct SouthboundChanges {
-    /// Ports whose binding came, changed or went.
+    /// Ports with a binding that was added, changed or removed.
     pub ports: HashSet<String>,
-    /// Names, and hostnames in full and short, of chassis that came, changed or went.
+    /// Names, and hostnames in full and short, of chassis that were added, changed or removed.
     pub chassis: HashSet<String>,
 }
 
-/// Where a port is bound.
+/// The binding of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bound {
     /// On no chassis.
@@ -53,14 +53,14 @@ pub enum Bound {
     On {
         /// The chassis.
         chassis: String,
-        /// Whether its traffic flows.
+        /// True if its traffic flows.
         up: bool,
     },
     /// On its chassis, and prepared on another.
     Moving {
-        /// Where it is.
+        /// The present chassis.
         from: String,
-        /// Where it is prepared.
+        /// The additional chassis.
         to: Vec<String>,
         /// The other has seen the guest.
         activated: bool,
@@ -82,17 +82,17 @@ impl fmt::Display for Bound {
 }
 
 impl Southbound {
-    /// How many chassis there are.
+    /// The number of chassis.
     pub fn chassis_count(&self) -> usize {
         self.chassis.len()
     }
 
-    /// What `options:requested-chassis` may hold on this OVN.
+    /// The support for `options:requested-chassis` on this OVN.
     pub fn multichassis(&self) -> Multichassis {
         self.multichassis
     }
 
-    /// The chassis that a node is: the one of its name, else of its hostname, else of its short hostname.
+    /// The chassis of a node: the one with its name, else with its hostname, else with its short hostname.
     pub fn chassis_of_node(&self, node: &str) -> NodeChassis<'_> {
         type Fits = fn(&Chassis, &str) -> bool;
         let alone = short(node);
@@ -100,7 +100,7 @@ impl Southbound {
             (node, |chassis, node| chassis.name == node),
             (node, |chassis, node| chassis.hostname == node),
             (node, |chassis, node| short(&chassis.hostname) == node),
-            // Of a node known by its full name, a chassis known by the short one; never one of another domain.
+            // A node known by its full name may have a chassis known by the short one, but not one of another domain.
             (alone, |chassis, alone| chassis.hostname == alone),
         ];
         for (name, fits) in tiers {
@@ -114,7 +114,7 @@ impl Southbound {
         NodeChassis::Absent
     }
 
-    /// Whether there is a row that northd finds by this word of `requested-chassis`: by name or hostname.
+    /// Returns true if northd finds a row by this word of `requested-chassis`: by name or hostname.
     pub fn has_chassis(&self, name: &str) -> bool {
         self.called(name).any(|chassis| chassis.name == name || chassis.hostname == name)
     }
@@ -129,18 +129,18 @@ impl Southbound {
         self.by_name.get(name).into_iter().flatten().filter_map(|uuid| self.chassis.get(uuid))
     }
 
-    /// Whether a port is prepared on a second chassis, or still marked as activated on one.
+    /// Returns true if a port is prepared on a second chassis, or still marked as activated on one.
     pub fn has_additional_chassis(&self, port: &str) -> bool {
         let Some(binding) = self.by_port.get(port).and_then(|uuid| self.bindings.get(uuid)) else { return false };
         !binding.additional_chassis.is_empty() || binding.options.get(keys::ADDITIONAL_CHASSIS_ACTIVATED).is_some()
     }
 
-    /// Takes what has changed since the last call.
+    /// Takes the changes since the last call.
     pub fn take_changes(&mut self) -> SouthboundChanges {
         std::mem::take(&mut self.changes)
     }
 
-    /// Where a port is bound; `None` where northd has not seen the port yet.
+    /// The binding of a port; `None` if northd has not seen the port yet.
     pub fn bound(&self, port: &str) -> Option<Bound> {
         let binding = self.bindings.get(self.by_port.get(port)?)?;
         let Some(from) = binding.chassis.and_then(|chassis| self.name_of(chassis)) else { return Some(Bound::Nowhere) };
@@ -155,7 +155,7 @@ impl Southbound {
         Some(Bound::Moving { from, to, activated })
     }
 
-    /// All bindings, in no order: for who compares them with the database.
+    /// All bindings, in no order: for comparison with the database.
     pub fn bindings(&self) -> impl Iterator<Item = (&Uuid, &PortBinding)> {
         self.bindings.iter()
     }
@@ -199,7 +199,7 @@ impl Replica for Southbound {
     }
 }
 
-/// Keeps `by_port` true.
+/// Keeps `by_port` up to date.
 struct BindingWatcher<'a> {
     by_port: &'a mut HashMap<String, Uuid>,
     changes: &'a mut SouthboundChanges,
@@ -217,7 +217,7 @@ impl Watcher<PortBinding> for BindingWatcher<'_> {
         self.added(uuid, row);
     }
     fn removed(&mut self, uuid: Uuid, row: &PortBinding) {
-        // A row of the same name may have come first, in the same transaction.
+        // A row of the same name may have been added earlier in the same transaction.
         if self.by_port.get(&row.logical_port) == Some(&uuid) {
             self.by_port.remove(&row.logical_port);
         }
@@ -225,13 +225,13 @@ impl Watcher<PortBinding> for BindingWatcher<'_> {
     }
 }
 
-/// Keeps `by_name` true.
+/// Keeps `by_name` up to date.
 struct ChassisWatcher<'a> {
     by_name: &'a mut HashMap<String, BTreeSet<Uuid>>,
     changes: &'a mut SouthboundChanges,
 }
 
-/// What a chassis is called.
+/// The names of a chassis.
 fn names(row: &Chassis) -> BTreeSet<&str> {
     [row.name.as_str(), row.hostname.as_str(), short(&row.hostname)]
         .into_iter()
@@ -270,7 +270,7 @@ impl Watcher<Chassis> for ChassisWatcher<'_> {
     }
 }
 
-/// Rows put in place without a server, for the tests of the pure core.
+/// Puts rows in place without a server, for the tests of the pure core.
 #[cfg(test)]
 impl Southbound {
     pub(crate) fn put_chassis(&mut self, number: u128, row: Chassis) {
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(state(moving.clone()), "moving hv1 -> hv2 (waiting for the guest)");
         let options = [("additional-chassis-activated".to_owned(), "hv2".to_owned())].into_iter().collect();
         assert_eq!(state(PortBinding { options, ..moving }), "moving hv1 -> hv2 (activated)");
-        // A chassis that is gone from the database is no place (the reference is weak).
+        // A chassis that was removed from the database is not a place (the reference is weak).
         assert_eq!(state(PortBinding { chassis: Some(hv(7)), ..PortBinding::default() }), "not bound");
     }
 
@@ -343,7 +343,7 @@ mod tests {
             ("n3.example", NodeChassis::One("77aa")),
             ("elsewhere", NodeChassis::One("n1")),
             ("twice.a", NodeChassis::One("one")),
-            // Two have this short name, and a domain that differs is another host.
+            // Two chassis have this short name, and another domain means another host.
             ("twice", NodeChassis::Several(vec!["one", "two"])),
             ("n2.other", NodeChassis::Absent),
             ("n4", NodeChassis::Absent),
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(southbound.chassis_of_node("n1"), NodeChassis::Several(vec!["a", "b"]));
         southbound.put_chassis(4, Chassis { name: "n1".to_owned(), hostname: "n1".to_owned() });
         assert_eq!(southbound.chassis_of_node("n1"), NodeChassis::One("n1"));
-        // The rows that are stale go.
+        // The stale rows are removed.
         (2..=4).for_each(|number| southbound.remove_chassis(number));
         assert_eq!(southbound.chassis_of_node("n1"), NodeChassis::One("c"));
         assert!(southbound.has_chassis("c") && southbound.has_chassis("n1.example") && !southbound.has_chassis("n1"));

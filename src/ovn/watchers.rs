@@ -1,4 +1,4 @@
-//! What each change of a row means for the indexes ([`Index`]).
+//! The effect of each change of a row on the indexes ([`Index`]).
 
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
@@ -56,7 +56,7 @@ impl SwitchWatcher<'_> {
                 none.insert(switch);
                 self.attach(port);
             }
-            // A port that moves may come here before its old switch lets it go in the same update.
+            // A port that moves may be entered here before its old switch drops it in the same update.
             Entry::Occupied(_) => self.index.more_switches_of_port.entry(port).or_default().push(switch),
         }
     }
@@ -71,7 +71,7 @@ impl SwitchWatcher<'_> {
             }
             return;
         }
-        // A row that has gone before was taken out then.
+        // A row that was removed before was detached then.
         if let Some(row) = self.ports.get(&port) {
             self.index.note_foreign(&port, row);
             self.index.detach(port, row, switch);
@@ -91,7 +91,7 @@ impl SwitchWatcher<'_> {
         if let Some(row) = self.ports.get(&port) {
             self.index.note_foreign(&port, row);
             self.index.attach(port, row, self.router_ports);
-            // It may have come to another switch, or to none.
+            // It may have moved to another switch, or off its switch.
             self.index.changes.vms.extend(row.owner(&port, &self.index.instance).map(|owner| owner.vm));
         }
     }
@@ -100,7 +100,7 @@ impl SwitchWatcher<'_> {
         self.index.foreign_changes += 1;
         let changes = &mut self.index.changes;
         changes.wakes.insert(Wake::Switch(name.to_owned()));
-        // Who stands on the switch is looked at again, too.
+        // VMs with ports on the switch are decided again, too.
         let rows = ports.iter().filter_map(|port| Some((port, self.ports.get(port)?)));
         let owners = rows.filter_map(|(port, row)| row.owner(port, &self.index.instance));
         changes.vms.extend(owners.map(|owner| owner.vm));
@@ -112,7 +112,7 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
         self.index.switches_by_name.entry(row.name.clone()).or_default().insert(uuid);
         let on_switch = self.index.on_switch.entry(uuid).or_default();
         on_switch.name.clone_from(&row.name);
-        // A first sync names the switches before their ports.
+        // A first sync reads the switches before their ports.
         on_switch.pool.reserve(row.ports.len());
         on_switch.macs.reserve(row.ports.len());
         self.index.switch_of_port.reserve(row.ports.len());
@@ -150,7 +150,7 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
         }
     }
 
-    /// Only what differs counts: a switch may hold many thousand ports that stay as they are.
+    /// Only the difference counts: a switch may hold many thousand ports that stay as they are.
     fn replaced(&mut self, uuid: Uuid, row: &LogicalSwitch, by: &LogicalSwitch) {
         self.before = Some((row.name.clone(), row.other_config.clone()));
         for row in [row, by] {
@@ -245,7 +245,8 @@ impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalRouterPort) {
         self.index.foreign_changes += 1;
-        // Another of its name may have come earlier in the same update: the switch ports are its.
+        // Another router port of its name may have been added earlier in the same update: the switch ports belong to
+        // that one.
         if self.index.router_ports_by_name.get(&row.name) != Some(&uuid) {
             return;
         }
