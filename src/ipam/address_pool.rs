@@ -1,4 +1,4 @@
-//! The addresses that a VM's owner lets the service choose from (`ip_pool`).
+//! The addresses that a VM's owner lets the service allocate from (`ip_pool`).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,8 +11,8 @@ use crate::escaped::Escaped;
 
 /// Addresses of both families as ranges; at least one.
 ///
-/// It says nothing of a switch: which of them a port may have there (no network or broadcast address, no gateway)
-/// is the [`Subnet`](super::Subnet)'s to say.
+/// It is independent of a switch: the [`Subnet`](super::Subnet) determines the addresses that a port may have there (no
+/// network or broadcast address, no gateway).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressPool {
     ipv4: Vec<(u128, u128)>,
@@ -31,12 +31,12 @@ impl AddressPool {
         self.family(ipv4).iter().copied()
     }
 
-    /// Whether it has no address of a family.
+    /// Returns true if it has no address of a family.
     pub fn is_empty(&self, ipv4: bool) -> bool {
         self.family(ipv4).is_empty()
     }
 
-    /// Whether an address may be chosen.
+    /// Returns true if an address may be allocated.
     pub fn contains(&self, address: IpAddr) -> bool {
         let at = number(address);
         let ranges = self.family(address.is_ipv4());
@@ -76,7 +76,7 @@ fn range(text: &str) -> Option<(IpAddr, IpAddr)> {
     (first.is_ipv4() == last.is_ipv4() && first <= last).then_some((first, last))
 }
 
-/// Sorts ranges, and joins those that touch.
+/// Sorts ranges, and joins adjacent and overlapping ones.
 fn merge(ranges: &mut Vec<(u128, u128)>) {
     ranges.sort_unstable();
     let mut merged: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
@@ -89,10 +89,10 @@ fn merge(ranges: &mut Vec<(u128, u128)>) {
     *ranges = merged;
 }
 
-/// As a person writes it: `10.16.0.2..10.16.0.9, fd00::5`.
+/// In the form that owners write: `10.16.0.2..10.16.0.9, fd00::5`.
 impl fmt::Display for AddressPool {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A range of IPv4 addresses was made from such.
+        // A range of IPv4 addresses was made from IPv4 addresses, so it fits.
         let ipv4 = |at: u128| IpAddr::V4(Ipv4Addr::from(u32::try_from(at).unwrap_or(u32::MAX)));
         let ipv6 = |at: u128| IpAddr::V6(Ipv6Addr::from(at));
         let of_ipv4 = self.ipv4.iter().map(|&(first, last)| (ipv4(first), ipv4(last)));

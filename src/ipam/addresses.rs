@@ -1,9 +1,9 @@
-//! A set of single addresses, as a switch's ports hold them: close together, and in no order when they come.
+//! A set of single addresses, as a switch's ports hold them: close together, and added in any order.
 //!
-//! A bit an address, in pages of 256; above them, 64 to one, a bit for each page that is full, then for each group of
-//! pages, and so on. The next free address is found by going up past what is full and down again: as many steps as the
-//! longest run has digits to the base 64. An upper level has entries only where something below is full, so that a
-//! sparse set costs its pages alone.
+//! One bit per address, in pages of 256; above them, 64 to one, a bit for each full page, then for each group of pages,
+//! and so on. The search for the next free address goes up past full groups and down again: as many steps as the
+//! longest run has digits to the base 64. An upper level has entries only above full children, so that a sparse set
+//! costs its pages alone.
 
 use std::net::IpAddr;
 
@@ -13,10 +13,10 @@ use crate::hash::FastMap;
 /// Addresses of one family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressSet {
-    /// By the number of an address without its lowest eight bits. None is empty.
+    /// By the number of an address without its lowest eight bits. Empty pages are removed.
     pages: FastMap<u128, Page>,
-    /// On each level, by the number of a child without its lowest six bits: which of the 64 children are full. The
-    /// lowest level's children are pages. None is empty.
+    /// On each level, by the number of a child without its lowest six bits: a bit for each full one of the 64 children.
+    /// The lowest level's children are pages. Empty entries are removed.
     full: Vec<FastMap<u128, u64>>,
 }
 
@@ -49,7 +49,7 @@ impl AddressSet {
         }
     }
 
-    /// Takes an address out.
+    /// Removes an address.
     pub fn remove(&mut self, address: IpAddr) {
         let (number, word, bit) = place(number(address));
         let Some(page) = self.pages.get_mut(&number) else { return };
@@ -63,13 +63,13 @@ impl AddressSet {
         }
     }
 
-    /// Whether an address is in the set.
+    /// Returns true if an address is in the set.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (page, word, bit) = place(number(address));
         self.pages.get(&page).is_some_and(|page| page[word] >> bit & 1 == 1)
     }
 
-    /// The lowest number from `at` on that is not in the set; `None` where all are, to the last.
+    /// The lowest number from `at` on that is not in the set; `None` if all numbers are, to the last.
     pub(super) fn next_free(&self, at: u128) -> Option<u128> {
         let (page, first, bit) = place(at);
         let Some(words) = self.pages.get(&page) else { return Some(at) };
@@ -82,7 +82,7 @@ impl AddressSet {
 
     /// The lowest free number of the first page, from `page` on, that is not full.
     fn in_next_page(&self, page: u128) -> Option<u128> {
-        // Up, past what is full.
+        // Up, past full groups.
         let (mut level, mut child) = (0, page);
         loop {
             if child > LAST_PAGE >> (6 * level) {
@@ -97,11 +97,11 @@ impl AddressSet {
                 None => (level, child) = (level + 1, (child >> 6) + 1),
             }
         }
-        // Down, to the first that is not.
+        // Down, to the first group with room.
         while level > 0 {
             level -= 1;
             let full = self.full.get(level).and_then(|groups| groups.get(&child)).copied().unwrap_or_default();
-            // It is not full as a whole.
+            // The group has room.
             child = child << 6 | u128::from(lowest_zero(full, 0)?);
         }
         let Some(words) = self.pages.get(&child) else { return Some(child << 8) };

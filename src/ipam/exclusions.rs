@@ -1,8 +1,8 @@
 //! `Logical_Switch other_config:exclude_ips` (ovn-nb(5)), read twice.
 //!
-//! What this service must not choose is read generously: whatever a person can have meant is excluded. What northd leaves
-//! alone is read exactly as northd does it, for its `dynamic` ports get everything else: its lexer ends the list at the
-//! first token that it does not expect.
+//! Our own list of excluded addresses is read generously: every plausible meaning is excluded. The list that northd
+//! leaves alone is read exactly as northd does it, because its `dynamic` ports get all other addresses: its lexer ends
+//! the list at the first unexpected token.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,13 +20,13 @@ pub(super) struct Range {
 /// A part of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// Addresses, and how they are written.
+    /// Addresses, and their spelling.
     Range(Range, String),
     /// Neither an address nor a range, or one that ends before it begins.
     Unreadable(String),
 }
 
-/// Every part of the list that a person can have meant.
+/// Every part of the list in every plausible meaning.
 pub(super) fn generous(text: &str) -> Vec<Entry> {
     let text = without_comments(text).replace("..", " .. ");
     let mut words = text.split(|character| is_blank(character) || matches!(character, ',' | ';')).peekable();
@@ -44,7 +44,7 @@ pub(super) fn generous(text: &str) -> Vec<Entry> {
         let last = words.next();
         match last.and_then(|last| between(word, last)) {
             Some(entry) => entries.push(entry),
-            // One end of it may be an address all the same.
+            // One end of it may be a valid address.
             None => {
                 let ends = [Some(word), last];
                 let readable = ends.into_iter().flatten().map(single).filter(|end| matches!(end, Entry::Range(..)));
@@ -56,7 +56,7 @@ pub(super) fn generous(text: &str) -> Vec<Entry> {
     entries
 }
 
-/// `first..last`; `None` where an end is no address, or they are of two families.
+/// `first..last`; `None` if an end is not an address, or if they are of two families.
 fn between(first: &str, last: &str) -> Option<Entry> {
     let text = format!("{first}..{last}");
     let (first, last) = (address(first)?, address(last)?);
@@ -74,7 +74,7 @@ fn between(first: &str, last: &str) -> Option<Entry> {
 fn single(word: &str) -> Entry {
     let range = match address(word) {
         Some(address) => Some(Range { ipv4: address.is_ipv4(), first: number(address), last: number(address) }),
-        // An address as an interface has it, with its network's length: northd ends the list there. It is that address.
+        // An interface's address with its network's length: northd ends the list there. It means that address.
         None => masked_word(word).map(|masked| {
             if !masked.is_network() {
                 return Range { ipv4: masked.ip.is_ipv4(), first: number(masked.ip), last: number(masked.ip) };
@@ -93,7 +93,7 @@ fn single(word: &str) -> Entry {
     }
 }
 
-/// An address, also as a number; an IPv4 address may be mapped into IPv6.
+/// An address, also written as a number; an IPv4 address may be mapped into IPv6.
 fn address(word: &str) -> Option<IpAddr> {
     if let Some(ip) = address_word(word) {
         let mapped = |ip: Ipv6Addr| ip.to_ipv4_mapped().map(IpAddr::V4);
@@ -127,17 +127,17 @@ fn without_comments(text: &str) -> String {
     kept
 }
 
-/// A token of OVN's lexer, as far as northd's loop over `exclude_ips` tells them apart.
+/// A token of OVN's lexer, as far as northd's loop over `exclude_ips` distinguishes them.
 enum Token {
     /// `LEX_T_INTEGER`: an address, a number or a MAC, of which the lowest 32 bits count.
     Integer(u32),
     Ellipsis,
-    /// Whatever ends the list.
+    /// Any token that ends the list.
     Other,
 }
 
-/// The ranges that northd excludes (`init_ipam_ipv4()`), before they are cut to the subnet: those up to the first token
-/// that it does not expect. A range that ends before it begins is among them, and excludes nothing.
+/// The ranges that northd excludes (`init_ipam_ipv4()`), before they are cut to the subnet: those up to the first
+/// unexpected token. A range that ends before it begins is included, and excludes no address.
 pub(super) fn of_northd(text: &str) -> Vec<(u32, u32)> {
     let mut rest = text;
     let mut ranges = Vec::new();
@@ -191,7 +191,7 @@ fn next_token(rest: &mut &str) -> Option<Token> {
     Some(integer.map_or(Token::Other, Token::Integer))
 }
 
-/// How long a number is: two dots end it, and so does a colon after a dot.
+/// The length of a number: two dots end it, and so does a colon after a dot.
 fn extent(text: &[u8]) -> usize {
     let mut saw_dot = false;
     for (index, byte) in text.iter().enumerate() {
@@ -239,7 +239,7 @@ mod tests {
         ranges.iter().map(text).collect()
     }
 
-    /// How every list is read, by northd and by us; what begins with `!` is told.
+    /// The readings of each list, by northd and by us; entries that begin with `!` are reported.
     const LISTS: [(&str, &[&str], &[&str]); 22] = [
         ("10.0.0.2 10.0.0.4..10.0.0.6", &["10.0.0.2", "10.0.0.4..10.0.0.6"], &["10.0.0.2", "10.0.0.4..10.0.0.6"]),
         (

@@ -1,14 +1,14 @@
-//! Who holds what: one each, but for mistakes.
+//! Holders by key: one each, except after mistakes.
 
 use std::hash::Hash;
 
 use crate::hash::FastMap;
 
-/// The holders of each key, in their order. Nearly every key has one, which costs no more than a map's entry.
+/// The holders of each key, in their order. Nearly every key has one, which costs only a map entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holders<K: Hash + Eq, H> {
     one: FastMap<K, H>,
-    /// The keys of which there are more.
+    /// The keys with several holders.
     several: FastMap<K, Vec<H>>,
 }
 
@@ -42,7 +42,7 @@ impl<K: Hash + Eq + Copy, H: Ord + Copy> Holders<K, H> {
         }
     }
 
-    /// Takes a holder away. Whether that was the last one.
+    /// Removes a holder. Returns true if it was the only one.
     pub fn remove(&mut self, key: K, holder: H) -> bool {
         if self.one.get(&key) == Some(&holder) {
             self.one.remove(&key);

@@ -1,7 +1,7 @@
-//! Addresses: what a switch's subnet is, which of its addresses are held, and the lowest free one.
+//! Address management: the subnet of a switch, its held addresses, and the lowest free one.
 //!
-//! Pure. There is no store here: a [`Pool`] is an index over the ports of one switch, kept by
-//! whoever keeps the replica and rebuilt from the rows at any start.
+//! Pure, without a store: a [`Pool`] is an index over the ports of one switch, kept by the owner of the replica and
+//! rebuilt from the rows at every start.
 
 mod address_pool;
 mod addresses;

@@ -1,4 +1,4 @@
-//! Who holds which address on one switch, and which ones rest.
+//! The held and the resting addresses of one switch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,17 +8,17 @@ use super::holders::Holders;
 use super::ranges::{RangeSet, address, number};
 use super::subnet::Span;
 
-/// The addresses held on a switch, each by one holder or, where foreign rows clash, by several; and those that rest:
-/// given back, and not to be given to another yet.
+/// The addresses held on a switch, each by one holder or, in a conflict of foreign rows, by several; and those that
+/// rest: released, and not to be allocated to another holder yet.
 ///
-/// One rest of an address is told from the next by its number, so that who ends a rest does not end a later one.
+/// Each rest of an address has a number, so that the end of one rest does not end a later one.
 #[derive(Debug, Clone)]
 pub struct Pool<H> {
     holders: Holders<IpAddr, H>,
     ipv4: Family<H>,
     ipv6: Family<H>,
     rests: u64,
-    /// What rests, by who had it last.
+    /// The resting addresses, by last holder.
     left: BTreeSet<(H, IpAddr)>,
 }
 
@@ -27,7 +27,7 @@ pub struct Pool<H> {
 struct Family<H> {
     /// Held or resting.
     taken: AddressSet,
-    /// Resting, with the number of the rest and who had it last.
+    /// Resting, with the number of the rest and the last holder.
     resting: BTreeMap<u128, (u64, H)>,
 }
 
@@ -62,7 +62,7 @@ impl<H: Ord + Copy> Pool<H> {
         }
     }
 
-    /// Notes that a holder has it no more. Whether nobody has.
+    /// Notes that a holder has released an address. Returns true if the address is free.
     pub fn release(&mut self, address: IpAddr, holder: &H) -> bool {
         let last = self.holders.remove(address, *holder);
         if last {
@@ -71,7 +71,7 @@ impl<H: Ord + Copy> Pool<H> {
         last
     }
 
-    /// Lets an address rest that nobody holds, and that this holder had last.
+    /// Lets a free address rest, with its last holder.
     pub fn rest(&mut self, address: IpAddr, last: H) {
         self.rests += 1;
         let rest = self.rests;
@@ -81,7 +81,7 @@ impl<H: Ord + Copy> Pool<H> {
         self.left.insert((last, address));
     }
 
-    /// The number of an address' rest; `None` where it does not rest.
+    /// The number of an address' rest; `None` if it is not resting.
     pub fn rest_of(&self, address: IpAddr) -> Option<u64> {
         self.family(address.is_ipv4()).resting.get(&number(address)).map(|(rest, _)| *rest)
     }
@@ -98,13 +98,13 @@ impl<H: Ord + Copy> Pool<H> {
         }
     }
 
-    /// Who holds an address.
+    /// The holders of an address.
     pub fn holders(&self, address: IpAddr) -> &[H] {
         self.holders.get(address)
     }
 
-    /// Returns the lowest address of the first span that has one which nobody holds and which is in none of the `barred`
-    /// sets, nor one of the `others`. One that rests is taken only where no other is left.
+    /// Returns the lowest free address of the first span that has one outside the `barred` sets and the `others`. A
+    /// resting address is taken only if no other is left.
     pub fn lowest_free(&self, spans: &[Span<'_>], barred: &[&RangeSet], others: &AddressSet) -> Option<IpAddr> {
         let rested = spans.iter().find_map(|span| {
             let taken = [&self.family(span.ipv4).taken, others];
@@ -114,8 +114,8 @@ impl<H: Ord + Copy> Pool<H> {
         rested.or_else(|| spans.iter().find_map(|span| self.lowest_resting(span, barred, others)))
     }
 
-    /// Returns the lowest address of the spans that rests since this holder gave it back, and that is in none of the
-    /// `barred` sets, nor one of the `others`.
+    /// Returns the lowest address of the spans that rests since this holder released it, outside the `barred` sets and
+    /// the `others`.
     pub fn left_by(&self, holder: H, spans: &[Span<'_>], barred: &[&RangeSet], others: &AddressSet) -> Option<IpAddr> {
         let within = |span: &Span<'_>, address: IpAddr| {
             let at = number(address);
@@ -169,7 +169,7 @@ fn lowest<'a>(
     None
 }
 
-/// Held by the same: which of the others rest is nobody's business but the chooser's.
+/// Equal if the holders are equal: the resting addresses matter only for allocation.
 impl<H: PartialEq + Ord + Copy> PartialEq for Pool<H> {
     fn eq(&self, other: &Self) -> bool {
         self.holders == other.holders
@@ -190,7 +190,7 @@ mod tests {
     enum Step {
         Hold(u8, u8),
         Release(u8, u8),
-        /// Of an address that rests, or a rest that is over.
+        /// Ends the rest of an address, or a rest that is over.
         EndRest(u8, bool),
     }
 

@@ -1,4 +1,4 @@
-//! A set of addresses as disjoint ranges: a subnet that is full in one piece costs one entry.
+//! A set of addresses as disjoint ranges: one contiguous range costs one entry.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,7 @@ pub(super) fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// The address of a number, which is one of the family.
+/// The address of a number within the family.
 pub(super) fn address(ipv4: bool, number: u128) -> IpAddr {
     if ipv4 { Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into() } else { Ipv6Addr::from(number).into() }
 }
@@ -30,7 +30,7 @@ impl RangeSet {
     /// Adds `first..=last`.
     pub(super) fn insert_range(&mut self, first: u128, last: u128) {
         let (mut first, mut last) = (first, last);
-        // Whatever touches the new range becomes part of it.
+        // Ranges adjacent to the new one become part of it.
         while let Some((&start, &end)) = self.0.range(..=last.saturating_add(1)).next_back() {
             if end.saturating_add(1) < first {
                 break;
@@ -47,7 +47,7 @@ impl RangeSet {
         other.0.iter().for_each(|(&first, &last)| self.insert_range(first, last));
     }
 
-    /// Takes an address out.
+    /// Removes an address.
     pub fn remove(&mut self, address: IpAddr) {
         let at = number(address);
         let Some((&start, &end)) = self.0.range(..=at).next_back() else { return };
@@ -63,12 +63,12 @@ impl RangeSet {
         }
     }
 
-    /// Whether an address is in the set.
+    /// Returns true if an address is in the set.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.end_of(number(address)).is_some()
     }
 
-    /// The last address of the range that holds `at`, when one does.
+    /// The last address of the range that holds `at`, if there is one.
     pub(super) fn end_of(&self, at: u128) -> Option<u128> {
         self.0.range(..=at).next_back().map(|(_, &end)| end).filter(|&end| end >= at)
     }

@@ -1,15 +1,15 @@
 //! Addresses as OVN's programs read them.
 //!
-//! ovn-northd takes spellings that RFC 4001's and Rust's parsers refuse, and holds what it read: octets with leading
-//! zeros, MAC bytes of one digit, dotted masks. Its columns have two grammars: most are read by `ovs_scan()` (OVS,
-//! lib/util.c), `exclude_ips` by the lexer of logical flows (OVN, lib/lex.c). Whoever hands out addresses beside northd
-//! has to read the same.
+//! ovn-northd takes spellings that RFC 4001's and Rust's parsers refuse, and holds the addresses that it read: octets
+//! with leading zeros, MAC bytes of one digit, dotted masks. Its columns have two grammars: most are read by
+//! `ovs_scan()` (OVS, lib/util.c), `exclude_ips` by the lexer of logical flows (OVN, lib/lex.c). A service that
+//! allocates addresses beside northd has to read the same.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use macaddr::MacAddr6;
 
-/// What C's `isspace()` says, which is what separates words in every column.
+/// C's `isspace()`, which separates words in every column.
 pub(crate) fn is_blank(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c')
 }
@@ -18,7 +18,7 @@ fn is_blank_byte(byte: u8) -> bool {
     is_blank(char::from(byte))
 }
 
-/// An address with the length of its mask: 32 or 128 where none is written.
+/// An address with the length of its mask: 32 or 128 if it has no mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Masked {
     pub(crate) ip: IpAddr,
@@ -26,8 +26,8 @@ pub(crate) struct Masked {
 }
 
 impl Masked {
-    /// Returns true if it names a whole network and no address in it (ovn-nb(5), Logical_Switch_Port `port_security`:
-    /// "A masked address, if the host part is zero").
+    /// Returns true if it is a whole network and no address in it (ovn-nb(5), Logical_Switch_Port `port_security`: "A
+    /// masked address, if the host part is zero").
     pub(crate) fn is_network(&self) -> bool {
         match self.ip {
             IpAddr::V4(ip) => self.length < 32 && u32::from(ip).checked_shl(self.length.into()).unwrap_or(0) == 0,
@@ -36,7 +36,7 @@ impl Masked {
     }
 }
 
-/// Reads from a text as `ovs_scan()` does: a part that does not fit leaves the place where it is.
+/// Reads from a text as `ovs_scan()` does: a part that does not fit leaves the position unchanged.
 #[derive(Debug, Clone)]
 pub(crate) struct Scanner<'a> {
     rest: &'a [u8],
@@ -62,12 +62,12 @@ impl<'a> Scanner<'a> {
         self.whole(|scanner| scanner.bytes::<6>(16, b':')).map(MacAddr6::from)
     }
 
-    /// Four octets (`IP_SCAN_FMT`), decimal whatever zeros they begin with.
+    /// Four octets (`IP_SCAN_FMT`), decimal even with leading zeros.
     pub(crate) fn ipv4(&mut self) -> Option<Ipv4Addr> {
         self.whole(|scanner| scanner.bytes::<4>(10, b'.')).map(Ipv4Addr::from)
     }
 
-    /// An address with or without a mask (`ip_parse_cidr_len()`, `ipv6_parse_cidr_len()`), and whether one was written.
+    /// An address with or without a mask (`ip_parse_cidr_len()`, `ipv6_parse_cidr_len()`), and true if it has one.
     pub(crate) fn masked(&mut self) -> Option<(Masked, bool)> {
         self.whole(|scanner| scanner.masked_ipv4().or_else(|| scanner.masked_ipv6()))
     }
@@ -155,7 +155,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The length of a mask of so many bits; `None` where it has holes.
+/// The length of a mask of so many bits; `None` if it has holes.
 fn prefix_length(mask: u128, bits: u32) -> Option<u8> {
     let aligned = mask << (128 - bits);
     let ones = aligned.leading_ones();
@@ -186,8 +186,8 @@ pub(crate) fn mac_word(word: &str) -> Option<MacAddr6> {
     scanner.is_at_end().then_some(mac)
 }
 
-/// What northd reads of an element of `addresses` (`extract_lsp_addresses()`): a MAC, and the addresses up to what it
-/// cannot read; `None` without a MAC.
+/// The part of an element of `addresses` that northd reads (`extract_lsp_addresses()`): a MAC, and the addresses up to
+/// the first unreadable word; `None` without a MAC.
 pub(crate) fn element(text: &str) -> Option<(MacAddr6, Vec<Masked>)> {
     let mut scanner = Scanner::new(text);
     let mac = scanner.mac()?;

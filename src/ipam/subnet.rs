@@ -1,10 +1,10 @@
-//! What a logical switch says of its addresses.
+//! The subnet of a logical switch.
 //!
-//! From `other_config` (`subnet`, `exclude_ips`, `ipv6_prefix`, ovn-nb(5) Logical_Switch), as OVN's
-//! own IPAM reads them; where neither `subnet` nor `ipv6_prefix` is set, from the `networks` of the
-//! router ports that the switch is connected to.
+//! It is read from `other_config` (`subnet`, `exclude_ips`, `ipv6_prefix`, ovn-nb(5) Logical_Switch), as OVN's own IPAM
+//! reads it. If neither `subnet` nor `ipv6_prefix` is set, it is read from the `networks` of the router ports that the
+//! switch is connected to.
 //!
-//! One word that cannot be read stops nothing: it is kept as an [`Unread`], for the operator to correct.
+//! One unreadable word stops nothing: it is kept as an [`Unread`], for the operator to correct.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -22,11 +22,11 @@ pub struct Block {
     net: IpNet,
     first: u128,
     last: u128,
-    /// Its first host address is more often than not a gateway that OVN does not know, and northd never gives it: it is
-    /// had by whoever names it, and chosen for no port.
+    /// Its first host address is usually a gateway that OVN does not know, and northd never allocates it: a request
+    /// that names it gets it, and it is never allocated.
     first_is_kept: bool,
     excluded: RangeSet,
-    /// What northd gives to no `dynamic` port, which may be less.
+    /// The addresses that northd allocates to no `dynamic` port, which may be fewer.
     excluded_by_northd: RangeSet,
 }
 
@@ -48,14 +48,14 @@ impl Block {
         Self { net, first, last, first_is_kept: true, excluded, excluded_by_northd }
     }
 
-    /// The network of a router port. Of a link between two, that one's address is known.
+    /// The network of a router port. On a point-to-point link, the router's address is known.
     fn of_router(net: IpNet) -> Self {
         let block = Self::new(net);
         let point_to_point = block.last - block.first <= 1 && net.prefix_len() + 1 >= net.max_prefix_len();
         Self { first_is_kept: !point_to_point, ..block }
     }
 
-    /// The addresses that may be chosen, but for those that are excluded; `None` where there are none.
+    /// The addresses that may be allocated, before exclusions; `None` if there are none.
     fn chosen(&self) -> Option<(u128, u128)> {
         let first = self.first.checked_add(self.first_is_kept.into())?;
         (first <= self.last).then_some((first, self.last))
@@ -66,7 +66,7 @@ impl Block {
         self.net
     }
 
-    /// Whether the address is one that a port may hold, excluded ones included.
+    /// Returns true if a port may hold the address, even an excluded one.
     pub fn holds(&self, address: IpAddr) -> bool {
         self.net.contains(&address) && (self.first..=self.last).contains(&number(address))
     }
@@ -77,13 +77,13 @@ impl Block {
     }
 }
 
-/// Addresses of one family that may be chosen, in a row.
+/// A run of addresses of one family that may be allocated.
 #[derive(Debug, Clone, Copy)]
 pub struct Span<'a> {
     pub(super) ipv4: bool,
     pub(super) first: u128,
     pub(super) last: u128,
-    /// Of these, none may be.
+    /// The exceptions among them.
     pub(super) excluded: Option<&'a RangeSet>,
 }
 
@@ -103,12 +103,12 @@ impl std::fmt::Display for Unread {
     }
 }
 
-/// So many parts that are skipped are kept: each VM of the switch is told of them.
+/// The number of skipped parts that are kept: each VM of the switch reports them.
 const MOST_UNREAD: usize = 4;
-/// So many characters of a value are told.
+/// The number of characters of a value in a report.
 const LONGEST: usize = 100;
 
-/// What of a value is told, which may be as long as somebody likes.
+/// The part of a value that is reported: a value may have any length.
 fn cut(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &text[..end]),
@@ -123,10 +123,10 @@ pub struct Subnet {
     unread: Vec<Unread>,
 }
 
-/// Why the addresses of a switch are not known.
+/// The reason why the addresses of a switch are unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubnetError {
-    /// Neither the switch nor a router port names any.
+    /// Neither the switch nor a router port has a subnet.
     #[error("no subnet")]
     Missing,
     /// The value of `subnet`.
@@ -174,7 +174,7 @@ impl Subnet {
         Ok(Self { blocks, unread })
     }
 
-    /// What of the switch's settings is skipped, or the first parts of it.
+    /// The skipped parts of the switch's settings, or the first of them.
     pub fn unread(&self) -> &[Unread] {
         &self.unread
     }
@@ -184,8 +184,8 @@ impl Subnet {
         self.blocks.iter().filter(move |block| block.net.addr().is_ipv4() == ipv4)
     }
 
-    /// What may be chosen of a family, in the order of preference: all that is not excluded, from the second host address
-    /// on; or, where the owner names addresses of the family to choose from, those, excluded or not.
+    /// The addresses of a family for allocation, in the order of preference: all that are not excluded, from the second
+    /// host address on; or, if the owner's pool has addresses of the family, those, excluded or not.
     pub fn spans(&self, ipv4: bool, pool: Option<&AddressPool>) -> Vec<Span<'_>> {
         let Some(pool) = pool.filter(|pool| !pool.is_empty(ipv4)) else {
             return self
@@ -203,7 +203,8 @@ impl Subnet {
         pool.ranges(ipv4).flat_map(|range| self.blocks(ipv4).filter_map(move |block| cut(range, block))).collect()
     }
 
-    /// What a port may have back that it had before: more than what is chosen, for its owner may have named it.
+    /// The addresses that a port may get back after it had them: more than for allocation, because its owner may have
+    /// named them.
     pub fn spans_held(&self, ipv4: bool, pool: Option<&AddressPool>) -> Vec<Span<'_>> {
         let mut spans = self.spans(ipv4, pool);
         if pool.is_none_or(|pool| pool.is_empty(ipv4)) {
@@ -224,8 +225,8 @@ impl Subnet {
         self.all_of(ipv4, pool, |block| &block.excluded)
     }
 
-    /// Returns true if northd gives none of a pool's addresses, of those in the subnet, to its `dynamic` ports: its own
-    /// reading of `exclude_ips` counts, and not ours.
+    /// Returns true if northd allocates none of a pool's addresses in the subnet to its `dynamic` ports: northd's
+    /// reading of `exclude_ips` counts, not ours.
     pub fn northd_spares(&self, ipv4: bool, pool: &AddressPool) -> bool {
         self.all_of(ipv4, pool, |block| &block.excluded_by_northd)
     }
@@ -248,7 +249,7 @@ impl Subnet {
     }
 }
 
-/// The blocks as a person writes them: `10.16.0.0/16, fd00::/64`.
+/// The blocks in the form that people write: `10.16.0.0/16, fd00::/64`.
 impl std::fmt::Display for Subnet {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, block) in self.blocks.iter().enumerate() {
@@ -258,7 +259,7 @@ impl std::fmt::Display for Subnet {
     }
 }
 
-/// Of IPv4 networks that overlap, none's own and broadcast address is chosen from another.
+/// Excludes the network and broadcast address of each IPv4 network from the others that overlap it.
 fn exclude_each_others_ends(blocks: &mut [Block]) {
     let nets: Vec<IpNet> = blocks.iter().map(|block| block.net).collect();
     for net in nets.into_iter().filter(|net| net.addr().is_ipv4() && net.prefix_len() < 31) {
@@ -270,7 +271,7 @@ fn exclude_each_others_ends(blocks: &mut [Block]) {
     }
 }
 
-/// Excludes what a list names, and what northd makes of it.
+/// Excludes the addresses that a list names, and those that northd reads in it.
 fn exclude(blocks: &mut [Block], list: &str, unread: &mut Vec<Unread>) {
     let mut skip = |text: String| {
         if unread.len() < MOST_UNREAD {
@@ -306,15 +307,15 @@ fn exclude_range(blocks: &mut [Block], range: Range) -> bool {
     within
 }
 
-/// northd's own IPAM refuses a value for blanks that leave no doubt what it says.
+/// Notes blanks for which northd's own IPAM refuses a value although its meaning is clear.
 fn note_blanks(key: &'static str, text: &str, taken: &str, unread: &mut Vec<Unread>) {
     if text != taken {
         unread.push(Unread { key, text: cut(text) });
     }
 }
 
-/// `subnet` as northd reads it (`ip_parse_masked()`): host bits and dotted masks are taken, leading zeros are decimal; a
-/// list and a mask with holes are not. An octet above 255, which C wraps, is a mistake.
+/// `subnet` as northd reads it (`ip_parse_masked()`): host bits and dotted masks are taken, leading zeros are decimal;
+/// a list and a mask with holes are refused. An octet above 255, which C wraps, is a mistake.
 fn ipv4_subnet(text: &str) -> Option<Ipv4Net> {
     let mut scanner = Scanner::new(text.trim_end_matches(is_blank));
     let (masked, has_mask) = scanner.masked()?;
@@ -346,7 +347,8 @@ fn router_network(text: &str) -> Option<IpNet> {
     IpNet::new(masked.ip, masked.length).ok().map(|net| net.trunc())
 }
 
-/// Link-local networks are every interface's own and nobody's subnet.
+/// Link-local networks belong to every interface, and are not the subnet of a switch.
+///
 fn is_link_local(net: &IpNet) -> bool {
     matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local())
 }
