@@ -80,7 +80,7 @@ pub struct VmIntent {
     pub selected: bool,
     /// Its NICs on OVN.
     pub ports: Vec<PortIntent>,
-    /// Networks whose ports stay as they are; `None`: all that are not in `nics`.
+    /// Networks with ports that stay as they are; `None`: all that are not in `ports`.
     pub untouched: Option<BTreeSet<String>>,
     /// The placement of its ports.
     pub placement: Placement,

@@ -11,8 +11,8 @@ pub struct PortIntent {
     pub network: String,
     /// The port's name by its attachment: `<vm>.<namespace>`, or `<vm>.<namespace>.<nad>.<nad-namespace>.ovn`.
     pub base_name: String,
-    /// Where that name can be read as another VM's, how many labels the NAD's name has (0: it is on the pod network): a new
-    /// port's name has both appended, so that no two ports of any VMs are named alike.
+    /// The number of labels of the NAD's name (0 on the pod network), if the base name can be read as another VM's: a
+    /// new port's name has the network and this number appended, so that port names are unique across VMs.
     pub ambiguous: Option<usize>,
     /// Another port of ours on the same NAD comes before it in the VM: a new port's name has the network appended.
     pub another_before: bool,

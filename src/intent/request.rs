@@ -89,7 +89,7 @@ pub enum InvalidRequest {
     /// `mac_address` or the interface's `macAddress`
     #[error("{at} is \"{}\", which is not a unicast MAC. Write six bytes, as in 02:00:00:00:00:01.", Escaped(value))]
     MacAddress {
-        /// Where it stands.
+        /// The field with the MAC.
         at: MacField,
         /// Its value.
         value: String,
@@ -188,7 +188,7 @@ impl fmt::Display for MacField {
 struct Found<'a> {
     key: &'a String,
     value: &'a str,
-    /// It speaks of this network by its name, and so of no other.
+    /// It selects this network by its name, and so only this one.
     own: bool,
 }
 
@@ -213,7 +213,7 @@ fn of_domain<'a>(template: &'a Template, domain: &str) -> impl Iterator<Item = (
     begin_so.filter(move |(key, _)| key.as_bytes().get(domain.len()) == Some(&b'/'))
 }
 
-/// An annotation whose value only one NIC can have.
+/// An annotation with a value that only one NIC can have.
 fn find_for_one<'a>(
     template: &'a Template,
     network: &Network,

@@ -92,7 +92,7 @@ impl Snapshot<'_> {
         (located, remarks)
     }
 
-    /// Returns true if a chassis belongs to a node other than this one, whose annotation cannot be read.
+    /// Returns true if a chassis belongs to a node other than `node`, which has an unreadable annotation.
     fn is_another_nodes(&self, node: &str, chassis: &str) -> bool {
         let is_its = |other: &str| match (self.cluster.chassis_of(other), self.southbound) {
             (Ok(Some(annotated)), _) => annotated == chassis,

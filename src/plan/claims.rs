@@ -32,7 +32,7 @@ impl Claim {
     }
 }
 
-/// The claims of ports whose rows are in flight.
+/// The claims of ports with rows in flight.
 #[derive(Debug, Default, Clone)]
 pub struct Claims {
     on: FastMap<Uuid, OnSwitch>,

@@ -137,7 +137,7 @@ fn left_over<'a>(view: &View<'a>, intent: &VmIntent, rows: &VmRows<'a, '_>, take
             continue;
         }
         left.push(match &intent.untouched {
-            // A guest may be using a row whose mark is lost.
+            // A guest may be using a row that lost its mark.
             Some(untouched) if !(untouched.contains(network) || network.is_empty() && runs) => {
                 PortDecision::removal(port)
             }
@@ -149,7 +149,7 @@ fn left_over<'a>(view: &View<'a>, intent: &VmIntent, rows: &VmRows<'a, '_>, take
 }
 
 impl Decision {
-    /// Adds what is decided for one port.
+    /// Adds the decision for one port.
     fn take(&mut self, port: PortDecision) {
         let PortDecision { change, report, remarks: Remarks { problems: _, wakes, batch, northd }, claims: _ } = port;
         self.rows.extend(change.filter(|change| !change.is_empty()));

@@ -79,7 +79,7 @@ pub struct Lost {
 
 #[derive(Debug, Default)]
 struct OnSwitch {
-    /// By address, the VMs that held it last, and true for those whose guest runs.
+    /// By address, the VMs that held it last, and true for those with a running guest.
     ips: HashMap<IpAddr, Vec<(VmKey, bool)>>,
     macs: HashMap<MacAddr6, Vec<(VmKey, bool)>>,
     ipv4: RangeSet,
@@ -123,7 +123,7 @@ fn remove<K: std::hash::Hash + Eq>(of: &mut HashMap<K, Vec<(VmKey, bool)>>, key:
 /// The result of a search for lost leases.
 #[derive(Debug, Default)]
 pub struct Looked {
-    /// Leases that are no longer lost, or whose guest has stopped: others may wait for them.
+    /// Leases that are no longer lost, or have no running guest any more: others may wait for them.
     pub over: Vec<LastLease>,
     /// More leases are lost, or a guest has started: prepared decisions may allocate these addresses to others.
     pub grew: bool,
@@ -164,7 +164,7 @@ impl Lost {
         Looked { over, grew }
     }
 
-    /// The VM other than this one whose guest runs with an address of a switch.
+    /// The VM other than this one with a running guest that has an address of a switch.
     pub(super) fn guest_with(&self, switch: &str, ip: IpAddr, vm: &VmKey) -> Option<&VmKey> {
         running(self.on.get(switch)?.ips.get(&ip)?, vm)
     }

@@ -14,7 +14,7 @@ use crate::intent::{PortIntent, VmIntent};
 use crate::kubevirt::{Guest, Told, VmObjects};
 use crate::ovn::{Addresses, PortRef};
 
-/// A mark in the annotation of a VM whose guest uses other addresses than its port has.
+/// A mark in a VM's annotation: the guest uses other addresses than its port has.
 const HAS_A_GUEST: &str = "\"guest\":";
 
 impl Snapshot<'_> {

@@ -14,7 +14,7 @@ use crate::ipam::{Subnet, SubnetError};
 use crate::kubevirt::{Cluster, VmObjects};
 use crate::ovn::{Northbound, VmKey};
 
-/// Deleted VMs whose ports the brake holds, with the number of these ports.
+/// Deleted VMs with ports that the brake holds, and the number of these ports.
 pub type Held = BTreeMap<VmKey, usize>;
 
 /// Both sides as they are at one moment. The same snapshot gives the same decisions to every caller.

@@ -110,7 +110,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The VM whose guest runs with this claim while its port is lost.
+    /// The VM with a running guest that has this claim while its port is lost.
     pub(super) fn guest_with(&self, switch: &Switch, claim: Claim) -> Option<&'a VmKey> {
         let lost = self.snapshot.lost;
         match claim {
