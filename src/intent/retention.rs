@@ -51,7 +51,6 @@ impl FromStr for Retention {
 }
 
 /// Numbers, each with its unit; `None` if the sum overflows a `Duration`.
-///
 fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;

@@ -348,7 +348,6 @@ fn router_network(text: &str) -> Option<IpNet> {
 }
 
 /// Link-local networks belong to every interface, and are not the subnet of a switch.
-///
 fn is_link_local(net: &IpNet) -> bool {
     matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local())
 }

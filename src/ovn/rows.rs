@@ -279,7 +279,6 @@ ovsdb_row! {
         /// `additional-chassis-activated`, ...
         options: Map = "options" where is_read_of_binding,
         /// True if the chassis has set up its flows.
-        ///
         up: Option<bool> = "up",
     }
 }

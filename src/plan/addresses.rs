@@ -83,8 +83,8 @@ impl View<'_> {
         Ok(Addresses::new(mac, [ipv4, ipv6].into_iter().flatten()))
     }
 
-    /// Returns true if the port gets no address: its owner says so, or the switch has no subnet and neither the request
-    /// nor the lease names an address.
+    /// Returns true if the port gets no address: its owner says so, or the switch has no addresses (`mac_only`) and
+    /// neither the request nor the lease names one.
     fn wants_mac_alone(&self, switch: &Switch, request: &Request, holding: &Holding<'_>) -> bool {
         let named = request.ipv4.is_some() || request.ipv6.is_some() || request.pool.is_some();
         let held = holding.lease.is_some_and(|lease| lease.ips().next().is_some());
@@ -263,7 +263,7 @@ impl View<'_> {
         }
         let kept: Vec<&RangeSet> = kept.into_iter().flatten().collect();
         if held.lowest_free(&spans, &kept, services).is_some() {
-            // Whether the other ports get the last addresses is known after this transaction.
+            // The transaction determines if the other ports get the last addresses.
             return Err(Refusal::Batch);
         }
         let problem = match pool {
@@ -287,8 +287,8 @@ impl View<'_> {
     }
 
     /// The reason why no address may be allocated beside OVN's own IPAM: northd allocates the same addresses at the
-    /// same time, and renumbers its own port if two ports have one address. Northd leaves `exclude_ips` alone, and
-    /// makes IPv6 addresses from MACs.
+    /// same time, and renumbers its own port if two ports have one address. `exclude_ips` is left alone by
+    /// northd, and IPv6 addresses are made from MACs.
     fn renumbering(&self, switch: &Switch, subnet: &Subnet, ipv4: bool, pool: Option<&AddressPool>) -> Option<Problem> {
         let port = self.northbound().dynamic_port(&switch.uuid).filter(|_| ipv4)?.row.name.clone();
         let switch = switch.name.clone();
@@ -299,7 +299,7 @@ impl View<'_> {
                 pool: Box::new(pool.clone()),
                 switch,
                 port,
-                // Northd would exclude the pool if it read the setting as we do.
+                // If northd read the setting as we do, it would exclude the pool.
                 by_northd: subnet.excludes_all(true, pool),
             }),
         }

@@ -135,7 +135,6 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// Takes apart a transaction of these keys that was refused, because of `culprit` if the server named it. Returns
     /// the key at fault if it is known, and queues the others again.
-    ///
     pub fn refused(&mut self, mut keys: Vec<K>, culprit: Option<&K>) -> Option<K> {
         if let Some(at) = culprit.and_then(|culprit| keys.iter().position(|key| key == culprit)) {
             let culprit = keys.remove(at);

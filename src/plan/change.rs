@@ -130,8 +130,8 @@ impl PortChange {
     }
 }
 
-/// Removes the keys that change or go, then adds those that change or come: `insert` leaves existing keys alone (RFC
-/// 7047 section 5.1).
+/// Removes the keys that change or go, then adds those that change or come: `insert` leaves existing keys alone
+/// (RFC 7047 section 5.1).
 fn mutations(column: &'static str, before: &Map, after: &Map) -> Vec<Mutation> {
     let stale: Vec<&str> =
         before.iter().filter(|(key, value)| after.get(key) != Some(value)).map(|(key, _)| key).collect();

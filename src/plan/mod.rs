@@ -2,7 +2,7 @@
 //!
 //! Pure. [`decide`] is a function of a [`Snapshot`], of the claims that the transaction has granted to other VMs
 //! ([`Claims`]), and of a VM. Every caller gets the same [`Decision`]. Deciding again from the same state gives the
-//! same rows, and gives no rows after they are written.
+//! same rows, and gives no rows once they are written.
 //!
 //! ```text
 //!   claims, change, lease, problem, report     values

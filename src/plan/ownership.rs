@@ -140,7 +140,7 @@ impl<'a> View<'a> {
     pub(super) fn free_name(&self, names: &[String]) -> Result<String, Refusal> {
         let free = names.iter().find(|name| self.is_free_name(name));
         match free {
-            // Whether the other VM's port is created is known after this transaction.
+            // The transaction determines if the other VM's port is created.
             Some(name) if self.is_name_claimed(name) => Err(Refusal::Batch),
             Some(name) => Ok(name.clone()),
             None => {

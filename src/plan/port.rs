@@ -302,8 +302,8 @@ impl<'a> View<'a> {
         let switch = &site.switch;
         let settled = match (site.lease, nic.life.request()) {
             (Some(lease), _) if nic.life.is_leaving() => Ok(lease),
-            // When the port should move, the existence of the requested switch is the obstacle to serving it on the
-            // present one.
+            // The VM waits for the switch: a port that would move to it is served on its present switch once the
+            // requested one is gone.
             (_, Err(invalid)) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
             // The request applies to the other switch.
             (Some(lease), Ok(_)) if site.elsewhere => Ok(lease),

@@ -209,7 +209,7 @@ pub enum Problem {
     },
     /// The northbound database refused the write, with this error.
     Rejected(String),
-    /// A request that has no effect where it stands.
+    /// A request in a place without effect.
     Misplaced(Misplaced),
     /// The annotation of a node does not name a chassis.
     InvalidChassis(String, InvalidChassis),
@@ -310,7 +310,7 @@ impl Problem {
         }
     }
 
-    /// Returns true if others have changed the terms of a lease, which stands all the same.
+    /// Returns true if it is a conflict that others caused for a lease, which stands.
     pub fn is_a_conflict(&self) -> bool {
         matches!(
             self,

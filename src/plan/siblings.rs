@@ -170,7 +170,6 @@ impl Crossed {
 }
 
 /// Returns true if no two ports of a VM have the same address or MAC after these changes.
-///
 pub(super) fn share_nothing(rows: &VmRows<'_, '_>, changes: &[PortChange]) -> bool {
     let changed: HashSet<Uuid> = changes.iter().map(|change| change.uuid).collect();
     let standing = rows.all().map(|(_, port)| port).filter(|port| !changed.contains(&port.uuid));

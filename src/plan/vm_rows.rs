@@ -103,7 +103,6 @@ pub(super) fn is_made_for(instance: &str, nic: &PortIntent, port: &PortRef<'_>) 
 }
 
 /// Returns true if a port of the VM was last served on the NIC's network, also if the port's name was changed.
-///
 pub(super) fn is_on_the_network_of(northbound: &Northbound, nic: &PortIntent, port: &PortRef<'_>) -> bool {
     let instance = northbound.instance();
     let has_another_name = || port_uuid(instance, &port.row.name) != port.uuid;
