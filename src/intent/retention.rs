@@ -40,7 +40,8 @@ pub struct BadRetention;
 impl FromStr for Retention {
     type Err = BadRetention;
 
-    /// Reads `forever`, or a duration as Kubernetes and Go write it (`0`, `90m`, `1h30m`, `1.5h`), with days, too (`7d`).
+    /// Reads `forever`, or a duration in the form of Kubernetes and Go (`0`, `90m`, `1h30m`, `1.5h`), or with days
+    /// (`7d`).
     fn from_str(text: &str) -> Result<Self, BadRetention> {
         match text {
             "forever" => Ok(Self::Forever),

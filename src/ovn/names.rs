@@ -33,8 +33,8 @@ pub mod keys {
     pub const HANDOVER: &str = "ovn-kubevirt.io/handover";
     /// `NB_Global:external_ids`: the active epoch, with the instance's name appended.
     pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
-    /// `NB_Global:external_ids`: the cluster that the instance serves, with the instance's name appended. Its value is the
-    /// UID of the namespace `kube-system`.
+    /// `NB_Global:external_ids`: the cluster that the instance serves, with the instance's name appended. Its value is
+    /// the UID of the namespace `kube-system`.
     pub const CLUSTER_PREFIX: &str = "ovn-kubevirt.io/cluster.";
     /// `options`: the chassis of the port (ovn-nb(5)).
     pub const REQUESTED_CHASSIS: &str = "requested-chassis";
