@@ -1,6 +1,6 @@
 //! Histories of wishes, runs, restarts of the service, edits of `exclude_ips`, foreign writers, marks and names that are
-//! wiped, a label that comes and goes, and chassis that come, go and double, on a small subnet of a real database,
-//! compared with a plain set after every round.
+//! wiped, a label that comes and goes, a switch that is made anew, and chassis that come, go and double, on a small subnet of a
+//! real database, compared with a plain set after every round.
 //!
 //! The writing path runs inside the test and is fed as the watches would. A round is a few things that happen at once;
 //! then all is waited for to come to rest. What happens in a round follows from the history's seed and the round's number
@@ -11,13 +11,13 @@
 
 mod model;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ovn_kubevirt::controller::Report;
-use ovn_kubevirt::kubevirt::{Change, Kind};
+use ovn_kubevirt::kubevirt::{Change, Kind, PORTS_ANNOTATION, PortStatus, Told};
 use ovn_kubevirt::ovn::VmKey;
 use ovn_kubevirt::plan::PortReport;
 use serde_json::{Value, json};
@@ -92,6 +92,8 @@ struct History {
     nb_cfg: i64,
     barriers: u64,
     created: u64,
+    /// What the owners of VMs were told last, and may not see yet.
+    reported: BTreeMap<String, Vec<PortStatus>>,
     /// The namespace has its label.
     selected: bool,
     told: String,
@@ -112,8 +114,9 @@ fn object<T: serde::de::DeserializeOwned>(object: Value) -> Box<T> {
     Box::new(serde_json::from_value(object).expect("an object"))
 }
 
-fn vm_change(vm: &str, uid: &str, annotations: &Value) -> Change {
-    Change::Vm(object(json!({"metadata": {"name": vm, "namespace": "n", "uid": uid},
+fn vm_change(vm: &str, uid: &str, annotations: &Value, told: Option<&str>) -> Change {
+    let reported = told.map(|text| json!({PORTS_ANNOTATION: text}));
+    Change::Vm(object(json!({"metadata": {"name": vm, "namespace": "n", "uid": uid, "annotations": reported},
         "spec": {"template": {"metadata": {"annotations": annotations}}}})))
 }
 
@@ -151,6 +154,7 @@ impl History {
             nb_cfg: 0,
             barriers: 0,
             created: 0,
+            reported: BTreeMap::new(),
             selected: true,
             told: String::new(),
         };
@@ -233,8 +237,8 @@ impl History {
         let text = annotations(&wish);
         self.machine(vm).vm = Some(wish);
         self.note(vm, "is applied");
-        let uid = self.machine(vm).uid.clone();
-        self.send(vm_change(vm, &uid, &text)).await;
+        let Machine { uid, told, .. } = self.machine(vm).clone();
+        self.send(vm_change(vm, &uid, &text, told.as_deref())).await;
     }
 
     async fn start_vm(&mut self, vm: &str) {
@@ -275,6 +279,7 @@ impl History {
         if self.machine(vm).vm.take().is_none() {
             return;
         }
+        self.machine(vm).told = None;
         self.note(vm, "is deleted");
         self.send(gone(Kind::Vm, vm)).await;
         if whole {
@@ -375,6 +380,35 @@ impl History {
         self.transact(vec![operation]);
     }
 
+    /// The switch is deleted, and made anew with the same subnet.
+    fn remake_switch(&mut self) {
+        let config = json!(["map", [["subnet", "10.0.0.0/28"], ["ipv6_prefix", "fd00::"]]]);
+        self.transact(vec![
+            json!({"op": "delete", "table": "Logical_Switch", "where": [["name", "==", "s"]]}),
+            json!({"op": "insert", "table": "Logical_Switch", "row": {"name": "s", "other_config": config}}),
+        ]);
+        self.between.remade = true;
+        self.between.let_go.extend(std::mem::take(&mut self.state.foreign).into_values().flatten());
+        self.state.excluded = BTreeSet::new();
+        self.between.excluded.push(BTreeSet::new());
+        let _ = writeln!(self.told, "    the switch is made anew");
+    }
+
+    /// The reporter has written what it was told, and the watch has seen it.
+    async fn tell(&mut self) -> Result<(), String> {
+        for (vm, ports) in std::mem::take(&mut self.reported) {
+            let Some(machine) = self.state.machines.get_mut(&vm).filter(|machine| machine.vm.is_some()) else {
+                continue;
+            };
+            let told = Told { instance: "default".to_owned(), uid: machine.uid.clone(), ports };
+            machine.told = (!told.ports.is_empty()).then(|| told.text());
+            let Machine { uid, vm: wish, told, .. } = machine.clone();
+            let text = annotations(&wish.unwrap_or_default());
+            self.send(vm_change(&vm, &uid, &text, told.as_deref())).await;
+        }
+        self.barrier(Instant::now() + PATIENCE).await
+    }
+
     async fn restart(&mut self) {
         let _ = writeln!(self.told, "    the service starts anew");
         self.service = None;
@@ -429,7 +463,7 @@ impl History {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        service.changes.send(vm_change(BARRIER, BARRIER, &annotations)).await.expect("the writer runs");
+        service.changes.send(vm_change(BARRIER, BARRIER, &annotations, None)).await.expect("the writer runs");
         let barrier = VmKey::new("n", BARRIER);
         let passed = |ports: &[PortReport]| {
             ports.iter().filter_map(|port| port.addresses).any(|addresses| addresses.ips().any(|ip| ip == address))
@@ -439,6 +473,10 @@ impl History {
             match tokio::time::timeout(left, service.reports.recv()).await {
                 Ok(Some(Report::Ports { subject, ports })) if *subject.vm() == barrier && passed(&ports) => {
                     return Ok(());
+                }
+                Ok(Some(Report::Ports { subject, ports })) => {
+                    let ports = ports.iter().map(PortStatus::from).collect();
+                    self.reported.insert(subject.vm().name.clone(), ports);
                 }
                 Ok(Some(_)) => {}
                 other => return Err(format!("the barrier does not pass: {other:?}")),
@@ -460,22 +498,29 @@ impl History {
         let _ = writeln!(self.told, "  round {round}");
         // Every other round is of one thing alone, of which just one outcome is right.
         let things = if numbers.below(2) == 0 { 1 } else { 2 + numbers.below(8) };
-        for _ in 0..things {
-            self.act(&mut numbers).await;
+        if things == 1 && numbers.below(8) == 0 {
+            self.remake_switch();
+        } else {
+            for _ in 0..things {
+                self.act(&mut numbers).await;
+            }
         }
         if !self.selected {
             self.select(true).await;
         }
         let ports = self.rest().await?;
         self.state.read(&ports)?;
-        self.state.check(&before, &self.between)
+        self.state.check(&before, &self.between)?;
+        self.tell().await
     }
 }
 
 /// All that the watches would tell of a VM.
 fn changes_of(vm: &str, machine: &Machine) -> Vec<Change> {
     let mut changes = Vec::new();
-    changes.extend(machine.vm.as_ref().map(|wish| vm_change(vm, &machine.uid, &annotations(wish))));
+    changes.extend(
+        machine.vm.as_ref().map(|wish| vm_change(vm, &machine.uid, &annotations(wish), machine.told.as_deref())),
+    );
     changes.extend(machine.run.as_ref().map(|(uid, wish)| run_change(vm, uid, wish)));
     changes.extend(machine.pods.iter().map(|(pod, run)| pod_change(vm, pod, run)));
     changes

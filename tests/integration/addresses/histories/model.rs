@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ovn_kubevirt::kubevirt::Told;
+
 use crate::support::Port;
 
 use super::super::NEXT;
@@ -74,6 +76,8 @@ pub(super) struct Machine {
     pub(super) run: Option<(String, Wish)>,
     /// Launcher pods, all of them live: name, and the UID of their VMI.
     pub(super) pods: Vec<(String, String)>,
+    /// The annotation of ours that its VM has.
+    pub(super) told: Option<String>,
 }
 
 impl Machine {
@@ -93,6 +97,13 @@ impl Machine {
 
     fn now(&self) -> Option<&Wish> {
         self.run.as_ref().map(|(_, wish)| wish).or(self.vm.as_ref())
+    }
+
+    /// The addresses that its owner was told last.
+    fn told_addresses(&self) -> BTreeSet<IpAddr> {
+        let told = self.told.as_deref().and_then(Told::parse);
+        let ports = told.into_iter().flat_map(|told| told.ports);
+        ports.flat_map(|port| [port.ips.join(" "), port.last.unwrap_or_default()]).flat_map(|text| ips(&text)).collect()
     }
 
     /// Every wish that has a say.
@@ -169,6 +180,8 @@ pub(super) struct Between {
     pub(super) let_go: BTreeSet<IpAddr>,
     /// What `exclude_ips` named meanwhile.
     pub(super) excluded: Vec<BTreeSet<u8>>,
+    /// The switch was made anew, and nothing else happened.
+    pub(super) remade: bool,
     /// Chassis whose rows went.
     pub(super) lost_chassis: BTreeSet<String>,
 }
@@ -197,7 +210,10 @@ impl State {
     /// What everybody but this VM holds.
     fn held_by_others(&self, vm: &str) -> BTreeSet<IpAddr> {
         let ours = self.leases.iter().filter(|(other, _)| *other != vm).flat_map(|(_, lease)| lease.all());
-        ours.chain(self.foreign.values().flatten().copied()).collect()
+        // What a VM was told is kept for it until it has a port again.
+        let lost = self.machines.iter().filter(|(other, _)| *other != vm && !self.leases.contains_key(*other));
+        let lost = lost.flat_map(|(_, machine)| machine.told_addresses());
+        ours.chain(self.foreign.values().flatten().copied()).chain(lost).collect()
     }
 
     /// Every rule, against the state before.
@@ -244,7 +260,9 @@ impl State {
             let same_run = machine.run.as_ref().is_some_and(|(before, _)| before == run);
             same_run && !machine.pods.is_empty()
         });
-        let had = before.leases.get(vm).filter(|_| stayed && !between.gone.contains(vm));
+        // With its row, a port has lost the chassis that it had.
+        let is_new = between.remade || between.gone.contains(vm);
+        let had = before.leases.get(vm).filter(|_| stayed && !is_new);
         let Some(had) = had.and_then(|lease| lease.requested.as_deref()) else { return Ok(()) };
         let none_came = self.chassis == before.chassis && between.lost_chassis.is_empty();
         let stood = before.chassis.contains(had) && !between.lost_chassis.contains(had) || none_came;
@@ -299,7 +317,9 @@ impl State {
             }
             let excludes = |excluded: &BTreeSet<u8>| excluded.iter().any(|at| host(*at) == address);
             let mut all = between.excluded.iter().chain([&self.excluded, &before.excluded]);
-            if all.all(excludes) && !named(address) {
+            // What it was told is as good as named, where its row was lost.
+            let was_told = before.machines.get(vm).is_some_and(|machine| machine.told_addresses().contains(&address));
+            if all.all(excludes) && !named(address) && !was_told {
                 return Err(format!("{vm} was given {address}, which is excluded and which it did not name"));
             }
         }
@@ -309,6 +329,9 @@ impl State {
     /// A lease that every wish since was content with is the same.
     fn the_lease_is_stable(&self, before: &Self, between: &Between, vm: &str, lease: &Lease) -> Result<(), String> {
         let Some(had) = before.leases.get(vm).filter(|_| !between.gone.contains(vm)) else { return Ok(()) };
+        if between.remade && !self.takes_up_again(before, between, vm, had) {
+            return Ok(());
+        }
         if had.uuid != lease.uuid || had.mac != lease.mac {
             return Err(format!("{vm} had {had:?} and has {lease:?}"));
         }
@@ -319,6 +342,16 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Whether a VM whose row was lost with its switch has to get the same lease again: it was told of it, its guest runs or
+    /// no other VM names one of its addresses.
+    fn takes_up_again(&self, before: &Self, between: &Between, vm: &str, had: &Lease) -> bool {
+        let Some(machine) = before.machines.get(vm) else { return false };
+        let told = machine.told_addresses();
+        let others = between.wishes.iter().filter(|(other, _)| *other != vm).flat_map(|(_, wishes)| wishes);
+        let is_named = others.flat_map(|wish| &wish.addresses).any(|address| had.ips.contains(address));
+        had.ips.iter().all(|address| told.contains(address)) && (!machine.pods.is_empty() || !is_named)
     }
 
     /// What can be had, is; now, and for the next start.
