@@ -5,11 +5,12 @@
 //! same rows, and gives no rows once they are written.
 //!
 //! ```text
-//!   claims, change, lease, problem, report     values
-//!   fabric, lost, snapshot            the known state
-//!   remarks, vm_rows, siblings, view  one VM's view of it
-//!   addresses, switches, chassis, binding, ownership, retaking, retention     steps of a decision
-//!   port --> decide --> schedule      a NIC, a VM, a transaction
+//!   claims, change, lease, problem, message, report    values
+//!   fabric, lost, snapshot                             the known state
+//!   remarks, vm_rows, siblings, view                   one VM's view of it
+//!   addresses, switches, chassis, binding,
+//!   ownership, retaking, retention                     steps of a decision
+//!   port --> decide --> schedule                       a NIC, a VM, a transaction
 //! ```
 //!
 //! The next transaction is decided while one is in flight: [`Pipeline`] assigns VMs to transactions and reports when a
