@@ -141,7 +141,7 @@ impl VmIntent {
             next: next.map(|next| Networked::new(next, vm)),
             old_launcher,
             running: live().next().is_some(),
-            placement: Placement::of(objects),
+            placement: intent.placement.clone(),
         };
         let ports = source.ports();
         // An old launcher may still use a port that the template no longer names.

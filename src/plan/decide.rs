@@ -47,11 +47,12 @@ pub struct Waits {
 /// the transaction has granted to other VMs.
 pub fn decide(snapshot: &Snapshot<'_>, claims: &Claims, vm: &VmKey) -> Decision {
     let Some(objects) = snapshot.objects(vm) else { return released(snapshot, vm) };
-    let intent = snapshot.intent_of(vm, objects);
+    let is_selected = snapshot.cluster.namespace(&vm.namespace).is_some();
     // The annotation of a VM without ports here may belong to a namesake that is served on another database.
-    if !intent.selected && snapshot.northbound.ports_of(vm).next().is_none() {
+    if !is_selected && snapshot.northbound.ports_of(vm).next().is_none() {
         return Decision::default();
     }
+    let intent = snapshot.intent_of(vm, objects);
     let mut decision = decide_intent(snapshot, claims, &intent, Some(objects));
     decision.status.extend(unreadable(objects));
     decision

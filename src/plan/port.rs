@@ -43,6 +43,15 @@ impl PortDecision {
     }
 }
 
+/// A port that gets its addresses.
+struct Served {
+    change: PortChange,
+    /// Its problems are among the remarks.
+    report: PortReport,
+    claims: Claims,
+    remarks: Remarks,
+}
+
 /// The switch of a NIC's port, and the lease on it.
 struct Site<'a> {
     /// The NIC's present row.
@@ -92,7 +101,7 @@ impl<'a> Site<'a> {
         PortReport {
             network: nic.network.clone(),
             port: Some(granted.name.clone()),
-            row: granted.uuid,
+            row: Some(granted.uuid),
             switch: Some(self.switch.name.clone()),
             addresses: Some(granted.addresses),
             next: granted.next,
@@ -144,10 +153,9 @@ impl<'a> View<'a> {
             Err(refusal) => return self.refused(intent, nic, (port, present), remarks, refusal),
         };
         match self.serve(intent, nic, names, &site) {
-            Ok((mut served, later)) => {
+            Ok(Served { change, report, claims, remarks: later }) => {
                 remarks.add(later);
-                let report = served.report.take().unwrap_or_default();
-                PortDecision { claims: served.claims, ..PortDecision::new(served.change, report, remarks) }
+                PortDecision { claims, ..PortDecision::new(Some(change), report, remarks) }
             }
             Err(refusal) => self.refused(intent, nic, (port, present), remarks, refusal),
         }
@@ -230,28 +238,20 @@ impl<'a> View<'a> {
     }
 
     /// Creates or updates a NIC's port. Refusals that leave the port in service become remarks.
-    fn serve(
-        &self,
-        intent: &VmIntent,
-        nic: &PortIntent,
-        names: &[String],
-        site: &Site<'a>,
-    ) -> Result<(PortDecision, Remarks), Refusal> {
+    fn serve(&self, intent: &VmIntent, nic: &PortIntent, names: &[String], site: &Site<'a>) -> Result<Served, Refusal> {
         let (own, switch) = (site.own(), &site.switch);
         let told = self.retakable(switch, site.last.as_ref(), own)?;
-        let name = if own.is_none() { Some(self.free_name(names)) } else { None };
-        let to_come = name.as_ref().and_then(|name| name.as_ref().ok()).map(|name| port_uuid(self.instance(), name));
+        let name = site.port.map_or_else(|| self.free_name(names), |port| Ok(port.row.name.clone()));
+        let new_name = name.as_ref().ok().filter(|_| own.is_none());
+        let to_come = new_name.map(|name| port_uuid(self.instance(), name));
         let holding = site.holding(nic, told, to_come);
         let (addresses, mut remarks) = self.settle_now(nic, site, &holding)?;
-        let name = match (site.port, name) {
-            (Some(PortRef { uuid, row, .. }), _) => {
-                let (name, later) = self.repaired_name(names, uuid, &row.name);
-                remarks.add(later);
-                name
-            }
-            (None, Some(name)) => name?,
-            (None, None) => self.free_name(names)?,
+        let (name, later) = match own {
+            Some(own) => self.repaired_name(names, own, &name?),
+            None => (name?, Remarks::default()),
         };
+        remarks.add(later);
+        let uuid = own.or(to_come).unwrap_or_else(|| port_uuid(self.instance(), &name));
         let (secured, problem) = self.port_security(nic, site.before());
         problem.into_iter().for_each(|problem| remarks.tell(problem));
         // A lease that changes in part keeps the rest. A lease that is restored is restored unchanged.
@@ -265,14 +265,12 @@ impl<'a> View<'a> {
             remarks.tell(Problem::GuestHasAnother { guest: addresses });
             Box::new(guest)
         });
-        let granted = Granted { uuid: own.or(to_come), name, addresses, secured, next };
+        let granted = Granted { uuid, name, addresses, secured, next };
         let report = site.report(nic, &granted, guest);
         let claims = granted.claims(switch.uuid);
         let (change, later) = self.row(intent, nic, site, granted);
         remarks.add(later);
-        let report = PortReport { row: Some(change.uuid), ..report };
-        let decision = PortDecision { change: Some(change), report: Some(report), claims, ..PortDecision::default() };
-        Ok((decision, remarks))
+        Ok(Served { change, report, claims, remarks })
     }
 
     /// Decides the reservation for the next start beside the present lease.
@@ -332,7 +330,6 @@ impl<'a> View<'a> {
     /// Composes the row of a port that is served.
     fn row(&self, intent: &VmIntent, nic: &PortIntent, site: &Site<'_>, granted: Granted) -> (PortChange, Remarks) {
         let Granted { uuid, name, addresses, secured, next } = granted;
-        let uuid = uuid.unwrap_or_else(|| port_uuid(self.instance(), &name));
         let mut row = site.before().cloned().unwrap_or_default();
         row.name = name;
         let text = addresses.to_string();
@@ -345,7 +342,7 @@ impl<'a> View<'a> {
         row.options = binding.apply(row.options);
         remarks.add(later);
         let mut marks = self.marks(intent, Some(&nic.network));
-        // The base name records the present switch of the NIC, if a request names one.
+        // The base name records the NIC's present attachment. While a move is deferred, the port still serves the former one.
         if nic.switch.is_some() && !site.elsewhere {
             let base_name = (!nic.was_named_for(&row.name)).then(|| nic.base_name.clone().into());
             marks.push((keys::BASE_NAME, base_name));
@@ -391,7 +388,7 @@ impl<'a> View<'a> {
 /// The values granted to a port.
 struct Granted {
     /// Its row.
-    uuid: Option<Uuid>,
+    uuid: Uuid,
     name: String,
     addresses: Addresses,
     /// Port security is on.

@@ -13,7 +13,7 @@ pub struct Filled {
     pub decided: Vec<(VmKey, Decision)>,
     /// A VM that must wait for the transaction in flight: it is the next one after that.
     pub held: Option<VmKey>,
-    /// The first VM with changes.
+    /// The first VM with changes, or with a conflict in the transaction.
     first: Option<VmKey>,
     /// The number of ports to write.
     ports: usize,

@@ -117,7 +117,7 @@ impl View<'_> {
     }
 
     /// The row that a NIC without one is going to have.
-    pub(super) fn row_to_come(&self, nic: &PortIntent) -> Option<Uuid> {
+    fn row_to_come(&self, nic: &PortIntent) -> Option<Uuid> {
         let free = nic.names().into_iter().find(|name| self.is_free_name(name));
         free.map(|name| port_uuid(self.instance(), &name))
     }

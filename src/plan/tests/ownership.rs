@@ -72,6 +72,18 @@ fn a_row_without_marks_goes_with_its_vm_and_never_with_another() {
     assert!(!there(&world, "a.n") && !there(&world, "a.n.red"), "{:#?}", world.tables.ports);
 }
 
+/// A person has a port connect a router.
+fn connect_a_router(world: &mut World, port: uuid::Uuid) {
+    world.edit(|tables| {
+        let row = crate::ovn::LogicalRouterPort { name: "lrp0".into(), ..Default::default() };
+        tables.router_ports.insert(uuid(3, 0), row);
+        let row = tables.ports.get_mut(&port).expect("the port");
+        row.kind = "router".into();
+        row.options.insert(keys::ROUTER_PORT, "lrp0");
+    });
+    world.settle(1);
+}
+
 #[test]
 fn a_row_gets_its_name_and_its_type_back() {
     let mut world = running();
@@ -99,14 +111,7 @@ fn a_name_that_another_port_has_and_a_router_connection_are_told() {
     world.edit(|tables| tables.remove_port(uuid(2, 0)));
     world.settle(1);
     assert_eq!((world.tables.ports[&port].name.as_str(), world.complaints(&vm("a"))), ("a.n", vec![]));
-    world.edit(|tables| {
-        let row = crate::ovn::LogicalRouterPort { name: "lrp0".into(), ..Default::default() };
-        tables.router_ports.insert(uuid(3, 0), row);
-        let row = tables.ports.get_mut(&port).expect("a.n");
-        row.kind = "router".into();
-        row.options.insert(keys::ROUTER_PORT, "lrp0");
-    });
-    world.settle(1);
+    connect_a_router(&mut world, port);
     assert_eq!(world.tables.ports[&port].kind, "router");
     let problems: Vec<_> = world.problems(&vm("a")).iter().map(|problem| problem.reason()).collect();
     assert_eq!(problems, ["PortTypeConflict"]);
@@ -194,14 +199,7 @@ fn a_port_that_connects_a_router_stays_on_its_switch_until_the_router_port_goes(
     world.apply(&vm("a"), Template::new([]));
     world.settle(1);
     let port = port_uuid(INSTANCE, "a.n");
-    world.edit(|tables| {
-        let row = crate::ovn::LogicalRouterPort { name: "lrp0".into(), ..Default::default() };
-        tables.router_ports.insert(uuid(3, 0), row);
-        let row = tables.ports.get_mut(&port).expect("a.n");
-        row.kind = "router".into();
-        row.options.insert(keys::ROUTER_PORT, "lrp0");
-    });
-    world.settle(1);
+    connect_a_router(&mut world, port);
     world.apply(&vm("a"), Template::new([("logical_switch", "red")]));
     world.settle(1);
     assert_eq!(world.tables.switch_of(&port), Some(uuid(1, 0)), "{:?}", world.complaints(&vm("a")));
