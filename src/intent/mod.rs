@@ -97,7 +97,7 @@ pub struct VmIntent {
 }
 
 impl VmIntent {
-    /// Returns the intent of a VM whose namespace the operator does not select, or no longer selects: see
+    /// Returns the intent of a VM in a namespace without the labels of the operator's selector: see
     /// [`VmIntent::selected`]. The namespace's annotation is unknown then, and would apply to new ports only.
     pub fn of_unselected(vm: &VmKey, objects: &VmObjects, settings: &Settings) -> Self {
         Self { selected: false, ..Self::of(vm, objects, &Namespace::default(), settings) }
@@ -285,7 +285,7 @@ impl Source<'_> {
         standing.chain(networks::lacking_ovn(newest.template, &newest.networks)).collect()
     }
 
-    /// Networks whose ports stay as they are: those of the next start, and those that are being unplugged from the
+    /// Networks with ports that this decision leaves alone: those of the next start, and those that are being unplugged from the
     /// running guest. Their pod's interface may exist until they are removed from the VMI.
     fn untouched(&self) -> BTreeSet<String> {
         let coming = self.next.iter().flat_map(|next| next.networks.iter().filter(|network| !network.absent));

@@ -155,8 +155,8 @@ pub(super) fn unmatched(template: &Template, networks: &[Network]) -> Vec<String
     keys.filter(|key| asks_for_something(key)).cloned().collect()
 }
 
-/// The annotations of a template whose domain lacks `.ovn`, if the rest of it names one of the VM's networks or NADs.
-/// Otherwise the annotation is another product's.
+/// Finds annotations of a template with a domain that names a network or NAD of the VM and lacks `.ovn`. Other domains
+/// without `.ovn` belong to other products.
 pub(super) fn lacking_ovn(template: &Template, networks: &[Network]) -> Vec<Misplaced> {
     let asks = |(key, value): (&'_ String, &String)| {
         let (domain, what) = key.split_once('/')?;

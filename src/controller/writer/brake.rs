@@ -71,7 +71,7 @@ impl Brake {
         self.held.is_empty() && self.settled.is_empty()
     }
 
-    /// VMs that are gone and whose ports stay.
+    /// The deleted VMs whose ports are held.
     pub(super) fn held(&self) -> &Held {
         &self.held
     }
