@@ -13,6 +13,7 @@ mod many_nics;
 mod messages;
 mod migrations;
 mod nics;
+mod objects;
 mod ownership;
 mod pools;
 mod reading;

@@ -6,7 +6,8 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::world::{Template, pod_change, run_change, settings, vm_change};
+use super::objects::{Template, pod_change, run_change, vm_change};
+use super::world::settings;
 use crate::intent::{Settings, Strategy, VmIntent};
 use crate::kubevirt::{Change, Cluster, Namespace};
 use crate::ovn::{

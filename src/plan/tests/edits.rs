@@ -2,7 +2,8 @@
 
 use super::attachments::world;
 use super::examples::{at, db, made, plain, web};
-use super::world::{Template, World, map, uuid};
+use super::objects::Template;
+use super::world::{World, map, uuid};
 use crate::ovn::{LogicalRouterPort, LogicalSwitchPort, VmKey, keys};
 use crate::ovsdb::Set;
 

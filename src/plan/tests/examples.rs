@@ -1,7 +1,8 @@
 //! The contract by example: one VM, or two, and what its row and its owner's message are.
 
+use super::objects::Template;
 use super::server::Tables;
-use super::world::{INSTANCE, Template, World, map, uuid};
+use super::world::{INSTANCE, World, map, uuid};
 use crate::ovn::{LogicalSwitchPort, VmKey, keys, port_uuid};
 use crate::ovsdb::Set;
 

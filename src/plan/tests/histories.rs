@@ -7,10 +7,11 @@ use proptest::test_runner::{Config, RngSeed};
 use uuid::Uuid;
 
 use super::fabric;
+use super::objects::{Template, pod_change, run_change, vm_change};
 use super::rules;
 use super::server::Tables;
 use super::services;
-use super::world::{INSTANCE, Template, World, map, pod_change, run_change, uuid, vm_change};
+use super::world::{INSTANCE, World, map, uuid};
 use crate::kubevirt::Change;
 use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, VmKey, keys, port_uuid};
 use crate::ovsdb::{Map, Set};

@@ -22,7 +22,8 @@ use std::rc::Rc;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::world::{Template, pod_change, run_change, settings, vm_change};
+use super::objects::{Template, pod_change, run_change, vm_change};
+use super::world::settings;
 use crate::intent::VmIntent;
 use crate::kubevirt::{Change, Cluster, Namespace};
 use crate::ovn::{

@@ -15,7 +15,8 @@ use proptest::test_runner::Config;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::world::{Template, pod_change, run_change, settings, vm_change};
+use super::objects::{Template, pod_change, run_change, vm_change};
+use super::world::settings;
 use crate::intent::VmIntent;
 use crate::kubevirt::{Change, Cluster, Kind, Namespace};
 use crate::ovn::{

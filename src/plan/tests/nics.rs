@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::examples::{db, made, plain, web};
+use super::objects::Template;
 use super::server::Tables;
-use super::world::{INSTANCE, Template, World, map, uuid};
+use super::world::{INSTANCE, World, map, uuid};
 use crate::ovn::{LogicalSwitchPort, Owner, VmKey};
 use crate::plan::{Holder, Problem};
 

@@ -1,6 +1,7 @@
 //! Whose a row is, where a person or another instance wrote into what says so.
 
-use super::world::{INSTANCE, Template, World, map, uuid};
+use super::objects::Template;
+use super::world::{INSTANCE, World, map, uuid};
 use crate::ovn::{LogicalSwitchPort, VmKey, keys, port_uuid};
 use crate::ovsdb::Map;
 

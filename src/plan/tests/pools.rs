@@ -1,7 +1,8 @@
 //! Pools of a VM's owner, OVN's own IPAM beside us, addresses that rest and that are retained.
 
 use super::examples::{at, db, made, plain, waits_in_vain, web};
-use super::world::{Template, World, map, uuid};
+use super::objects::Template;
+use super::world::{World, map, uuid};
 use crate::intent::Retention;
 use crate::ovn::{LogicalSwitchPort, VmKey, keys};
 use crate::ovsdb::Set;

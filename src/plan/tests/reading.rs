@@ -2,8 +2,9 @@
 //! without addresses.
 
 use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
+use super::objects::Template;
 use super::server::Tables;
-use super::world::{Template, World, map, uuid};
+use super::world::{World, map, uuid};
 use crate::ovn::{
     DhcpOptions, ForwardingGroup, LoadBalancer, LogicalSwitch, LogicalSwitchPort, PortHealthCheck, StaticMacBinding,
     VmKey, keys,

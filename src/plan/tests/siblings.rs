@@ -3,7 +3,8 @@
 use super::attachments::{held, world};
 use super::examples::{made, plain, web};
 use super::nics::crossed;
-use super::world::{Template, map};
+use super::objects::Template;
+use super::world::map;
 use crate::plan::Problem;
 
 /// Nothing but the NICs a and b on one NAD.

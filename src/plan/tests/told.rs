@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::objects::Template;
 use super::rules::claims;
 use super::services;
-use super::world::{INSTANCE, Template, World, map, uuid};
+use super::world::{INSTANCE, World, map, uuid};
 use crate::kubevirt::{PortStatus, Told};
 use crate::ovn::{Addresses, LogicalSwitch, LogicalSwitchPort, VmKey, keys};
 use crate::plan::PortChange;

@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
-use super::world::{INSTANCE, Template, World, map, uuid};
+use super::objects::Template;
+use super::world::{INSTANCE, World, map, uuid};
 use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, VmKey, keys, port_uuid};
 use crate::ovsdb::Set;
 use crate::plan::Problem;
