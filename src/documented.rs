@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::kubevirt::annotations::SERVED;
+use crate::contract::annotations::SERVED;
 use crate::layering::sources;
 use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Replica, TableSpec};
@@ -69,7 +69,7 @@ fn assert_same(what: &str, documented: &BTreeSet<String>, declared: &BTreeSet<St
 
 #[test]
 fn every_key_of_a_row_is_in_the_contract() {
-    let lines = code("ovn/names.rs");
+    let lines = code("contract/keys.rs");
     let keys: BTreeSet<&str> = lines.iter().filter(is_constant).flat_map(|line| literals(line)).collect();
     assert!(keys.len() > 15, "{keys:?}");
     let words = quoted(&page(CONTRACT));

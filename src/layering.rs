@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that take values and return values: no I/O, no clock, no task.
-const PURE: [&str; 6] = ["controller/lease", "intent", "ipam", "kubevirt", "ovn", "plan"];
+const PURE: [&str; 7] = ["contract", "controller/lease", "intent", "ipam", "kubevirt", "ovn", "plan"];
 /// What they must not name.
 const IMPURE: [&str; 14] = [
     "tokio",
@@ -67,8 +67,14 @@ fn pure_modules_do_no_io() {
 }
 
 #[test]
+fn the_contract_uses_no_other_module() {
+    let found = offences("contract", &["crate::", "super::super"]);
+    assert!(found.is_empty(), "the module contract must name no other module of ours:\n{}", found.join("\n"));
+}
+
+#[test]
 fn the_ovsdb_client_knows_nothing_of_vms() {
-    let above = ["crate::ovn", "crate::ipam", "crate::kubevirt", "crate::intent", "crate::plan"];
+    let above = ["crate::contract", "crate::ovn", "crate::ipam", "crate::kubevirt", "crate::intent", "crate::plan"];
     let forbidden: Vec<&str> = above.iter().chain(&ABOVE).chain(&["kube::"]).copied().collect();
     let found = offences("ovsdb", &forbidden);
     assert!(found.is_empty(), "the module ovsdb must serve any database:\n{}", found.join("\n"));

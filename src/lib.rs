@@ -7,6 +7,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod contract;
 pub mod controller;
 pub mod escaped;
 pub mod hash;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::config::NorthboundOptions;
-use crate::ovn::{Northbound, Southbound, keys};
+use crate::contract::keys;
+use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Remotes, Replica, Session, Shared, Target};
 
 /// The state comes from the southbound, where `--sb` names one.

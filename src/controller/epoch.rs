@@ -14,7 +14,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::identity::{OtherCluster, Ownership};
-use crate::ovn::{NbGlobal, Northbound, epoch_key, epoch_number};
+use crate::contract::{epoch_key, epoch_number};
+use crate::ovn::{NbGlobal, Northbound};
 use crate::ovsdb::{
     Condition, Connection, Datum, Function, Map, Mutation, Mutator, Operation, Outcome, Row, Transaction, Until,
     WireUuid,

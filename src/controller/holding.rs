@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ovn::VmKey;
+use crate::contract::VmKey;
 
 /// What is held, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]

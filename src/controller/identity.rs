@@ -20,7 +20,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use super::kubernetes::chain;
-use crate::ovn::cluster_key;
+use crate::contract::cluster_key;
 
 /// The namespace whose UID identifies a cluster.
 const NAMESPACE: &str = "kube-system";

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::kubernetes::{Health, WatchAges};
 use super::reporter::PaceMetrics;
-use crate::ovn::VmKey;
+use crate::contract::VmKey;
 use crate::plan::PortReport;
 
 type ByReason = Family<[(&'static str, &'static str); 1], Gauge>;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ovn::{Rest, VmKey};
+use crate::contract::VmKey;
+use crate::ovn::Rest;
 
 /// A look is never put off for longer, so that a clock that was set is followed.
 const LONGEST: Duration = Duration::from_secs(3_600);

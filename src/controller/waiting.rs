@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::ovn::{VmKey, Wake};
+use crate::contract::VmKey;
+use crate::ovn::Wake;
 
 /// VMs by what they wait for.
 #[derive(Debug, Default)]

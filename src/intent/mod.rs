@@ -20,8 +20,9 @@ pub use port::{Life, Next, PortIntent, SwitchRequest};
 pub use request::{InvalidRequest, MacField, Request};
 pub use retention::Retention;
 
+use crate::contract::VmKey;
 use crate::kubevirt::{Namespace, Place, Template, VmObjects};
-use crate::ovn::{Multichassis, VmKey};
+use crate::ovn::Multichassis;
 use networks::Network;
 
 /// The operator's settings for all VMs.

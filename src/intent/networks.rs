@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Misplaced;
+use crate::contract::annotations::{DOMAIN, SERVED, asks_for_something, is_of_kube_ovn};
+use crate::contract::{NadKey, VmKey};
 use crate::kubevirt::Template;
-use crate::kubevirt::annotations::{SERVED, asks_for_something, is_of_kube_ovn, is_subdomain};
+use crate::kubevirt::annotations::is_subdomain;
 use crate::kubevirt::objects::InstanceSpec;
-use crate::ovn::{NadKey, VmKey};
-
-/// The domain of the keys that Kube-OVN introduced.
-pub(super) const DOMAIN: &str = "ovn.kubernetes.io";
 
 /// The attachment of a network.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,8 @@
 
 use super::placement::Placement;
 use super::request::{InvalidRequest, Request};
-use crate::ovn::{LogicalSwitchPort, keys};
+use crate::contract::keys;
+use crate::ovn::LogicalSwitchPort;
 
 /// The request for a NIC's port. Its row is found again by the network and by the attachment (the base of its name).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,8 +146,8 @@ impl PortIntent {
     ///
     /// VMs and NADs may have dots in their names, so that `x.ns.nad.nadns.ovn` is the port of the VM `x.ns.nad.nadns`
     /// in the namespace `ovn`, and of the VM `x` on a NAD. The choice between the two depends only on their names: see
-    /// [`crate::ovn::VmKey::has_another_reading`]. A tilde is in no name of Kubernetes, so a name with a tilde has only
-    /// one reading.
+    /// [`VmKey::has_another_reading`](crate::contract::VmKey::has_another_reading). A tilde is in no name of Kubernetes,
+    /// so a name with a tilde has only one reading.
     pub fn names(&self) -> Vec<String> {
         let Self { base_name, network, .. } = self;
         let fallback = match self.ambiguous {

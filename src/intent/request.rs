@@ -12,19 +12,16 @@ use macaddr::MacAddr6;
 
 use super::networks::Network;
 use super::retention::Retention;
+use crate::contract::annotations::{
+    IP_ADDRESS, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, PORT_SECURITY, RETAIN, SERVED, asks_for_something, is_ours,
+};
 use crate::escaped::{Escaped, EscapedList, LISTED};
 use crate::ipam::{AddressPool, BadPool};
 use crate::kubevirt::Template;
-use crate::kubevirt::annotations::{LONGEST_VALUE, SERVED, asks_for_something, is_ours};
+use crate::kubevirt::annotations::LONGEST_VALUE;
 
-const IP_ADDRESS: &str = "ip_address";
 /// The value of [`IP_ADDRESS`] for a port with its MAC alone.
 const NO_ADDRESS: &str = "none";
-const MAC_ADDRESS: &str = "mac_address";
-const LOGICAL_SWITCH: &str = "logical_switch";
-const IP_POOL: &str = "ip_pool";
-const PORT_SECURITY: &str = "port_security";
-const RETAIN: &str = "ovn-kubevirt.io/retain";
 
 /// The request for a port. The service allocates the values that are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]

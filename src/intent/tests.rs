@@ -208,7 +208,7 @@ fn nics_spec() -> serde_json::Value {
 
 /// The VM's objects with these annotations; `net1` of its namespace is on `switch-1`.
 fn with_nics(annotations: &[(&str, &str)]) -> VmObjects {
-    let nads = [(crate::ovn::NadKey::new("ns", "net1"), Some("switch-1".to_owned()))].into();
+    let nads = [(crate::contract::NadKey::new("ns", "net1"), Some("switch-1".to_owned()))].into();
     VmObjects { vm: vm(template(annotations, nics_spec())), nads, ..Default::default() }
 }
 

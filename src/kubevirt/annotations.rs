@@ -1,4 +1,4 @@
-//! Which annotations are read, and how much of an object is kept.
+//! How much of an object is kept: the annotations that are read, cut to a bound.
 //!
 //! A tenant writes what a tenant likes: 1.5 MB is the API server's limit for an object, and the annotations in a
 //! VirtualMachine's template are limited by nothing else. What is decoded is cut here, before it goes anywhere, so that no
@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
+
+use crate::contract::annotations::{
+    LAUNCHER_LABEL, MIGRATION_LABEL, PORTS_ANNOTATION, PROVISIONING, SERVED, is_of_kube_ovn, is_ours,
+};
 
 /// The longest value of an annotation that is read, in bytes. A list of 256 IPv6 ranges is not longer.
 pub const LONGEST_VALUE: usize = 4_096;
@@ -25,50 +29,6 @@ const LONGEST_KEY: usize = 253 + 1 + 63;
 const LONGEST_NAME: usize = 400;
 /// Our own annotation on a VM is kept up to this length, or up to a KiB a network where that is more.
 const LONGEST_REPORT: usize = 64 * 1_024;
-
-/// The label and annotations that tell a launcher pod.
-pub(super) const LAUNCHER_LABEL: (&str, &str) = ("kubevirt.io", "virt-launcher");
-/// On the target's launcher pod of a migration; it stays there after the end.
-pub(super) const MIGRATION_LABEL: &str = "kubevirt.io/migrationJobUID";
-/// Pods that only provision volumes carry it.
-pub(super) const PROVISIONING: &str = "kubevirt.io/ephemeral-provisioning";
-
-/// The domain of this service's own keys.
-const OUR_DOMAIN: &str = "ovn-kubevirt.io";
-/// The domain that ends the keys that Kube-OVN made known.
-const THEIR_DOMAIN: &str = "ovn.kubernetes.io";
-/// The second halves of the keys that are served.
-pub const SERVED: [&str; 5] = ["ip_address", "mac_address", "logical_switch", "ip_pool", "port_security"];
-
-/// What Kube-OVN's controller notes for its CNI. Copied from one of its pods into a template, they ask for nothing.
-const NOTES_OF_KUBE_OVN: [&str; 10] = [
-    "allocated",
-    "routed",
-    "cidr",
-    "gateway",
-    "pod_nic_type",
-    "virtualmachine",
-    "logical_router",
-    "network_type",
-    "provider_network",
-    "vlan_id",
-];
-
-/// Returns true if a domain is one of Kube-OVN's: `ovn.kubernetes.io` itself, or one that names a network before it.
-/// Kube-OVN puts an interface's name in where a NAD is there twice.
-pub fn is_of_kube_ovn(domain: &str) -> bool {
-    domain.ends_with(THEIR_DOMAIN) || domain.contains(".ovn.") && domain.ends_with(".kubernetes.io")
-}
-
-/// Returns true if a key is one of this service's own domain, but for the one that the service itself writes.
-pub fn is_ours(key: &str) -> bool {
-    key.split_once('/').is_some_and(|(domain, _)| domain == OUR_DOMAIN) && key != super::told::PORTS_ANNOTATION
-}
-
-/// Returns true if a key is more than a note of Kube-OVN's.
-pub fn asks_for_something(key: &str) -> bool {
-    key.split_once('/').is_none_or(|(_, what)| !NOTES_OF_KUBE_OVN.contains(&what))
-}
 
 /// Returns true if an annotation may concern this service; the others are not kept. A served key in another domain of
 /// `kubernetes.io` may be one that lacks `.ovn`.
@@ -92,7 +52,7 @@ fn keep_what_is_read(annotations: &mut BTreeMap<String, String>, also: impl Fn(&
     annotations
         .retain(|key, value| key.len() <= LONGEST_KEY && (is_read(key) && !value.trim().is_empty() || also(key)));
     for (key, value) in annotations.iter_mut().filter(|(_, value)| value.len() > LONGEST_VALUE) {
-        cut(value, if key == super::told::PORTS_ANNOTATION { MOST_BYTES } else { LONGEST_VALUE + 1 });
+        cut(value, if key == PORTS_ANNOTATION { MOST_BYTES } else { LONGEST_VALUE + 1 });
     }
 }
 
@@ -113,7 +73,7 @@ pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Obj
     metadata.finalizers = None;
     let is_label = |label: &str| label == LAUNCHER_LABEL.0 || label == MIGRATION_LABEL;
     metadata.labels.iter_mut().for_each(|labels| labels.retain(|label, _| is_label(label)));
-    let also = |key: &str| key == super::told::PORTS_ANNOTATION || key == PROVISIONING;
+    let also = |key: &str| key == PORTS_ANNOTATION || key == PROVISIONING;
     metadata.annotations.iter_mut().for_each(|annotations| keep_what_is_read(annotations, also));
     Ok(metadata)
 }

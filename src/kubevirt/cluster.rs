@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::annotations::{self, LAUNCHER_LABEL, MIGRATION_LABEL, PROVISIONING};
+use super::annotations;
 use super::objects::{LauncherPod, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration};
 use super::state::{Launcher, Migration, Namespace, Place, Reported, Run, Template, Vm, VmObjects, networks};
+use crate::contract::annotations::{
+    LAUNCHER_LABEL, MIGRATION_LABEL, PORTS_ANNOTATION, PROVISIONING, SWITCH_ANNOTATION,
+};
+use crate::contract::{NadKey, VmKey};
 use crate::escaped::shortened;
-use crate::ovn::{NadKey, VmKey};
 
 pub use nodes::InvalidChassis;
 pub use notices::Notice;
@@ -373,7 +376,7 @@ fn uid(metadata: &ObjectMeta) -> String {
 /// The switches that a namespace's annotation names, in its order.
 fn named_switches(metadata: &ObjectMeta) -> Vec<String> {
     let annotations = metadata.annotations.as_ref();
-    let list = annotations.and_then(|annotations| annotations.get("ovn.kubernetes.io/logical_switch"));
+    let list = annotations.and_then(|annotations| annotations.get(SWITCH_ANNOTATION));
     let names = list.iter().flat_map(|list| list.split(',')).map(str::trim);
     let names = names.filter(|name| !name.is_empty() && name.len() <= annotations::LONGEST_VALUE);
     let mut seen = BTreeSet::new();
@@ -383,14 +386,14 @@ fn named_switches(metadata: &ObjectMeta) -> Vec<String> {
 /// The switch that a NAD's annotation names.
 fn named_switch(metadata: &ObjectMeta) -> Option<String> {
     let annotations = metadata.annotations.as_ref()?;
-    let switch = annotations.get("ovn.kubernetes.io/logical_switch").map(|switch| switch.trim());
+    let switch = annotations.get(SWITCH_ANNOTATION).map(|switch| switch.trim());
     switch.filter(|switch| !switch.is_empty()).map(ToOwned::to_owned)
 }
 
 /// A text that is longer than this service writes it is somebody else's, and is not kept.
 fn reported(metadata: &ObjectMeta, networks: usize) -> Reported {
     let annotations = metadata.annotations.as_ref();
-    let text = annotations.and_then(|annotations| annotations.get(super::told::PORTS_ANNOTATION));
+    let text = annotations.and_then(|annotations| annotations.get(PORTS_ANNOTATION));
     let text = text.filter(|text| annotations::is_a_report(text, networks)).cloned();
     Reported { text, version: version(metadata) }
 }

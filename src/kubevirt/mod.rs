@@ -13,4 +13,4 @@ mod told;
 pub(crate) use cluster::version;
 pub use cluster::{Change, Cluster, InvalidChassis, Kind, Notice};
 pub use state::{Launcher, Migration, Namespace, Place, Reported, Run, Template, Vm, VmObjects};
-pub use told::{Guest, PORTS_ANNOTATION, PortStatus, ProblemStatus, Told};
+pub use told::{Guest, PortStatus, ProblemStatus, Told};

@@ -14,7 +14,7 @@ use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::annotations;
-use crate::ovn::NadKey;
+use crate::contract::NadKey;
 
 /// A VirtualMachine.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::annotations;
 use super::objects::InstanceSpec;
+use crate::contract::NadKey;
 use crate::escaped::Escaped;
-use crate::ovn::NadKey;
 
 /// The requests of a VM's owner, from a VM's template or a VMI.
 #[derive(Debug, Clone, Default)]

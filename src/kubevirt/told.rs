@@ -6,9 +6,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Our annotation on VMs: the ports as they are.
-pub const PORTS_ANNOTATION: &str = "ovn-kubevirt.io/ports";
-
 /// An instance's name has up to 40 characters, a UID has 36.
 const LONGEST_NAME: usize = 64;
 

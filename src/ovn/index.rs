@@ -13,8 +13,9 @@ use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::addresses::{is_dynamic, scan, scan_hosts};
-use super::names::{Owner, VmKey, keys};
+use super::marks::Owner;
 use super::rows::{LogicalRouterPort, LogicalSwitchPort};
+use crate::contract::{VmKey, keys};
 use crate::hash::{FastMap, FastSet, Fold};
 use crate::ipam::{Holders, Pool};
 use crate::ovsdb::Table;

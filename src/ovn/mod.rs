@@ -6,7 +6,7 @@ mod addresses;
 mod answering;
 mod features;
 mod index;
-mod names;
+mod marks;
 mod northbound;
 mod requested_chassis;
 mod rows;
@@ -18,7 +18,7 @@ pub(crate) use addresses::mac_text;
 pub use addresses::{AddressError, Addresses};
 pub use features::Multichassis;
 pub use index::{Changes, Rest, Wake};
-pub use names::{NadKey, Owner, VmKey, cluster_key, epoch_key, epoch_number, keys, port_uuid};
+pub use marks::Owner;
 pub use northbound::{Northbound, PortRef};
 pub use requested_chassis::RequestedChassis;
 pub use rows::{

@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::features::Multichassis;
 use super::index::{Changes, Index, Rest, Wake};
-use super::names::{VmKey, keys};
 use super::rows::{
     LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal,
 };
 use super::services::{Place, ServiceChanges, Services};
 use super::watchers::{GlobalWatcher, PortWatcher, RouterPortWatcher, SwitchWatcher};
+use crate::contract::{VmKey, keys};
 use crate::ipam::{AddressSet, Pool, Subnet, SubnetError};
 use crate::ovsdb::{Replica, Row, Schema, Table, TableSpec};
 

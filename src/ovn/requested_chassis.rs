@@ -1,6 +1,6 @@
 //! `options:requested-chassis` of a logical switch port (ovn-nb(5) Logical_Switch_Port).
 
-use super::names::keys;
+use crate::contract::keys;
 use crate::ovsdb::Map;
 
 /// The chassis that a port is requested on: the main one, and those that follow it.

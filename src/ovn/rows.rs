@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use super::names::{
-    Marks, Owner, VmKey, is_mark, is_read_of_binding, is_read_of_dhcp, is_read_option, keys, port_uuid,
-};
+use super::marks::{Marks, Owner};
+use crate::contract::keys::{is_mark, is_read_of_binding, is_read_of_dhcp, is_read_option};
+use crate::contract::{VmKey, keys, port_uuid};
 use crate::hash::FastSet;
 use crate::ovsdb::{Map, Set};
 use crate::ovsdb_row;

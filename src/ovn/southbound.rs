@@ -7,8 +7,8 @@ use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
 use super::features::Multichassis;
-use super::names::keys;
 use super::rows::{Chassis, PortBinding};
+use crate::contract::keys;
 use crate::ovsdb::{OptionalColumn, Replica, Row, Schema, Table, TableSpec, Watcher};
 
 /// The southbound database as far as we read it.

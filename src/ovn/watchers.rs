@@ -6,9 +6,9 @@ use std::hash::BuildHasher;
 use uuid::Uuid;
 
 use super::index::{Index, Wake};
-use super::names::{epoch_key, epoch_number, keys};
 use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
 use super::services::Services;
+use crate::contract::{epoch_key, epoch_number, keys};
 use crate::hash::FastSet;
 use crate::ovsdb::{Map, Table, Unwatched, Watcher};
 

@@ -8,8 +8,9 @@ use super::chassis::Chassis;
 use super::fabric::{Bound, Seen};
 use super::remarks::Remarks;
 use super::snapshot::Snapshot;
+use crate::contract::keys;
 use crate::intent::{Placement, Strategy};
-use crate::ovn::{RequestedChassis, Wake, keys};
+use crate::ovn::{RequestedChassis, Wake};
 use crate::ovsdb::Map;
 
 /// The decision on a port's binding.

@@ -13,9 +13,10 @@ use super::siblings::{Crossed, Named, share_nothing};
 use super::snapshot::Snapshot;
 use super::view::View;
 use super::vm_rows::VmRows;
+use crate::contract::VmKey;
 use crate::intent::VmIntent;
 use crate::kubevirt::VmObjects;
-use crate::ovn::{Northbound, VmKey, Wake};
+use crate::ovn::{Northbound, Wake};
 
 /// The decision for one VM: rows to write, and the status for its owner.
 #[derive(Debug, Default)]

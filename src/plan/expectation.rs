@@ -8,7 +8,8 @@ use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::change::{Placed, PortChange};
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, VmKey, Wake, keys};
+use crate::contract::{VmKey, keys};
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, Wake};
 
 /// The rows of a VM that its decision leaves as they are.
 #[derive(Debug, Default)]

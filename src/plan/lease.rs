@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys};
+use crate::contract::keys;
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef};
 
 /// The lease of a row as we write it: `addresses` and `port_security` are equal, or only one of them is set.
 pub(super) fn written(row: &LogicalSwitchPort) -> Option<Addresses> {

@@ -10,10 +10,11 @@ use std::net::IpAddr;
 
 use macaddr::MacAddr6;
 
+use crate::contract::VmKey;
 use crate::intent::{PortIntent, VmIntent};
 use crate::ipam::RangeSet;
 use crate::kubevirt::{PortStatus, Reported, Told, VmObjects};
-use crate::ovn::{Addresses, Northbound, VmKey};
+use crate::ovn::{Addresses, Northbound};
 
 /// The last lease in a VM's annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,8 +12,9 @@ use super::remarks::{Refusal, Remarks};
 use super::snapshot::Snapshot;
 use super::view::View;
 use super::vm_rows::{VmRows, is_made_for};
+use crate::contract::{VmKey, keys, port_uuid};
 use crate::intent::{PortIntent, VmIntent};
-use crate::ovn::{LogicalSwitchPort, Owner, PortRef, VmKey, Wake, keys, port_uuid};
+use crate::ovn::{LogicalSwitchPort, Owner, PortRef, Wake};
 
 impl Snapshot<'_> {
     /// Returns true if a row that the index has as the VM's may belong to another existing VM: its UUID and its name

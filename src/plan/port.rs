@@ -14,9 +14,10 @@ use super::report::PortReport;
 use super::switches::OnSwitch;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
+use crate::contract::{keys, port_uuid};
 use crate::intent::{PortIntent, Request, VmIntent};
 use crate::kubevirt::Guest;
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, keys, port_uuid};
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef};
 use crate::ovsdb::Set;
 
 /// The decision for one port.

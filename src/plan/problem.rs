@@ -9,10 +9,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use macaddr::MacAddr6;
 
+use crate::contract::VmKey;
 use crate::intent::{InvalidRequest, Misplaced};
 use crate::ipam::{AddressPool, SubnetError, Unread};
 use crate::kubevirt::{InvalidChassis, Place};
-use crate::ovn::{Addresses, VmKey};
+use crate::ovn::Addresses;
 
 /// The reason why a request is refused or deferred, or the conflict of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use super::change::{Mark, PortChange};
 use super::lease::{lease, repair};
 use super::snapshot::Snapshot;
+use crate::contract::{VmKey, keys};
 use crate::intent::{InvalidRequest, Retention, VmIntent};
-use crate::ovn::{PortRef, VmKey, keys};
+use crate::ovn::PortRef;
 use crate::ovsdb::Map;
 
 /// `ovn-kubevirt.io/retained-until` without an end.

@@ -4,7 +4,7 @@ use super::claims::Claims;
 use super::decide::{Decision, decide};
 use super::expectation::Freed;
 use super::snapshot::Snapshot;
-use crate::ovn::VmKey;
+use crate::contract::VmKey;
 
 /// VMs that are decided for one transaction.
 #[derive(Debug, Default)]

@@ -8,11 +8,12 @@ use uuid::Uuid;
 
 use super::fabric::Seen;
 use super::lost::Lost;
+use crate::contract::VmKey;
 use crate::hash::FastMap;
 use crate::intent::{Settings, VmIntent};
 use crate::ipam::{Subnet, SubnetError};
 use crate::kubevirt::{Cluster, VmObjects};
-use crate::ovn::{Northbound, VmKey};
+use crate::ovn::Northbound;
 
 /// Deleted VMs with ports that the brake holds, and the number of these ports.
 pub type Held = BTreeMap<VmKey, usize>;

@@ -7,8 +7,9 @@ use super::problem::Problem;
 use super::remarks::{Refusal, Remarks};
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
+use crate::contract::port_uuid;
 use crate::intent::{PortIntent, SwitchRequest};
-use crate::ovn::{PortRef, Wake, port_uuid};
+use crate::ovn::{PortRef, Wake};
 
 /// The decision on a port's switch.
 pub(super) struct OnSwitch {

@@ -13,8 +13,9 @@ use super::lease::{lease, reserved};
 use super::problem::Holder;
 use super::siblings::Named;
 use super::snapshot::Snapshot;
+use crate::contract::{VmKey, port_uuid};
 use crate::kubevirt::{Told, VmObjects};
-use crate::ovn::{Northbound, PortRef, VmKey, port_uuid};
+use crate::ovn::{Northbound, PortRef};
 
 /// One VM's view of the addresses, MACs and names that ports hold.
 pub(super) struct View<'a> {

@@ -3,8 +3,9 @@
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
+use crate::contract::{keys, port_uuid};
 use crate::intent::{PortIntent, VmIntent};
-use crate::ovn::{Northbound, PortRef, keys, port_uuid};
+use crate::ovn::{Northbound, PortRef};
 
 /// A VM's rows by the network that each is marked with.
 pub(super) struct VmRows<'a, 'i> {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ovn_kubevirt::ovn::{Addresses, LogicalSwitchPort, Northbound as Replica, VmKey};
+use ovn_kubevirt::contract::VmKey;
+use ovn_kubevirt::ovn::{Addresses, LogicalSwitchPort, Northbound as Replica};
 use ovn_kubevirt::ovsdb::{
     Connection, Datum, Map, Operation, Outcome, RejectionKind, Session, Set, Shared, Target, Transaction,
 };

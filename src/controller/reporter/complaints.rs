@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::send::Call;
+use crate::contract::VmKey;
 use crate::controller::kubernetes::Refusal;
-use crate::ovn::VmKey;
 
 /// A reason is said again after this, if it is still there.
 const AGAIN: Duration = Duration::from_secs(3_600);

@@ -146,9 +146,9 @@ pub(super) fn compose(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::VmKey;
     use crate::controller::reporter::news::verdict;
     use crate::kubevirt::Reported;
-    use crate::ovn::VmKey;
     use crate::plan::Problem;
 
     fn subject() -> Subject {

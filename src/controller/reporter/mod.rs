@@ -31,8 +31,9 @@ use self::complaints::Complaints;
 use self::entry::{Entry, compose};
 use self::news::{Verdict, verdict};
 use self::send::{Again, Annotation, Object, Outcome, Outgoing, send};
+use crate::contract::{VmKey, keys};
 use crate::kubevirt::{Reported, VmObjects};
-use crate::ovn::{LogicalSwitchPort, VmKey, keys};
+use crate::ovn::LogicalSwitchPort;
 use crate::plan::PortReport;
 
 pub use self::pace::PaceMetrics;

@@ -1,8 +1,9 @@
 //! What is told, as values: the annotation that is to stand on an object, and Events for what differs from what was told.
 
+use crate::contract::{keys, port_uuid};
 use crate::escaped::{Escaped, EscapedError};
 use crate::kubevirt::{PortStatus, ProblemStatus, Told};
-use crate::ovn::{LogicalSwitchPort, keys, port_uuid};
+use crate::ovn::LogicalSwitchPort;
 use crate::plan::{PortReport, Problem};
 
 const PORT_RELEASED: &str = "PortReleased";
@@ -181,7 +182,8 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::ovn::{Addresses, VmKey};
+    use crate::contract::VmKey;
+    use crate::ovn::Addresses;
     use crate::plan::Holder;
 
     fn port(name: &str, made_by: &str) -> PortReport {

@@ -15,10 +15,11 @@ use serde_json::json;
 
 use super::Written;
 use super::news::News;
+use crate::contract::VmKey;
+use crate::contract::annotations::PORTS_ANNOTATION;
 use crate::controller::kubernetes::{Refusal, call};
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
-use crate::kubevirt::{PORTS_ANNOTATION, Reported, version};
-use crate::ovn::VmKey;
+use crate::kubevirt::{Reported, version};
 
 /// All of an answer is to be here within this.
 const WITHIN: Duration = Duration::from_secs(10);

@@ -4,10 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::contract::{VmKey, keys};
 use crate::controller::link::Office;
 use crate::controller::reporter::Report;
 use crate::hash::FastMap;
-use crate::ovn::{Changes, LogicalSwitchPort, NbGlobal, Northbound, VmKey, keys};
+use crate::ovn::{Changes, LogicalSwitchPort, NbGlobal, Northbound};
 use crate::ovsdb::{Condition, Datum, Draft, Function, Mutation, Mutator, Operation, Outcome, Row, Until};
 use crate::plan::{Expectation, Freed, OfKeys, PortChange};
 

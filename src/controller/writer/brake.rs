@@ -21,11 +21,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Link, Writer};
+use crate::contract::{VmKey, keys};
 use crate::controller::holding::Holding;
 use crate::controller::link::Office;
 use crate::hash::FastSet;
 use crate::kubevirt::{Change, Cluster, Kind};
-use crate::ovn::{Northbound, VmKey, keys};
+use crate::ovn::Northbound;
 use crate::plan::Held;
 
 /// So many ports are released by any sweep.

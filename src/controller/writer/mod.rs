@@ -27,9 +27,10 @@ use super::reporter::Report;
 use super::status::Status;
 use super::timetable::Timetable;
 use super::waiting::Waiting;
+use crate::contract::VmKey;
 use crate::intent::{Settings, VmIntent};
 use crate::kubevirt::{Change, Cluster, Namespace, VmObjects};
-use crate::ovn::{Multichassis, Northbound, Southbound, SouthboundChanges, VmKey, Wake};
+use crate::ovn::{Multichassis, Northbound, Southbound, SouthboundChanges, Wake};
 use crate::ovsdb::Shared;
 use crate::plan::{LastLease, Looked, Lost, Pipeline, Settling, Turn};
 

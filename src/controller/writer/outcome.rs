@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, Flight, Planned};
 use super::{FIRST_RETRY, LAST_RETRY, Retry, UNKNOWN_BEFORE_PARTS, Writer};
+use crate::contract::{VmKey, keys};
 use crate::controller::reporter::{Report, Subject};
-use crate::ovn::{VmKey, keys};
 use crate::ovsdb::{Outcome, RejectionKind};
 use crate::plan::{Placed, PortChange, PortReport, Problem};
 

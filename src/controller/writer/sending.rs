@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, Planned};
 use super::{VMS_PER_TURN, Writer};
+use crate::contract::VmKey;
 use crate::controller::link::Office;
 use crate::controller::reporter::{Report, Subject};
-use crate::ovn::{Northbound, VmKey};
+use crate::ovn::Northbound;
 use crate::ovsdb::Shared;
 use crate::plan::{Claims, Decision, Expectation, Filled, PortChange, PortReport, Seen, Snapshot, Waits, fill};
 

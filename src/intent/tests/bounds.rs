@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::kubevirt::annotations::{LONGEST_VALUE, MOST_NETWORKS, SERVED};
+use crate::contract::annotations::SERVED;
+use crate::kubevirt::annotations::{LONGEST_VALUE, MOST_NETWORKS};
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
 use crate::kubevirt::{Change, Cluster};
 
@@ -167,7 +168,7 @@ fn twenty_thousand_networks_are_read_in_a_moment() {
         Some(interfaces.into_iter().map(|interface| serde_json::from_value(interface).expect("one")).collect());
     let annotations = (0..MANY).map(|index| (format!("n{index}.ovn.kubernetes.io/vips"), "x".to_owned())).collect();
     let template = Template { annotations, spec };
-    let nads = [(crate::ovn::NadKey::new("ns", "shared"), Some("switch-1".to_owned()))].into();
+    let nads = [(crate::contract::NadKey::new("ns", "shared"), Some("switch-1".to_owned()))].into();
     let run = run("r", template.clone(), None);
     let intent = intent(&VmObjects { vm: vm(template), run, nads, ..Default::default() });
     assert_eq!(intent.ports.len(), MANY);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::ovn::NadKey;
+use crate::contract::NadKey;
 
 /// All names of up to so many labels, of two letters of which one is `ovn`.
 fn names(most: usize) -> Vec<String> {

@@ -10,15 +10,13 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::contract::NadKey;
+use crate::contract::annotations::{SWITCH_ANNOTATION, asks_for_something, is_of_kube_ovn, is_ours};
 use crate::escaped::LISTED;
-use crate::kubevirt::annotations::{asks_for_something, is_of_kube_ovn, is_ours};
 use crate::kubevirt::state::{Place, VmObjects};
-use crate::ovn::NadKey;
 
 /// The most keys that are kept of one place: one more than a message names.
 const MOST_KEYS: usize = LISTED + 1;
-/// What a NAD may say.
-const OF_NAD: &str = "ovn.kubernetes.io/logical_switch";
 
 /// The annotations of an object that ask for something of ports.
 fn requests(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
@@ -37,7 +35,7 @@ pub(super) fn on_vm(metadata: &ObjectMeta) -> Vec<String> {
 
 /// Those on a NAD. The switch is what a NAD may say.
 pub(super) fn on_nad(metadata: &ObjectMeta) -> Vec<String> {
-    requests(metadata).map(|(key, _)| key.clone()).filter(|key| key != OF_NAD).take(MOST_KEYS).collect()
+    requests(metadata).map(|(key, _)| key.clone()).filter(|key| key != SWITCH_ANNOTATION).take(MOST_KEYS).collect()
 }
 
 /// Those on a launcher pod, with a hash of what each says. Where Kube-OVN serves the pod, it notes there what it gave.

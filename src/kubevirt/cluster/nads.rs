@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Cluster, Kind, VmObjects, misplaced, named_switch};
-use crate::ovn::{NadKey, VmKey};
+use crate::contract::{NadKey, VmKey};
 
 impl VmObjects {
     /// The NADs that its networks are on, now or from the next start on.

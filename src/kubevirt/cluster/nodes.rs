@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Cluster, Kind, Notice};
+use crate::contract::VmKey;
+use crate::contract::annotations::CHASSIS_ANNOTATION;
 use crate::escaped::shortened;
-use crate::ovn::VmKey;
 
-/// On a Node whose chassis has another name.
-const CHASSIS_ANNOTATION: &str = "ovn-kubevirt.io/chassis";
 /// The longest name of a chassis. ovs-vsctl writes a UUID, and people write a host name.
 const LONGEST_CHASSIS: usize = 253;
 

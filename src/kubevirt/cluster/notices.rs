@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Cluster, Kind, identity};
+use crate::contract::VmKey;
 use crate::escaped::{Escaped, EscapedError, shortened};
-use crate::ovn::VmKey;
 
 /// Something for the operator's log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,9 +3,10 @@
 use uuid::Uuid;
 
 use super::world::{map, settings, uuid};
+use crate::contract::{VmKey, keys};
 use crate::intent::{Life, Placement, PortIntent, Request, SwitchRequest, VmIntent};
 use crate::kubevirt::Cluster;
-use crate::ovn::{LogicalSwitch, Northbound, VmKey, keys};
+use crate::ovn::{LogicalSwitch, Northbound};
 use crate::ovsdb::{Datum, Operation};
 use crate::plan::decide::decide_intent;
 use crate::plan::{Claims, Decision, PortChange, Queue, Seen, Settling, Snapshot, Turn};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::examples::{db, made, plain, web};
 use super::objects::Template;
 use super::world::{INSTANCE, World, map};
-use crate::ovn::{Owner, VmKey};
+use crate::contract::VmKey;
+use crate::ovn::Owner;
 
 /// The switches blue (for pod networks), red and green, and a NAD on each, which are net3, net1 and net2; macvlan is none
 /// of ours.

@@ -8,12 +8,10 @@ use uuid::Uuid;
 
 use super::objects::{Template, pod_change, run_change, vm_change};
 use super::world::settings;
+use crate::contract::{VmKey, keys, port_uuid};
 use crate::intent::{Settings, Strategy, VmIntent};
 use crate::kubevirt::{Change, Cluster, Namespace};
-use crate::ovn::{
-    Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, VmKey, Wake, keys,
-    port_uuid,
-};
+use crate::ovn::{Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, Wake};
 use crate::ovsdb::{Replica, Schema};
 use crate::plan::decide::decide_intent;
 use crate::plan::{Claims, Decision, Problem, Seen, Settling, Snapshot};

@@ -4,7 +4,8 @@ use super::attachments::world;
 use super::examples::{at, db, made, plain, web};
 use super::objects::Template;
 use super::world::{World, map, uuid};
-use crate::ovn::{LogicalRouterPort, LogicalSwitchPort, VmKey, keys};
+use crate::contract::{VmKey, keys};
+use crate::ovn::{LogicalRouterPort, LogicalSwitchPort};
 use crate::ovsdb::Set;
 
 fn ip(world: &World, vm: &VmKey) -> Option<String> {

@@ -3,7 +3,8 @@
 use super::objects::Template;
 use super::server::Tables;
 use super::world::{INSTANCE, World, map, uuid};
-use crate::ovn::{LogicalSwitchPort, VmKey, keys, port_uuid};
+use crate::contract::{VmKey, keys, port_uuid};
+use crate::ovn::LogicalSwitchPort;
 use crate::ovsdb::Set;
 
 pub(super) fn web() -> VmKey {

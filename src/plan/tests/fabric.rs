@@ -1,8 +1,9 @@
 //! Chassis rows of the small world, which come, go, double and are renamed; and what a port keeps meanwhile.
 
 use super::world::World;
+use crate::contract::{VmKey, keys};
 use crate::intent::Placement;
-use crate::ovn::{Chassis, NodeChassis, Southbound, VmKey, Wake, keys};
+use crate::ovn::{Chassis, NodeChassis, Southbound, Wake};
 use crate::plan::PortChange;
 
 /// What a node's rows may be: none, its own, one beside it, one that has taken its place, one of the node's own name.

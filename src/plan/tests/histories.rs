@@ -12,8 +12,9 @@ use super::rules;
 use super::server::Tables;
 use super::services;
 use super::world::{INSTANCE, World, map, uuid};
+use crate::contract::{VmKey, keys, port_uuid};
 use crate::kubevirt::Change;
-use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, VmKey, keys, port_uuid};
+use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort};
 use crate::ovsdb::{Map, Set};
 
 /// VMs whose port names, and fallback names, meet: `a.n.m` is one of both.

@@ -24,11 +24,10 @@ use uuid::Uuid;
 
 use super::objects::{Template, pod_change, run_change, vm_change};
 use super::world::settings;
+use crate::contract::{VmKey, keys};
 use crate::intent::VmIntent;
 use crate::kubevirt::{Change, Cluster, Namespace};
-use crate::ovn::{
-    Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, VmKey, keys,
-};
+use crate::ovn::{Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound};
 use crate::plan::decide::decide_intent;
 use crate::plan::{Claims, Seen, Settling, Snapshot};
 

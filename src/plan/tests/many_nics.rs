@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::world::{map, settings, uuid};
+use crate::contract::VmKey;
 use crate::intent::{Life, Placement, PortIntent, Request, SwitchRequest, VmIntent};
 use crate::kubevirt::Cluster;
-use crate::ovn::{LogicalSwitch, Northbound, VmKey};
+use crate::ovn::{LogicalSwitch, Northbound};
 use crate::plan::decide::decide_intent;
 use crate::plan::{Claims, Decision, Seen, Settling, Snapshot};
 

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::contract::{NadKey, VmKey};
 use crate::intent::{InvalidRequest, MacField, Misplaced};
 use crate::ipam::{AddressPool, BadPool, SubnetError, Unread};
 use crate::kubevirt::{InvalidChassis, Kind, Notice, Place};
-use crate::ovn::{NadKey, VmKey};
 use crate::plan::{Fault, Holder, Problem};
 
 /// More words than this make a sentence that has to be read twice.

@@ -8,7 +8,8 @@ use super::examples::{db, made, plain, web};
 use super::objects::Template;
 use super::server::Tables;
 use super::world::{INSTANCE, World, map, uuid};
-use crate::ovn::{LogicalSwitchPort, Owner, VmKey};
+use crate::contract::VmKey;
+use crate::ovn::{LogicalSwitchPort, Owner};
 use crate::plan::{Holder, Problem};
 
 /// The switches blue (for pod networks), red and green, and the NADs net1 on red and net2 on green.

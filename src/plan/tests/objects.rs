@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::kubevirt::{Change, PORTS_ANNOTATION};
-use crate::ovn::VmKey;
+use crate::contract::VmKey;
+use crate::contract::annotations::PORTS_ANNOTATION;
+use crate::kubevirt::Change;
 
 /// What a VM's template says.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -2,7 +2,8 @@
 
 use super::objects::Template;
 use super::world::{INSTANCE, World, map, uuid};
-use crate::ovn::{LogicalSwitchPort, VmKey, keys, port_uuid};
+use crate::contract::{VmKey, keys, port_uuid};
+use crate::ovn::LogicalSwitchPort;
 use crate::ovsdb::Map;
 
 fn vm(name: &str) -> VmKey {

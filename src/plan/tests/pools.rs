@@ -3,8 +3,9 @@
 use super::examples::{at, db, made, plain, waits_in_vain, web};
 use super::objects::Template;
 use super::world::{World, map, uuid};
+use crate::contract::{VmKey, keys};
 use crate::intent::Retention;
-use crate::ovn::{LogicalSwitchPort, VmKey, keys};
+use crate::ovn::LogicalSwitchPort;
 use crate::ovsdb::Set;
 
 fn small() -> World {

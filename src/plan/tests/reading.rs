@@ -5,9 +5,9 @@ use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
 use super::objects::Template;
 use super::server::Tables;
 use super::world::{World, map, uuid};
+use crate::contract::{VmKey, keys};
 use crate::ovn::{
     DhcpOptions, ForwardingGroup, LoadBalancer, LogicalSwitch, LogicalSwitchPort, PortHealthCheck, StaticMacBinding,
-    VmKey, keys,
 };
 use crate::ovsdb::Set;
 use crate::plan::{PortReport, Problem};

@@ -11,9 +11,10 @@ use uuid::Uuid;
 use super::server::Tables;
 use super::services;
 use super::world::{INSTANCE, Sent, World};
+use crate::contract::{VmKey, keys, port_uuid};
 use crate::intent::{PortIntent, Request};
 use crate::kubevirt::{Template, VmObjects};
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner, VmKey, keys, port_uuid};
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner};
 use crate::ovsdb::{Map, Set};
 use crate::plan::{Decision, PortChange, Problem};
 

@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::examples::{at, db, foreign, made, plain, web};
 use super::world::{World, map, uuid};
+use crate::contract::{VmKey, keys};
 use crate::kubevirt::Change;
-use crate::ovn::{LogicalSwitch, VmKey, keys};
+use crate::ovn::LogicalSwitch;
 use crate::ovsdb::Map;
 use crate::plan::Problem;
 

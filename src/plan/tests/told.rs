@@ -7,8 +7,9 @@ use super::objects::Template;
 use super::rules::claims;
 use super::services;
 use super::world::{INSTANCE, World, map, uuid};
+use crate::contract::{VmKey, keys};
 use crate::kubevirt::{PortStatus, Told};
-use crate::ovn::{Addresses, LogicalSwitch, LogicalSwitchPort, VmKey, keys};
+use crate::ovn::{Addresses, LogicalSwitch, LogicalSwitchPort};
 use crate::plan::PortChange;
 
 fn told(world: &World, vm: &VmKey) -> Vec<PortStatus> {
@@ -266,7 +267,7 @@ fn a_forged_annotation_keeps_no_address_on_a_switch_that_the_nic_does_not_name_a
     // Of its own switch, it is a request like any other; a MAC that a NIC cannot have is none.
     world.apply(&vm("c"), Template::new([]));
     world.settle(1);
-    world.edit(|tables| tables.remove_port(crate::ovn::port_uuid(INSTANCE, "c.n")));
+    world.edit(|tables| tables.remove_port(crate::contract::port_uuid(INSTANCE, "c.n")));
     forge(&mut world, "c", vec![port("01:00:5e:00:00:01")]);
     world.settle(1);
     assert!(world.addresses(&vm("c")).is_some_and(|text| text.starts_with("0a:58:")));
@@ -277,7 +278,7 @@ fn who_requests_what_a_guest_has_lost_is_woken_when_the_guest_stops() {
     let mut world = World::new([("blue", map(SUBNET))]);
     world.run(&vm("a"), Template::new([("mac_address", "02:00:00:00:00:07")]), "n1");
     world.edit(|tables| {
-        tables.remove_port(crate::ovn::port_uuid(INSTANCE, "a.n"));
+        tables.remove_port(crate::contract::port_uuid(INSTANCE, "a.n"));
         let holder = LogicalSwitchPort {
             name: "foreign".into(),
             addresses: ["02:00:00:00:00:07 10.0.0.99".to_owned()].into_iter().collect(),

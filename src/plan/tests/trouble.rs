@@ -5,7 +5,8 @@ use uuid::Uuid;
 use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
 use super::objects::Template;
 use super::world::{INSTANCE, World, map, uuid};
-use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, VmKey, keys, port_uuid};
+use crate::contract::{VmKey, keys, port_uuid};
+use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort};
 use crate::ovsdb::Set;
 use crate::plan::Problem;
 

@@ -5,7 +5,8 @@ use uuid::Uuid;
 use super::histories::{CONFIGS, config};
 use super::server::Tables;
 use super::world::{World, uuid};
-use crate::ovn::{LogicalSwitch, VmKey, keys};
+use crate::contract::{VmKey, keys};
+use crate::ovn::LogicalSwitch;
 use crate::plan::{Claims, Decision, decide};
 
 /// Something that somebody else may do to the northbound database.

@@ -9,9 +9,10 @@ use uuid::Uuid;
 use super::objects::{Present, Template, pod_change, run_change, told_vm_change};
 use super::rules;
 use super::server::Tables;
+use crate::contract::VmKey;
 use crate::intent::{Retention, Settings, Strategy, VmIntent};
 use crate::kubevirt::{Change, Cluster, Kind, PortStatus, Told, VmObjects};
-use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, VmKey, Wake};
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, Wake};
 use crate::ovsdb::Map;
 use crate::plan::{
     Claims, Decision, Expectation, Filled, Freed, Held, Lost, PortChange, PortReport, Problem, Queue, Seen, Settling,

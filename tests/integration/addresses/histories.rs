@@ -16,9 +16,10 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use ovn_kubevirt::contract::VmKey;
+use ovn_kubevirt::contract::annotations::PORTS_ANNOTATION;
 use ovn_kubevirt::controller::Report;
-use ovn_kubevirt::kubevirt::{Change, Kind, PORTS_ANNOTATION, PortStatus, Told};
-use ovn_kubevirt::ovn::VmKey;
+use ovn_kubevirt::kubevirt::{Change, Kind, PortStatus, Told};
 use ovn_kubevirt::plan::PortReport;
 use serde_json::{Value, json};
 

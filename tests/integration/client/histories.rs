@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ovn_kubevirt::ovn::{Changes, Northbound as View, VmKey, Wake};
+use ovn_kubevirt::contract::VmKey;
+use ovn_kubevirt::ovn::{Changes, Northbound as View, Wake};
 use ovn_kubevirt::ovsdb::{Connection, Operation, Outcome, Session, Shared, Transaction};
 use uuid::Uuid;
 

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ovn_kubevirt::contract::VmKey;
 use ovn_kubevirt::ipam::{Pool, Subnet};
 use ovn_kubevirt::ovn::{
     LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat,
-    Northbound as View, VmKey,
+    Northbound as View,
 };
 use ovn_kubevirt::ovsdb::{Map, Replica};
 use serde_json::{Value, json};

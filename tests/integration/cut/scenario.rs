@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ovn_kubevirt::contract::port_uuid;
 use ovn_kubevirt::kubevirt::{Change, Kind};
-use ovn_kubevirt::ovn::port_uuid;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -1,0 +1,79 @@
+//! Keys of `external_ids` and `options`, and the filters of those that a replica keeps.
+
+/// `external_ids`: the product that made the row.
+pub const VENDOR: &str = "vendor";
+/// The value of [`VENDOR`] on our rows.
+pub const OUR_VENDOR: &str = "ovn-kubevirt";
+/// `external_ids`: the instance of this service that the row belongs to.
+pub const INSTANCE: &str = "ovn-kubevirt.io/instance";
+/// `external_ids`: `<namespace>/<name>` of the VM.
+pub const VM: &str = "ovn-kubevirt.io/vm";
+/// `external_ids`: the VM's UID.
+pub const VM_UID: &str = "ovn-kubevirt.io/vm-uid";
+/// `external_ids`: the network's name in the VM.
+pub const NETWORK: &str = "ovn-kubevirt.io/network";
+/// `external_ids`: `MAC IP...` reserved for the VM's next start.
+pub const NEXT_ADDRESSES: &str = "ovn-kubevirt.io/next-addresses";
+/// `external_ids`: the time that the addresses stay reserved after the VM is deleted, as the owner writes it.
+pub const RETAIN: &str = "ovn-kubevirt.io/retain";
+/// `external_ids`: the base name of a new port of the NIC, if the NIC has come to another network since.
+pub const BASE_NAME: &str = "ovn-kubevirt.io/base-name";
+/// `external_ids`: the end of the reservation, once the VM is deleted: RFC 3339, or `forever`.
+pub const RETAINED_UNTIL: &str = "ovn-kubevirt.io/retained-until";
+/// `external_ids`: `true` while the instance no longer selects the VM's namespace: another instance that selects it
+/// takes the row over.
+pub const HANDOVER: &str = "ovn-kubevirt.io/handover";
+/// `NB_Global:external_ids`: the active epoch, with the instance's name appended.
+pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
+/// `NB_Global:external_ids`: the cluster that the instance serves, with the instance's name appended. Its value is
+/// the UID of the namespace `kube-system`.
+pub const CLUSTER_PREFIX: &str = "ovn-kubevirt.io/cluster.";
+/// `options`: the chassis of the port (ovn-nb(5)).
+pub const REQUESTED_CHASSIS: &str = "requested-chassis";
+/// `options`: the strategy that opens an additional chassis (ovn-nb(5)).
+pub const ACTIVATION_STRATEGY: &str = "activation-strategy";
+/// `Port_Binding:options`: the additional chassis that have seen the guest, comma-separated.
+pub const ADDITIONAL_CHASSIS_ACTIVATED: &str = "additional-chassis-activated";
+/// `options` of a `router` port: its peer.
+pub const ROUTER_PORT: &str = "router-port";
+/// `options` of a `virtual` port: its address.
+pub const VIRTUAL_IP: &str = "virtual-ip";
+/// `options` of a `router` port: addresses that it answers for on behalf of others.
+pub const ARP_PROXY: &str = "arp_proxy";
+/// `options` of a `router` port: addresses that it announces.
+pub const NAT_ADDRESSES: &str = "nat-addresses";
+
+/// Returns true if a key of a port's `external_ids` is read here; other keys are not kept in the replica.
+pub(crate) fn is_mark(key: &str) -> bool {
+    key == VENDOR || key.starts_with("ovn-kubevirt.io/")
+}
+
+/// Returns true if a key of a port's `options` is read here; other keys are not kept in the replica.
+pub(crate) fn is_read_option(key: &str) -> bool {
+    matches!(key, REQUESTED_CHASSIS | ACTIVATION_STRATEGY | ROUTER_PORT | VIRTUAL_IP | ARP_PROXY | NAT_ADDRESSES)
+}
+
+/// Returns true if a key of `DHCP_Options:options` is read here; other keys are not kept in the replica.
+pub(crate) fn is_read_of_dhcp(key: &str) -> bool {
+    matches!(key, "server_id" | "server_mac" | "router")
+}
+
+/// Returns true if a key of a port binding's `options` is read here; other keys are not kept in the replica.
+pub(crate) fn is_read_of_binding(key: &str) -> bool {
+    key == ADDITIONAL_CHASSIS_ACTIVATED
+}
+
+/// The key of an instance's epoch in `NB_Global:external_ids`.
+pub fn epoch_key(instance: &str) -> String {
+    format!("{EPOCH_PREFIX}{instance}")
+}
+
+/// The key of an instance's cluster in `NB_Global:external_ids`.
+pub fn cluster_key(instance: &str) -> String {
+    format!("{CLUSTER_PREFIX}{instance}")
+}
+
+/// The number of an epoch: `<n>.<random holder id>`.
+pub fn epoch_number(epoch: &str) -> Option<u64> {
+    epoch.split('.').next()?.parse().ok()
+}
