@@ -242,7 +242,7 @@ async fn many() {
     let mut looked = std::collections::HashSet::new();
     while looked.len() < vms {
         let report = tokio::time::timeout(PATIENCE, service.reports.recv()).await.expect("reports in time");
-        if let Some(ovn_kubevirt::controller::Report::Ports { subject, .. }) = report {
+        if let Some(ovn_kubevirt::controller::Report::Status { subject, .. }) = report {
             looked.insert(subject.vm().clone());
         }
     }

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::config::RunOptions;
 use crate::controller::{
-    ApiServer, CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Link, LinkSettings, Linker, Metrics,
-    Reporter, SouthboundFeed, Status, Writer, WriterSettings, follow_southbound, identify_cluster, keep_lease,
+    ApiServer, CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Ledger, Link, LinkSettings, Linker,
+    Metrics, Reporter, SouthboundFeed, Status, Writer, WriterSettings, follow_southbound, identify_cluster, keep_lease,
     probe_api_server, watch_all,
 };
 use crate::ovn::{Northbound, Southbound};
@@ -105,7 +105,7 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
         link,
         southbound: feed,
         changes,
-        reports: reports_sender,
+        ledger: Ledger::new(reports_sender, &metrics),
         metrics: metrics.clone(),
         address_rest: options.address_rest,
         allow_mass_release: options.allow_mass_release,

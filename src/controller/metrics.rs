@@ -1,6 +1,5 @@
 //! What is counted for operators. Labels are bounded: a reason, never an object's name.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use prometheus_client::encoding::text::encode;
@@ -10,8 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::kubernetes::{Health, WatchAges};
 use super::reporter::PaceMetrics;
-use crate::contract::VmKey;
-use crate::plan::PortReport;
+use crate::plan::VmStatus;
 
 type ByReason = Family<[(&'static str, &'static str); 1], Gauge>;
 
@@ -32,7 +30,7 @@ impl Default for Metrics {
         let problems = ByReason::default();
         registry.register(
             "problems",
-            "What VM owners are being told stands in their way, by the reason of the Event; counted by the process that leads",
+            "Problems in the statuses of VMs, by the reason of the Event; counted by the process that leads",
             problems.clone(),
         );
         let held_ports = Gauge::default();
@@ -62,6 +60,11 @@ impl Metrics {
         self.pace.clone()
     }
 
+    /// The problems in the statuses of VMs.
+    pub(super) fn problems(&self) -> ProblemsByReason {
+        ProblemsByReason(self.problems.clone())
+    }
+
     /// All of them in the OpenMetrics text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -71,60 +74,27 @@ impl Metrics {
     }
 }
 
-/// The problems of all VMs, each as it was at the last look.
-pub(super) struct Tally {
-    problems: ByReason,
-    of: HashMap<VmKey, Vec<&'static str>>,
-}
+/// The problems in the statuses of VMs, by the reason of the Event.
+#[derive(Clone)]
+pub(super) struct ProblemsByReason(ByReason);
 
-impl Tally {
-    /// No VM has been looked at.
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        Self { problems: metrics.problems.clone(), of: HashMap::new() }
-    }
-
-    /// A VM's owner is told this from now on.
-    pub(super) fn set(&mut self, vm: &VmKey, reports: &[PortReport]) {
-        let reasons: Vec<&'static str> =
-            reports.iter().flat_map(|report| &report.problems).map(|problem| problem.reason()).collect();
-        if reasons.is_empty() && self.of.is_empty() {
-            return;
-        }
-        let before = if reasons.is_empty() { self.of.remove(vm) } else { self.of.insert(vm.clone(), reasons.clone()) };
-        for reason in before.unwrap_or_default() {
-            self.problems.get_or_create(&[("reason", reason)]).dec();
-        }
-        for reason in reasons {
-            self.problems.get_or_create(&[("reason", reason)]).inc();
+impl ProblemsByReason {
+    /// Counts the problems of a status.
+    pub(super) fn add(&self, status: &VmStatus) {
+        for problem in status.problems() {
+            self.0.get_or_create(&[("reason", problem.reason())]).inc();
         }
     }
 
-    /// Somebody else counts.
-    pub(super) fn clear(&mut self) {
-        self.of.clear();
-        self.problems.clear();
+    /// Stops counting the problems of a status.
+    pub(super) fn remove(&self, status: &VmStatus) {
+        for problem in status.problems() {
+            self.0.get_or_create(&[("reason", problem.reason())]).dec();
+        }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Problem;
-
-    #[test]
-    fn each_problem_counts_until_it_is_over() {
-        let metrics = Metrics::default();
-        let mut tally = Tally::new(&metrics);
-        let [a, b] = ["a", "b"].map(|name| VmKey::new("n", name));
-        let missing = || PortReport::of_vm(Problem::SwitchNotFound("blue".into()));
-        tally.set(&a, &[missing(), missing()]);
-        tally.set(&b, &[missing()]);
-        let line = |count: i64| format!("ovn_kubevirt_problems{{reason=\"SwitchNotFound\"}} {count}\n");
-        assert!(metrics.text().contains(&line(3)), "{}", metrics.text());
-        tally.set(&a, &[missing()]);
-        tally.set(&b, &[]);
-        assert!(metrics.text().contains(&line(1)), "{}", metrics.text());
-        tally.clear();
-        assert!(!metrics.text().contains("reason="), "{}", metrics.text());
+    /// Another process counts.
+    pub(super) fn clear(&self) {
+        self.0.clear();
     }
 }

@@ -5,7 +5,10 @@
 //!                                        | writer |                        |
 //!   replica (reader task) ---changed---> +--------+ <------outcome---------+
 //!                                            |
-//!                                         reports
+//!                                         status of a VM
+//!                                            v
+//!                                         ledger --> metrics
+//!                                            |
 //!                                            v
 //!                                        reporter --> Events and the annotation on the VM
 //! ```
@@ -18,6 +21,7 @@ mod holding;
 mod identity;
 mod kubernetes;
 mod lease;
+mod ledger;
 mod link;
 mod metrics;
 mod reporter;
@@ -33,6 +37,7 @@ pub use holding::Holding;
 pub use identity::{ClusterIdentity, OtherCluster, identify_cluster};
 pub use kubernetes::{ApiServer, Health, probe_api_server};
 pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
+pub use ledger::Ledger;
 pub use link::{Link, LinkSettings, Linker, Office};
 pub use metrics::Metrics;
 pub use reporter::{PaceMetrics, Report, Reporter, Subject};

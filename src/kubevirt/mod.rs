@@ -7,10 +7,10 @@
 pub mod annotations;
 mod cluster;
 pub mod objects;
+mod ports_annotation;
 mod state;
-mod told;
 
 pub(crate) use cluster::version;
 pub use cluster::{Change, Cluster, InvalidChassis, Kind, Notice};
+pub use ports_annotation::{AnnotatedPort, AnnotatedProblem, Guest, PortsAnnotation};
 pub use state::{Launcher, Migration, Namespace, Place, Reported, Run, Template, Vm, VmObjects};
-pub use told::{Guest, PortStatus, ProblemStatus, Told};

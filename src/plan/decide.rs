@@ -4,13 +4,13 @@ use uuid::Uuid;
 
 use super::change::PortChange;
 use super::claims::Claims;
-use super::port::{PortDecision, report_of};
+use super::port::{PortDecision, status_of};
 use super::problem::Problem;
 use super::remarks::Remarks;
-use super::report::PortReport;
 use super::retention::Release;
 use super::siblings::{Crossed, Named, share_nothing};
 use super::snapshot::Snapshot;
+use super::status::VmStatus;
 use super::view::View;
 use super::vm_rows::VmRows;
 use crate::contract::VmKey;
@@ -23,8 +23,8 @@ use crate::ovn::{Northbound, Wake};
 pub struct Decision {
     /// Changes of rows; empty ones are left out.
     pub rows: Vec<PortChange>,
-    /// The status of its ports, for its owner.
-    pub status: Vec<PortReport>,
+    /// The status of the VM once the rows are written.
+    pub status: VmStatus,
     /// When to decide again.
     pub waits: Waits,
     /// The addresses, MACs and names that it claims.
@@ -55,13 +55,14 @@ pub fn decide(snapshot: &Snapshot<'_>, claims: &Claims, vm: &VmKey) -> Decision 
     }
     let intent = snapshot.intent_of(vm, objects);
     let mut decision = decide_intent(snapshot, claims, &intent, Some(objects));
-    decision.status.extend(unreadable(objects));
+    decision.status.problems.extend(unreadable(objects));
     decision
 }
 
-/// Reports a VM's ports as they are.
-pub fn present(northbound: &Northbound, vm: &VmKey) -> Vec<PortReport> {
-    northbound.ports_of(vm).map(|(network, port)| report_of(northbound, network, port)).collect()
+/// Gives the status of a VM as its rows alone tell it.
+pub fn present(northbound: &Northbound, vm: &VmKey) -> VmStatus {
+    let ports = northbound.ports_of(vm).map(|(network, port)| status_of(northbound, network, port)).collect();
+    VmStatus { ports, ..VmStatus::default() }
 }
 
 fn released(snapshot: &Snapshot<'_>, vm: &VmKey) -> Decision {
@@ -97,7 +98,7 @@ pub(super) fn decide_intent(
         // A NIC requests a claim that another NIC of the VM holds. If the other releases it at the same time, they
         // exchange.
         let exchange = decide_ports(view(true), intent, &rows);
-        let granted = crossed.is_granted(&exchange.status);
+        let granted = crossed.is_granted(&exchange.status.ports);
         if !exchange.waits.batch && granted && share_nothing(&rows, &exchange.rows) {
             return exchange;
         }
@@ -120,7 +121,8 @@ fn decide_ports<'a>(mut view: View<'a>, intent: &'a VmIntent, rows: &VmRows<'a, 
     taken.sort_unstable();
     left_over(&view, intent, rows, &taken).into_iter().for_each(|port| decided.take(port));
     if !decided.status.is_empty() {
-        decided.status.extend(of_the_whole(intent));
+        // Other VMs are outside our scope.
+        decided.status.problems = of_the_whole(intent);
     }
     decided.waits.northd |= decided.rows.iter().any(PortChange::collapses);
     decided.claims = view.own;
@@ -144,7 +146,7 @@ fn left_over<'a>(view: &View<'a>, intent: &VmIntent, rows: &VmRows<'a, '_>, take
                 PortDecision::removal(port)
             }
             // Chassis binding and the marks of the VM apply to ports that stay, too.
-            _ => view.keep(intent, port, None, report_of(view.northbound(), network, port), Remarks::default()),
+            _ => view.keep(intent, port, None, status_of(view.northbound(), network, port), Remarks::default()),
         });
     }
     left
@@ -153,30 +155,29 @@ fn left_over<'a>(view: &View<'a>, intent: &VmIntent, rows: &VmRows<'a, '_>, take
 impl Decision {
     /// Adds the decision for one port.
     fn take(&mut self, port: PortDecision) {
-        let PortDecision { change, report, remarks: Remarks { problems: _, wakes, batch, northd }, claims: _ } = port;
+        let PortDecision { change, status, remarks: Remarks { problems: _, wakes, batch, northd }, claims: _ } = port;
         self.rows.extend(change.filter(|change| !change.is_empty()));
-        self.status.extend(report);
+        self.status.ports.extend(status);
         self.waits.wakes.extend(wakes);
         self.waits.batch |= batch;
         self.waits.northd |= northd;
     }
 }
 
-/// Reports the problems of a VM as a whole, if the VM has a NIC of ours. Other VMs are outside our scope.
-fn of_the_whole(intent: &VmIntent) -> Option<PortReport> {
+/// Collects the problems of a VM as a whole.
+fn of_the_whole(intent: &VmIntent) -> Vec<Problem> {
     let VmIntent { invalid, unserved, unmatched, misplaced, .. } = intent;
     let mut problems: Vec<Problem> = invalid.iter().cloned().map(Problem::Invalid).collect();
     problems.extend((!intent.selected).then(|| Problem::NamespaceNotSelected(intent.vm.namespace.clone())));
     problems.extend((!unserved.is_empty()).then(|| Problem::Unserved(unserved.clone())));
     problems.extend((!unmatched.is_empty()).then(|| Problem::Unmatched(unmatched.clone())));
     problems.extend(misplaced.iter().cloned().map(Problem::Misplaced));
-    (!problems.is_empty()).then(|| PortReport { problems, ..PortReport::default() })
+    problems
 }
 
 /// An object that cannot be read is a problem of the VM as a whole.
-fn unreadable(objects: &VmObjects) -> Option<PortReport> {
+fn unreadable(objects: &VmObjects) -> Option<Problem> {
     let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().err());
     let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().err());
-    let error = of_vm.or(of_run)?;
-    Some(PortReport::of_vm(Problem::Unreadable(error.clone())))
+    of_vm.or(of_run).cloned().map(Problem::Unreadable)
 }

@@ -13,7 +13,7 @@ use macaddr::MacAddr6;
 use crate::contract::VmKey;
 use crate::intent::{PortIntent, VmIntent};
 use crate::ipam::RangeSet;
-use crate::kubevirt::{PortStatus, Reported, Told, VmObjects};
+use crate::kubevirt::{AnnotatedPort, PortsAnnotation, Reported, VmObjects};
 use crate::ovn::{Addresses, Northbound};
 
 /// The last lease in a VM's annotation.
@@ -27,7 +27,7 @@ pub struct LastLease {
 
 impl LastLease {
     /// Reads the lease of a port in the annotation: its present addresses, or its last ones.
-    pub(super) fn of(port: &PortStatus) -> Option<Self> {
+    pub(super) fn of(port: &AnnotatedPort) -> Option<Self> {
         let switch = port.switch.clone()?;
         let addresses = match (&port.mac, &port.last) {
             (Some(mac), _) => format!("{mac} {}", port.ips.join(" ")).parse(),
@@ -41,16 +41,16 @@ impl LastLease {
     }
 
     /// The lease of a NIC, on a switch that the NIC names. A lease on any other switch is outside the VM's scope.
-    pub(super) fn of_nic(told: &Told, nic: &PortIntent) -> Option<Self> {
+    pub(super) fn of_nic(told: &PortsAnnotation, nic: &PortIntent) -> Option<Self> {
         let port = told.ports.iter().find(|port| port.network == nic.network)?;
         Self::of(port).filter(|last| nic.switch.as_ref().is_some_and(|named| named.has(&last.switch)))
     }
 }
 
 /// The annotation of a VM, if this instance wrote it for this very VM.
-pub(super) fn told(objects: &VmObjects, instance: &str) -> Option<Told> {
+pub(super) fn told(objects: &VmObjects, instance: &str) -> Option<PortsAnnotation> {
     let (uid, reported) = subject(objects)?;
-    let told = Told::parse(reported.text.as_deref()?)?;
+    let told = PortsAnnotation::parse(reported.text.as_deref()?)?;
     // Another instance that has no port of the VM any more leaves its last leases to this one.
     let is_left = || told.ports.iter().all(|port| port.port.is_none());
     (told.is_for(uid) && (told.instance == instance || is_left())).then_some(told)
@@ -59,7 +59,7 @@ pub(super) fn told(objects: &VmObjects, instance: &str) -> Option<Told> {
 /// The other instance that wrote a VM's annotation, and has ports of the VM.
 pub(super) fn served_by_another(objects: &VmObjects, instance: &str) -> Option<String> {
     let (uid, reported) = subject(objects)?;
-    let told = Told::parse(reported.text.as_deref()?)?;
+    let told = PortsAnnotation::parse(reported.text.as_deref()?)?;
     let has_ports = told.ports.iter().any(|port| port.port.is_some());
     (told.is_for(uid) && told.instance != instance && has_ports).then_some(told.instance)
 }

@@ -5,7 +5,7 @@
 //! same rows, and gives no rows once they are written.
 //!
 //! ```text
-//!   claims, change, lease, problem, message, report    values
+//!   claims, change, lease, problem, message, status    values
 //!   fabric, lost, snapshot                             the known state
 //!   remarks, vm_rows, siblings, view                   one VM's view of it
 //!   addresses, switches, chassis, binding,
@@ -34,7 +34,6 @@ mod pipeline;
 mod port;
 mod problem;
 mod remarks;
-mod report;
 mod retaking;
 mod retention;
 mod schedule;
@@ -54,9 +53,9 @@ pub use fabric::{Seen, Settling};
 pub use lost::{LastLease, Looked, Lost};
 pub use pipeline::{OfKeys, Pipeline};
 pub use problem::{Fault, Holder, Problem};
-pub use report::PortReport;
 pub use schedule::{Filled, fill};
 pub use snapshot::{Held, Snapshot};
+pub use status::{PortStatus, VmStatus};
 
 #[cfg(test)]
 mod tests;

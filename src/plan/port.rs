@@ -10,7 +10,7 @@ use super::lease::{lease, repair, reserved};
 use super::lost::LastLease;
 use super::problem::Problem;
 use super::remarks::{Refusal, Remarks};
-use super::report::PortReport;
+use super::status::PortStatus;
 use super::switches::OnSwitch;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
@@ -25,17 +25,17 @@ use crate::ovsdb::Set;
 pub(super) struct PortDecision {
     pub(super) change: Option<PortChange>,
     /// `None` if the NIC is not ours, or if its port is deleted.
-    pub(super) report: Option<PortReport>,
-    /// Its problems are moved into the report.
+    pub(super) status: Option<PortStatus>,
+    /// Its problems are moved into the status.
     pub(super) remarks: Remarks,
     pub(super) claims: Claims,
 }
 
 impl PortDecision {
-    /// Moves the problems of the remarks into the report.
-    fn new(change: Option<PortChange>, mut report: PortReport, mut remarks: Remarks) -> Self {
-        report.problems = std::mem::take(&mut remarks.problems);
-        Self { change, report: Some(report), remarks, claims: Claims::default() }
+    /// Moves the problems of the remarks into the status.
+    fn new(change: Option<PortChange>, mut status: PortStatus, mut remarks: Remarks) -> Self {
+        status.problems = std::mem::take(&mut remarks.problems);
+        Self { change, status: Some(status), remarks, claims: Claims::default() }
     }
 
     /// The port is deleted.
@@ -48,7 +48,7 @@ impl PortDecision {
 struct Served {
     change: PortChange,
     /// Its problems are among the remarks.
-    report: PortReport,
+    status: PortStatus,
     claims: Claims,
     remarks: Remarks,
 }
@@ -98,8 +98,8 @@ impl<'a> Site<'a> {
     }
 
     /// Builds the status of the port.
-    fn report(&self, nic: &PortIntent, granted: &Granted, guest: Option<Box<Guest>>) -> PortReport {
-        PortReport {
+    fn status(&self, nic: &PortIntent, granted: &Granted, guest: Option<Box<Guest>>) -> PortStatus {
+        PortStatus {
             network: nic.network.clone(),
             port: Some(granted.name.clone()),
             row: Some(granted.uuid),
@@ -129,8 +129,8 @@ impl<'a> View<'a> {
                 Ok(true) => {}
                 Ok(false) => return PortDecision::default(),
                 Err(refusal) => {
-                    let report = PortReport { network: nic.network.clone(), ..PortReport::default() };
-                    return PortDecision::new(None, report, refusal.into());
+                    let status = PortStatus { network: nic.network.clone(), ..PortStatus::default() };
+                    return PortDecision::new(None, status, refusal.into());
                 }
             }
         }
@@ -154,9 +154,9 @@ impl<'a> View<'a> {
             Err(refusal) => return self.refused(intent, nic, (port, present), remarks, refusal),
         };
         match self.serve(intent, nic, names, &site) {
-            Ok(Served { change, report, claims, remarks: later }) => {
+            Ok(Served { change, status, claims, remarks: later }) => {
                 remarks.add(later);
-                PortDecision { claims, ..PortDecision::new(Some(change), report, remarks) }
+                PortDecision { claims, ..PortDecision::new(Some(change), status, remarks) }
             }
             Err(refusal) => self.refused(intent, nic, (port, present), remarks, refusal),
         }
@@ -174,18 +174,18 @@ impl<'a> View<'a> {
         remarks.add(refusal);
         let addresses = port.and_then(|port| lease(self.northbound(), &port));
         let last = if addresses.is_none() { self.last_lease(nic) } else { None };
-        let report = PortReport {
+        let status = PortStatus {
             network: nic.network.clone(),
             port: port.map(|port| port.row.name.clone()),
             row: port.map(|port| port.uuid),
             switch: present.map(|switch| switch.name),
             addresses,
             last: last.map(Box::new),
-            ..PortReport::default()
+            ..PortStatus::default()
         };
-        let Some(port) = port else { return PortDecision::new(None, report, remarks) };
+        let Some(port) = port else { return PortDecision::new(None, status, remarks) };
         let retention = self.snapshot.retention_mark(&port.row.external_ids, intent);
-        self.keep(intent, port, retention, report, remarks)
+        self.keep(intent, port, retention, status, remarks)
     }
 
     /// Keeps a port as it is except for its chassis binding and the marks of its VM.
@@ -194,12 +194,12 @@ impl<'a> View<'a> {
         intent: &VmIntent,
         port: PortRef<'a>,
         retention: Option<Mark>,
-        report: PortReport,
+        status: PortStatus,
         mut remarks: Remarks,
     ) -> PortDecision {
-        let Some(switch) = port.switch else { return PortDecision::new(None, report, remarks) };
+        let Some(switch) = port.switch else { return PortDecision::new(None, status, remarks) };
         let mut row = repair(port.row, lease(self.northbound(), &port).as_ref());
-        let (kind, later) = self.repaired_type(&row, report.switch.as_deref());
+        let (kind, later) = self.repaired_type(&row, status.switch.as_deref());
         row.kind = kind;
         remarks.add(later);
         let bound = Bound { uuid: port.uuid, name: &port.row.name, present: Some(&port.row.options) };
@@ -207,14 +207,14 @@ impl<'a> View<'a> {
         row.options = binding.apply(row.options);
         remarks.add(later);
         // A row that lost its mark gets the mark of the network that it is known to serve.
-        let lost = row.external_ids.get(keys::NETWORK).is_none() && !report.network.is_empty();
-        let marks = self.marks(intent, lost.then_some(report.network.as_str()));
+        let lost = row.external_ids.get(keys::NETWORK).is_none() && !status.network.is_empty();
+        let marks = self.marks(intent, lost.then_some(status.network.as_str()));
         row.external_ids = row.external_ids.edited(marks.into_iter().chain(retention));
-        if let (Some(addresses), Some(name)) = (report.addresses, self.switch_name(switch)) {
+        if let (Some(addresses), Some(name)) = (status.addresses, self.switch_name(switch)) {
             let switch = Switch { uuid: switch, name };
             self.conflicts(&switch, addresses, Some(port.uuid), None).into_iter().for_each(|it| remarks.tell(it));
         }
-        PortDecision::new(PortChange::rewrite(port, row), report, remarks)
+        PortDecision::new(PortChange::rewrite(port, row), status, remarks)
     }
 
     /// Finds the switch for the port, and the port's lease on it.
@@ -267,11 +267,11 @@ impl<'a> View<'a> {
             Box::new(guest)
         });
         let granted = Granted { uuid, name, addresses, secured, next };
-        let report = site.report(nic, &granted, guest);
+        let status = site.status(nic, &granted, guest);
         let claims = granted.claims(switch.uuid);
         let (change, later) = self.row(intent, nic, site, granted);
         remarks.add(later);
-        Ok(Served { change, report, claims, remarks })
+        Ok(Served { change, status, claims, remarks })
     }
 
     /// Decides the reservation for the next start beside the present lease.
@@ -407,15 +407,15 @@ impl Granted {
     }
 }
 
-/// Reports a port as it is.
-pub(super) fn report_of(northbound: &Northbound, network: &str, port: PortRef<'_>) -> PortReport {
-    PortReport {
+/// Gives the status of a port as it is.
+pub(super) fn status_of(northbound: &Northbound, network: &str, port: PortRef<'_>) -> PortStatus {
+    PortStatus {
         network: network.to_owned(),
         port: Some(port.row.name.clone()),
         row: Some(port.uuid),
         switch: port.switch.and_then(|switch| northbound.switch(&switch)).map(|switch| switch.name.clone()),
         addresses: lease(northbound, &port),
         next: reserved(port.row),
-        ..PortReport::default()
+        ..PortStatus::default()
     }
 }

@@ -11,7 +11,7 @@ use super::snapshot::Snapshot;
 use super::view::{Switch, View};
 use super::vm_rows::VmRows;
 use crate::intent::{PortIntent, VmIntent};
-use crate::kubevirt::{Guest, Told, VmObjects};
+use crate::kubevirt::{Guest, PortsAnnotation, VmObjects};
 use crate::ovn::{Addresses, PortRef};
 
 /// A mark in a VM's annotation: the guest uses other addresses than its port has.
@@ -25,7 +25,7 @@ impl Snapshot<'_> {
         intent: &VmIntent,
         objects: &VmObjects,
         rows: &VmRows<'_, '_>,
-    ) -> Option<Told> {
+    ) -> Option<PortsAnnotation> {
         let reported = objects.vm.as_ref().map(|vm| &vm.reported);
         let reported = reported.or(objects.run.as_ref().map(|run| &run.reported))?.text.as_deref()?;
         let lacks_a_row = || intent.ports.iter().any(|nic| rows.of(&nic.network).next().is_none());

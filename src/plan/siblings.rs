@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::change::{Placed, PortChange};
 use super::claims::Claim;
 use super::lease::{lease, reserved, written};
-use super::report::PortReport;
+use super::status::PortStatus;
 use super::vm_rows::{VmRows, is_on_the_network_of};
 use crate::intent::{PortIntent, SwitchRequest, VmIntent};
 use crate::ipam::RangeSet;
@@ -157,13 +157,14 @@ impl Crossed {
     }
 
     /// Returns true if the ports have the crossed claims, according to the status after a decision.
-    pub(super) fn is_granted(&self, ports: &[PortReport]) -> bool {
-        let mut reports: HashMap<(&str, Option<&str>), &PortReport> = HashMap::new();
-        for report in ports {
-            reports.entry((&report.network, report.switch.as_deref())).or_insert(report);
+    pub(super) fn is_granted(&self, ports: &[PortStatus]) -> bool {
+        let mut statuses: HashMap<(&str, Option<&str>), &PortStatus> = HashMap::new();
+        for status in ports {
+            statuses.entry((&status.network, status.switch.as_deref())).or_insert(status);
         }
         self.0.iter().all(|CrossedClaim { network, switch, claim }| {
-            let addresses = reports.get(&(network.as_str(), Some(switch.as_str()))).and_then(|report| report.addresses);
+            let addresses =
+                statuses.get(&(network.as_str(), Some(switch.as_str()))).and_then(|status| status.addresses);
             addresses.is_some_and(|addresses| Claim::all(addresses).contains(claim))
         })
     }

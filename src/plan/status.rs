@@ -1,12 +1,82 @@
-//! A port's report as it stands in the annotation `ovn-kubevirt.io/ports`.
+//! The status of a VM: each of its ports as it is, and the problems. Owners and operators read it.
 
-use super::report::PortReport;
-use crate::kubevirt::{PortStatus, ProblemStatus};
-use crate::ovn::mac_text;
+use uuid::Uuid;
 
-impl From<&PortReport> for PortStatus {
-    fn from(report: &PortReport) -> Self {
-        let PortReport { network, port, row: _, switch, addresses, next, last, guest, problems } = report;
+use super::lost::LastLease;
+use super::problem::Problem;
+use crate::kubevirt::{AnnotatedPort, AnnotatedProblem, Guest};
+use crate::ovn::{Addresses, mac_text};
+
+/// The status of a VM, as it is once its decision is committed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VmStatus {
+    /// The status of each NIC that is ours.
+    pub ports: Vec<PortStatus>,
+    /// The problems of the VM as a whole.
+    pub problems: Vec<Problem>,
+}
+
+/// The status of one NIC's port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortStatus {
+    /// The network's name in the VM.
+    pub network: String,
+    /// The port, if there is one.
+    pub port: Option<String>,
+    /// The port's row, if there is one.
+    pub row: Option<Uuid>,
+    /// The switch, by name.
+    pub switch: Option<String>,
+    /// Its lease.
+    pub addresses: Option<Addresses>,
+    /// The reservation for the next start.
+    pub next: Option<Addresses>,
+    /// The last lease in the VM's annotation, while the row is lost.
+    pub last: Option<Box<LastLease>>,
+    /// The addresses that the running guest uses, if they differ from the port's.
+    pub guest: Option<Box<Guest>>,
+    /// The problems of the port.
+    pub problems: Vec<Problem>,
+}
+
+impl VmStatus {
+    /// The status of a VM that has no ports of ours, and a problem.
+    pub fn of_problem(problem: Problem) -> Self {
+        Self { problems: vec![problem], ..Self::default() }
+    }
+
+    /// Returns true if there is nothing to tell: the VM has no NIC of ours.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.problems.is_empty()
+    }
+
+    /// Returns true if the VM's rows alone give the same status: every port stands, and nothing is wrong.
+    pub fn follows_from_rows(&self) -> bool {
+        let follows = |port: &PortStatus| {
+            port.problems.is_empty() && port.row.is_some() && port.last.is_none() && port.guest.is_none()
+        };
+        self.problems.is_empty() && self.ports.iter().all(follows)
+    }
+
+    /// All problems: those of its ports, then those of the VM as a whole.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.ports.iter().flat_map(|port| &port.problems).chain(&self.problems)
+    }
+
+    /// The status as it stands in the annotation `ovn-kubevirt.io/ports`. The problems of the VM as a whole stand in an
+    /// element without a network.
+    pub fn annotated(&self) -> Vec<AnnotatedPort> {
+        let whole = (!self.problems.is_empty()).then(|| {
+            let problems = self.problems.clone();
+            AnnotatedPort::from(&PortStatus { problems, ..PortStatus::default() })
+        });
+        self.ports.iter().map(AnnotatedPort::from).chain(whole).collect()
+    }
+}
+
+impl From<&PortStatus> for AnnotatedPort {
+    fn from(status: &PortStatus) -> Self {
+        let PortStatus { network, port, row: _, switch, addresses, next, last, guest, problems } = status;
         let assigned = port.is_some() && addresses.is_some();
         let first = problems.first().map(|problem| problem.reason());
         Self {
@@ -21,7 +91,7 @@ impl From<&PortReport> for PortStatus {
             guest: guest.as_deref().cloned(),
             problems: problems
                 .iter()
-                .map(|problem| ProblemStatus { reason: problem.reason().to_owned(), message: problem.to_string() })
+                .map(|problem| AnnotatedProblem { reason: problem.reason().to_owned(), message: problem.to_string() })
                 .collect(),
         }
     }

@@ -14,7 +14,7 @@ use super::problem::Holder;
 use super::siblings::Named;
 use super::snapshot::Snapshot;
 use crate::contract::{VmKey, port_uuid};
-use crate::kubevirt::{Told, VmObjects};
+use crate::kubevirt::{PortsAnnotation, VmObjects};
 use crate::ovn::{Northbound, PortRef};
 
 /// One VM's view of the addresses, MACs and names that ports hold.
@@ -35,7 +35,7 @@ pub(super) struct View<'a> {
     /// The claims that the VM's requests name, if it has several NICs.
     pub(super) named: &'a Named,
     /// The last status of the VM, if it matters to the decision.
-    pub(super) told: Option<&'a Told>,
+    pub(super) told: Option<&'a PortsAnnotation>,
 }
 
 /// A switch that was found.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::controller::{
-    ClusterIdentity, Leadership, Link, LinkSettings, Linker, Metrics, Report, SouthboundFeed, Status, Writer,
+    ClusterIdentity, Leadership, Ledger, Link, LinkSettings, Linker, Metrics, Report, SouthboundFeed, Status, Writer,
     WriterSettings, follow_southbound,
 };
 use ovn_kubevirt::intent::{Retention, Settings, Strategy};
@@ -115,7 +115,7 @@ pub fn start_beside(
         link: link.clone(),
         southbound: southbound.clone(),
         changes: changes_receiver,
-        reports: reports_sender,
+        ledger: Ledger::new(reports_sender, &metrics),
         metrics: metrics.clone(),
         address_rest,
         allow_mass_release: false,

@@ -10,8 +10,8 @@ use super::news::{self, News, Verdict};
 use super::pace::{Pace, Passage};
 use super::send::{Object, Outgoing};
 use super::{Subject, Written};
-use crate::kubevirt::PortStatus;
-use crate::plan::PortReport;
+use crate::kubevirt::AnnotatedPort;
+use crate::plan::VmStatus;
 
 /// A VM's annotation is written no more often; what happens meanwhile is told together.
 const EVERY: Duration = Duration::from_secs(1);
@@ -21,11 +21,11 @@ const MOST_WAITING: usize = 64;
 /// What is known of a VM whose owner has something to be told, or was told something of late.
 pub(super) struct Entry {
     /// The newest report that has not been told.
-    pub(super) report: Option<Box<(Subject, Vec<PortReport>)>>,
+    pub(super) report: Option<Box<(Subject, VmStatus)>>,
     /// The UID of the object that the following is of.
     pub(super) uid: String,
     /// What Events were made for, while the annotation does not say so.
-    pub(super) told: Option<Vec<PortStatus>>,
+    pub(super) told: Option<Vec<AnnotatedPort>>,
     /// What was written last: the watch may not have seen it yet.
     pub(super) written: Option<Box<Written>>,
     /// Its owner was told that another instance serves it.
@@ -115,13 +115,7 @@ impl Entry {
 }
 
 /// Makes Events of what differs from what Events were made for before; how many were held back.
-pub(super) fn compose(
-    entry: &mut Entry,
-    subject: &Subject,
-    ports: &[PortReport],
-    verdict: &Verdict,
-    now: Instant,
-) -> u64 {
+pub(super) fn compose(entry: &mut Entry, subject: &Subject, status: &VmStatus, verdict: &Verdict, now: Instant) -> u64 {
     let object = &subject.object;
     if let Verdict::Elsewhere(other) = verdict {
         entry.told = None;
@@ -132,7 +126,7 @@ pub(super) fn compose(
     if *verdict == Verdict::Leave && entry.told.is_none() {
         return 0;
     }
-    let statuses = news::statuses(ports);
+    let statuses = status.annotated();
     let before = entry.told.take().unwrap_or_else(|| {
         let present = subject.present(entry.written.as_deref()).text.as_deref();
         news::told_before(present, &object.uid, &statuses)
@@ -149,22 +143,23 @@ mod tests {
     use crate::contract::VmKey;
     use crate::controller::reporter::news::verdict;
     use crate::kubevirt::Reported;
-    use crate::plan::Problem;
+    use crate::plan::{PortStatus, Problem};
 
     fn subject() -> Subject {
         let object = Object { vm: VmKey::new("n", "a"), is_vm: true, uid: "u".into() };
         Subject { object, seen: Reported::default() }
     }
 
-    fn nic(address: &str) -> PortReport {
+    fn nic(address: &str) -> PortStatus {
         let addresses = format!("0a:58:0a:10:00:02 {address}").parse().ok();
-        PortReport { network: "default".into(), port: Some("a.n".into()), addresses, ..PortReport::default() }
+        PortStatus { network: "default".into(), port: Some("a.n".into()), addresses, ..PortStatus::default() }
     }
 
-    /// Takes in a report as the reporter does.
-    fn take(entry: &mut Entry, ports: &[PortReport], now: Instant) -> u64 {
-        let verdict = verdict("red", "u", None, ports);
-        compose(entry, &subject(), ports, &verdict, now)
+    /// Takes in a status as the reporter does.
+    fn take(entry: &mut Entry, ports: &[PortStatus], now: Instant) -> u64 {
+        let status = VmStatus { ports: ports.to_vec(), ..VmStatus::default() };
+        let verdict = verdict("red", "u", None, &status);
+        compose(entry, &subject(), &status, &verdict, now)
     }
 
     fn outbox(entry: &Entry) -> Vec<(&str, u32)> {
@@ -204,7 +199,7 @@ mod tests {
         entry.is_of("u");
         let problem = |index: usize| {
             let problems = vec![Problem::SwitchNotFound(format!("switch-{index}"))];
-            PortReport { network: "default".into(), problems, ..PortReport::default() }
+            PortStatus { network: "default".into(), problems, ..PortStatus::default() }
         };
         let held: u64 = (0..1_000).map(|index| take(&mut entry, &[problem(index)], now)).sum();
         assert_eq!((held, entry.outbox.len()), (975, 25));
@@ -217,7 +212,7 @@ mod tests {
         entry.is_of("u");
         let verdict = Verdict::Elsewhere("blue".into());
         for _ in 0..3 {
-            compose(&mut entry, &subject(), &[nic("10.16.0.2")], &verdict, now);
+            compose(&mut entry, &subject(), &VmStatus::default(), &verdict, now);
         }
         assert_eq!(outbox(&entry), [("ServedElsewhere", 1)]);
         assert!(!entry.is_forgotten(now + Duration::from_secs(100_000)), "it is remembered as long as the VM lives");

@@ -34,7 +34,7 @@ use self::send::{Again, Annotation, Object, Outcome, Outgoing, send};
 use crate::contract::{VmKey, keys};
 use crate::kubevirt::{Reported, VmObjects};
 use crate::ovn::LogicalSwitchPort;
-use crate::plan::PortReport;
+use crate::plan::VmStatus;
 
 pub use self::pace::PaceMetrics;
 
@@ -57,12 +57,12 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// What is told.
 #[derive(Debug)]
 pub enum Report {
-    /// The ports of a VM that is there.
-    Ports {
-        /// The VM.
+    /// The status of a VM.
+    Status {
+        /// The object that it is reported on.
         subject: Subject,
-        /// As they are now.
-        ports: Vec<PortReport>,
+        /// The present status.
+        status: VmStatus,
     },
     /// Another process leads: what has not been told is that one's to tell.
     Deposed,
@@ -137,7 +137,7 @@ pub struct Reporter {
 
 struct Sent {
     vm: VmKey,
-    report: Option<Box<(Subject, Vec<PortReport>)>>,
+    report: Option<Box<(Subject, VmStatus)>>,
     /// What was to be written, if anything was.
     verdict: Verdict,
     outcome: Outcome,
@@ -173,7 +173,7 @@ impl Reporter {
             let next = self.next_due().into_iter().chain((!self.vms.is_empty()).then_some(sweep)).min();
             tokio::select! {
                 report = self.reports.recv() => match report {
-                    Some(Report::Ports { subject, ports }) => self.take(subject, ports),
+                    Some(Report::Status { subject, status }) => self.take(subject, status),
                     Some(Report::Released { vm, ports }) => self.take_released(vm, &ports),
                     Some(Report::Deposed) => self.stop(),
                     None => return,
@@ -225,13 +225,13 @@ impl Reporter {
         self.vms.remove(vm);
     }
 
-    fn take(&mut self, subject: Subject, ports: Vec<PortReport>) {
+    fn take(&mut self, subject: Subject, status: VmStatus) {
         let now = Instant::now();
         let Subject { object: Object { vm, uid, .. }, .. } = &subject;
         let (vm, uid) = (vm.clone(), uid.clone());
         let known = self.vms.get_mut(&vm);
         let present = subject.present(known.as_ref().and_then(|entry| entry.written.as_deref()));
-        let verdict = verdict(&self.instance, &uid, present.text.as_deref(), &ports);
+        let verdict = verdict(&self.instance, &uid, present.text.as_deref(), &status);
         let entry = match known {
             Some(entry) => entry,
             None if verdict == Verdict::Leave => return,
@@ -241,9 +241,9 @@ impl Reporter {
         if entry.written.as_ref().is_some_and(|written| !subject.has_not_seen(written)) {
             entry.written = None;
         }
-        let held = compose(entry, &subject, &ports, &verdict, now);
+        let held = compose(entry, &subject, &status, &verdict, now);
         self.metrics.dropped.inc_by(held);
-        entry.report = Some(Box::new((subject, ports)));
+        entry.report = Some(Box::new((subject, status)));
         if entry.busy {
             return;
         }
@@ -304,9 +304,9 @@ impl Reporter {
         entry.due = None;
         let report = entry.report.take();
         let verdict = report.as_ref().map_or(Verdict::Leave, |report| {
-            let (subject, ports) = &**report;
+            let (subject, status) = &**report;
             let present = subject.present(entry.written.as_deref());
-            verdict(&self.instance, &subject.object.uid, present.text.as_deref(), ports)
+            verdict(&self.instance, &subject.object.uid, present.text.as_deref(), status)
         });
         if !matches!(verdict, Verdict::Write(_)) {
             entry.told = None;

@@ -2,9 +2,9 @@
 
 use crate::contract::{keys, port_uuid};
 use crate::escaped::{Escaped, EscapedError};
-use crate::kubevirt::{PortStatus, ProblemStatus, Told};
+use crate::kubevirt::{AnnotatedPort, AnnotatedProblem, PortsAnnotation};
 use crate::ovn::LogicalSwitchPort;
-use crate::plan::{PortReport, Problem};
+use crate::plan::{Problem, VmStatus};
 
 const PORT_RELEASED: &str = "PortReleased";
 
@@ -24,15 +24,15 @@ pub(super) enum Verdict {
 /// An annotation that names this VM's UID and another instance is not this instance's to write, unless that instance
 /// has handed over one of the ports: such a row has the UUID that the other instance gave it. An annotation of another
 /// UID came along with a copy of a VM, and means nothing.
-pub(super) fn verdict(instance: &str, uid: &str, present: Option<&str>, ports: &[PortReport]) -> Verdict {
-    let text = (!ports.is_empty()).then(|| annotation(instance, uid, ports));
+pub(super) fn verdict(instance: &str, uid: &str, present: Option<&str>, status: &VmStatus) -> Verdict {
+    let text = (!status.is_empty()).then(|| annotation(instance, uid, status));
     // Nothing new is the rule: most looks at a VM end here.
     if text.as_deref() == present {
         return Verdict::Leave;
     }
-    let told = present.and_then(Told::parse);
-    let ours = |told: &Told| told.instance.is_empty() || told.instance == instance;
-    if let Some(other) = served_by(ports) {
+    let told = present.and_then(PortsAnnotation::parse);
+    let ours = |told: &PortsAnnotation| told.instance.is_empty() || told.instance == instance;
+    if let Some(other) = served_by(status) {
         return if told.as_ref().is_some_and(ours) {
             Verdict::Write(None)
         } else {
@@ -43,12 +43,12 @@ pub(super) fn verdict(instance: &str, uid: &str, present: Option<&str>, ports: &
         return if told.as_ref().is_some_and(ours) { Verdict::Write(None) } else { Verdict::Leave };
     };
     match told {
-        Some(Told { instance: other, uid: of, ports: theirs })
+        Some(PortsAnnotation { instance: other, uid: of, ports: theirs })
             if !other.is_empty()
                 && other != instance
                 && of == uid
                 && theirs.iter().any(|port| port.port.is_some())
-                && !is_handed_over(&other, ports) =>
+                && !is_handed_over(&other, status) =>
         {
             Verdict::Elsewhere(other)
         }
@@ -57,37 +57,32 @@ pub(super) fn verdict(instance: &str, uid: &str, present: Option<&str>, ports: &
 }
 
 /// The other instance that serves the VM, where this one has no port of it.
-fn served_by(ports: &[PortReport]) -> Option<&str> {
-    if ports.iter().any(|port| port.port.is_some()) {
+fn served_by(status: &VmStatus) -> Option<&str> {
+    if status.ports.iter().any(|port| port.port.is_some()) {
         return None;
     }
-    ports.iter().flat_map(|port| &port.problems).find_map(|problem| match problem {
+    status.problems().find_map(|problem| match problem {
         Problem::ServedByAnotherInstance { instance } => Some(instance.as_str()),
         _ => None,
     })
 }
 
 /// Whether a port has the row that another instance made for it.
-fn is_handed_over(by: &str, ports: &[PortReport]) -> bool {
-    ports.iter().any(|port| {
+fn is_handed_over(by: &str, status: &VmStatus) -> bool {
+    status.ports.iter().any(|port| {
         let made = port.port.as_ref().map(|name| port_uuid(by, name));
         made.is_some() && port.row == made
     })
 }
 
-fn annotation(instance: &str, uid: &str, ports: &[PortReport]) -> String {
-    Told { instance: instance.to_owned(), uid: uid.to_owned(), ports: statuses(ports) }.text()
-}
-
-/// The ports as the annotation has them.
-pub(super) fn statuses(ports: &[PortReport]) -> Vec<PortStatus> {
-    ports.iter().map(PortStatus::from).collect()
+fn annotation(instance: &str, uid: &str, status: &VmStatus) -> String {
+    PortsAnnotation { instance: instance.to_owned(), uid: uid.to_owned(), ports: status.annotated() }.text()
 }
 
 /// What the owner was told before, as far as the annotation was written for this object. Of what the first release
 /// wrote, which may have come along from another VM, only what is still true counts.
-pub(super) fn told_before(text: Option<&str>, uid: &str, now: &[PortStatus]) -> Vec<PortStatus> {
-    let Some(told) = text.and_then(Told::parse) else { return Vec::new() };
+pub(super) fn told_before(text: Option<&str>, uid: &str, now: &[AnnotatedPort]) -> Vec<AnnotatedPort> {
+    let Some(told) = text.and_then(PortsAnnotation::parse) else { return Vec::new() };
     if told.is_of_first_release() {
         return told.ports.into_iter().filter(|port| now.contains(port)).collect();
     }
@@ -103,11 +98,11 @@ pub(super) struct News {
 }
 
 /// What differs between what was told and what is.
-pub(super) fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
+pub(super) fn news(before: &[AnnotatedPort], now: &[AnnotatedPort]) -> Vec<News> {
     let mut news = Vec::new();
     for port in now {
         let old = before.iter().find(|old| old.network == port.network);
-        let PortStatus { network, port: name, switch, mac, ips, next, problems, last: _, guest: _, state: _ } = port;
+        let AnnotatedPort { network, port: name, switch, mac, ips, next, problems, last: _, guest: _, state: _ } = port;
         let network = Escaped(network);
         let on = format!("network {network}, port {}, switch {}", text(name), Escaped(text(switch)));
         if mac.is_some() && old.is_none_or(|old| old.ips != *ips || old.mac != *mac || old.switch != *switch) {
@@ -125,16 +120,16 @@ pub(super) fn news(before: &[PortStatus], now: &[PortStatus]) -> Vec<News> {
         }
         for problem in problems {
             if old.is_none_or(|old| !old.problems.contains(problem)) {
-                let ProblemStatus { reason, message } = problem.clone();
+                let AnnotatedProblem { reason, message } = problem.clone();
                 let note = if port.network.is_empty() { message } else { format!("network {network}: {message}") };
                 news.push(News { warning: true, reason, note });
             }
         }
     }
     // A network that was renamed kept its port; one that lost it in another way is told why above.
-    let is_there = |old: &PortStatus| now.iter().any(|now| now.network == old.network || now.port == old.port);
+    let is_there = |old: &AnnotatedPort| now.iter().any(|now| now.network == old.network || now.port == old.port);
     for old in before.iter().filter(|old| !is_there(old)) {
-        let PortStatus { network, port, mac, ips, .. } = old;
+        let AnnotatedPort { network, port, mac, ips, .. } = old;
         if let Some(port) = port {
             let held = addresses(ips, text(mac), "and");
             // The annotation is the tenant's to write.
@@ -184,22 +179,23 @@ mod tests {
     use super::*;
     use crate::contract::VmKey;
     use crate::ovn::Addresses;
-    use crate::plan::Holder;
+    use crate::plan::{Holder, PortStatus};
 
-    fn port(name: &str, made_by: &str) -> PortReport {
+    fn port(name: &str, made_by: &str) -> VmStatus {
         let addresses: Addresses = "0a:58:0a:10:00:02 10.16.0.2".parse().expect("addresses");
-        PortReport {
+        let port = PortStatus {
             network: "default".into(),
             port: Some(name.into()),
             row: Some(port_uuid(made_by, name)),
             switch: Some("blue".into()),
             addresses: Some(addresses),
-            ..PortReport::default()
-        }
+            ..PortStatus::default()
+        };
+        VmStatus { ports: vec![port], ..VmStatus::default() }
     }
 
-    fn write(instance: &str, uid: &str, ports: &[PortReport]) -> String {
-        match verdict(instance, uid, None, ports) {
+    fn write(instance: &str, uid: &str, status: &VmStatus) -> String {
+        match verdict(instance, uid, None, status) {
             Verdict::Write(Some(text)) => text,
             other => panic!("{other:?}"),
         }
@@ -207,50 +203,51 @@ mod tests {
 
     #[test]
     fn an_annotation_of_another_instance_for_the_same_vm_is_left_alone() {
-        let (ours, none) = ([port("a.n", "red")], []);
-        let theirs = write("blue", "u-1", &[port("a.n", "blue")]);
+        let (ours, none) = (port("a.n", "red"), VmStatus::default());
+        let theirs = write("blue", "u-1", &port("a.n", "blue"));
         assert_eq!(verdict("red", "u-1", Some(&theirs), &ours), Verdict::Elsewhere("blue".into()));
         assert_eq!(verdict("red", "u-1", Some(&theirs), &none), Verdict::Leave);
         // The first instance goes on.
-        assert_eq!(verdict("blue", "u-1", Some(&theirs), &[port("a.n", "blue")]), Verdict::Leave);
+        assert_eq!(verdict("blue", "u-1", Some(&theirs), &port("a.n", "blue")), Verdict::Leave);
         assert_eq!(verdict("blue", "u-1", Some(&theirs), &none), Verdict::Write(None));
     }
 
     #[test]
     fn a_port_that_another_instance_handed_over_brings_its_annotation_along() {
-        let handed = [port("a.n", "blue")];
+        let handed = port("a.n", "blue");
         let theirs = write("blue", "u-1", &handed);
         let now = verdict("red", "u-1", Some(&theirs), &handed);
         assert_eq!(now, Verdict::Write(Some(write("red", "u-1", &handed))));
-        let told = told_before(Some(&theirs), "u-1", &statuses(&handed));
-        assert_eq!(news(&told, &statuses(&handed)), [], "it is the same port with the same address");
+        let told = told_before(Some(&theirs), "u-1", &handed.annotated());
+        assert_eq!(news(&told, &handed.annotated()), [], "it is the same port with the same address");
     }
 
     #[test]
     fn an_annotation_of_the_first_release_is_ours() {
-        let ours = [port("a.n", "red")];
-        let list = serde_json::to_string(&statuses(&ours)).expect("JSON");
+        let ours = port("a.n", "red");
+        let list = serde_json::to_string(&ours.annotated()).expect("JSON");
         assert_eq!(verdict("red", "u-1", Some(&list), &ours), Verdict::Write(Some(write("red", "u-1", &ours))));
-        assert_eq!(verdict("red", "u-1", Some(&list), &[]), Verdict::Write(None));
+        assert_eq!(verdict("red", "u-1", Some(&list), &VmStatus::default()), Verdict::Write(None));
     }
 
     #[test]
     fn what_a_clone_brings_along_from_its_parent_means_nothing() {
-        let parents = write("red", "u-parent", &[port("parent.n", "red")]);
+        let parents = write("red", "u-parent", &port("parent.n", "red"));
         let holder = Box::new(Holder::Vm { key: VmKey::new("n", "parent"), port: "parent.n".into() });
         let address = IpAddr::from([10, 16, 0, 2]);
         let conflict = Problem::AddressHeld { address, switch: "blue".into(), holder };
-        let child = [PortReport { network: "default".into(), problems: vec![conflict], ..PortReport::default() }];
+        let child = PortStatus { network: "default".into(), problems: vec![conflict], ..PortStatus::default() };
+        let child = VmStatus { ports: vec![child], ..VmStatus::default() };
         assert!(matches!(verdict("red", "u-child", Some(&parents), &child), Verdict::Write(Some(_))));
-        let now = statuses(&child);
+        let now = child.annotated();
         let told = told_before(Some(&parents), "u-child", &now);
         let reasons: Vec<String> = news(&told, &now).into_iter().map(|news| news.reason).collect();
         assert_eq!(reasons, ["AddressConflict"], "no PortReleased of the parent's port");
         // Even where another instance serves the parent.
-        let elsewhere = write("blue", "u-parent", &[port("parent.n", "blue")]);
+        let elsewhere = write("blue", "u-parent", &port("parent.n", "blue"));
         assert!(matches!(verdict("red", "u-child", Some(&elsewhere), &child), Verdict::Write(Some(_))));
         // Of the first release's form, which names no VM, what is not true here says nothing either.
-        let list = serde_json::to_string(&statuses(&[port("parent.n", "red")])).expect("JSON");
+        let list = serde_json::to_string(&port("parent.n", "red").annotated()).expect("JSON");
         let told = told_before(Some(&list), "u-child", &now);
         assert_eq!(news(&told, &now).len(), 1);
     }

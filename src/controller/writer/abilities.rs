@@ -15,7 +15,7 @@ impl Writer {
         };
         if before != present {
             self.tell_multichassis(present);
-            self.swept = false;
+            self.swept = None;
         }
     }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::contract::{VmKey, keys};
 use crate::controller::link::Office;
-use crate::controller::reporter::Report;
+use crate::controller::reporter::Subject;
 use crate::hash::FastMap;
 use crate::ovn::{Changes, LogicalSwitchPort, NbGlobal, Northbound};
 use crate::ovsdb::{Condition, Datum, Draft, Function, Mutation, Mutator, Operation, Outcome, Row, Until};
-use crate::plan::{Expectation, Freed, OfKeys, PortChange};
+use crate::plan::{Expectation, Freed, OfKeys, PortChange, VmStatus};
 
 /// Ports a transaction. Larger ones are slower a port, as measured (1,000: 20k/s, 100: 26k/s).
 const PORTS: usize = 100;
@@ -38,10 +38,19 @@ pub(super) struct Planned {
     /// It is to be looked at again after this transaction.
     pub(super) again: bool,
     pub(super) changes: Vec<PortChange>,
-    pub(super) report: Option<Report>,
+    /// Recorded once the changes are committed.
+    pub(super) record: Option<Record>,
     /// It waits for something that may come of this very transaction.
     pub(super) waits: bool,
     pub(super) expectation: Expectation,
+}
+
+/// What the ledger learns of a VM.
+pub(super) enum Record {
+    /// Its status, and the object to tell it on.
+    Status(Option<Subject>, VmStatus),
+    /// It is gone, and these were its ports.
+    Released(Vec<LogicalSwitchPort>),
 }
 
 impl OfKeys<VmKey> for Batch {

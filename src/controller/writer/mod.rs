@@ -21,9 +21,9 @@ use tokio::time::Instant;
 
 use self::batch::{Batch, Flight, outcome};
 use self::brake::{Brake, Presence};
+use super::ledger::Ledger;
 use super::link::{Link, Office};
-use super::metrics::{Metrics, Tally};
-use super::reporter::Report;
+use super::metrics::Metrics;
 use super::status::Status;
 use super::timetable::Timetable;
 use super::waiting::Waiting;
@@ -70,9 +70,9 @@ pub struct WriterSettings {
     pub southbound: Option<SouthboundFeed>,
     /// What the watches report.
     pub changes: mpsc::Receiver<Change>,
-    /// Where outcomes are told.
-    pub reports: mpsc::UnboundedSender<Report>,
-    /// Where problems are counted.
+    /// The statuses of VMs.
+    pub ledger: Ledger,
+    /// The count of held ports.
     pub metrics: Metrics,
     /// How long a released address rests.
     pub address_rest: Duration,
@@ -99,7 +99,7 @@ pub struct Writer {
     southbound: Option<SouthboundFeed>,
     southbound_in_sync: bool,
     changes: mpsc::Receiver<Change>,
-    reports: mpsc::UnboundedSender<Report>,
+    ledger: Ledger,
     status: Status,
     cluster: Cluster,
     settling: Settling,
@@ -114,15 +114,23 @@ pub struct Writer {
     /// VMs whose transaction was refused, and when they are tried again.
     retries: HashMap<VmKey, Retry>,
     timetable: Timetable,
-    tally: Tally,
     metrics: Metrics,
     brake: Brake,
-    /// The first sync of both sides has been followed by a look at every VM.
-    swept: bool,
+    /// The role in which every VM has been decided since both sides synced.
+    swept: Option<Role>,
     /// Transactions whose outcome is unknown, since the last that had one.
     unknown_in_a_row: usize,
     /// What the OVN at hand can do with a port that migrates; `None` before it is known.
     multichassis: Option<Multichassis>,
+}
+
+/// The part that this process plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It decides and writes.
+    Leads,
+    /// It decides, so that the status of every VM is known here, too. Another process writes.
+    Follows,
 }
 
 struct Retry {
@@ -139,7 +147,7 @@ impl Writer {
             link,
             southbound,
             changes,
-            reports,
+            ledger,
             metrics,
             address_rest,
             allow_mass_release,
@@ -152,7 +160,7 @@ impl Writer {
             southbound,
             southbound_in_sync: false,
             changes,
-            reports,
+            ledger,
             status,
             cluster: Cluster::default(),
             settling: Settling::default(),
@@ -164,10 +172,9 @@ impl Writer {
             over: HashSet::new(),
             retries: HashMap::new(),
             timetable: Timetable::new(address_rest),
-            tally: Tally::new(&metrics),
             metrics,
             brake: Brake::new(allow_mass_release, Instant::now()),
-            swept: false,
+            swept: None,
             unknown_in_a_row: 0,
             multichassis: None,
         }
@@ -218,9 +225,18 @@ impl Writer {
         }
     }
 
+    /// The present role; `None` while the database cannot be read, or must not be acted on.
+    fn role(&self) -> Option<Role> {
+        match &*self.link.borrow() {
+            Link::Up(office) => office.is_held().then_some(Role::Leads),
+            Link::Following => Some(Role::Follows),
+            Link::Barred(_) | Link::NotYet | Link::Down(_) => None,
+        }
+    }
+
     /// Whether both sides are known.
     fn can_plan(&self) -> bool {
-        self.swept && self.cluster.is_synced()
+        self.swept.is_some() && self.cluster.is_synced()
     }
 
     fn take_changes(&mut self, first: Change) {
@@ -334,14 +350,17 @@ impl Writer {
 
     fn take_link(&mut self) {
         self.pipeline.drop_prepared();
-        if matches!(&*self.link.borrow_and_update(), Link::Following | Link::Barred(_)) {
-            // Somebody else wrote meanwhile: in office again, every VM is looked at.
-            self.swept = false;
-            self.settling.forget();
-            self.tally.clear();
+        let deposed = matches!(&*self.link.borrow_and_update(), Link::Following | Link::Barred(_));
+        let role = self.role();
+        if deposed || role.is_some() && role != self.swept {
+            // Another process may have written meanwhile: every VM is decided again.
+            self.swept = None;
             self.lost = Lost::default();
             self.over.clear();
-            self.tell(Report::Deposed);
+        }
+        if deposed {
+            self.settling.forget();
+            self.ledger.lead(false);
             self.pause_brake();
         }
         self.note_multichassis();
@@ -351,10 +370,9 @@ impl Writer {
 
     /// Once both sides are in sync, every VM that either of them knows is looked at.
     fn sweep(&mut self) {
-        if self.swept || !self.cluster.is_synced() || self.office().is_none() {
-            return;
-        }
-        self.swept = true;
+        let Some(role) = self.role().filter(|_| self.swept.is_none() && self.cluster.is_synced()) else { return };
+        self.swept = Some(role);
+        self.ledger.lead(role == Role::Leads);
         let of_northbound: Vec<VmKey> = self.northbound.read().vms().cloned().collect();
         let of_kubernetes: Vec<VmKey> = self.cluster.vms().cloned().collect();
         tracing::info!(
@@ -399,8 +417,8 @@ impl Writer {
     }
 
     fn dirty(&mut self, vm: VmKey) {
-        if !self.swept {
-            // Every VM is looked at then.
+        if self.swept.is_none() {
+            // Every VM is decided then.
             return;
         }
         let objects = self.cluster.vm(&vm);
@@ -428,11 +446,6 @@ impl Writer {
             let mut view = self.northbound.write();
             rested.iter().for_each(|rest| view.end_rest(rest));
         }
-    }
-
-    fn tell(&self, report: Report) {
-        // Without a reporter the process is ending.
-        let _ = self.reports.send(report);
     }
 }
 

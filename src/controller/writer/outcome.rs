@@ -2,12 +2,12 @@
 
 use tokio::time::Instant;
 
-use super::batch::{Batch, Flight, Planned};
+use super::batch::{Batch, Flight, Planned, Record};
 use super::{FIRST_RETRY, LAST_RETRY, Retry, UNKNOWN_BEFORE_PARTS, Writer};
 use crate::contract::{VmKey, keys};
-use crate::controller::reporter::{Report, Subject};
+use crate::controller::reporter::Subject;
 use crate::ovsdb::{Outcome, RejectionKind};
-use crate::plan::{Placed, PortChange, PortReport, Problem};
+use crate::plan::{Placed, PortChange, Problem};
 
 impl Writer {
     /// The transaction in flight has been answered: the next one is sent, if it is prepared. The one that is answered is to
@@ -97,12 +97,12 @@ impl Writer {
             // The row had gone before the write came: it is decided again from what there is now.
             if let Some(planned) = owners.get(*index).and_then(|owner| vms.get_mut(*owner)) {
                 planned.again = true;
-                planned.report = None;
+                planned.record = None;
             }
         }
-        for Planned { vm, again, changes, report, .. } in vms {
+        for Planned { vm, again, changes, record, .. } in vms {
             changes.iter().for_each(|change| log_change(&vm, change));
-            report.into_iter().for_each(|report| self.tell(report));
+            record.into_iter().for_each(|record| self.record(&vm, record));
             if self.lost.has(&vm) {
                 // It has its row again.
                 self.look_for_lost(&vm);
@@ -126,10 +126,10 @@ impl Writer {
         tracing::warn!(%vm, error = rejection, retry_in = ?delay, "the northbound database refused the port");
         self.retries.insert(vm.clone(), Retry { at: Instant::now() + delay, delay });
         let Some(objects) = self.cluster.vm(&vm) else { return };
-        let Some(subject) = Subject::of(&vm, objects) else { return };
-        let mut ports = crate::plan::present(&self.northbound.read(), &vm);
-        ports.push(PortReport::of_vm(Problem::Rejected(rejection.to_owned())));
-        self.tell(Report::Ports { subject, ports });
+        let subject = Subject::of(&vm, objects);
+        let mut status = crate::plan::present(&self.northbound.read(), &vm);
+        status.problems.push(Problem::Rejected(rejection.to_owned()));
+        self.record(&vm, Record::Status(subject, status));
     }
 }
 

@@ -9,20 +9,30 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::batch::{Batch, Planned};
-use super::{VMS_PER_TURN, Writer};
+use super::batch::{Batch, Planned, Record};
+use super::{Role, VMS_PER_TURN, Writer};
 use crate::contract::VmKey;
 use crate::controller::link::Office;
-use crate::controller::reporter::{Report, Subject};
+use crate::controller::reporter::Subject;
 use crate::ovn::Northbound;
 use crate::ovsdb::Shared;
-use crate::plan::{Claims, Decision, Expectation, Filled, PortChange, PortReport, Seen, Snapshot, Waits, fill};
+use crate::plan::{
+    Claims, Decision, Expectation, Filled, Freed, Pipeline, PortChange, Seen, Snapshot, VmStatus, Waits, fill,
+};
 
 impl Writer {
-    /// Sends what is to be sent, or prepares what comes after it. Whether something has been sent.
+    /// Sends what is to be sent, or prepares what comes after it. Returns true if something has been sent.
     pub(super) fn advance(&mut self) -> bool {
         self.wake_for_what_is_over();
-        let Some(office) = self.office().filter(|_| self.can_plan()) else { return false };
+        if !self.can_plan() {
+            return false;
+        }
+        let Some(office) = self.office() else {
+            if self.role() == Some(Role::Follows) {
+                self.follow();
+            }
+            return false;
+        };
         self.judge_all(&office);
         if !self.pipeline.is_idle() {
             self.prepare(&office);
@@ -37,10 +47,12 @@ impl Writer {
 
     /// Whether VMs wait that could be planned now.
     pub(super) fn has_more(&self) -> bool {
-        if self.office().is_none() || !self.can_plan() {
-            return false;
+        let Some(role) = self.role().filter(|_| self.can_plan()) else { return false };
+        match role {
+            _ if self.pipeline.is_idle() => !self.pipeline.is_empty(),
+            Role::Leads => self.may_prepare(),
+            Role::Follows => false,
         }
-        if self.pipeline.is_idle() { !self.pipeline.is_empty() } else { self.may_prepare() }
     }
 
     fn may_prepare(&self) -> bool {
@@ -140,27 +152,34 @@ impl Writer {
     /// Decides for VMs into a transaction. A VM that has nothing to be written ends here.
     fn fill(&mut self, batch: &mut Batch, view: &Northbound, most: Option<usize>) {
         let now = seconds_since_the_epoch();
-        let Filled { decided, held, .. } = self.decide(batch, view, most, now);
-        for (vm, Decision { rows, status, waits: Waits { wakes, batch: again, northd, due }, .. }) in decided {
-            batch.sync |= northd && self.southbound.is_none();
-            self.tally.set(&vm, &status);
-            let report = self.report(&vm, status, &rows);
-            let waits = !wakes.is_empty();
-            self.waiting.set(&vm, wakes);
-            let after = due.map(|due| Duration::from_secs(u64::try_from(due - now).unwrap_or_default()));
-            self.timetable.set(&vm, after, Instant::now());
+        let in_flight = self.in_flight.take();
+        let flight = in_flight.as_ref();
+        let claims = Claims::of(flight.into_iter().flat_map(|flight| flight.batch.changes()).chain(batch.changes()));
+        let freed = flight.map(|flight| &flight.freed);
+        let Filled { decided, held, .. } = self.decide(view, now, claims, freed, |pipeline, filled| match most {
+            Some(most) => filled.decided.len() < most,
+            None => {
+                let first = batch.first().or(filled.first());
+                filled.decided.len() < VMS_PER_TURN && batch.has_room_after(filled.ports()) && pipeline.joins(first)
+            }
+        });
+        self.in_flight = in_flight;
+        for (vm, Decision { rows, status, waits, .. }) in decided {
+            batch.sync |= waits.northd && self.southbound.is_none();
+            let (again, waits) = (waits.batch, self.note_waits(&vm, waits, now));
+            let record = self.record_of(&vm, status, &rows);
             if !rows.is_empty() {
                 let expectation = Expectation::of(view, &vm, &rows);
-                batch.add(Planned { vm, again, changes: rows, report, waits, expectation });
+                batch.add(Planned { vm, again, changes: rows, record: Some(record), waits, expectation });
                 continue;
             }
-            // Nothing to write for this one: what is, is told at once.
+            // There is nothing to write for this VM: its status is true already.
             self.retries.remove(&vm);
             self.pipeline.done(&vm);
-            report.into_iter().for_each(|report| self.tell(report));
+            self.record(&vm, record);
             if again {
                 let expectation = Expectation::default();
-                batch.add(Planned { vm, again, changes: rows, report: None, waits, expectation });
+                batch.add(Planned { vm, again, changes: rows, record: None, waits, expectation });
             }
         }
         if let Some(vm) = held {
@@ -168,8 +187,45 @@ impl Writer {
         }
     }
 
-    /// Decides for the next VMs that go into a transaction.
-    fn decide(&mut self, batch: &Batch, view: &Northbound, most: Option<usize>, now: i64) -> Filled {
+    /// Decides for dirty VMs without writing: another process leads. If rows are to be written, that process writes
+    /// them, and the VM is decided again when they arrive.
+    fn follow(&mut self) {
+        if !self.pipeline.is_idle() || self.pipeline.is_empty() {
+            return;
+        }
+        self.pipeline.drop_prepared();
+        let shared = Arc::clone(&self.northbound);
+        let view = self.up_to_date(&shared);
+        let most = self.pipeline.begin().unwrap_or(VMS_PER_TURN);
+        let now = seconds_since_the_epoch();
+        let filled = self.decide(&view, now, Claims::default(), None, |_, filled| filled.decided.len() < most);
+        for (vm, Decision { rows, status, waits, .. }) in filled.decided {
+            self.pipeline.done(&vm);
+            self.note_waits(&vm, waits, now);
+            if rows.is_empty() {
+                self.ledger.record(&vm, None, status);
+            }
+        }
+    }
+
+    /// From now on the VM is decided again on these conditions. Returns true if one is a change in a database.
+    fn note_waits(&mut self, vm: &VmKey, Waits { wakes, due, .. }: Waits, now: i64) -> bool {
+        let waits = !wakes.is_empty();
+        self.waiting.set(vm, wakes);
+        let after = due.map(|due| Duration::from_secs(u64::try_from(due - now).unwrap_or_default()));
+        self.timetable.set(vm, after, Instant::now());
+        waits
+    }
+
+    /// Decides for the next dirty VMs, for as long as `goes_on`.
+    fn decide(
+        &mut self,
+        view: &Northbound,
+        now: i64,
+        claims: Claims,
+        freed: Option<&Freed>,
+        goes_on: impl Fn(&Pipeline<VmKey, Batch>, &Filled) -> bool,
+    ) -> Filled {
         let southbound = self.southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
         let seen = match &southbound {
             None => Seen::Never(&self.settling),
@@ -179,39 +235,28 @@ impl Writer {
         };
         let snapshot = Snapshot::new(view, &self.cluster, seen, &self.settings, now);
         let snapshot = snapshot.with(&self.lost, self.brake.held());
-        let in_flight = self.in_flight.as_ref();
-        let claims = Claims::of(in_flight.into_iter().flat_map(|flight| flight.batch.changes()).chain(batch.changes()));
-        let freed = in_flight.map(|flight| &flight.freed);
         let pipeline = &mut self.pipeline;
-        fill(&snapshot, claims, freed, |filled| {
-            let goes_on = match most {
-                Some(most) => filled.decided.len() < most,
-                None => {
-                    let first = batch.first().or(filled.first());
-                    filled.decided.len() < VMS_PER_TURN && batch.has_room_after(filled.ports()) && pipeline.joins(first)
-                }
-            };
-            if goes_on { pipeline.pop() } else { None }
-        })
+        fill(&snapshot, claims, freed, |filled| if goes_on(pipeline, filled) { pipeline.pop() } else { None })
     }
 
-    /// What the VM's owner is to be told once the plan is committed.
-    fn report(&self, vm: &VmKey, ports: Vec<PortReport>, changes: &[PortChange]) -> Option<Report> {
+    /// What the ledger learns of a VM once its changes are committed.
+    fn record_of(&self, vm: &VmKey, status: VmStatus, changes: &[PortChange]) -> Record {
         let Some(objects) = self.cluster.vm(vm) else {
             let gone = changes.iter().filter(|change| change.after.is_none());
             let placed = gone.filter_map(|change| change.before.as_ref());
-            let ports = placed.map(|placed| placed.row.clone()).collect();
-            return Some(Report::Released { vm: vm.clone(), ports });
+            return Record::Released(placed.map(|placed| placed.row.clone()).collect());
         };
-        if ports.is_empty() {
-            // The namespace is not known yet, or others serve it.
-            self.cluster.namespace(&vm.namespace)?;
+        // Without a port, the annotation of a VM in a namespace that is not selected, or not known yet, is not ours.
+        let is_ours = !status.is_empty() || self.cluster.namespace(&vm.namespace).is_some();
+        Record::Status(Subject::of(vm, objects).filter(|_| is_ours), status)
+    }
+
+    /// Records a status that is true now.
+    pub(super) fn record(&self, vm: &VmKey, record: Record) {
+        match record {
+            Record::Status(subject, status) => self.ledger.record(vm, subject, status),
+            Record::Released(ports) => self.ledger.release(vm, ports),
         }
-        let subject = Subject::of(vm, objects)?;
-        // Reports wait for the API server, thousands of them in a storm.
-        let mut ports = ports;
-        ports.shrink_to_fit();
-        Some(Report::Ports { subject, ports })
     }
 }
 

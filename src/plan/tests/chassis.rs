@@ -139,7 +139,7 @@ impl Scene {
         let requested = row.options.get(keys::REQUESTED_CHASSIS).unwrap_or_default().to_owned();
         let strategy = row.options.get(keys::ACTIVATION_STRATEGY);
         assert_eq!(strategy, self.strategy.name().filter(|_| requested.contains(',')), "{requested}");
-        (requested, plan.status.into_iter().flat_map(|report| report.problems).collect())
+        (requested, plan.status.problems().cloned().collect())
     }
 
     /// The same with the southbound in sync, and away since it was like this: both see the same rows.

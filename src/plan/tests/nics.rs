@@ -10,7 +10,7 @@ use super::server::Tables;
 use super::world::{INSTANCE, World, map, uuid};
 use crate::contract::VmKey;
 use crate::ovn::{LogicalSwitchPort, Owner};
-use crate::plan::{Holder, Problem};
+use crate::plan::{Holder, Problem, VmStatus};
 
 /// The switches blue (for pod networks), red and green, and the NADs net1 on red and net2 on green.
 fn world() -> World {
@@ -265,7 +265,7 @@ fn a_vm_that_has_nothing_of_ours_hears_nothing_and_one_that_has_hears_of_all_its
     };
     let mut world = world();
     made(&mut world, &web(), keys(Template::default().with([("a", "plain")])));
-    assert_eq!(world.reports[&web()], []);
+    assert_eq!(world.statuses[&web()], VmStatus::default());
     made(&mut world, &web(), keys(plain().with([("a", "plain")])));
     let reasons: Vec<&str> = world.problems(&web()).iter().map(Problem::reason).collect();
     assert_eq!(reasons, ["InvalidRequest", "UnsupportedAnnotation"]);

@@ -10,7 +10,7 @@ use crate::ovn::{
     DhcpOptions, ForwardingGroup, LoadBalancer, LogicalSwitch, LogicalSwitchPort, PortHealthCheck, StaticMacBinding,
 };
 use crate::ovsdb::Set;
-use crate::plan::{PortReport, Problem};
+use crate::plan::{PortStatus, Problem};
 
 fn ip(world: &World, vm: &VmKey) -> Option<String> {
     world.addresses(vm).map(|text| text.split_once(' ').map_or(text.clone(), |(_, ip)| ip.to_owned()))
@@ -343,7 +343,7 @@ fn a_switch_that_is_mac_only_gives_macs_alone_and_each_another() {
     let macs = [&web(), &third].map(|vm| mac_alone(&world, vm));
     assert!(macs[0] != macs[1] && macs.iter().all(|mac| mac.starts_with("0a:58:")), "{macs:?}");
     assert_eq!([&web(), &db(), &third].map(|vm| world.complaints(vm)), [const { Vec::<String>::new() }; 3]);
-    let PortReport { port, addresses, next, .. } = &world.reports[&web()][0];
+    let PortStatus { port, addresses, next, .. } = &world.statuses[&web()].ports[0];
     assert_eq!(
         (port.as_deref(), addresses.map(|text| text.to_string()), *next),
         (Some("web.n"), Some(macs[0].clone()), None)

@@ -431,7 +431,7 @@ fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, net
 /// A problem that a VM waits with is one of the northbound database, not of the company that it was
 /// planned in: were the others' changes refused, nothing would wake it.
 pub(super) fn what_is_told_holds_without_the_others(plan: &Decision, alone: &Decision) {
-    let problems = |plan: &Decision| plan.status.iter().flat_map(|report| report.problems.clone()).collect::<Vec<_>>();
+    let problems = |plan: &Decision| plan.status.problems().cloned().collect::<Vec<_>>();
     if !plan.waits.wakes.is_empty() {
         assert_eq!(
             (problems(plan), &plan.waits.wakes),
@@ -447,9 +447,7 @@ pub(super) fn a_plan_that_was_made_ahead_is_the_one_that_is_made_after(vm: &VmKe
     assert_eq!((&ahead.rows, &ahead.waits.wakes), (&after.rows, &after.waits.wakes), "{vm}");
     // A holder's port may get the name back that a person changed.
     let words = |problem: &Problem| problem.to_string().replace("-renamed", "");
-    let said = |plan: &Decision| {
-        plan.status.iter().map(|report| report.problems.iter().map(words).collect::<Vec<_>>()).collect::<Vec<_>>()
-    };
+    let said = |plan: &Decision| plan.status.problems().map(words).collect::<Vec<_>>();
     assert_eq!(said(ahead), said(after), "{vm}");
 }
 

@@ -8,19 +8,19 @@ use super::rules::claims;
 use super::services;
 use super::world::{INSTANCE, World, map, uuid};
 use crate::contract::{VmKey, keys};
-use crate::kubevirt::{PortStatus, Told};
+use crate::kubevirt::{AnnotatedPort, PortsAnnotation};
 use crate::ovn::{Addresses, LogicalSwitch, LogicalSwitchPort};
 use crate::plan::PortChange;
 
-fn told(world: &World, vm: &VmKey) -> Vec<PortStatus> {
+fn told(world: &World, vm: &VmKey) -> Vec<AnnotatedPort> {
     let present = world.present.get(vm).filter(|present| present.template.is_some());
-    let told = present.and_then(|present| Some((Told::parse(present.told.as_deref()?)?, &present.uid)));
+    let told = present.and_then(|present| Some((PortsAnnotation::parse(present.told.as_deref()?)?, &present.uid)));
     let told = told.filter(|(told, uid)| told.is_for(uid)).map(|(told, _)| told);
     told.map(|told| told.ports).unwrap_or_default()
 }
 
 /// Switch, MAC and addresses of a port in the annotation.
-fn lease(port: &PortStatus) -> Option<(&str, Addresses)> {
+fn lease(port: &AnnotatedPort) -> Option<(&str, Addresses)> {
     let text = port.last.clone().or_else(|| Some(format!("{} {}", port.mac.as_ref()?, port.ips.join(" "))))?;
     Some((port.switch.as_deref()?, text.parse().ok()?))
 }
@@ -93,7 +93,7 @@ fn lost_on(world: &World, switch: &str) -> Vec<(VmKey, Addresses, bool)> {
         let runs = present.pods.iter().any(|(.., live)| *live);
         // What the VM does not have any more was not lost but given back.
         let nics = world.intent(vm).map(|intent| intent.ports).unwrap_or_default();
-        let is_there = |port: &PortStatus| {
+        let is_there = |port: &AnnotatedPort| {
             let nic = nics.iter().find(|nic| nic.network == port.network);
             let named = nic.and_then(|nic| nic.switch.as_ref());
             named.zip(port.switch.as_ref()).is_some_and(|(named, switch)| named.has(switch))
@@ -228,10 +228,10 @@ fn an_annotation_of_another_instance_keeps_this_one_off() {
     let mut world = World::new([("blue", map(SUBNET))]);
     world.apply(&vm("a"), Template::new([]));
     let told = |instance: &str, uid: &str| {
-        let port = PortStatus { network: "default".into(), port: Some("a.n".into()), ..PortStatus::default() };
-        Told { instance: instance.into(), uid: uid.into(), ports: vec![port] }.text()
+        let port = AnnotatedPort { network: "default".into(), port: Some("a.n".into()), ..AnnotatedPort::default() };
+        PortsAnnotation { instance: instance.into(), uid: uid.into(), ports: vec![port] }.text()
     };
-    let uid = Told::parse(&told(INSTANCE, "vm-1")).expect("told").uid;
+    let uid = PortsAnnotation::parse(&told(INSTANCE, "vm-1")).expect("told").uid;
     world.present.get_mut(&vm("a")).expect("there").told = Some(told("other", &uid));
     world.apply(&vm("a"), Template::new([]));
     world.transact(1);
@@ -240,11 +240,12 @@ fn an_annotation_of_another_instance_keeps_this_one_off() {
 }
 
 /// Writes an annotation of this instance into a VM, as its owner can.
-fn forge(world: &mut World, name: &str, ports: Vec<PortStatus>) {
+fn forge(world: &mut World, name: &str, ports: Vec<AnnotatedPort>) {
     let vm = vm(name);
     let template = world.present[&vm].template.clone().expect("a template");
     let uid = world.present[&vm].uid.clone();
-    world.present.get_mut(&vm).expect("there").told = Some(Told { instance: INSTANCE.into(), uid, ports }.text());
+    world.present.get_mut(&vm).expect("there").told =
+        Some(PortsAnnotation { instance: INSTANCE.into(), uid, ports }.text());
     world.apply(&vm, template);
 }
 
@@ -252,13 +253,13 @@ fn forge(world: &mut World, name: &str, ports: Vec<PortStatus>) {
 fn a_forged_annotation_keeps_no_address_on_a_switch_that_the_nic_does_not_name_and_brings_no_odd_mac() {
     let mut world = World::new([("blue", map(SUBNET))]);
     world.apply(&vm("a"), Template::new([("logical_switch", "nowhere")]));
-    let port = |mac: &str| PortStatus {
+    let port = |mac: &str| AnnotatedPort {
         network: "default".into(),
         port: Some("a.n".into()),
         switch: Some("blue".into()),
         mac: Some(mac.into()),
         ips: vec!["10.0.0.10".into()],
-        ..PortStatus::default()
+        ..AnnotatedPort::default()
     };
     forge(&mut world, "a", vec![port("0a:58:0a:00:00:0a"); 300]);
     world.apply(&vm("b"), Template::new([]));

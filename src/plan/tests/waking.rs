@@ -59,7 +59,7 @@ fn edits<'a>(world: &'a World, own: &VmKey) -> Vec<Edit<'a>> {
 
 /// What a decision does and says, without the words.
 fn gist(decision: &Decision) -> (usize, Vec<&'static str>) {
-    let problems = decision.status.iter().flat_map(|report| &report.problems);
+    let problems = decision.status.problems();
     (decision.rows.len(), problems.map(|problem| problem.reason()).collect())
 }
 

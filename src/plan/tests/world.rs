@@ -11,12 +11,12 @@ use super::rules;
 use super::server::Tables;
 use crate::contract::VmKey;
 use crate::intent::{Retention, Settings, Strategy, VmIntent};
-use crate::kubevirt::{Change, Cluster, Kind, PortStatus, Told, VmObjects};
+use crate::kubevirt::{Change, Cluster, Kind, PortsAnnotation, VmObjects};
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, Wake};
 use crate::ovsdb::Map;
 use crate::plan::{
-    Claims, Decision, Expectation, Filled, Freed, Held, Lost, PortChange, PortReport, Problem, Queue, Seen, Settling,
-    Snapshot, Turn, Waits, decide, fill,
+    Claims, Decision, Expectation, Filled, Freed, Held, Lost, PortChange, Problem, Queue, Seen, Settling, Snapshot,
+    Turn, VmStatus, Waits, decide, fill, present,
 };
 
 pub(super) const INSTANCE: &str = "default";
@@ -52,7 +52,7 @@ pub(super) struct World {
     pub(super) dirty: Queue<VmKey>,
     pub(super) lost: Lost,
     pub(super) waits: BTreeMap<VmKey, Vec<Wake>>,
-    pub(super) reports: BTreeMap<VmKey, Vec<PortReport>>,
+    pub(super) statuses: BTreeMap<VmKey, VmStatus>,
     /// How the server orders the next update.
     pub(super) order: usize,
     /// Seconds since the epoch.
@@ -88,7 +88,7 @@ impl World {
             dirty: Queue::default(),
             lost: Lost::default(),
             waits: BTreeMap::new(),
-            reports: BTreeMap::new(),
+            statuses: BTreeMap::new(),
             order: 0,
             now: 0,
             resting: false,
@@ -402,7 +402,7 @@ impl World {
                 None => drop(self.due.remove(&vm)),
             }
             self.waits.insert(vm.clone(), wakes);
-            self.reports.insert(vm, status);
+            self.statuses.insert(vm, status);
         }
         rules::nothing_is_given_that_another_has(&self.tables, &changes);
         let operations: Vec<_> = changes.iter().flat_map(|change| change.operations()).collect();
@@ -424,14 +424,14 @@ impl World {
 
     /// The reporter writes what the last look at a VM found into its annotation.
     fn tell(&mut self, vm: &VmKey) {
-        let ports: Vec<PortStatus> = self.reports.get(vm).into_iter().flatten().map(PortStatus::from).collect();
+        let ports = self.statuses.get(vm).map(VmStatus::annotated).unwrap_or_default();
         let is_selected = self.cluster.namespace(&vm.namespace).is_some();
         let Some(present) = self.present.get_mut(vm) else { return };
         let Some(template) = &present.template else { return };
         if ports.is_empty() && !is_selected {
             return;
         }
-        let told = Told { instance: INSTANCE.to_owned(), uid: present.uid.clone(), ports };
+        let told = PortsAnnotation { instance: INSTANCE.to_owned(), uid: present.uid.clone(), ports };
         let text = (!told.ports.is_empty()).then(|| told.text());
         if text != present.told {
             present.told = text;
@@ -467,20 +467,34 @@ impl World {
     /// At rest: a look at every VM finds nothing to do, and nobody was told
     /// of a problem that is none any more.
     pub(super) fn a_sweep_finds_nothing(&self) {
-        let content = |reports: &[PortReport]| reports.iter().all(|report| report.problems.is_empty());
-        // What befell a lease is told as it is, to the word.
-        let befell = |reports: &[PortReport]| {
-            let problems = reports.iter().flat_map(|report| &report.problems);
-            problems.filter(|problem| problem.is_a_conflict()).map(ToString::to_string).collect::<BTreeSet<_>>()
+        // A conflict is reported as it is, to the word.
+        let conflicts = |status: &VmStatus| {
+            let conflicts = status.problems().filter(|problem| problem.is_a_conflict());
+            conflicts.map(ToString::to_string).collect::<BTreeSet<_>>()
         };
+        let none = VmStatus::default();
         let mut vms = self.vms().into_iter();
         for (vm, decision) in fill(&self.snapshot(), Claims::default(), None, |_| vms.next()).decided {
             assert_eq!(decision.rows, [], "{vm}: something was left undone");
             assert!(!decision.waits.batch, "{vm} clashes with nothing");
-            let told = self.reports.get(&vm).map(Vec::as_slice).unwrap_or_default();
-            let both = |reports: &[PortReport]| (content(reports), befell(reports));
-            assert_eq!(both(&decision.status), both(told), "{vm} was told {told:?}, now {:?}", decision.status);
+            let last = self.statuses.get(&vm).unwrap_or(&none);
+            let both = |status: &VmStatus| (status.problems().next().is_none(), conflicts(status));
+            assert_eq!(both(&decision.status), both(last), "{vm} has the status {last:?}, now {:?}", decision.status);
+            // A VM that is gone has no status; the rows that are retained for it show what they hold.
+            if decision.status.follows_from_rows() && self.cluster.vm(&vm).is_some() {
+                self.the_rows_give(&vm, &decision.status);
+            }
         }
+    }
+
+    /// A ledger that keeps no such status finds the same in the rows.
+    fn the_rows_give(&self, vm: &VmKey, status: &VmStatus) {
+        let sorted = |status: &VmStatus| {
+            let mut ports = status.annotated();
+            ports.sort_by(|a, b| (&a.network, &a.port).cmp(&(&b.network, &b.port)));
+            ports
+        };
+        assert_eq!(sorted(&present(&self.northbound, vm)), sorted(status), "{vm}: its rows do not give its status");
     }
 
     /// Our row of a VM; of several, one.
@@ -495,9 +509,9 @@ impl World {
         self.row(vm).map(|(_, row)| row.addresses.iter().collect::<Vec<_>>().join(" | "))
     }
 
-    /// What its owner was told stands in the way.
+    /// The problems in its status.
     pub(super) fn problems(&self, vm: &VmKey) -> Vec<Problem> {
-        self.reports.get(vm).into_iter().flatten().flat_map(|report| report.problems.clone()).collect()
+        self.statuses.get(vm).into_iter().flat_map(VmStatus::problems).cloned().collect()
     }
 
     /// The same, as words.

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use ovn_kubevirt::contract::VmKey;
 use ovn_kubevirt::contract::annotations::PORTS_ANNOTATION;
 use ovn_kubevirt::controller::Report;
-use ovn_kubevirt::kubevirt::{Change, Kind, PortStatus, Told};
-use ovn_kubevirt::plan::PortReport;
+use ovn_kubevirt::kubevirt::{AnnotatedPort, Change, Kind, PortsAnnotation};
+use ovn_kubevirt::plan::VmStatus;
 use serde_json::{Value, json};
 
 use self::model::{Between, HOSTS, Machine, State, Wish, host, pools};
@@ -94,7 +94,7 @@ struct History {
     barriers: u64,
     created: u64,
     /// What the owners of VMs were told last, and may not see yet.
-    reported: BTreeMap<String, Vec<PortStatus>>,
+    reported: BTreeMap<String, Vec<AnnotatedPort>>,
     /// The namespace has its label.
     selected: bool,
     told: String,
@@ -401,7 +401,7 @@ impl History {
             let Some(machine) = self.state.machines.get_mut(&vm).filter(|machine| machine.vm.is_some()) else {
                 continue;
             };
-            let told = Told { instance: "default".to_owned(), uid: machine.uid.clone(), ports };
+            let told = PortsAnnotation { instance: "default".to_owned(), uid: machine.uid.clone(), ports };
             machine.told = (!told.ports.is_empty()).then(|| told.text());
             let Machine { uid, vm: wish, told, .. } = machine.clone();
             let text = annotations(&wish.unwrap_or_default());
@@ -466,18 +466,21 @@ impl History {
         }
         service.changes.send(vm_change(BARRIER, BARRIER, &annotations, None)).await.expect("the writer runs");
         let barrier = VmKey::new("n", BARRIER);
-        let passed = |ports: &[PortReport]| {
-            ports.iter().filter_map(|port| port.addresses).any(|addresses| addresses.ips().any(|ip| ip == address))
+        let passed = |status: &VmStatus| {
+            status
+                .ports
+                .iter()
+                .filter_map(|port| port.addresses)
+                .any(|addresses| addresses.ips().any(|ip| ip == address))
         };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match tokio::time::timeout(left, service.reports.recv()).await {
-                Ok(Some(Report::Ports { subject, ports })) if *subject.vm() == barrier && passed(&ports) => {
+                Ok(Some(Report::Status { subject, status })) if *subject.vm() == barrier && passed(&status) => {
                     return Ok(());
                 }
-                Ok(Some(Report::Ports { subject, ports })) => {
-                    let ports = ports.iter().map(PortStatus::from).collect();
-                    self.reported.insert(subject.vm().name.clone(), ports);
+                Ok(Some(Report::Status { subject, status })) => {
+                    self.reported.insert(subject.vm().name.clone(), status.annotated());
                 }
                 Ok(Some(_)) => {}
                 other => return Err(format!("the barrier does not pass: {other:?}")),

@@ -77,8 +77,8 @@ async fn looked(service: &mut InProcess, looks: &mut usize) {
     service.changes.try_send(scenario::hopeless(*looks)).expect("room for the change");
     let reported = async {
         while let Some(report) = service.reports.recv().await {
-            let Report::Ports { ports, .. } = report else { continue };
-            let mut problems = ports.iter().flat_map(|port| &port.problems);
+            let Report::Status { status, .. } = report else { continue };
+            let mut problems = status.problems();
             if problems.any(|problem| *problem == Problem::SwitchNotFound(switch.clone())) {
                 return;
             }

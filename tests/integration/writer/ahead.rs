@@ -143,8 +143,8 @@ async fn looked(service: &mut InProcess, number: usize, reported: &mut Vec<Strin
     service.changes.try_send(hopeless).expect("room for the change");
     let told = async {
         while let Some(report) = service.reports.recv().await {
-            let Report::Ports { subject, ports } = report else { continue };
-            let mut problems = ports.iter().flat_map(|port| &port.problems);
+            let Report::Status { subject, status } = report else { continue };
+            let mut problems = status.problems();
             if problems.any(|problem| *problem == Problem::SwitchNotFound(switch.clone())) {
                 return;
             }

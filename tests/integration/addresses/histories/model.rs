@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ovn_kubevirt::kubevirt::Told;
+use ovn_kubevirt::kubevirt::PortsAnnotation;
 
 use crate::support::Port;
 
@@ -101,7 +101,7 @@ impl Machine {
 
     /// The addresses that its owner was told last.
     fn told_addresses(&self) -> BTreeSet<IpAddr> {
-        let told = self.told.as_deref().and_then(Told::parse);
+        let told = self.told.as_deref().and_then(PortsAnnotation::parse);
         let ports = told.into_iter().flat_map(|told| told.ports);
         ports.flat_map(|port| [port.ips.join(" "), port.last.unwrap_or_default()]).flat_map(|text| ips(&text)).collect()
     }

@@ -11,18 +11,18 @@ const LONGEST_NAME: usize = 64;
 
 /// The annotation, parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct PortsAnnotation {
     /// The instance of this service that wrote it.
     pub instance: String,
     /// The UID of the VM that it was written for.
     pub uid: String,
     /// The VM's ports.
-    pub ports: Vec<PortStatus>,
+    pub ports: Vec<AnnotatedPort>,
 }
 
 /// One port in the annotation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortStatus {
+pub struct AnnotatedPort {
     /// The network's name in the VM; empty for what concerns the VM as a whole.
     pub network: String,
     /// The port's name, where there is one.
@@ -50,7 +50,7 @@ pub struct PortStatus {
     pub next: Option<String>,
     /// What stands in the way, or is wrong.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub problems: Vec<ProblemStatus>,
+    pub problems: Vec<AnnotatedProblem>,
 }
 
 /// What a guest uses that runs since before its port was made anew.
@@ -64,14 +64,14 @@ pub struct Guest {
 
 /// One problem in the annotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProblemStatus {
+pub struct AnnotatedProblem {
     /// The reason of its Event.
     pub reason: String,
     /// The message.
     pub message: String,
 }
 
-impl Told {
+impl PortsAnnotation {
     /// Reads the annotation. The first release wrote the list of ports alone: it has neither instance nor UID then.
     /// `None` when the text is neither.
     ///
@@ -111,20 +111,20 @@ mod tests {
 
     #[test]
     fn the_annotation_is_read_as_it_is_written_and_in_the_form_of_the_first_release() {
-        let port = PortStatus { network: "default".into(), state: "Assigned".into(), ..PortStatus::default() };
-        let told = Told { instance: "blue".into(), uid: "u-1".into(), ports: vec![port.clone()] };
+        let port = AnnotatedPort { network: "default".into(), state: "Assigned".into(), ..AnnotatedPort::default() };
+        let told = PortsAnnotation { instance: "blue".into(), uid: "u-1".into(), ports: vec![port.clone()] };
         assert_eq!(
             told.text(),
             r#"{"instance":"blue","uid":"u-1","ports":[{"network":"default","state":"Assigned"}]}"#
         );
-        assert_eq!(Told::parse(&told.text()), Some(told.clone()));
+        assert_eq!(PortsAnnotation::parse(&told.text()), Some(told.clone()));
         assert!(told.is_for("u-1") && !told.is_for("u-2"));
-        let first = Told::parse(r#"[{"network":"default","state":"Assigned"}]"#).expect("a list");
+        let first = PortsAnnotation::parse(r#"[{"network":"default","state":"Assigned"}]"#).expect("a list");
         assert_eq!(first.ports, [port]);
         assert!(first.is_of_first_release() && !first.is_for(""));
         let forged = r#"{"instance":"x\nINFO port released","uid":"u-1","ports":[]}"#;
         for text in ["", "x", "{}", "[1]", r#"{"ports":[]}"#, "null", forged] {
-            assert_eq!(Told::parse(text), None, "{text}");
+            assert_eq!(PortsAnnotation::parse(text), None, "{text}");
         }
     }
 }
