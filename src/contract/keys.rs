@@ -43,7 +43,7 @@ pub const ARP_PROXY: &str = "arp_proxy";
 /// `options` of a `router` port: addresses that it announces.
 pub const NAT_ADDRESSES: &str = "nat-addresses";
 
-/// Returns true if a key of a port's `external_ids` is read here; other keys are not kept in the replica.
+/// Returns true if a key of the `external_ids` of a row is read here; other keys are not kept in the replica.
 pub(crate) fn is_mark(key: &str) -> bool {
     key == VENDOR || key.starts_with("ovn-kubevirt.io/")
 }

@@ -19,6 +19,10 @@ pub(super) trait Answering: Row {
     fn macs(&self) -> Vec<MacAddr6> {
         Vec::new()
     }
+    /// The marks of its owner; `None` for a table that has no rows of ours.
+    fn marks(&self) -> Option<&Map> {
+        None
+    }
 }
 
 /// A translation answers for its external address; a distributed one does so with a MAC of its own.
@@ -99,6 +103,9 @@ impl Answering for DhcpOptions {
     }
     fn macs(&self) -> Vec<MacAddr6> {
         self.options.iter().filter_map(|(_, value)| single_mac(value)).collect()
+    }
+    fn marks(&self) -> Option<&Map> {
+        Some(&self.external_ids)
     }
 }
 

@@ -137,7 +137,7 @@ pub(super) struct Index {
     released: Vec<(Uuid, IpAddr, Uuid)>,
     /// Addresses at rest since the last call of [`Index::take_rests`]; some of them may be held again.
     rests: Vec<(Uuid, IpAddr)>,
-    /// Raised by every change outside our own ports.
+    /// Raised by every change outside our own rows.
     pub(super) foreign_changes: u64,
     pub(super) sb_cfg_before: i64,
     /// The greatest number of an epoch of this instance ever seen.

@@ -25,6 +25,12 @@ impl Owner {
     }
 }
 
+/// Returns true if a row of any table has the vendor and the instance of this instance's rows. A port needs more: its VM
+/// and its network ([`Owner`]).
+pub(super) fn is_marked(external_ids: &Map, instance: &str) -> bool {
+    external_ids.get(keys::VENDOR) == Some(keys::OUR_VENDOR) && external_ids.get(keys::INSTANCE) == Some(instance)
+}
+
 /// The marks of a row of this instance, borrowed from it.
 pub(super) struct Marks<'a> {
     namespace: &'a str,

@@ -51,13 +51,14 @@ pub struct Northbound {
 impl Northbound {
     /// An empty replica; rows marked with this instance are ours.
     pub fn new(instance: impl Into<String>) -> Self {
+        let instance = instance.into();
         Self {
             global: Table::default(),
             switches: Table::default(),
             ports: Table::default(),
             router_ports: Table::default(),
-            services: Services::default(),
-            index: Index::new(instance.into()),
+            services: Services::new(&instance),
+            index: Index::new(instance),
             multichassis: Multichassis::default(),
             schema_version: String::new(),
         }
@@ -289,10 +290,11 @@ impl Northbound {
         self.ports.len()
     }
 
-    /// The number of changes that may affect a decision, outside our own ports: a foreign port, a switch's name or
-    /// settings, a router port, a NAT rule or load balancer.
+    /// The number of changes that may affect a decision, outside our own rows: a foreign port, a switch's name or
+    /// settings, a router port, a NAT rule or load balancer. A row is ours if it has the marks of this instance, in
+    /// whatever table it is.
     pub fn foreign_changes(&self) -> u64 {
-        self.index.foreign_changes + self.services.version()
+        self.index.foreign_changes + self.services.foreign_changes()
     }
 
     /// The changes since the last call of `take_changes`.

@@ -154,6 +154,8 @@ ovsdb_row! {
     pub struct DhcpOptions = "DHCP_Options" {
         /// `server_id`, `server_mac`, `router`.
         options: Map = "options" where is_read_of_dhcp,
+        /// The marks of its owner.
+        external_ids: Map = "external_ids" where is_mark,
     }
 }
 

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::addresses::single_ip;
 use super::answering::{Answering, check_sources, querier_addresses, virtual_addresses};
+use super::marks::is_marked;
 use super::rows::{
     DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalSwitch, Nat, PortHealthCheck,
     StaticMacBinding,
@@ -40,14 +41,16 @@ pub(super) struct Services {
 
 #[derive(Debug, Default)]
 struct ServiceIndex {
+    /// Rows with the marks of this instance are ours.
+    instance: String,
     rows: Holders<IpAddr, Uuid>,
     macs: Holders<MacAddr6, Uuid>,
     /// All their addresses, on all switches.
     addresses: AddressSets,
     router_of_port: FastMap<Uuid, Uuid>,
     changes: ServiceChanges,
-    /// Raised by every change.
-    version: u64,
+    /// Raised by every change of a row that is not ours.
+    foreign_changes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +79,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Services {
+    /// Empty tables; rows marked with this instance are ours.
+    pub(super) fn new(instance: &str) -> Self {
+        Self { index: ServiceIndex { instance: instance.to_owned(), ..ServiceIndex::default() }, ..Self::default() }
+    }
+
     pub(super) const TABLES: [TableSpec; 4] =
         [LogicalRouter::TABLE, Nat::TABLE, LoadBalancer::TABLE, LoadBalancerGroup::TABLE];
 
@@ -159,9 +167,9 @@ impl Services {
         direct.contains(row) || groups.iter().any(in_group)
     }
 
-    /// The number of changes.
-    pub(super) fn version(&self) -> u64 {
-        self.index.version
+    /// The number of changes of rows that are not ours.
+    pub(super) fn foreign_changes(&self) -> u64 {
+        self.index.foreign_changes
     }
 
     /// Notes that a switch has added or removed references to these.
@@ -179,6 +187,7 @@ impl Services {
         if before != after {
             self.index.release(switch, before, Vec::new());
             self.index.hold(switch, after, Vec::new());
+            self.index.foreign_changes += 1;
         }
     }
 
@@ -289,13 +298,32 @@ impl ServiceIndex {
         self.changes.addresses.extend(addresses);
         self.changes.macs.extend(macs);
         self.changes.any = true;
-        self.version += 1;
+    }
+
+    /// Counts a change of a row, unless the row is ours or answers for nothing.
+    fn note_foreign<R: Answering>(&mut self, row: &R, addresses: &[IpAddr], macs: &[MacAddr6]) {
+        let is_ours = || row.marks().is_some_and(|marks| is_marked(marks, &self.instance));
+        if !(addresses.is_empty() && macs.is_empty() || is_ours()) {
+            self.foreign_changes += 1;
+        }
+    }
+
+    fn enter<R: Answering>(&mut self, uuid: Uuid, row: &R) {
+        let (addresses, macs) = (row.addresses(), row.macs());
+        self.note_foreign(row, &addresses, &macs);
+        self.hold(uuid, addresses, macs);
+    }
+
+    fn take_out<R: Answering>(&mut self, uuid: Uuid, row: &R) {
+        let (addresses, macs) = (row.addresses(), row.macs());
+        self.note_foreign(row, &addresses, &macs);
+        self.release(uuid, addresses, macs);
     }
 
     fn refer<'a>(&mut self, rows: impl Iterator<Item = &'a Uuid>) {
         self.changes.rows.extend(rows);
         self.changes.any = true;
-        self.version += 1;
+        self.foreign_changes += 1;
     }
 
     fn refer_of(&mut self, row: &LogicalRouter) {
@@ -310,16 +338,16 @@ impl ServiceIndex {
 
 impl<R: Answering> Watcher<R> for ServiceIndex {
     fn added(&mut self, uuid: Uuid, row: &R) {
-        self.hold(uuid, row.addresses(), row.macs());
+        self.enter(uuid, row);
     }
     fn changing(&mut self, uuid: Uuid, row: &R, _: &R) {
-        self.release(uuid, row.addresses(), row.macs());
+        self.take_out(uuid, row);
     }
     fn changed(&mut self, uuid: Uuid, row: &R) {
-        self.hold(uuid, row.addresses(), row.macs());
+        self.enter(uuid, row);
     }
     fn removed(&mut self, uuid: Uuid, row: &R) {
-        self.release(uuid, row.addresses(), row.macs());
+        self.take_out(uuid, row);
     }
 }
 

@@ -1,11 +1,76 @@
-//! One port's change, and the operations that make it.
+//! The change of a row of ours, and the operations that make it.
+//!
+//! A decision is a list of [`RowChange`]s, one for each row. Another type of row is another variant: the compiler then
+//! names each place that has to say something about it. The effects on other VMs are in `claims` and `expectation`.
 
 use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::ovn::{LogicalSwitch, LogicalSwitchPort, PortRef, RequestedChassis};
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, PortRef, RequestedChassis};
 use crate::ovsdb::{Datum, Map, Mutation, Mutator, Operation, Row};
+
+/// The change of one row of ours, with all references to the row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowChange {
+    /// A row of `Logical_Switch_Port`.
+    Port(PortChange),
+}
+
+impl RowChange {
+    /// The UUID of the row.
+    pub fn uuid(&self) -> Uuid {
+        match self {
+            Self::Port(change) => change.uuid,
+        }
+    }
+
+    /// The change of a port; `None` for a row of another type.
+    pub fn as_port(&self) -> Option<&PortChange> {
+        match self {
+            Self::Port(change) => Some(change),
+        }
+    }
+
+    /// Returns true if the change creates the row.
+    pub fn creates(&self) -> bool {
+        match self {
+            Self::Port(change) => change.before.is_none(),
+        }
+    }
+
+    /// Returns true if a replica has the row, in whatever state.
+    pub fn is_present(&self, view: &Northbound) -> bool {
+        match self {
+            Self::Port(change) => view.port(&change.uuid).is_some(),
+        }
+    }
+
+    /// Returns true if the row gets addresses that it did not have.
+    pub fn takes_addresses(&self) -> bool {
+        match self {
+            Self::Port(change) => change.takes_addresses(),
+        }
+    }
+
+    /// Returns true if a port with two chassis is bound to one, or to none.
+    pub fn collapses(&self) -> bool {
+        self.as_port().is_some_and(PortChange::collapses)
+    }
+
+    /// The operations of the change.
+    pub fn operations(&self) -> Vec<Operation> {
+        match self {
+            Self::Port(change) => change.operations(),
+        }
+    }
+}
+
+impl From<PortChange> for RowChange {
+    fn from(change: PortChange) -> Self {
+        Self::Port(change)
+    }
+}
 
 /// A port row on a switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +90,13 @@ pub struct PortChange {
     pub before: Option<Placed>,
     /// As it should be.
     pub after: Option<Placed>,
+}
+
+impl Placed {
+    /// Returns true if a replica has the row just so, on this switch.
+    pub(super) fn stands(&self, view: &Northbound, uuid: Uuid) -> bool {
+        view.port(&uuid).is_some_and(|port| port.switch == Some(self.switch) && *port.row == self.row)
+    }
 }
 
 /// One of our keys in `external_ids`, with its value; `None` removes the key.

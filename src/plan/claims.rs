@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
-use super::change::{Placed, PortChange};
+use super::change::{Placed, RowChange};
 use super::lease::{reserved, written};
 use crate::hash::{FastMap, FastSet};
 use crate::intent::Request;
@@ -48,13 +48,19 @@ struct OnSwitch {
 
 impl Claims {
     /// The claims of rows that are to be written.
-    pub fn of<'c>(changes: impl IntoIterator<Item = &'c PortChange>) -> Self {
+    pub fn of<'c>(changes: impl IntoIterator<Item = &'c RowChange>) -> Self {
         let mut claims = Self::default();
-        for Placed { switch, row } in changes.into_iter().filter_map(|change| change.after.as_ref()) {
-            written(row).into_iter().chain(reserved(row)).for_each(|addresses| claims.add(*switch, addresses));
-            claims.add_name(row.name.clone());
+        for change in changes {
+            match change {
+                RowChange::Port(change) => change.after.iter().for_each(|after| claims.add_port(after)),
+            }
         }
         claims
+    }
+
+    fn add_port(&mut self, Placed { switch, row }: &Placed) {
+        written(row).into_iter().chain(reserved(row)).for_each(|addresses| self.add(*switch, addresses));
+        self.add_name(row.name.clone());
     }
 
     /// Adds the claims of another decision.

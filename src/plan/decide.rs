@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::change::PortChange;
+use super::change::RowChange;
 use super::claims::Claims;
 use super::port::{PortDecision, status_of};
 use super::problem::Problem;
@@ -22,7 +22,7 @@ use crate::ovn::{Northbound, Wake};
 #[derive(Debug, Default)]
 pub struct Decision {
     /// Changes of rows; empty ones are left out.
-    pub rows: Vec<PortChange>,
+    pub rows: Vec<RowChange>,
     /// The status of the VM once the rows are written.
     pub status: VmStatus,
     /// When to decide again.
@@ -67,7 +67,8 @@ pub fn present(northbound: &Northbound, vm: &VmKey) -> VmStatus {
 
 fn released(snapshot: &Snapshot<'_>, vm: &VmKey) -> Decision {
     let Release { changes, due } = snapshot.release(vm);
-    Decision { rows: changes, waits: Waits { due, ..Waits::default() }, ..Decision::default() }
+    let rows = changes.into_iter().map(RowChange::Port).collect();
+    Decision { rows, waits: Waits { due, ..Waits::default() }, ..Decision::default() }
 }
 
 /// Decides for a VM from its intent and its objects in Kubernetes.
@@ -124,7 +125,7 @@ fn decide_ports<'a>(mut view: View<'a>, intent: &'a VmIntent, rows: &VmRows<'a, 
         // Other VMs are outside our scope.
         decided.status.problems = of_the_whole(intent);
     }
-    decided.waits.northd |= decided.rows.iter().any(PortChange::collapses);
+    decided.waits.northd |= decided.rows.iter().any(RowChange::collapses);
     decided.claims = view.own;
     decided
 }
@@ -156,7 +157,7 @@ impl Decision {
     /// Adds the decision for one port.
     fn take(&mut self, port: PortDecision) {
         let PortDecision { change, status, remarks: Remarks { problems: _, wakes, batch, northd }, claims: _ } = port;
-        self.rows.extend(change.filter(|change| !change.is_empty()));
+        self.rows.extend(change.filter(|change| !change.is_empty()).map(RowChange::Port));
         self.status.ports.extend(status);
         self.waits.wakes.extend(wakes);
         self.waits.batch |= batch;

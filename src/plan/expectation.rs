@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
-use super::change::{Placed, PortChange};
+use super::change::{Placed, PortChange, RowChange};
 use crate::contract::{VmKey, keys};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, Wake};
 
@@ -21,9 +21,9 @@ pub struct Expectation {
 
 impl Expectation {
     /// The expectation for a VM that is decided with these changes on this replica.
-    pub fn of(view: &Northbound, vm: &VmKey, changes: &[PortChange]) -> Self {
+    pub fn of(view: &Northbound, vm: &VmKey, changes: &[RowChange]) -> Self {
         let mut expectation = Self::default();
-        let left_alone = |port: &PortRef<'_>| !changes.iter().any(|change| change.uuid == port.uuid);
+        let left_alone = |port: &PortRef<'_>| !changes.iter().any(|change| change.uuid() == port.uuid);
         for (_, PortRef { uuid, switch, row }) in view.ports_of(vm).filter(|(_, port)| left_alone(port)) {
             match switch {
                 Some(switch) => expectation.kept.push((uuid, Placed { switch, row: row.clone() })),
@@ -35,16 +35,18 @@ impl Expectation {
 
     /// Returns true if all of the VM's rows are as the changes made them, on the switches that the changes placed them
     /// on: another decision would change nothing, unless something else has changed.
-    pub fn is_met(&self, view: &Northbound, vm: &VmKey, changes: &[PortChange]) -> bool {
-        let made = changes.iter().filter_map(|change| Some((change.uuid, change.after.as_ref()?)));
-        let kept = self.kept.iter().map(|(uuid, placed)| (*uuid, placed));
-        let mut count = 0;
-        let mut stands = made.chain(kept).inspect(|_| count += 1);
-        let is = |(uuid, placed): (Uuid, &Placed)| {
-            let port = view.port(&uuid);
-            port.is_some_and(|port| port.switch == Some(placed.switch) && *port.row == placed.row)
+    pub fn is_met(&self, view: &Northbound, vm: &VmKey, changes: &[RowChange]) -> bool {
+        let mut ports = self.kept.len();
+        let mut is_made = |change: &RowChange| match change {
+            RowChange::Port(PortChange { uuid, before: _, after }) => after.as_ref().is_none_or(|after| {
+                ports += 1;
+                after.stands(view, *uuid)
+            }),
         };
-        !self.unsettled && stands.all(is) && view.ports_of(vm).count() == count
+        !self.unsettled
+            && changes.iter().all(&mut is_made)
+            && self.kept.iter().all(|(uuid, placed)| placed.stands(view, *uuid))
+            && view.ports_of(vm).count() == ports
     }
 }
 
@@ -59,11 +61,13 @@ pub struct Freed {
 
 impl Freed {
     /// The claims that these changes release.
-    pub fn by<'a>(changes: impl IntoIterator<Item = &'a PortChange>) -> Self {
+    pub fn by<'a>(changes: impl IntoIterator<Item = &'a RowChange>) -> Self {
         let mut freed = Self::default();
-        for PortChange { before, after, .. } in changes {
-            if let Some(before) = before {
-                freed.add(before, after.as_ref());
+        for change in changes {
+            match change {
+                RowChange::Port(PortChange { uuid: _, before, after }) => {
+                    before.iter().for_each(|before| freed.add(before, after.as_ref()));
+                }
             }
         }
         freed
@@ -102,11 +106,19 @@ impl Freed {
     }
 
     /// Returns true if the decision for a VM, which waits for `waits`, may differ after the release.
-    pub fn concerns(&self, changes: &[PortChange], waits: &[Wake]) -> bool {
+    pub fn concerns(&self, changes: &[RowChange], waits: &[Wake]) -> bool {
         if self.what.is_empty() {
             return false;
         }
-        let chooses = |change: &PortChange| match (&change.before, &change.after) {
+        let chooses = |change: &RowChange| match change {
+            RowChange::Port(change) => self.concerns_port(change),
+        };
+        waits.iter().any(|wait| self.what.contains(wait)) || changes.iter().any(chooses)
+    }
+
+    /// Returns true if a port gets a name, an address or a MAC that might have been another one after the release.
+    fn concerns_port(&self, change: &PortChange) -> bool {
+        match (&change.before, &change.after) {
             (_, None) => false,
             (None, Some(after)) => {
                 let chosen_there = self.on.contains(&after.switch) || self.frees_a_name_for(&after.row.name);
@@ -116,8 +128,7 @@ impl Freed {
                 let same = before.switch == after.switch && held(&before.row) == held(&after.row);
                 !same && (self.on.contains(&after.switch) || self.frees_a_mac_for(&after.row))
             }
-        };
-        waits.iter().any(|wait| self.what.contains(wait)) || changes.iter().any(chooses)
+        }
     }
 }
 
@@ -141,10 +152,10 @@ mod tests {
     fn a_name_that_is_freed_concerns_who_took_the_longer_one_because_of_it() {
         let uuid = Uuid::nil();
         let base = "vm.ns.net1.ns.ovn";
-        let freed = Freed::by(&[PortChange { uuid, before: Some(placed(1, base)), after: None }]);
+        let freed = Freed::by(&[PortChange { uuid, before: Some(placed(1, base)), after: None }.into()]);
         let concerns = |name: &str| {
             let made = PortChange { uuid, before: None, after: Some(placed(2, name)) };
-            freed.concerns(&[made], &[])
+            freed.concerns(&[made.into()], &[])
         };
         assert!(concerns(base) && concerns("vm.ns.net1.ns.ovn.red"));
         assert!(!concerns("vm.ns") && !concerns("vm.ns.net2.ns.ovn"));

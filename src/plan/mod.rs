@@ -45,7 +45,7 @@ mod view;
 mod vm_rows;
 
 pub use batch::{Queue, Turn};
-pub use change::{Placed, PortChange};
+pub use change::{Placed, PortChange, RowChange};
 pub use claims::Claims;
 pub use decide::{Decision, Waits, decide, present};
 pub use expectation::{Expectation, Freed};

@@ -15,14 +15,14 @@ pub struct Filled {
     pub held: Option<VmKey>,
     /// The first VM with changes, or with a conflict in the transaction.
     first: Option<VmKey>,
-    /// The number of ports to write.
-    ports: usize,
+    /// The number of rows to write.
+    rows: usize,
 }
 
 impl Filled {
-    /// The number of ports to write.
-    pub fn ports(&self) -> usize {
-        self.ports
+    /// The number of rows to write.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// The first VM with changes, or with a conflict in the transaction.
@@ -50,7 +50,7 @@ pub fn fill(
             break;
         }
         claims.extend(std::mem::take(&mut decision.claims));
-        filled.ports += decision.rows.len();
+        filled.rows += decision.rows.len();
         if filled.first.is_none() && (!decision.rows.is_empty() || decision.waits.batch) {
             filled.first = Some(vm.clone());
         }

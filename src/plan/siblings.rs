@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use macaddr::MacAddr6;
 use uuid::Uuid;
 
-use super::change::{Placed, PortChange};
+use super::change::{Placed, RowChange};
 use super::claims::Claim;
 use super::lease::{lease, reserved, written};
 use super::status::PortStatus;
@@ -171,12 +171,13 @@ impl Crossed {
 }
 
 /// Returns true if no two ports of a VM have the same address or MAC after these changes.
-pub(super) fn share_nothing(rows: &VmRows<'_, '_>, changes: &[PortChange]) -> bool {
-    let changed: HashSet<Uuid> = changes.iter().map(|change| change.uuid).collect();
+pub(super) fn share_nothing(rows: &VmRows<'_, '_>, changes: &[RowChange]) -> bool {
+    let ports = || changes.iter().filter_map(RowChange::as_port);
+    let changed: HashSet<Uuid> = ports().map(|change| change.uuid).collect();
     let standing = rows.all().map(|(_, port)| port).filter(|port| !changed.contains(&port.uuid));
     let standing = standing.filter_map(|port| Some(Placed { switch: port.switch?, row: port.row.clone() }));
     let mut held = HashSet::new();
-    changes.iter().filter_map(|change| change.after.clone()).chain(standing).all(|Placed { switch, row }| {
+    ports().filter_map(|change| change.after.clone()).chain(standing).all(|Placed { switch, row }| {
         let own: HashSet<Claim> = written(&row).into_iter().chain(reserved(&row)).flat_map(Claim::all).collect();
         own.into_iter().all(|claim| held.insert((switch, claim)))
     })

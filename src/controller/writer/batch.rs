@@ -10,10 +10,11 @@ use crate::controller::reporter::Subject;
 use crate::hash::FastMap;
 use crate::ovn::{Changes, LogicalSwitchPort, NbGlobal, Northbound};
 use crate::ovsdb::{Condition, Datum, Draft, Function, Mutation, Mutator, Operation, Outcome, Row, Until};
-use crate::plan::{Expectation, Freed, OfKeys, PortChange, VmStatus};
+use crate::plan::{Expectation, Freed, OfKeys, RowChange, VmStatus};
 
-/// Ports a transaction. Larger ones are slower a port, as measured (1,000: 20k/s, 100: 26k/s).
-const PORTS: usize = 100;
+/// The rows of a transaction. Larger transactions take longer for each row, as measured with ports (1,000: 20k/s,
+/// 100: 26k/s).
+const ROWS: usize = 100;
 
 /// VMs that are planned for one transaction, with what to do when its outcome is known.
 pub(super) struct Batch {
@@ -23,7 +24,7 @@ pub(super) struct Batch {
     places: FastMap<VmKey, usize>,
     /// For each operation, the place of its VM in `vms`.
     pub(super) owners: Vec<usize>,
-    ports: usize,
+    rows: usize,
     /// It is a part of one that did not go through.
     pub(super) part: bool,
     /// It raises `nb_cfg`, so that northd's progress can be seen.
@@ -37,7 +38,7 @@ pub(super) struct Planned {
     pub(super) vm: VmKey,
     /// It is to be looked at again after this transaction.
     pub(super) again: bool,
-    pub(super) changes: Vec<PortChange>,
+    pub(super) changes: Vec<RowChange>,
     /// Recorded once the changes are committed.
     pub(super) record: Option<Record>,
     /// It waits for something that may come of this very transaction.
@@ -67,7 +68,7 @@ impl Batch {
             vms: Vec::new(),
             places: FastMap::default(),
             owners: Vec::new(),
-            ports: 0,
+            rows: 0,
             part,
             sync: false,
             foreign_changes: view.foreign_changes(),
@@ -75,9 +76,9 @@ impl Batch {
         }
     }
 
-    /// Returns true if there is room for another VM behind so many ports more.
-    pub(super) fn has_room_after(&self, ports: usize) -> bool {
-        self.ports + ports < PORTS
+    /// Returns true if there is room for another VM behind so many rows more.
+    pub(super) fn has_room_after(&self, rows: usize) -> bool {
+        self.rows + rows < ROWS
     }
 
     /// The VM that was added first.
@@ -90,24 +91,24 @@ impl Batch {
         self.draft.is_empty() && !self.sync
     }
 
-    /// Whether nothing that is no port of ours has changed since it was planned.
+    /// Returns true if nothing but rows of ours has changed since it was planned.
     pub(super) fn is_of(&self, view: &Northbound) -> bool {
         self.foreign_changes == view.foreign_changes()
     }
 
     /// The changes of all its VMs.
-    pub(super) fn changes(&self) -> impl Iterator<Item = &PortChange> {
+    pub(super) fn changes(&self) -> impl Iterator<Item = &RowChange> {
         self.vms.iter().flat_map(|planned| &planned.changes)
     }
 
     /// Adds a VM that has something to be written.
     pub(super) fn add(&mut self, planned: Planned) {
         let place = self.vms.len();
-        for operation in planned.changes.iter().flat_map(PortChange::operations) {
+        for operation in planned.changes.iter().flat_map(RowChange::operations) {
             self.draft.push(&operation);
             self.owners.push(place);
         }
-        self.ports += planned.changes.len();
+        self.rows += planned.changes.len();
         self.places.insert(planned.vm.clone(), place);
         self.vms.push(planned);
     }
@@ -137,7 +138,7 @@ impl Batch {
         {
             self.draft.push(&raise_nb_cfg(global));
         }
-        if self.changes().any(PortChange::takes_addresses) {
+        if self.changes().any(RowChange::takes_addresses) {
             view.other_instances().for_each(|instance| self.draft.guard(&addresses_stand(view, instance)));
         }
         let draft = std::mem::replace(&mut self.draft, self.office.connection.draft(None));

@@ -7,7 +7,7 @@ use super::{FIRST_RETRY, LAST_RETRY, Retry, UNKNOWN_BEFORE_PARTS, Writer};
 use crate::contract::{VmKey, keys};
 use crate::controller::reporter::Subject;
 use crate::ovsdb::{Outcome, RejectionKind};
-use crate::plan::{Placed, PortChange, Problem};
+use crate::plan::{Placed, PortChange, Problem, RowChange};
 
 impl Writer {
     /// The transaction in flight has been answered: the next one is sent, if it is prepared. The one that is answered is to
@@ -84,14 +84,14 @@ impl Writer {
 
     /// The transaction is committed: owners are told, and what is to be decided again is.
     fn committed(&mut self, mut vms: Vec<Planned>, owners: &[usize], missed: &[usize], sync: bool) {
-        let ports: usize = vms.iter().map(|planned| planned.changes.len()).sum();
-        tracing::debug!(ports, operations = owners.len(), "transaction committed");
+        let rows: usize = vms.iter().map(|planned| planned.changes.len()).sum();
+        tracing::debug!(rows, operations = owners.len(), "transaction committed");
         for planned in &mut vms {
             self.retries.remove(&planned.vm);
         }
         if sync {
             let collapsed = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.collapses());
-            self.settling.committed(self.northbound.read().nb_cfg(), collapsed.map(|change| change.uuid));
+            self.settling.committed(self.northbound.read().nb_cfg(), collapsed.map(RowChange::uuid));
         }
         for index in missed {
             // The row had gone before the write came: it is decided again from what there is now.
@@ -116,8 +116,8 @@ impl Writer {
     /// Whether every row that was to be made is there.
     fn is_done(&self, vms: &[Planned]) -> bool {
         let view = self.northbound.read();
-        let mut made = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.before.is_none());
-        made.all(|change| view.port(&change.uuid).is_some())
+        let mut made = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.creates());
+        made.all(|change| change.is_present(&view))
     }
 
     /// A VM's own transaction was refused: its owner is told, and it is tried again later.
@@ -139,12 +139,18 @@ pub(super) fn is_retained(placed: &Placed) -> bool {
 }
 
 /// One line a decision.
-fn log_change(vm: &VmKey, change: &PortChange) {
-    let row = change.after.as_ref().or(change.before.as_ref()).map(|placed| &placed.row);
-    let Some(row) = row else { return };
+fn log_change(vm: &VmKey, change: &RowChange) {
     if !tracing::enabled!(tracing::Level::INFO) {
         return;
     }
+    match change {
+        RowChange::Port(change) => log_port(vm, change),
+    }
+}
+
+fn log_port(vm: &VmKey, change: &PortChange) {
+    let row = change.after.as_ref().or(change.before.as_ref()).map(|placed| &placed.row);
+    let Some(row) = row else { return };
     let addresses = row.addresses.iter().collect::<Vec<_>>().join(", ");
     let chassis = row.options.get(keys::REQUESTED_CHASSIS).unwrap_or_default();
     let what = match (&change.before, &change.after) {

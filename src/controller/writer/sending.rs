@@ -17,7 +17,7 @@ use crate::controller::reporter::Subject;
 use crate::ovn::Northbound;
 use crate::ovsdb::Shared;
 use crate::plan::{
-    Claims, Decision, Expectation, Filled, Freed, Pipeline, PortChange, Seen, Snapshot, VmStatus, Waits, fill,
+    Claims, Decision, Expectation, Filled, Freed, Pipeline, RowChange, Seen, Snapshot, VmStatus, Waits, fill,
 };
 
 impl Writer {
@@ -160,7 +160,7 @@ impl Writer {
             Some(most) => filled.decided.len() < most,
             None => {
                 let first = batch.first().or(filled.first());
-                filled.decided.len() < VMS_PER_TURN && batch.has_room_after(filled.ports()) && pipeline.joins(first)
+                filled.decided.len() < VMS_PER_TURN && batch.has_room_after(filled.rows()) && pipeline.joins(first)
             }
         });
         self.in_flight = in_flight;
@@ -240,9 +240,9 @@ impl Writer {
     }
 
     /// What the ledger learns of a VM once its changes are committed.
-    fn record_of(&self, vm: &VmKey, status: VmStatus, changes: &[PortChange]) -> Record {
+    fn record_of(&self, vm: &VmKey, status: VmStatus, changes: &[RowChange]) -> Record {
         let Some(objects) = self.cluster.vm(vm) else {
-            let gone = changes.iter().filter(|change| change.after.is_none());
+            let gone = changes.iter().filter_map(RowChange::as_port).filter(|change| change.after.is_none());
             let placed = gone.filter_map(|change| change.before.as_ref());
             return Record::Released(placed.map(|placed| placed.row.clone()).collect());
         };

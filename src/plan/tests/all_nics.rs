@@ -2,14 +2,14 @@
 
 use uuid::Uuid;
 
-use super::world::{map, settings, uuid};
+use super::world::{map, port_changes, settings, uuid};
 use crate::contract::{VmKey, keys};
 use crate::intent::{Life, Placement, PortIntent, Request, SwitchRequest, VmIntent};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound};
 use crate::ovsdb::{Datum, Operation};
 use crate::plan::decide::decide_intent;
-use crate::plan::{Claims, Decision, PortChange, Queue, Seen, Settling, Snapshot, Turn};
+use crate::plan::{Claims, Decision, PortChange, Queue, RowChange, Seen, Settling, Snapshot, Turn};
 
 const NETWORKS: [&str; 3] = ["default", "red", "blue"];
 
@@ -80,7 +80,7 @@ impl Ports {
     }
 
     fn commit(&mut self, placement: Placement) -> Vec<PortChange> {
-        let changes = self.plan(placement).rows;
+        let changes = port_changes(&self.plan(placement).rows);
         for change in &changes {
             let placed = change.after.clone().expect("no port goes");
             self.northbound.put_port(change.uuid, placed.row);
@@ -115,7 +115,7 @@ fn only_our_own_keys_of_the_options_are_written() {
     let ports = Ports::new();
     let changes = ports.plan(on("n1", Some("n2"))).rows;
     let ours = [keys::REQUESTED_CHASSIS, keys::ACTIVATION_STRATEGY];
-    for operation in changes.iter().flat_map(PortChange::operations) {
+    for operation in changes.iter().flat_map(RowChange::operations) {
         let Operation::Mutate { table: "Logical_Switch_Port", mutations, .. } = &operation else {
             panic!("{operation:?}")
         };
@@ -147,7 +147,7 @@ fn no_nic_is_opened_again_before_its_collapse_is_processed() {
     let uuids = |changes: &[PortChange]| changes.iter().map(|change| change.uuid).collect::<Vec<Uuid>>();
     // northd has come so far, and says so in the replica.
     ports.northbound.put_global(crate::ovn::NbGlobal { nb_cfg: 1, sb_cfg: 1, ..Default::default() });
-    assert_eq!(uuids(&ports.plan(on("n1", Some("n3"))).rows), uuids(&collapsed));
+    assert_eq!(uuids(&port_changes(&ports.plan(on("n1", Some("n3"))).rows)), uuids(&collapsed));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::kubevirt::{Change, Cluster, Namespace};
 use crate::ovn::{Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound, Wake};
 use crate::ovsdb::{Replica, Schema};
 use crate::plan::decide::decide_intent;
-use crate::plan::{Claims, Decision, Problem, Seen, Settling, Snapshot};
+use crate::plan::{Claims, Decision, Problem, RowChange, Seen, Settling, Snapshot};
 
 const SWITCH: Uuid = Uuid::from_u128(1);
 /// Chassis whose names are the nodes', and chassis with names of their own.
@@ -135,7 +135,8 @@ impl Scene {
     fn decided(&self, seen: Seen<'_>) -> (String, Vec<Problem>) {
         let plan = self.plan(seen);
         let present = self.northbound.port_named("vm.n").expect("the port").row;
-        let row = plan.rows.first().map_or(present, |change| &change.after.as_ref().expect("it stays").row);
+        let change = plan.rows.first().and_then(RowChange::as_port);
+        let row = change.map_or(present, |change| &change.after.as_ref().expect("it stays").row);
         let requested = row.options.get(keys::REQUESTED_CHASSIS).unwrap_or_default().to_owned();
         let strategy = row.options.get(keys::ACTIVATION_STRATEGY);
         assert_eq!(strategy, self.strategy.name().filter(|_| requested.contains(',')), "{requested}");

@@ -23,7 +23,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::objects::{Template, pod_change, run_change, vm_change};
-use super::world::settings;
+use super::world::{port_changes, settings};
 use crate::contract::{VmKey, keys};
 use crate::intent::VmIntent;
 use crate::kubevirt::{Change, Cluster, Namespace};
@@ -341,7 +341,7 @@ impl State {
         let plan = decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm));
         let before = self.requested.clone();
         let mut collapses = false;
-        for change in &plan.rows {
+        for change in &port_changes(&plan.rows) {
             collapses |= change.collapses();
             let row = &change.after.as_ref().expect("no port goes while a launcher is there").row;
             let requested = row.options.get(keys::REQUESTED_CHASSIS);

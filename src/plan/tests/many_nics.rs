@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use super::world::{map, settings, uuid};
+use super::world::{map, port_changes, settings, uuid};
 use crate::contract::VmKey;
 use crate::intent::{Life, Placement, PortIntent, Request, SwitchRequest, VmIntent};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound};
 use crate::plan::decide::decide_intent;
-use crate::plan::{Claims, Decision, Seen, Settling, Snapshot};
+use crate::plan::{Claims, Decision, RowChange, Seen, Settling, Snapshot};
 
 const MANY: u16 = 3_000;
 
@@ -49,12 +49,12 @@ fn plan(northbound: &Northbound, nics: impl Iterator<Item = PortIntent>) -> Deci
 }
 
 fn apply(northbound: &mut Northbound, plan: &Decision) {
-    for change in &plan.rows {
+    for change in &port_changes(&plan.rows) {
         if let Some(after) = &change.after {
             northbound.put_port(change.uuid, after.row.clone());
         }
     }
-    let ports = plan.rows.iter().map(|change| change.uuid).collect();
+    let ports = plan.rows.iter().map(RowChange::uuid).collect();
     let other_config = map([("subnet", "10.0.0.0/15")]);
     northbound
         .put_switch(uuid(1, 0), LogicalSwitch { name: "blue".into(), other_config, ports, ..LogicalSwitch::default() });
@@ -73,9 +73,8 @@ fn thousands_of_nics_get_their_ports_are_renamed_and_exchange_their_addresses() 
     // Each network has another name now, and each pair of those that request an address the other's.
     let exchanged = |index: u16| requested(index).map(|index| if index % 4 == 0 { index + 2 } else { index - 2 });
     let renamed = plan(&northbound, (0..MANY).map(|index| nic(index, "other", requested(index))));
-    assert!(
-        !renamed.waits.batch && renamed.rows.iter().all(|change| change.before.is_some() && change.after.is_some())
-    );
+    let stay = port_changes(&renamed.rows).iter().all(|change| change.before.is_some() && change.after.is_some());
+    assert!(!renamed.waits.batch && stay);
     assert_eq!(renamed.rows.len(), usize::from(MANY));
     apply(&mut northbound, &renamed);
     let swapped = plan(&northbound, (0..MANY).map(|index| nic(index, "other", exchanged(index))));

@@ -16,13 +16,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::objects::{Template, pod_change, run_change, vm_change};
-use super::world::settings;
+use super::world::{port_changes, settings};
 use crate::contract::{VmKey, keys};
 use crate::intent::VmIntent;
 use crate::kubevirt::{Change, Cluster, Kind, Namespace};
 use crate::ovn::{Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound, PortBinding, Southbound};
 use crate::plan::decide::decide_intent;
-use crate::plan::{Claims, Seen, Settling, Snapshot};
+use crate::plan::{Claims, RowChange, Seen, Settling, Snapshot};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -216,9 +216,8 @@ impl Model {
         let settings = settings();
         let snapshot = Snapshot::new(&self.northbound, &self.cluster, southbound, &settings, 0);
         let plan = decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm));
-        let collapsed: Vec<Uuid> =
-            plan.rows.iter().filter(|change| change.collapses()).map(|change| change.uuid).collect();
-        for change in plan.rows {
+        let collapsed: Vec<Uuid> = plan.rows.iter().filter(|change| change.collapses()).map(RowChange::uuid).collect();
+        for change in port_changes(&plan.rows) {
             let row = change.after.expect("no port goes").row;
             self.northbound.put_port(change.uuid, row);
             self.northbound.place_port(change.uuid, Some(SWITCH));

@@ -198,7 +198,7 @@ fn whatever_else_answers_or_speaks_is_never_chosen_and_told_where_it_is_the_swit
         },
         |tables| {
             let options = map([("server_id", "10.16.0.2"), ("router", "10.16.0.2"), ("lease_time", "10")]);
-            tables.dhcp.insert(uuid(8, 0), DhcpOptions { options });
+            tables.dhcp.insert(uuid(8, 0), DhcpOptions { options, ..DhcpOptions::default() });
         },
     ];
     let changes = of_switch.into_iter().map(|(change, holder)| (change, Some(holder)));

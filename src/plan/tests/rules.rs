@@ -16,7 +16,7 @@ use crate::intent::{PortIntent, Request};
 use crate::kubevirt::{Template, VmObjects};
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner};
 use crate::ovsdb::{Map, Set};
-use crate::plan::{Decision, PortChange, Problem};
+use crate::plan::{Decision, PortChange, Problem, RowChange};
 
 /// What a port holds: addresses and MACs as text.
 pub(super) fn claims(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> BTreeSet<String> {
@@ -461,7 +461,7 @@ pub(super) fn what_was_planned_is_told_from_what_others_do(
 ) {
     let takes_over =
         |change: &PortChange| change.before.as_ref().is_some_and(|before| !before.row.is_of(&change.uuid, INSTANCE));
-    if sent.iter().flat_map(|sent| &sent.changes).any(takes_over) {
+    if sent.iter().flat_map(|sent| &sent.changes).filter_map(RowChange::as_port).any(takes_over) {
         // The row was another instance's, or had lost its marks and its name: all that is prepared is planned again.
         return;
     }
@@ -476,9 +476,9 @@ pub(super) fn what_was_planned_is_told_from_what_others_do(
         assert!(expectation.is_met(northbound, vm, changes), "{vm}: {changes:#?}");
         for index in 0..changes.len() {
             let mut other = changes.clone();
-            match &mut other[index].after {
-                Some(after) => after.row.name.push('x'),
-                None => drop(other.remove(index)),
+            match &mut other[index] {
+                RowChange::Port(PortChange { after: Some(after), .. }) => after.row.name.push('x'),
+                RowChange::Port(PortChange { after: None, .. }) => drop(other.remove(index)),
             }
             let met = expectation.is_met(northbound, vm, &other);
             assert_eq!(met, other.len() < changes.len(), "{vm}: {other:#?}");

@@ -264,7 +264,10 @@ impl Wire for StaticMacBinding {
 
 impl Wire for DhcpOptions {
     fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
-        vec![("options", map_difference(&self.options, &before.options))]
+        vec![
+            ("options", map_difference(&self.options, &before.options)),
+            ("external_ids", map_difference(&self.external_ids, &before.external_ids)),
+        ]
     }
 }
 

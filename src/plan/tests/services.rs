@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
 use super::server::Tables;
-use super::world::{World, map, uuid};
+use super::world::{INSTANCE, World, map, uuid};
+use crate::contract::keys;
 use crate::hash::FastSet;
 use crate::ipam::Subnet;
 use crate::ovn::{
     DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch,
-    LogicalSwitchPort, Nat, PortHealthCheck, StaticMacBinding,
+    LogicalSwitchPort, Nat, Northbound, PortHealthCheck, StaticMacBinding,
 };
 use crate::ovsdb::{Map, Set};
 
@@ -152,7 +153,8 @@ fn other(tables: &mut Tables, what: u8, address: Option<&str>) {
         1 => drop(tables.checks.insert(row, PortHealthCheck { address: "10.0.0.4".into(), src_ip: ip })),
         2 => drop(tables.bindings.insert(row, StaticMacBinding { ip, mac })),
         _ => {
-            drop(tables.dhcp.insert(row, DhcpOptions { options: map([("router", ip.as_str()), ("server_mac", &mac)]) }))
+            let options = map([("router", ip.as_str()), ("server_mac", &mac)]);
+            drop(tables.dhcp.insert(row, DhcpOptions { options, ..DhcpOptions::default() }))
         }
     }
 }
@@ -380,4 +382,36 @@ fn of_a_lease_that_changes_in_part_what_befell_the_rest_is_told_at_once() {
         printer, which ovn-kubevirt does not manage, so both lose traffic. Change the other holder, or give the VM another \
         MAC with macAddress and restart it.";
     assert_eq!(world.complaints(&web()), [doubled]);
+}
+
+#[test]
+fn a_change_of_a_row_with_our_marks_is_no_foreign_change_and_any_other_is() {
+    let row = |server: &str, marks: &[(&str, &str)]| DhcpOptions {
+        options: map([("server_id", server)]),
+        external_ids: marks.iter().copied().collect(),
+    };
+    let ours = [(keys::VENDOR, keys::OUR_VENDOR), (keys::INSTANCE, INSTANCE)];
+    let theirs = [(keys::VENDOR, keys::OUR_VENDOR), (keys::INSTANCE, "green")];
+    let other_vendor = [(keys::VENDOR, "kube-ovn"), (keys::INSTANCE, INSTANCE)];
+    let mut replica = Northbound::new(INSTANCE);
+    let mut before = Tables::default();
+    let mut raises = |row: Option<DhcpOptions>| {
+        let (mut after, changes) = (before.clone(), replica.foreign_changes());
+        match row {
+            Some(row) => drop(after.dhcp.insert(uuid(8, 0), row)),
+            None => drop(after.dhcp.remove(&uuid(8, 0))),
+        }
+        after.send_changes(&before, 0, &mut replica);
+        before = after;
+        replica.foreign_changes() > changes
+    };
+    // It comes, changes and goes.
+    let lives = |marks: &[(&str, &str)]| [Some(row("10.0.0.1", marks)), Some(row("10.0.0.2", marks)), None];
+    assert_eq!(lives(&ours).map(&mut raises), [false; 3]);
+    for marks in [&[][..], &theirs, &other_vendor, &ours[..1]] {
+        assert_eq!(lives(marks).map(&mut raises), [true; 3], "{marks:?}");
+    }
+    // Another program takes our marks off, or puts them on.
+    let rows = [Some(row("10.0.0.1", &ours)), Some(row("10.0.0.1", &[])), Some(row("10.0.0.1", &ours)), None];
+    assert_eq!(rows.map(&mut raises), [false, true, true, false]);
 }

@@ -15,8 +15,8 @@ use crate::kubevirt::{Change, Cluster, Kind, PortsAnnotation, VmObjects};
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, Wake};
 use crate::ovsdb::Map;
 use crate::plan::{
-    Claims, Decision, Expectation, Filled, Freed, Held, Lost, PortChange, Problem, Queue, Seen, Settling, Snapshot,
-    Turn, VmStatus, Waits, decide, fill, present,
+    Claims, Decision, Expectation, Filled, Freed, Held, Lost, PortChange, Problem, Queue, RowChange, Seen, Settling,
+    Snapshot, Turn, VmStatus, Waits, decide, fill, present,
 };
 
 pub(super) const INSTANCE: &str = "default";
@@ -69,9 +69,14 @@ pub(super) struct World {
 /// What a VM's part in a transaction was.
 pub(super) struct Sent {
     pub(super) vm: VmKey,
-    pub(super) changes: Vec<PortChange>,
+    pub(super) changes: Vec<RowChange>,
     pub(super) expectation: Expectation,
     waits: bool,
+}
+
+/// The changes of ports.
+pub(super) fn port_changes(rows: &[RowChange]) -> Vec<PortChange> {
+    rows.iter().filter_map(RowChange::as_port).cloned().collect()
 }
 
 impl World {
@@ -383,10 +388,11 @@ impl World {
             let Decision { rows, waits, .. } = &decision;
             let expectation = Expectation::of(&self.northbound, &vm, rows);
             sent.push(Sent { vm: vm.clone(), changes: rows.clone(), expectation, waits: !waits.wakes.is_empty() });
-            rules::a_change_is_lawful(self, &vm, rows);
-            super::told::what_was_told_is_taken_up_again(self, &vm, rows, &changes);
-            super::fabric::a_chassis_is_kept(self, &vm, rows);
-            rules::a_choice_is_lawful(self, &vm, &changes, rows);
+            let (ports, given) = (port_changes(rows), port_changes(&changes));
+            rules::a_change_is_lawful(self, &vm, &ports);
+            super::told::what_was_told_is_taken_up_again(self, &vm, &ports, &given);
+            super::fabric::a_chassis_is_kept(self, &vm, &ports);
+            rules::a_choice_is_lawful(self, &vm, &given, &ports);
             if waits.batch {
                 again.insert(vm.clone());
             } else {
@@ -404,8 +410,9 @@ impl World {
             self.waits.insert(vm.clone(), wakes);
             self.statuses.insert(vm, status);
         }
-        rules::nothing_is_given_that_another_has(&self.tables, &changes);
-        let operations: Vec<_> = changes.iter().flat_map(|change| change.operations()).collect();
+        let ports = port_changes(&changes);
+        rules::nothing_is_given_that_another_has(&self.tables, &ports);
+        let operations: Vec<_> = changes.iter().flat_map(RowChange::operations).collect();
         let before = self.tables.clone();
         let ahead = self.planned_ahead(&batch, &changes);
         self.in_flight = Some((self.northbound.foreign_changes(), sent));
@@ -414,7 +421,7 @@ impl World {
         for (vm, plan) in ahead {
             rules::a_plan_that_was_made_ahead_is_the_one_that_is_made_after(&vm, &plan, &self.look_at(&vm));
         }
-        rules::the_operations_do_what_the_changes_say(&self.tables, &changes);
+        rules::the_operations_do_what_the_changes_say(&self.tables, &ports);
         rules::only_our_rows_changed(&before, &self.tables);
         assert!(again.is_empty() || !changes.is_empty(), "{again:?} clash with a transaction that writes nothing");
         batch.iter().for_each(|vm| self.look_for_lost(vm));
@@ -442,7 +449,7 @@ impl World {
 
     /// The plans that VMs get, each by itself, while these changes of others are in flight; without those that wait for
     /// the answer.
-    fn planned_ahead(&self, in_flight: &[VmKey], changes: &[PortChange]) -> Vec<(VmKey, Decision)> {
+    fn planned_ahead(&self, in_flight: &[VmKey], changes: &[RowChange]) -> Vec<(VmKey, Decision)> {
         // What is kept for a guest until its port is there may be free after that: who waits for it is woken then.
         let lost = self.lost.vms();
         if in_flight.iter().any(|vm| lost.contains(vm)) {
