@@ -19,7 +19,7 @@ use ovn_kubevirt::contract::annotations::PORTS_ANNOTATION;
 use ovn_kubevirt::contract::port_uuid;
 use ovn_kubevirt::kubevirt::objects::VirtualMachine;
 use ovn_kubevirt::ovn::{LogicalSwitchPort, Northbound as Replica};
-use ovn_kubevirt::ovsdb::{self, Map, Outcome, Shared, Transaction};
+use ovn_kubevirt::ovsdb::{self, Outcome, Shared, Transaction};
 use ovn_kubevirt::plan::{Placed, PortChange};
 use support::{Cluster, Northbound, Service, VmOptions};
 use tokio::sync::mpsc;
@@ -100,7 +100,7 @@ fn bare_transaction(switch: uuid::Uuid, index: usize) -> Transaction {
         name: name.clone(),
         addresses: [text.clone()].into_iter().collect(),
         port_security: [text].into_iter().collect(),
-        external_ids: marks.iter().map(|key| (format!("bench/{key}"), name.clone())).collect::<Map>(),
+        external_ids: marks.iter().map(|key| (format!("bench/{key}"), name.clone())).collect(),
         ..LogicalSwitchPort::default()
     };
     let change = PortChange { uuid: port_uuid("bench", &name), before: None, after: Some(Placed { switch, row }) };

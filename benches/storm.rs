@@ -16,7 +16,7 @@ use common::{fill, is_test, median, setting, usage};
 use ovn_kubevirt::contract::{VmKey, keys, port_uuid};
 use ovn_kubevirt::kubevirt::{Change, Kind};
 use ovn_kubevirt::ovn::{LogicalSwitchPort, Northbound as Replica};
-use ovn_kubevirt::ovsdb::{Map, Outcome, Session, Shared, Target, Transaction};
+use ovn_kubevirt::ovsdb::{Outcome, Session, Shared, Target, Transaction};
 use ovn_kubevirt::plan::{Placed, PortChange};
 use serde_json::json;
 use uuid::Uuid;
@@ -140,7 +140,7 @@ fn row(index: usize, switch: Uuid) -> PortChange {
     let row = LogicalSwitchPort {
         addresses: [text.as_str()].into_iter().collect(),
         port_security: [text.as_str()].into_iter().collect(),
-        external_ids: marks.iter().map(|(key, value)| (*key, value.as_str())).collect::<Map>(),
+        external_ids: marks.iter().map(|(key, value)| (*key, value.as_str())).collect(),
         name: name.clone(),
         ..LogicalSwitchPort::default()
     };

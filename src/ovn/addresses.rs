@@ -32,22 +32,100 @@ impl Addresses {
         Self { mac, ipv4, ipv6 }
     }
 
+    /// The text, with the MAC in this case.
+    pub(super) fn written(&self, case: Case) -> Written<'_> {
+        Written(self, case)
+    }
+
+    /// Reads a text that [`Addresses::written`] would write just so: after the MAC an IPv4 address, an IPv6 address, or
+    /// both in this order, each behind one space. Any other text is `None`, also where [`Addresses::from_str`] reads it.
+    pub(super) fn as_written(text: &str) -> Option<(Self, Case)> {
+        let (mac, ips) = text.split_at_checked(17)?;
+        let (mac, case) = Case::read(mac)?;
+        let mut addresses = Self { mac, ipv4: None, ipv6: None };
+        let Some(ips) = ips.strip_prefix(' ') else { return ips.is_empty().then_some((addresses, case)) };
+        let (ipv4, ipv6) = match ips.split_once(' ') {
+            Some((ipv4, ipv6)) => (Some(ipv4), Some(ipv6)),
+            None if ips.contains(':') => (None, Some(ips)),
+            None => (Some(ips), None),
+        };
+        // There is one way to write an IPv4 address, and there are many to write an IPv6 address.
+        addresses.ipv4 = ipv4.map(str::parse).transpose().ok()?;
+        addresses.ipv6 = ipv6.map(str::parse).transpose().ok()?;
+        let is_plain = |ip: Ipv6Addr| ipv6.is_some_and(|text| ip.to_string() == text);
+        addresses.ipv6.is_none_or(is_plain).then_some((addresses, case))
+    }
+
     /// The addresses, IPv4 first.
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
     }
 }
 
+/// The case of the hexadecimal digits in a MAC: OVN and this service write lower case, and Kube-OVN writes upper case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Case {
+    /// Also that of a MAC without letters.
+    Lower,
+    Upper,
+}
+
+impl Case {
+    fn write(self, mac: MacAddr6, text: &mut impl fmt::Write) -> fmt::Result {
+        let digits: &[u8; 16] = match self {
+            Self::Lower => b"0123456789abcdef",
+            Self::Upper => b"0123456789ABCDEF",
+        };
+        for (index, byte) in mac.into_array().into_iter().enumerate() {
+            if index > 0 {
+                text.write_char(':')?;
+            }
+            text.write_char(char::from(digits[usize::from(byte >> 4)]))?;
+            text.write_char(char::from(digits[usize::from(byte & 0xf)]))?;
+        }
+        Ok(())
+    }
+
+    /// Reads a MAC of six bytes with two digits each, all in one case.
+    fn read(text: &str) -> Option<(MacAddr6, Self)> {
+        let (mut mac, mut lower, mut upper) = ([0; 6], false, false);
+        let mut digit = |byte: u8| {
+            lower |= byte.is_ascii_lowercase();
+            upper |= byte.is_ascii_uppercase();
+            char::from(byte).to_digit(16)
+        };
+        for (byte, digits) in mac.iter_mut().zip(text.as_bytes().chunks(3)) {
+            let ([high, low] | [high, low, b':']) = digits else { return None };
+            *byte = (digit(*high)? << 4 | digit(*low)?) as u8;
+        }
+        let is_one = text.len() == 17 && !(lower && upper);
+        is_one.then_some((mac.into(), if upper { Self::Upper } else { Self::Lower }))
+    }
+}
+
 /// A MAC as OVN writes it.
 pub(crate) fn mac_text(mac: MacAddr6) -> String {
-    mac.to_string().to_lowercase()
+    let mut text = String::with_capacity(17);
+    // A string takes whatever is written to it.
+    let _ = Case::Lower.write(mac, &mut text);
+    text
+}
+
+/// The text of addresses, with their MAC in one case.
+pub(super) struct Written<'a>(&'a Addresses, Case);
+
+impl fmt::Display for Written<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(addresses, case) = self;
+        case.write(addresses.mac, formatter)?;
+        addresses.ips().try_for_each(|ip| write!(formatter, " {ip}"))
+    }
 }
 
 /// `0a:58:0a:10:00:02 10.16.0.2 fd00::2`
 impl fmt::Display for Addresses {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&mac_text(self.mac))?;
-        self.ips().try_for_each(|ip| write!(formatter, " {ip}"))
+        self.written(Case::Lower).fmt(formatter)
     }
 }
 

@@ -271,14 +271,15 @@ impl Index {
         // The lease from which overwritten addresses of a row of ours are repaired is held, too.
         *ours = row.is_of(port, &self.instance);
         // A row of ours that was made dynamic is repaired.
-        *dynamic = !*ours && row.addresses.iter().any(is_dynamic);
-        for text in row.addresses.iter().chain(row.dynamic_addresses.as_deref()).chain(reserved) {
+        *dynamic = !*ours && row.addresses.has_other(is_dynamic);
+        row.addresses.scan(macs, ips);
+        for text in row.dynamic_addresses.as_deref().into_iter().chain(reserved) {
             scan(text, macs, ips);
         }
         // The two columns are nearly always equal.
         if row.port_security != row.addresses {
             // Addresses that foreign ports may use, such as that of a VRRP router, answer to ARP like their own.
-            row.port_security.iter().for_each(|text| scan_hosts(text, macs, ips));
+            row.port_security.scan_hosts(macs, ips);
         }
         match row.kind.as_str() {
             "router" => {

@@ -1,7 +1,94 @@
 //! The marks that make a row ours.
 
+use std::fmt;
+
+use serde::Deserializer;
+
+use super::addresses::Addresses;
 use crate::contract::{VmKey, begins_as_a_port_of, keys};
-use crate::ovsdb::Map;
+use crate::ovsdb::{Column, Kind, Map};
+
+/// The keys of a port's `external_ids` that are read, with the reservation parsed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PortMarks {
+    map: Map,
+    /// The value of [`keys::NEXT_ADDRESSES`]. Few ports have one.
+    reserved: Option<Box<Addresses>>,
+}
+
+impl PortMarks {
+    /// Keys and values.
+    pub fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// The addresses that are reserved for the next start.
+    pub fn reserved(&self) -> Option<Addresses> {
+        self.reserved.as_deref().copied()
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.map.get(key)
+    }
+
+    /// Keys and values in the order of the keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.map.iter()
+    }
+
+    /// Returns the marks with some keys set, and others removed (`None`).
+    pub fn edited<'k, V: AsRef<str>>(&self, edits: impl IntoIterator<Item = (&'k str, Option<V>)>) -> Self {
+        self.map.edited(edits).into()
+    }
+
+    /// Sets a key.
+    pub fn insert(&mut self, key: &str, value: impl AsRef<str>) {
+        *self = self.edited([(key, Some(value))]);
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &str) {
+        *self = self.edited([(key, None::<&str>)]);
+    }
+}
+
+impl From<Map> for PortMarks {
+    fn from(map: Map) -> Self {
+        let reserved = map.get(keys::NEXT_ADDRESSES).and_then(|text| text.parse().ok()).map(Box::new);
+        Self { map, reserved }
+    }
+}
+
+impl<K: AsRef<str> + Ord, V: AsRef<str> + Ord> FromIterator<(K, V)> for PortMarks {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        Map::from_iter(pairs).into()
+    }
+}
+
+impl fmt::Debug for PortMarks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.map.fmt(formatter)
+    }
+}
+
+impl Column for PortMarks {
+    const KIND: Kind = Map::KIND;
+
+    fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Map::decode(deserializer).map(Self::from)
+    }
+
+    fn decode_some<'de, D: Deserializer<'de>>(deserializer: D, keep: fn(&str) -> bool) -> Result<Self, D::Error> {
+        Map::decode_some(deserializer, keep).map(Self::from)
+    }
+
+    fn apply(&mut self, difference: Self) {
+        let mut map = std::mem::take(&mut self.map);
+        map.apply(difference.map);
+        *self = map.into();
+    }
+}
 
 /// The VM and the NIC that a row of ours belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,5 +173,24 @@ mod tests {
             lacking.remove(key);
             assert_eq!(Owner::of(&lacking, "default"), None, "without {key}");
         }
+    }
+
+    #[test]
+    fn the_reservation_follows_the_mark() {
+        let text = "0a:58:0a:10:00:02 10.16.0.2";
+        let reserved: Addresses = text.parse().expect("addresses");
+        let mut marks: PortMarks = [(keys::VM, "ns/vm")].into_iter().collect();
+        assert_eq!(marks.reserved(), None);
+        marks.insert(keys::NEXT_ADDRESSES, text);
+        assert_eq!(marks.reserved(), Some(reserved));
+        assert_eq!(marks.edited([(keys::VM, None::<&str>)]).reserved(), Some(reserved));
+        marks.insert(keys::NEXT_ADDRESSES, "nonsense");
+        assert_eq!((marks.reserved(), marks.get(keys::NEXT_ADDRESSES)), (None, Some("nonsense")));
+        // A difference names a key with its new value, or with the value that is removed.
+        marks.apply([(keys::NEXT_ADDRESSES, text)].into_iter().collect());
+        assert_eq!(marks.reserved(), Some(reserved));
+        marks.apply([(keys::NEXT_ADDRESSES, text)].into_iter().collect());
+        assert_eq!((marks.reserved(), marks.get(keys::NEXT_ADDRESSES)), (None, None));
+        assert_eq!(marks, [(keys::VM, "ns/vm")].into_iter().collect());
     }
 }

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod answering;
+mod elements;
 mod features;
 mod index;
 mod marks;
@@ -16,9 +17,10 @@ mod watchers;
 
 pub(crate) use addresses::mac_text;
 pub use addresses::{AddressError, Addresses};
+pub use elements::Elements;
 pub use features::Multichassis;
 pub use index::{Changes, Rest, Wake};
-pub use marks::Owner;
+pub use marks::{Owner, PortMarks};
 pub use northbound::{Northbound, PortRef};
 pub use requested_chassis::RequestedChassis;
 pub use rows::{

@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::marks::{Marks, Owner};
+use super::elements::Elements;
+use super::marks::{Marks, Owner, PortMarks};
 use crate::contract::keys::{is_mark, is_read_of_binding, is_read_of_dhcp, is_read_option};
 use crate::contract::{VmKey, keys, port_uuid};
 use crate::hash::FastSet;
@@ -47,15 +48,15 @@ ovsdb_row! {
         /// `""` for VMs and containers, `router`, `virtual`, `localnet`, ...
         kind: String = "type",
         /// `MAC IP...`, `dynamic`, `unknown`, `router`.
-        addresses: Set = "addresses",
+        addresses: Elements = "addresses",
         /// The addresses that northd allocated to a `dynamic` port.
         dynamic_addresses: Option<String> = "dynamic_addresses",
         /// `MAC IP...`
-        port_security: Set = "port_security",
+        port_security: Elements = "port_security",
         /// `requested-chassis`, `router-port`, `virtual-ip`, ...
         options: Map = "options" where is_read_option,
         /// The marks of its owner.
-        external_ids: Map = "external_ids" where is_mark,
+        external_ids: PortMarks = "external_ids" where is_mark,
     }
 }
 
@@ -164,7 +165,7 @@ impl LogicalSwitchPort {
     /// a port of that name is this instance's even if its marks were removed, as long as they name no other instance.
     /// Its network is empty then, unless that mark is left.
     pub fn owner(&self, uuid: &Uuid, instance: &str) -> Option<Owner> {
-        if let Some(owner) = Owner::of(&self.external_ids, instance) {
+        if let Some(owner) = Owner::of(self.external_ids.map(), instance) {
             return Some(owner);
         }
         if !self.is_unmarked(uuid, instance) {
@@ -178,7 +179,7 @@ impl LogicalSwitchPort {
 
     /// Returns true if the row is this instance's: see [`LogicalSwitchPort::owner`].
     pub fn is_of(&self, uuid: &Uuid, instance: &str) -> bool {
-        Owner::is_of(&self.external_ids, instance) || self.is_unmarked(uuid, instance)
+        Owner::is_of(self.external_ids.map(), instance) || self.is_unmarked(uuid, instance)
     }
 
     /// Returns true if this instance made it and its marks were removed, all of them or some.
@@ -186,7 +187,7 @@ impl LogicalSwitchPort {
         // Servers make UUIDs of version 4: few rows need a hash.
         uuid.get_version_num() == 5
             && self.external_ids.get(keys::INSTANCE).is_none_or(|marked| marked == instance)
-            && !Owner::is_of(&self.external_ids, instance)
+            && !Owner::is_of(self.external_ids.map(), instance)
             && port_uuid(instance, &self.name) == *uuid
     }
 
@@ -194,7 +195,7 @@ impl LogicalSwitchPort {
     /// name that does not begin as those of its VM's ports do. This costs less than making the UUID of a name.
     pub(super) fn is_odd(&self, uuid: &Uuid, instance: &str) -> bool {
         uuid.get_version_num() == 5
-            && Marks::of(&self.external_ids, instance).is_none_or(|marks| !marks.has_named(&self.name))
+            && Marks::of(self.external_ids.map(), instance).is_none_or(|marks| !marks.has_named(&self.name))
     }
 
     /// The other instance of this service that has marked it, if there is one.
@@ -208,8 +209,8 @@ impl LogicalSwitchPort {
 impl LogicalSwitchPort {
     /// The row as a replica keeps it: without unread keys.
     pub(crate) fn as_kept(&self) -> Self {
-        let some = |map: &Map, kept: fn(&str) -> bool| map.iter().filter(|(key, _)| kept(key)).collect();
-        let (options, external_ids) = (some(&self.options, is_read_option), some(&self.external_ids, is_mark));
+        let options = self.options.iter().filter(|(key, _)| is_read_option(key)).collect();
+        let external_ids = self.external_ids.iter().filter(|(key, _)| is_mark(key)).collect();
         Self { options, external_ids, ..self.clone() }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Pure: a plan is made of these, and only the connection sends them.
 
+use std::borrow::Cow;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -22,6 +24,12 @@ pub enum Atom {
 impl From<&str> for Atom {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
+    }
+}
+
+impl From<Cow<'_, str>> for Atom {
+    fn from(text: Cow<'_, str>) -> Self {
+        Self::Text(text.into_owned())
     }
 }
 
@@ -60,7 +68,10 @@ pub enum Datum {
 
 impl Datum {
     /// A set of strings.
-    pub fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn texts<T>(texts: impl IntoIterator<Item = T>) -> Self
+    where
+        Atom: From<T>,
+    {
         Self::Set(texts.into_iter().map(Atom::from).collect())
     }
     /// A map of strings.

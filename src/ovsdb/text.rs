@@ -4,6 +4,7 @@
 //! takes four times the room, and an allocation a string.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
@@ -84,10 +85,45 @@ impl Set {
         self.0.0.is_empty()
     }
 
-    fn sorted<T: AsRef<str> + Ord>(mut items: Vec<T>) -> Self {
+    /// A set of these elements, which are sorted and differ from one another.
+    pub fn of_sorted(items: &[&str]) -> Self {
+        Self(Packed::of(items.iter().copied()))
+    }
+
+    /// Decodes the wire form, and makes a value of the elements, which are sorted and differ from one another.
+    pub fn decode_as<'de, T, F, D>(deserializer: D, make: F) -> Result<T, D::Error>
+    where
+        F: FnOnce(&[&str]) -> T,
+        D: Deserializer<'de>,
+    {
+        deserializer.deserialize_any(SetVisitor { make, value: PhantomData })
+    }
+}
+
+struct SetVisitor<T, F> {
+    make: F,
+    value: PhantomData<T>,
+}
+
+impl<'de, T, F: FnOnce(&[&str]) -> T> Visitor<'de> for SetVisitor<T, F> {
+    type Value = T;
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string or a set of strings")
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        Ok((self.make)(&[text]))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
+        match seq.next_element::<Word<'de>>()? {
+            Some(Word(tag)) if tag == "set" => {}
+            _ => return Err(A::Error::custom("a set begins with \"set\"")),
+        }
+        let items = seq.next_element::<Vec<Word<'de>>>()?;
+        let mut items = items.ok_or_else(|| A::Error::custom("nothing follows the tag \"set\""))?;
         items.sort_unstable();
         items.dedup();
-        Self(Packed::of(items.iter().map(AsRef::as_ref)))
+        let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+        Ok((self.make)(&items))
     }
 }
 
@@ -99,7 +135,10 @@ impl fmt::Debug for Set {
 
 impl<T: AsRef<str> + Ord> FromIterator<T> for Set {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        Self::sorted(items.into_iter().collect())
+        let mut items: Vec<T> = items.into_iter().collect();
+        items.sort_unstable();
+        items.dedup();
+        Self(Packed::of(items.iter().map(AsRef::as_ref)))
     }
 }
 
@@ -107,26 +146,7 @@ impl Column for Set {
     const KIND: Kind = Kind::Set(Atomic::String);
 
     fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SetVisitor;
-        impl<'de> Visitor<'de> for SetVisitor {
-            type Value = Set;
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a string or a set of strings")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Set, E> {
-                Ok(Set(Packed::of(std::iter::once(text))))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Set, A::Error> {
-                match seq.next_element::<Word<'de>>()? {
-                    Some(Word(tag)) if tag == "set" => {}
-                    _ => return Err(A::Error::custom("a set begins with \"set\"")),
-                }
-                let items = seq.next_element::<Vec<Word<'de>>>()?;
-                let items = items.ok_or_else(|| A::Error::custom("nothing follows the tag \"set\""))?;
-                Ok(Set::sorted(items))
-            }
-        }
-        deserializer.deserialize_any(SetVisitor)
+        Self::decode_as(deserializer, Self::of_sorted)
     }
 
     fn apply(&mut self, difference: Self) {

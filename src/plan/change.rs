@@ -128,7 +128,7 @@ impl PortChange {
     pub fn takes_addresses(&self) -> bool {
         let Some(after) = &self.after else { return false };
         let had = |before: &Placed| before.switch == after.switch && before.row.addresses == after.row.addresses;
-        after.row.addresses.iter().next().is_some() && !self.before.as_ref().is_some_and(had)
+        !after.row.addresses.is_empty() && !self.before.as_ref().is_some_and(had)
     }
 
     /// Returns true if a port with two chassis is bound to one, or to none.
@@ -194,7 +194,8 @@ impl PortChange {
             operations.push(Operation::Update { table: PORT, uuid: self.uuid, row });
         }
         let mut mutations = mutations("options", &before.options, &after.options);
-        mutations.extend(self::mutations("external_ids", &before.external_ids, &after.external_ids));
+        let (before, after) = (before.external_ids.map(), after.external_ids.map());
+        mutations.extend(self::mutations("external_ids", before, after));
         if !mutations.is_empty() {
             operations.push(Operation::Mutate { table: PORT, uuid: self.uuid, mutations });
         }

@@ -8,7 +8,7 @@ use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::change::{Placed, PortChange, RowChange};
-use crate::contract::{VmKey, keys};
+use crate::contract::VmKey;
 use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef, Wake};
 
 /// The rows of a VM that its decision leaves as they are.
@@ -134,9 +134,7 @@ impl Freed {
 
 /// The addresses of a row of ours, now and for the next start.
 fn held(row: &LogicalSwitchPort) -> Vec<Addresses> {
-    let texts = row.addresses.iter().chain(row.port_security.iter());
-    let texts = texts.chain(row.external_ids.get(keys::NEXT_ADDRESSES));
-    texts.filter_map(|text| text.parse().ok()).collect()
+    row.addresses.nics().chain(row.port_security.nics()).chain(row.external_ids.reserved()).collect()
 }
 
 #[cfg(test)]

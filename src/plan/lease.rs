@@ -2,17 +2,16 @@
 
 use uuid::Uuid;
 
-use crate::contract::keys;
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef};
+use crate::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound, PortRef};
 
 /// The lease of a row as we write it: `addresses` and `port_security` are equal, or only one of them is set.
 pub(super) fn written(row: &LogicalSwitchPort) -> Option<Addresses> {
-    of_nic(row.addresses.iter()).next().or_else(|| of_nic(row.port_security.iter()).next())
+    row.addresses.nics().next().or_else(|| row.port_security.nics().next())
 }
 
 /// The reservation for the next start.
 pub(super) fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
-    row.external_ids.get(keys::NEXT_ADDRESSES)?.parse().ok()
+    row.external_ids.reserved()
 }
 
 /// The lease of a port: the value in both columns. If they have nothing in common, `port_security` is the lease, from
@@ -20,8 +19,8 @@ pub(super) fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
 /// holds is never the lease: then that column has drifted.
 pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> {
     let row = port.row;
-    let secured = || of_nic(row.port_security.iter());
-    let in_force = || of_nic(row.addresses.iter());
+    let secured = || row.port_security.nics();
+    let in_force = || row.addresses.nics();
     if row.addresses == row.port_security {
         return secured().next();
     }
@@ -48,8 +47,8 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
 /// was only written into `port_security` does not count.
 fn is_in_force(view: &Northbound, port: &PortRef<'_>, addresses: &Addresses) -> bool {
     let row = port.row;
-    let is_overwritten = of_nic(row.addresses.iter()).next().is_none();
-    let of_guest = of_nic(row.addresses.iter()).chain(of_nic(row.port_security.iter()).filter(|_| is_overwritten));
+    let is_overwritten = row.addresses.nics().next().is_none();
+    let of_guest = row.addresses.nics().chain(row.port_security.nics().filter(|_| is_overwritten));
     let shares =
         |held: Addresses| held.mac == addresses.mac || held.ips().any(|ip| addresses.ips().any(|own| own == ip));
     row.is_of(&port.uuid, view.instance()) && of_guest.chain(reserved(row)).any(shares)
@@ -58,12 +57,7 @@ fn is_in_force(view: &Northbound, port: &PortRef<'_>, addresses: &Addresses) -> 
 /// Restores the lease of a row that has drifted, and keeps the rest of the row. Without a lease, the addresses in the
 /// row are removed: they may be another's.
 pub(super) fn repair(row: &LogicalSwitchPort, lease: Option<&Addresses>) -> LogicalSwitchPort {
-    let text = lease.map(ToString::to_string);
-    let port_security = text.iter().filter(|_| !row.port_security.is_empty()).cloned().collect();
-    LogicalSwitchPort { port_security, addresses: text.into_iter().collect(), ..row.clone() }
-}
-
-/// The elements of a column that are the addresses of a NIC.
-fn of_nic<'a>(elements: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Addresses> {
-    elements.filter_map(|text| text.parse().ok())
+    let addresses = lease.copied().map(Elements::from).unwrap_or_default();
+    let port_security = if row.port_security.is_empty() { Elements::default() } else { addresses.clone() };
+    LogicalSwitchPort { port_security, addresses, ..row.clone() }
 }

@@ -21,7 +21,7 @@ impl Snapshot<'_> {
     /// are not the VM's, or its marks are lost and its name is ambiguous. Such a row is not taken away.
     pub(super) fn may_be_anothers(&self, vm: &VmKey, port: &PortRef<'_>) -> bool {
         let (row, instance) = (port.row, self.northbound.instance());
-        let is_marked = Owner::is_of(&row.external_ids, instance);
+        let is_marked = Owner::is_of(row.external_ids.map(), instance);
         if is_marked && vm.has_named(&row.name) {
             return false;
         }
@@ -84,7 +84,7 @@ impl<'a> View<'a> {
 
     fn has_lost_its_marks(&self, intent: &VmIntent, nic: &PortIntent, port: &PortRef<'_>) -> bool {
         let instance = self.instance();
-        let external_ids = &port.row.external_ids;
+        let external_ids = port.row.external_ids.map();
         let names_another_instance = external_ids.get(keys::INSTANCE).is_some_and(|own| own != instance);
         let marked = external_ids.get(keys::VM).and_then(|vm| vm.split_once('/'));
         let marked = marked.map(|(namespace, name)| VmKey::new(namespace, name));

@@ -17,8 +17,7 @@ use super::vm_rows::is_on_the_network_of;
 use crate::contract::{keys, port_uuid};
 use crate::intent::{PortIntent, Request, VmIntent};
 use crate::kubevirt::Guest;
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, PortRef};
-use crate::ovsdb::Set;
+use crate::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound, PortRef};
 
 /// The decision for one port.
 #[derive(Default)]
@@ -184,7 +183,7 @@ impl<'a> View<'a> {
             ..PortStatus::default()
         };
         let Some(port) = port else { return PortDecision::new(None, status, remarks) };
-        let retention = self.snapshot.retention_mark(&port.row.external_ids, intent);
+        let retention = self.snapshot.retention_mark(port.row.external_ids.map(), intent);
         self.keep(intent, port, retention, status, remarks)
     }
 
@@ -333,9 +332,8 @@ impl<'a> View<'a> {
         let Granted { uuid, name, addresses, secured, next } = granted;
         let mut row = site.before().cloned().unwrap_or_default();
         row.name = name;
-        let text = addresses.to_string();
-        row.addresses = Set::from_iter([text.clone()]);
-        row.port_security = Set::from_iter(secured.then_some(text));
+        row.addresses = addresses.into();
+        row.port_security = if secured { addresses.into() } else { Elements::default() };
         let (kind, mut remarks) = self.repaired_type(&row, Some(&site.switch.name));
         row.kind = kind;
         let bound = Bound { uuid, name: &row.name, present: site.before().map(|before| &before.options) };
@@ -348,7 +346,7 @@ impl<'a> View<'a> {
             let base_name = (!nic.was_named_for(&row.name)).then(|| nic.base_name.clone().into());
             marks.push((keys::BASE_NAME, base_name));
         }
-        marks.extend(self.snapshot.retention_mark(&row.external_ids, intent));
+        marks.extend(self.snapshot.retention_mark(row.external_ids.map(), intent));
         marks.push((keys::NEXT_ADDRESSES, next.map(|next| next.to_string().into())));
         row.external_ids = row.external_ids.edited(marks);
         let before = site.port.and_then(|port| Some(Placed { switch: port.switch?, row: port.row.clone() }));

@@ -1,13 +1,14 @@
 //! The OVSDB client and its replica on a real server, whatever is done to either.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::contract::VmKey;
-use ovn_kubevirt::ovn::{Addresses, LogicalSwitchPort, Northbound as Replica};
+use ovn_kubevirt::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound as Replica};
 use ovn_kubevirt::ovsdb::{
-    Connection, Datum, Map, Operation, Outcome, RejectionKind, Session, Set, Shared, Target, Transaction,
+    Connection, Datum, Map, Operation, Outcome, RejectionKind, Session, Shared, Target, Transaction,
 };
 use ovn_kubevirt::plan::{Placed, PortChange};
 use serde_json::{Value, json};
@@ -122,9 +123,9 @@ fn equal(northbound: &Northbound, replica: &Replica) -> Result<(), String> {
         .map(|port| {
             let LogicalSwitchPort { name, kind, addresses, port_security, options, external_ids, dynamic_addresses } =
                 port.row.clone();
-            let pairs = |map: Map| map.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-            let texts = |set: Set| set.iter().map(ToOwned::to_owned).collect::<BTreeSet<String>>();
-            let strings: (BTreeMap<_, _>, BTreeMap<_, _>) = (pairs(options), pairs(external_ids));
+            let pairs = |map: &Map| map.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            let texts = |elements: Elements| elements.iter().map(Cow::into_owned).collect::<BTreeSet<String>>();
+            let strings: (BTreeMap<_, _>, BTreeMap<_, _>) = (pairs(&options), pairs(external_ids.map()));
             (port.uuid.to_string(), name, kind, texts(addresses), texts(port_security), strings, dynamic_addresses)
         })
         .collect();

@@ -22,7 +22,7 @@ pub(super) fn world() -> World {
 
 /// What each NIC of a VM has: `MAC IP`.
 pub(super) fn held(world: &World, vm: &VmKey) -> BTreeMap<String, String> {
-    let owned = world.tables.ports.values().filter_map(|row| Some((row, Owner::of(&row.external_ids, INSTANCE)?)));
+    let owned = world.tables.ports.values().filter_map(|row| Some((row, Owner::of(row.external_ids.map(), INSTANCE)?)));
     let addresses = |row: &crate::ovn::LogicalSwitchPort| row.addresses.iter().collect::<Vec<_>>().join("|");
     owned.filter(|(_, owner)| owner.vm == *vm).map(|(row, owner)| (owner.network, addresses(row))).collect()
 }

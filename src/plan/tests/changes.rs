@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::server::Tables;
 use super::world::{map, uuid};
-use crate::ovn::{LogicalSwitch, LogicalSwitchPort};
-use crate::ovsdb::{Datum, Mutation, Mutator, Operation, Set};
+use crate::ovn::{Elements, LogicalSwitch, LogicalSwitchPort};
+use crate::ovsdb::{Datum, Mutation, Mutator, Operation};
 use crate::plan::{Placed, PortChange};
 
 const PORT: &str = "Logical_Switch_Port";
@@ -24,8 +24,8 @@ fn port() -> Uuid {
 fn row() -> LogicalSwitchPort {
     LogicalSwitchPort {
         name: "vm.ns".into(),
-        addresses: Set::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]),
-        port_security: Set::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]),
+        addresses: Elements::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]),
+        port_security: Elements::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]),
         options: map([("requested-chassis", "n1")]),
         external_ids: map([("vendor", "ovn-kubevirt"), ("ovn-kubevirt.io/vm", "ns/vm")]),
         ..Default::default()
@@ -74,7 +74,7 @@ fn a_port_that_moves_is_let_go_by_one_switch_and_taken_by_the_other() {
 #[test]
 fn only_the_columns_and_keys_that_change_are_written() {
     let mut after = row();
-    after.addresses = Set::from_iter(["0a:58:0a:10:00:02 10.16.0.15".to_owned()]);
+    after.addresses = Elements::from_iter(["0a:58:0a:10:00:02 10.16.0.15".to_owned()]);
     after.options = map([("requested-chassis", "n2")]);
     after.external_ids.insert("ovn-kubevirt.io/vm-uid", "u2");
     let update = Operation::Update {
@@ -132,8 +132,8 @@ fn what_others_wrote_after_our_replica_was_read_stays() {
 
 #[test]
 fn a_port_takes_addresses_where_it_did_not_have_them() {
-    let other = || LogicalSwitchPort { addresses: Set::from_iter(["0a:58:0a:10:00:03".to_owned()]), ..row() };
-    let none = || LogicalSwitchPort { addresses: Set::default(), ..row() };
+    let other = || LogicalSwitchPort { addresses: Elements::from_iter(["0a:58:0a:10:00:03".to_owned()]), ..row() };
+    let none = || LogicalSwitchPort { addresses: Elements::default(), ..row() };
     let bound = LogicalSwitchPort { options: map([("requested-chassis", "n2")]), ..row() };
     let (on_blue, on_red) = (|row| Some((blue(), row)), |row| Some((red(), row)));
     for (before, after, takes) in [

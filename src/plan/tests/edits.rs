@@ -1,12 +1,13 @@
 //! What edits of a VM, and of its row by other hands, do to its lease, and what its owner is told, by example.
 
+use std::borrow::Cow;
+
 use super::attachments::world;
 use super::examples::{at, db, made, plain, web};
 use super::objects::Template;
 use super::world::{World, map, uuid};
 use crate::contract::{VmKey, keys};
-use crate::ovn::{LogicalRouterPort, LogicalSwitchPort};
-use crate::ovsdb::Set;
+use crate::ovn::{Elements, LogicalRouterPort, LogicalSwitchPort};
 
 fn ip(world: &World, vm: &VmKey) -> Option<String> {
     world.addresses(vm).and_then(|text| text.split_once(' ').map(|(_, ip)| ip.to_owned()))
@@ -44,7 +45,7 @@ fn a_widened_port_security_moves_no_lease() {
     world.restart(&web(), "n1");
     world.edit(|tables| {
         let row = tables.ports.get_mut(&port).expect("the port");
-        let both = row.port_security.iter().map(ToOwned::to_owned).chain(["0a:58:0a:00:00:05 10.0.0.2".to_owned()]);
+        let both = row.port_security.iter().map(Cow::into_owned).chain(["0a:58:0a:00:00:05 10.0.0.2".to_owned()]);
         row.port_security = both.collect();
     });
     world.settle(100);
@@ -99,7 +100,9 @@ fn without_port_security_a_lease_that_was_overwritten_is_its_vms_again() {
     world.run(&web(), Template::new([("port_security", "false")]), "n1");
     let before = world.addresses(&web());
     let (port, _) = world.row(&web()).expect("its port");
-    world.edit(|tables| tables.ports.get_mut(&port).expect("it").addresses = Set::from_iter(["unknown".to_owned()]));
+    world.edit(|tables| {
+        tables.ports.get_mut(&port).expect("it").addresses = Elements::from_iter(["unknown".to_owned()])
+    });
     world.settle(100);
     assert_eq!(world.addresses(&web()), before);
 }
@@ -179,8 +182,8 @@ fn a_lease_of_which_nothing_is_left_is_made_anew_from_what_is_free() {
     let (port, _) = world.row(&web()).expect("its port");
     world.edit(|tables| {
         let row = tables.ports.get_mut(&port).expect("the port");
-        row.addresses = Set::default();
-        row.port_security = Set::from_iter(["0a:58:0a:00:00:02 10.0.0.3".to_owned()]);
+        row.addresses = Elements::default();
+        row.port_security = Elements::from_iter(["0a:58:0a:00:00:02 10.0.0.3".to_owned()]);
     });
     world.settle(100);
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:03 10.0.0.3"));
@@ -197,7 +200,7 @@ fn what_is_retained_is_not_what_somebody_writes_into_the_port_afterwards() {
     let (port, _) = world.row(&web()).expect("it is retained");
     for written in ["0a:58:0a:00:00:02 10.0.0.2", "0a:58:0a:00:00:03 10.0.0.2"] {
         world.edit(|tables| {
-            tables.ports.get_mut(&port).expect("the port").port_security = Set::from_iter([written.to_owned()]);
+            tables.ports.get_mut(&port).expect("the port").port_security = Elements::from_iter([written.to_owned()]);
         });
         world.settle(100);
         let (_, row) = world.row(&web()).expect("it is retained");
@@ -216,7 +219,7 @@ fn what_somebody_writes_into_one_port_is_not_lost_by_another_that_has_it_in_forc
     let (port, _) = world.row(&db()).expect("its port");
     world.edit(|tables| {
         let row = tables.ports.get_mut(&port).expect("the port");
-        row.port_security = Set::from_iter(["0a:58:0a:00:00:03 10.0.0.2".to_owned()]);
+        row.port_security = Elements::from_iter(["0a:58:0a:00:00:03 10.0.0.2".to_owned()]);
     });
     world.settle(100);
     assert_eq!(leases(&world), before);
@@ -227,7 +230,8 @@ fn what_somebody_writes_into_port_security_is_not_reserved() {
     let mut world = world();
     made(&mut world, &web(), plain());
     let (port, row) = world.row(&web()).expect("its port");
-    let both: Vec<String> = row.addresses.iter().chain(["0a:58:0a:00:00:02 10.9.0.9"]).map(ToOwned::to_owned).collect();
+    let both: Vec<String> =
+        row.addresses.iter().map(Cow::into_owned).chain(["0a:58:0a:00:00:02 10.9.0.9".to_owned()]).collect();
     world.apply(&web(), at("10.9.0.9"));
     world.edit(|tables| tables.ports.get_mut(&port).expect("the port").port_security = both.into_iter().collect());
     world.settle(100);

@@ -4,8 +4,7 @@ use super::objects::Template;
 use super::server::Tables;
 use super::world::{INSTANCE, World, map, uuid};
 use crate::contract::{VmKey, keys, port_uuid};
-use crate::ovn::LogicalSwitchPort;
-use crate::ovsdb::Set;
+use crate::ovn::{Elements, LogicalSwitchPort};
 
 pub(super) fn web() -> VmKey {
     VmKey::new("n", "web")
@@ -58,7 +57,7 @@ pub(super) fn waits_in_vain(world: &World, vm: &VmKey, complaint: &str) {
 fn the_first_vm_gets_the_lowest_address_and_a_row_as_in_the_contract() {
     let mut world = world();
     world.run(&web(), plain(), "node-a");
-    let text = || Set::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]);
+    let text = || Elements::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]);
     let expected = LogicalSwitchPort {
         name: "web.n".into(),
         kind: String::new(),
@@ -116,7 +115,7 @@ fn an_edit_on_a_running_vm_is_reserved_and_the_next_start_applies_it() {
     world.restart(&web(), "node-b");
     let (same, row) = world.row(&web()).expect("its port");
     assert_eq!(same, port);
-    assert_eq!(row.addresses, Set::from_iter(["0a:58:0a:10:00:02 10.16.0.15".to_owned()]));
+    assert_eq!(row.addresses, Elements::from_iter(["0a:58:0a:10:00:02 10.16.0.15".to_owned()]));
     assert_eq!(row.port_security, row.addresses);
     assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), None);
     assert_eq!(row.options, map([("requested-chassis", "node-b")]));

@@ -1,5 +1,6 @@
 //! Any history, in small domains so that collisions happen.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 
 use proptest::prelude::*;
@@ -14,8 +15,8 @@ use super::services;
 use super::world::{INSTANCE, World, map, uuid};
 use crate::contract::{VmKey, keys, port_uuid};
 use crate::kubevirt::Change;
-use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort};
-use crate::ovsdb::{Map, Set};
+use crate::ovn::{Elements, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, PortMarks};
+use crate::ovsdb::Map;
 
 /// VMs whose port names, and fallback names, meet: `a.n.m` is one of both.
 pub(super) fn vm(index: usize) -> VmKey {
@@ -258,23 +259,23 @@ const MEDDLINGS: usize = 14;
 
 fn meddle(row: &mut LogicalSwitchPort, what: usize) {
     match what {
-        8 => row.external_ids = Map::default(),
-        9 => drop(row.external_ids.remove(keys::VENDOR)),
+        8 => row.external_ids = PortMarks::default(),
+        9 => row.external_ids.remove(keys::VENDOR),
         10 => row.kind = "virtual".into(),
         11 => {
             row.kind = "router".into();
             row.options.insert("router-port", "lrp0");
         }
         12 => row.name.push_str("-renamed"),
-        13 => drop(row.external_ids.remove(keys::VM)),
-        0 => row.addresses = Set::default(),
-        1 => row.addresses = Set::from_iter(["dynamic".to_owned()]),
-        2 => row.addresses = Set::from_iter(["unknown".to_owned()]),
-        3 => row.port_security = Set::default(),
-        6 => row.port_security = Set::from_iter(["0a:58:0a:00:00:02 10.0.0.1".to_owned()]),
+        13 => row.external_ids.remove(keys::VM),
+        0 => row.addresses = Elements::default(),
+        1 => row.addresses = Elements::from_iter(["dynamic".to_owned()]),
+        2 => row.addresses = Elements::from_iter(["unknown".to_owned()]),
+        3 => row.port_security = Elements::default(),
+        6 => row.port_security = Elements::from_iter(["0a:58:0a:00:00:02 10.0.0.1".to_owned()]),
         7 => {
             let more = ["0a:58:0a:00:00:05 10.0.0.2".to_owned()];
-            row.port_security = row.port_security.iter().map(ToOwned::to_owned).chain(more).collect();
+            row.port_security = row.port_security.iter().map(Cow::into_owned).chain(more).collect();
         }
         4 => {
             row.options.insert("requested-chassis", "elsewhere");
@@ -441,7 +442,7 @@ fn heard(changes: Vec<(usize, Change)>, leases: &[(usize, u8)]) -> World {
             ]);
             let row = LogicalSwitchPort {
                 name: vm.port_name(),
-                addresses: Set::from_iter([text]),
+                addresses: Elements::from_iter([text]),
                 external_ids,
                 ..Default::default()
             };

@@ -24,8 +24,11 @@ fn world() -> World {
 
 /// Every row of a VM: its UUID, its name and its address by network.
 fn rows(world: &World, vm: &VmKey) -> BTreeMap<String, (Uuid, String, String)> {
-    let owned =
-        world.tables.ports.iter().filter_map(|(port, row)| Some((port, row, Owner::of(&row.external_ids, INSTANCE)?)));
+    let owned = world
+        .tables
+        .ports
+        .iter()
+        .filter_map(|(port, row)| Some((port, row, Owner::of(row.external_ids.map(), INSTANCE)?)));
     let of_vm = owned.filter(|(.., owner)| owner.vm == *vm);
     let ip = |row: &LogicalSwitchPort| {
         let text = row.addresses.iter().next().unwrap_or_default();

@@ -3,8 +3,7 @@
 use super::objects::Template;
 use super::world::{INSTANCE, World, map, uuid};
 use crate::contract::{VmKey, keys, port_uuid};
-use crate::ovn::LogicalSwitchPort;
-use crate::ovsdb::Map;
+use crate::ovn::{LogicalSwitchPort, PortMarks};
 
 fn vm(name: &str) -> VmKey {
     VmKey::new("n", name)
@@ -30,17 +29,17 @@ fn a_row_whose_marks_were_removed_is_found_by_its_uuid_and_marked_again() {
     let mut world = running();
     let before = world.tables.clone();
     for key in [keys::VENDOR, keys::INSTANCE, keys::VM, keys::VM_UID, keys::NETWORK] {
-        meddle(&mut world, |row| drop(row.external_ids.remove(key)));
+        meddle(&mut world, |row| row.external_ids.remove(key));
         assert_eq!(world.tables, before, "without {key}");
     }
-    meddle(&mut world, |row| row.external_ids = Map::default());
+    meddle(&mut world, |row| row.external_ids = PortMarks::default());
     assert_eq!(world.tables, before);
-    meddle(&mut world, |row| drop(row.external_ids.insert(keys::VM, "n/ghost")));
+    meddle(&mut world, |row| row.external_ids.insert(keys::VM, "n/ghost"));
     assert_eq!(world.tables, before);
     // All at once, and after a restart: the replica never saw the marks.
     world.edit(|tables| {
         let row = tables.ports.get_mut(&port_uuid(INSTANCE, "a.n")).expect("a.n");
-        row.external_ids = Map::default();
+        row.external_ids = PortMarks::default();
         row.addresses = Default::default();
     });
     world.northbound = world.tables.replica(INSTANCE);
@@ -55,7 +54,7 @@ fn a_row_without_marks_goes_with_its_vm_and_never_with_another() {
     let mut world = running();
     world.edit(|tables| {
         let port = port_uuid(INSTANCE, "a.n");
-        tables.ports.get_mut(&port).expect("a.n").external_ids = Map::default();
+        tables.ports.get_mut(&port).expect("a.n").external_ids = PortMarks::default();
         // Its name may be that of `a` in `n`, on the network `red`, or of `a.n` in `red`.
         let row = LogicalSwitchPort { name: "a.n.red".into(), ..Default::default() };
         tables.put_port(uuid(1, 0), port_uuid(INSTANCE, "a.n.red"), row);
@@ -65,7 +64,7 @@ fn a_row_without_marks_goes_with_its_vm_and_never_with_another() {
     assert!(there(&world, "a.n") && there(&world, "a.n.red"));
     world.edit(|tables| {
         let port = port_uuid(INSTANCE, "a.n");
-        tables.ports.get_mut(&port).expect("a.n").external_ids = Map::default();
+        tables.ports.get_mut(&port).expect("a.n").external_ids = PortMarks::default();
     });
     world.destroy(&vm("a"));
     let all = world.vms();
@@ -189,7 +188,7 @@ fn a_row_that_keeps_the_name_of_another_network_is_found_by_the_annotation_when_
     let port = port_uuid(INSTANCE, "b.n.net1.n.ovn");
     let before = world.tables.ports.clone();
     assert!(before[&port].external_ids.get(keys::BASE_NAME).is_some(), "{before:#?}");
-    world.edit(|tables| tables.ports.get_mut(&port).expect("there").external_ids = Map::default());
+    world.edit(|tables| tables.ports.get_mut(&port).expect("there").external_ids = PortMarks::default());
     world.settle(1);
     assert_eq!(world.tables.ports, before);
 }

@@ -5,8 +5,7 @@ use super::objects::Template;
 use super::world::{World, map, uuid};
 use crate::contract::{VmKey, keys};
 use crate::intent::Retention;
-use crate::ovn::LogicalSwitchPort;
-use crate::ovsdb::Set;
+use crate::ovn::{Elements, LogicalSwitchPort};
 
 fn small() -> World {
     World::new([("blue", map([("subnet", "10.0.0.0/28"), ("exclude_ips", "10.0.0.1..10.0.0.4")]))])
@@ -96,7 +95,7 @@ fn a_vm_whose_new_pool_is_full_starts_with_the_address_that_it_has() {
 fn beside_ovns_own_ipam_only_a_pool_that_is_excluded_is_chosen_from() {
     let mut world = small();
     world.edit(|tables| {
-        let addresses = Set::from_iter(["dynamic".to_owned()]);
+        let addresses = Elements::from_iter(["dynamic".to_owned()]);
         let row = LogicalSwitchPort { name: "lease".into(), addresses, ..Default::default() };
         tables.put_port(uuid(1, 0), uuid(2, 0), row);
     });
@@ -223,7 +222,7 @@ fn what_a_port_leaves_rests_though_another_seems_to_hold_it_while_it_moves() {
         made(&mut world, &web(), on("blue"));
         let vm = web();
         let of_web = world.northbound.ports_of(&vm).filter_map(|(_, port)| port.row.addresses.iter().next());
-        let of_web = of_web.filter_map(|text| text.split_once(' ')).map(|(_, ip)| ip);
+        let of_web = of_web.filter_map(|text| Some(text.split_once(' ')?.1.to_owned()));
         assert_eq!(of_web.collect::<Vec<_>>(), ["10.0.0.3", "10.0.0.4"]);
         made(&mut world, &third(), Template::new([("logical_switch", "red")]));
         assert_eq!(ip(&world, &third()).as_deref(), Some("10.0.0.4"), "what it left rests (order {order})");

@@ -1,15 +1,17 @@
 //! What people write into switches and foreign ports, by example: odd spellings, addresses that no port has, switches
 //! without addresses.
 
+use std::borrow::Cow;
+
 use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
 use super::objects::Template;
 use super::server::Tables;
 use super::world::{World, map, uuid};
 use crate::contract::{VmKey, keys};
 use crate::ovn::{
-    DhcpOptions, ForwardingGroup, LoadBalancer, LogicalSwitch, LogicalSwitchPort, PortHealthCheck, StaticMacBinding,
+    DhcpOptions, Elements, ForwardingGroup, LoadBalancer, LogicalSwitch, LogicalSwitchPort, PortHealthCheck,
+    StaticMacBinding,
 };
-use crate::ovsdb::Set;
 use crate::plan::{PortStatus, Problem};
 
 fn ip(world: &World, vm: &VmKey) -> Option<String> {
@@ -89,7 +91,7 @@ fn a_first_host_address_that_was_given_before_stays() {
     let (port, _) = world.row(&web()).expect("its port");
     world.edit(|tables| {
         let row = tables.ports.get_mut(&port).expect("the port");
-        (row.addresses, row.port_security) = (Set::default(), Set::default());
+        (row.addresses, row.port_security) = (Elements::default(), Elements::default());
     });
     world.settle(100);
     assert_eq!(ip(&world, &web()).as_deref(), Some("10.16.0.1"));
@@ -113,7 +115,7 @@ fn addresses_that_a_foreign_port_may_speak_with_are_its_own_and_a_network_is_non
     }
     made(&mut world, &db(), Template::new([("mac_address", "00:00:5e:00:01:05")]));
     assert_eq!(world.problems(&db())[0].reason(), "AddressConflict");
-    world.edit(|tables| tables.ports.get_mut(&uuid(2, 0)).expect("it").port_security = Set::default());
+    world.edit(|tables| tables.ports.get_mut(&uuid(2, 0)).expect("it").port_security = Elements::default());
     world.settle(100);
     assert_eq!(mac(&world, &db()).as_deref(), Some("00:00:5e:00:01:05"));
 }
@@ -322,7 +324,7 @@ fn beside_dynamic_ports_what_northd_does_not_read_is_not_excluded() {
 /// Both columns of a VM's row.
 fn columns(world: &World, vm: &VmKey) -> [Vec<String>; 2] {
     let (_, row) = world.row(vm).expect("its port");
-    [&row.addresses, &row.port_security].map(|set| set.iter().map(ToOwned::to_owned).collect())
+    [&row.addresses, &row.port_security].map(|elements| elements.iter().map(Cow::into_owned).collect())
 }
 
 fn mac_alone(world: &World, vm: &VmKey) -> String {

@@ -1,6 +1,7 @@
 //! What must hold of every replica, every transaction and every state: a plain model, written
 //! without looking at how a decision is made.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -14,17 +15,19 @@ use super::world::{INSTANCE, Sent, World};
 use crate::contract::{VmKey, keys, port_uuid};
 use crate::intent::{PortIntent, Request};
 use crate::kubevirt::{Template, VmObjects};
-use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, Owner};
-use crate::ovsdb::{Map, Set};
+use crate::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound, Owner};
+use crate::ovsdb::Map;
 use crate::plan::{Decision, PortChange, Problem, RowChange};
 
 /// What a port holds: addresses and MACs as text.
 pub(super) fn claims(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> BTreeSet<String> {
-    let mut words: Vec<&str> = row.addresses.iter().collect();
+    let texts = |elements: &Elements| elements.iter().map(Cow::into_owned).collect::<Vec<String>>();
+    let (addresses, secured) = (texts(&row.addresses), texts(&row.port_security));
+    let mut words: Vec<&str> = addresses.iter().map(String::as_str).collect();
     words.extend(row.dynamic_addresses.as_deref());
     words.extend(row.external_ids.get(keys::NEXT_ADDRESSES));
     if row.owner(port, INSTANCE).is_some() {
-        words.extend(row.port_security.iter());
+        words.extend(secured.iter().map(String::as_str));
     }
     if row.kind == "virtual" {
         words.extend(row.options.get("virtual-ip"));
@@ -38,7 +41,7 @@ pub(super) fn claims(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> B
         }
     }
     // Where a network stands for all its addresses, it is no one's.
-    let mut hosts: Vec<&str> = row.port_security.iter().collect();
+    let mut hosts: Vec<&str> = secured.iter().map(String::as_str).collect();
     hosts.extend(["arp_proxy", "nat-addresses"].into_iter().filter_map(|key| row.options.get(key)));
     let is_host = |word: &&str| {
         word.parse::<IpNet>().is_ok_and(|net| net.trunc() != net || net.prefix_len() == net.max_prefix_len())
@@ -183,7 +186,7 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
 /// What a row of ours had: where it has a NIC's addresses, what somebody wrote into `port_security` alone it had not.
 fn had(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> BTreeSet<String> {
     let is_overwritten = row.addresses.iter().all(|text| text.parse::<Addresses>().is_err());
-    let port_security = row.port_security.iter().filter(|_| is_overwritten).map(ToOwned::to_owned).collect();
+    let port_security = row.port_security.iter().filter(|_| is_overwritten).collect();
     claims(tables, port, &LogicalSwitchPort { port_security, ..row.clone() })
 }
 
@@ -206,7 +209,7 @@ pub(super) fn no_two_of_ours_share_anything(tables: &Tables) {
 
 /// What a row may hold: what both columns say; where they have nothing in common, what either does.
 fn leases(row: &LogicalSwitchPort) -> Vec<Addresses> {
-    let of = |elements: &Set| elements.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Addresses>>();
+    let of = |elements: &Elements| elements.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Addresses>>();
     let (addresses, secured) = (of(&row.addresses), of(&row.port_security));
     match addresses.iter().find(|addresses| secured.contains(addresses)) {
         Some(both) => vec![*both],
@@ -293,7 +296,7 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         });
         let held: BTreeSet<String> = others.flat_map(|(port, row)| claims(&world.tables, port, row)).collect();
         let is_anothers = |old: &Addresses| {
-            let row = LogicalSwitchPort { addresses: Set::from_iter([old.to_string()]), ..Default::default() };
+            let row = LogicalSwitchPort { addresses: Elements::from_iter([old.to_string()]), ..Default::default() };
             claims(&world.tables, &Uuid::nil(), &row).intersection(&held).next().is_some()
         };
         assert!(
@@ -402,14 +405,15 @@ fn base(vm: &VmKey, row: &LogicalSwitchPort) -> String {
 fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, network: &str) {
     // One that was lost with the marks is found again by the row's UUID.
     let old = before.external_ids.get(keys::NETWORK).unwrap_or(network);
-    if old == network || Owner::of(&before.external_ids, INSTANCE).is_none() {
+    if old == network || Owner::of(before.external_ids.map(), INSTANCE).is_none() {
         return;
     }
     let intent = world.intent(vm).expect("there is a NIC");
     let base = |row: &LogicalSwitchPort| base(vm, row);
     let rows = || {
         world.tables.ports.values().filter(|row| {
-            Owner::of(&row.external_ids, INSTANCE).is_some_and(|owner| owner.vm == *vm) && base(row) == base(before)
+            Owner::of(row.external_ids.map(), INSTANCE).is_some_and(|owner| owner.vm == *vm)
+                && base(row) == base(before)
         })
     };
     let marked = |network: &str| {

@@ -12,7 +12,7 @@ use crate::ovn::{
     DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch,
     LogicalSwitchPort, Nat, Northbound, PortHealthCheck, StaticMacBinding,
 };
-use crate::ovsdb::{Atom, Datum, Map, Mutation, Mutator, Operation, Row, Set, apply_updates};
+use crate::ovsdb::{Atom, Datum, Map, Mutation, Mutator, Operation, Row, apply_updates};
 
 /// The northbound database as the server has it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -188,9 +188,9 @@ fn set_column(port: &mut LogicalSwitchPort, column: &str, value: &Datum) {
 }
 
 fn mutate_port(port: &mut LogicalSwitchPort, Mutation { column, mutator, value }: &Mutation) {
-    let map = match *column {
-        "options" => &mut port.options,
-        "external_ids" => &mut port.external_ids,
+    let mut map = match *column {
+        "options" => port.options.clone(),
+        "external_ids" => port.external_ids.map().clone(),
         other => panic!("the plan mutates no column {other}"),
     };
     match mutator {
@@ -203,6 +203,10 @@ fn mutate_port(port: &mut LogicalSwitchPort, Mutation { column, mutator, value }
                 }
             }
         }
+    }
+    match *column {
+        "options" => port.options = map,
+        _ => port.external_ids = map.into(),
     }
 }
 
@@ -297,11 +301,11 @@ impl Wire for LogicalSwitchPort {
         vec![
             ("name", json!(self.name)),
             ("type", json!(self.kind)),
-            ("addresses", set_difference(&self.addresses, &before.addresses)),
+            ("addresses", set_difference(self.addresses.iter(), before.addresses.iter())),
             ("dynamic_addresses", self.dynamic_addresses.as_ref().map_or(json!(["set", []]), |text| json!(text))),
-            ("port_security", set_difference(&self.port_security, &before.port_security)),
+            ("port_security", set_difference(self.port_security.iter(), before.port_security.iter())),
             ("options", map_difference(&self.options, &before.options)),
-            ("external_ids", map_difference(&self.external_ids, &before.external_ids)),
+            ("external_ids", map_difference(self.external_ids.map(), before.external_ids.map())),
         ]
     }
 }
@@ -311,14 +315,15 @@ impl Wire for LogicalRouterPort {
         vec![
             ("name", json!(self.name)),
             ("mac", json!(self.mac)),
-            ("networks", set_difference(&self.networks, &before.networks)),
+            ("networks", set_difference(self.networks.iter(), before.networks.iter())),
         ]
     }
 }
 
-fn set_difference(after: &Set, before: &Set) -> Value {
-    let texts = |set: &Set| set.iter().map(str::to_owned).collect::<BTreeSet<String>>();
-    let toggled: Vec<String> = texts(after).symmetric_difference(&texts(before)).cloned().collect();
+fn set_difference<T: ToString>(after: impl Iterator<Item = T>, before: impl Iterator<Item = T>) -> Value {
+    let after: BTreeSet<String> = after.map(|text| text.to_string()).collect();
+    let before = before.map(|text| text.to_string()).collect();
+    let toggled: Vec<String> = after.symmetric_difference(&before).cloned().collect();
     json!(["set", toggled])
 }
 

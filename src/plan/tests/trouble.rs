@@ -6,13 +6,13 @@ use super::examples::{at, db, foreign, made, plain, waits_in_vain, web, world};
 use super::objects::Template;
 use super::world::{INSTANCE, World, map, uuid};
 use crate::contract::{VmKey, keys, port_uuid};
-use crate::ovn::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort};
-use crate::ovsdb::Set;
+use crate::ovn::{Elements, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort};
+use crate::ovsdb::{Map, Set};
 use crate::plan::Problem;
 
 #[test]
 fn two_switches_of_one_name_are_an_error_until_one_goes() {
-    let config = map([("subnet", "10.16.0.0/16")]);
+    let config: Map = map([("subnet", "10.16.0.0/16")]);
     let mut world = World::new([("blue", config.clone()), ("blue", config)]);
     made(&mut world, &web(), plain());
     let ambiguous = "The northbound database has 2 logical switches named blue. Rename all but one of them.";
@@ -48,7 +48,7 @@ fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_says() {
         let row = LogicalSwitchPort {
             name: "blue-router".into(),
             kind: "router".into(),
-            addresses: Set::from_iter(["router".to_owned()]),
+            addresses: Elements::from_iter(["router".to_owned()]),
             options: map([("router-port", "lrp")]),
             ..Default::default()
         };
@@ -190,7 +190,7 @@ fn addresses_that_a_person_overwrote_are_healed_from_port_security() {
         let mut world = overwritten(addresses);
         world.settle(100);
         let (_, row) = world.row(&web()).expect("its port");
-        let expected = Set::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]);
+        let expected = Elements::from_iter(["0a:58:0a:10:00:02 10.16.0.2".to_owned()]);
         assert_eq!((&row.addresses, &row.port_security), (&expected, &expected), "overwritten with {addresses:?}");
     }
 }
@@ -228,7 +228,7 @@ fn a_port_that_is_put_elsewhere_by_hand_takes_its_addresses_along() {
     let mut northbound = world().northbound;
     let red = LogicalSwitch { name: "red".into(), ..Default::default() };
     northbound.put_switch(uuid(1, 1), red);
-    let addresses = Set::from_iter(["02:00:00:00:00:09 10.16.0.9".to_owned()]);
+    let addresses = Elements::from_iter(["02:00:00:00:00:09 10.16.0.9".to_owned()]);
     northbound.put_port(uuid(2, 0), LogicalSwitchPort { name: "printer".into(), addresses, ..Default::default() });
     let ip = "10.16.0.9".parse().expect("an address");
     let on = |slot: Option<u8>| if slot.is_some() { vec![uuid(2, 0)] } else { vec![] };
@@ -263,7 +263,7 @@ fn a_foreign_duplicate_of_a_reservation_is_named_and_not_followed() {
         world.run(&web(), plain(), "n1");
         made(&mut world, &web(), at("10.16.0.9"));
         world.edit(|tables| {
-            let addresses = Set::from_iter(["02:00:00:00:00:09 10.16.0.9".to_owned()]);
+            let addresses = Elements::from_iter(["02:00:00:00:00:09 10.16.0.9".to_owned()]);
             let row = LogicalSwitchPort { name: "printer".into(), addresses, ..Default::default() };
             tables.put_port(uuid(1, 0), printer, row);
         });

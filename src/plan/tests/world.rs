@@ -36,7 +36,7 @@ pub(super) fn uuid(kind: u8, slot: u8) -> Uuid {
     Uuid::from_u128(u128::from(kind) << 64 | u128::from(slot) << 8 | 1)
 }
 
-pub(super) fn map<const N: usize>(pairs: [(&str, &str); N]) -> Map {
+pub(super) fn map<'p, T: FromIterator<(&'p str, &'p str)>, const N: usize>(pairs: [(&'p str, &'p str); N]) -> T {
     pairs.into_iter().collect()
 }
 

@@ -99,7 +99,7 @@ impl Image {
                 ("dynamic_addresses", atoms(dynamic_addresses)),
                 ("port_security", atoms(port_security.iter())),
                 ("options", map(options)),
-                ("external_ids", map(external_ids)),
+                ("external_ids", map(external_ids.map())),
             ];
             (port.uuid, Line::from(line))
         });
