@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::machine::Busy;
-use common::support::{Northbound, in_process};
+use common::support::{Northbound, Stage, in_process};
 use common::{fill, is_test, median, milliseconds, setting};
 use ovn_kubevirt::contract::{keys, port_uuid};
 use ovn_kubevirt::controller::CHANGES_AHEAD;
@@ -58,7 +58,7 @@ async fn main() {
 }
 
 struct Bench {
-    northbound: Northbound,
+    northbound: Arc<Northbound>,
     service: in_process::InProcess,
     connection: Connection,
     replica: Arc<Shared<Replica>>,
@@ -68,14 +68,10 @@ struct Bench {
 impl Bench {
     /// `vms` VMs that run on n1, and the service.
     async fn new(vms: usize) -> Self {
-        let northbound = Northbound::start().await.with_northd().await;
-        northbound.add_switch("ovn-default", &[("subnet", "10.0.0.0/8")]);
+        let northbound = Stage::build("bench").switch("ovn-default", "10.0.0.0/8").northd().northbound().await;
         let switch = northbound.add_switch("raw", &[]);
-        fill::insert(
-            &northbound,
-            &switch,
-            vec![json!({"name": "raw", "options": ["map", [["requested-chassis", "n1"]]]})],
-        );
+        let row = json!({"name": "raw", "options": ["map", [["requested-chassis", "n1"]]]});
+        fill::insert(&northbound, "raw", vec![row]);
         let service = in_process::start(&northbound.remote(), true, "ovn-default", CHANGES_AHEAD);
         let remotes = northbound.remote().parse().expect("a remote");
         let target = Target { remotes, tls: None, probe_interval: PATIENCE, leader_only: true };

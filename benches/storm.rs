@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::machine::Busy;
-use common::support::{Northbound, in_process};
+use common::support::{Northbound, Stage, in_process};
 use common::{fill, is_test, median, setting, usage};
 use ovn_kubevirt::contract::{VmKey, keys, port_uuid};
 use ovn_kubevirt::kubevirt::{Change, Kind};
@@ -65,16 +65,17 @@ async fn main() {
 }
 
 /// A database whose switch `ovn-default` has so many ports.
-async fn database(cluster: bool, present: usize) -> Northbound {
-    let northbound = if cluster { Northbound::start_cluster().await } else { Northbound::start().await };
-    let switch = northbound.add_switch("ovn-default", &[("subnet", "10.0.0.0/8")]);
+async fn database(cluster: bool, present: usize) -> Arc<Northbound> {
+    let builder = Stage::build("storm").switch("ovn-default", "10.0.0.0/8");
+    let builder = if cluster { builder.on(Northbound::start_cluster().await) } else { builder };
+    let northbound = builder.northbound().await;
     for first in (0..present).step_by(2_000) {
         let rows = (first..present.min(first + 2_000)).map(|index| {
             let address =
                 format!("0c:00:00:00:{:02x}:{:02x} 10.200.{}.{}", index / 256, index % 256, index / 256, index % 256);
             json!({"name": format!("present-{index}"), "addresses": address})
         });
-        fill::insert(&northbound, &switch, rows.collect());
+        fill::insert(&northbound, "ovn-default", rows.collect());
     }
     northbound
 }
@@ -199,10 +200,9 @@ fn nbctl(northbound: &Northbound) -> (f64, f64) {
 /// 100,000 ports of ours on ten switches, a tenth of their VMs changed, and a restart with all of them.
 async fn many() {
     let vms = setting("BENCH_MANY", &[100_000])[0];
-    let northbound = Northbound::start().await;
-    for switch in 0..10 {
-        northbound.add_switch(&format!("s{switch}"), &[("subnet", "10.0.0.0/8")]);
-    }
+    let builder = Stage::build("many").without_default_switch();
+    let builder = (0..10).fold(builder, |builder, switch| builder.switch(&format!("s{switch}"), "10.0.0.0/8"));
+    let northbound = builder.northbound().await;
     let all = || (0..vms).map(|index| vm(index, Some(index % 10)));
     let pid = std::process::id();
     let busy = Busy::begin();

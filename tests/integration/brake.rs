@@ -1,16 +1,16 @@
 //! A sweep or a list that lacks most VMs holds their ports; deletions that are seen release them at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::kubevirt::{Change, Kind};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::fleet::Fleet;
-use crate::stage::SUBNET;
+use crate::fleet::LEASE_SECONDS;
 use crate::support::in_process::{self, InProcess};
-use crate::support::{Northbound, Port, Service, VmOptions, eventually, holds_for};
+use crate::support::{Northbound, Port, Service, Stage, VmOptions, eventually, holds_for};
 
 /// Long enough for a write that should not come.
 const A_WHILE: Duration = Duration::from_millis(500);
@@ -37,15 +37,14 @@ fn names(count: usize) -> Vec<String> {
 
 /// The writing path inside the test, on a real server.
 struct Path {
-    northbound: Northbound,
+    northbound: Arc<Northbound>,
     service: InProcess,
 }
 
 impl Path {
     /// In office, with a port for each VM.
     async fn with(vms: &[String]) -> Self {
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &SUBNET);
+        let northbound = Stage::build("brake").northbound().await;
         let service = in_process::start(&northbound.remote(), true, "ovn-default", 10_000);
         let path = Self { northbound, service };
         path.feed([Change::Namespace(read(json!({"name": "ns"})))]);
@@ -181,14 +180,14 @@ async fn readyz(service: &Service, words: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_sweep_after_a_start_or_a_change_of_leader_holds_and_the_operator_lets_it_through_once() {
-    let fleet = Fleet::new("brake", Northbound::start().await).await;
+    let fleet = Stage::build("brake").lease(LEASE_SECONDS).prepare().await;
     let vms = names(15);
     let service = fleet.setup().start().await;
     for vm in &vms {
         fleet.player.create_vm(vm, VmOptions::default()).await;
     }
     for vm in &vms {
-        fleet.made(vm).await;
+        fleet.port(vm).await;
     }
     service.kill9();
     // Nobody is there to see these go.
@@ -242,14 +241,14 @@ async fn a_sweep_after_a_start_or_a_change_of_leader_holds_and_the_operator_lets
 
 #[tokio::test]
 async fn what_an_older_database_brings_back_is_held_and_what_is_retained_is_not_counted() {
-    let fleet = Fleet::new("restored", Northbound::start().await).await;
+    let fleet = Stage::build("restored").lease(LEASE_SECONDS).prepare().await;
     let vms = names(12);
     let service = fleet.setup().start().await;
     for vm in &vms {
         fleet.player.create_vm(vm, VmOptions::default()).await;
     }
     for vm in &vms {
-        fleet.made(vm).await;
+        fleet.port(vm).await;
     }
     let backup = fleet.northbound.backup().await;
     let before = fleet.ports();

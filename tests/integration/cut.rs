@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use self::harness::{Case, Ran, Sample, Servers, Stage, block_on, in_parallel};
+use self::harness::{Case, Ran, Sample, Servers, TestBed, block_on, in_parallel};
 use self::scenario::{Pace, Start};
 use crate::support::cutter::{Carried, Cut, Direction};
 
@@ -39,7 +39,7 @@ impl Streams {
 
     fn of(servers: Servers, start: Start) -> Self {
         let Ran { mut carried, written, .. } = block_on(async {
-            let mut stage = Stage::new(servers).await;
+            let mut stage = TestBed::new(servers).await;
             stage.run(&Case { start, pace: Pace::Patient, cuts: Vec::new() }).await
         });
         assert_eq!(carried.len(), 1, "connections of a run without a cut");

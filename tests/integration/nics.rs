@@ -8,30 +8,18 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Nic, Northbound, Port, Service, VmOptions, eventually};
+use crate::support::stage::Builder;
+use crate::support::{Nic, Port, Stage, VmOptions, eventually};
 
-/// A stage with the switches `ovn-default`, `red` (10.17.0.0/24) and `blue` (10.18.0.0/24), and the NADs `net1` on
+/// The switches `ovn-default`, `red` (10.17.0.0/24) and `blue` (10.18.0.0/24), and the NADs `net1` on
 /// `red`, `net2` on `blue` and `plain` on none.
-async fn stage(name: &str) -> Stage {
-    stage_with(name, &[]).await
-}
-
-async fn stage_with(name: &str, flags: &[&str]) -> Stage {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.add_switch("red", &[("subnet", "10.17.0.0/24"), ("exclude_ips", "10.17.0.1")]);
-    northbound.add_switch("blue", &[("subnet", "10.18.0.0/24"), ("exclude_ips", "10.18.0.1")]);
-    let mut stage = Stage::on(name, northbound).await;
-    if !flags.is_empty() {
-        stage.service.stop().await;
-        let cluster = crate::support::Cluster::shared();
-        stage.service = Service::start(&stage.northbound, cluster, &stage.namespace, flags).await;
-    }
-    stage.player.create_nad("net1", Some("red")).await;
-    stage.player.create_nad("net2", Some("blue")).await;
-    stage.player.create_nad("plain", None).await;
-    stage
+fn build(name: &str) -> Builder<'static> {
+    Stage::build(name)
+        .switch_with("red", &[("subnet", "10.17.0.0/24"), ("exclude_ips", "10.17.0.1")])
+        .switch_with("blue", &[("subnet", "10.18.0.0/24"), ("exclude_ips", "10.18.0.1")])
+        .nad("net1", "red")
+        .nad("net2", "blue")
+        .nad("plain", None)
 }
 
 /// A VM with a NIC on the pod network and, as `second`, one on `net1`.

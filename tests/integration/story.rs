@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::stage::{Stage, bound_to};
-use crate::support::{Player, Service, VmOptions, eventually, holds_for};
+use crate::contract::bound_to;
+use crate::support::{Player, Stage, VmOptions, eventually, holds_for};
 
 const FIRST: &str = "0a:58:0a:10:00:02 10.16.0.2";
 const FIFTEEN: &str = "0a:58:0a:10:00:0f 10.16.0.15";
@@ -11,7 +11,7 @@ const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 
 #[tokio::test]
 async fn the_first_vm_has_its_port_before_any_pod_with_the_lowest_free_address() {
-    let stage = Stage::new("first").await;
+    let stage = Stage::build("first").start().await;
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
     assert_eq!(port, stage.contract_row("testvm", &uid, &port.uuid, FIRST));
@@ -31,7 +31,7 @@ async fn the_first_vm_has_its_port_before_any_pod_with_the_lowest_free_address()
 
 #[tokio::test]
 async fn the_second_vm_has_just_the_address_that_it_asks_for() {
-    let stage = Stage::new("second").await;
+    let stage = Stage::build("second").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let first = stage.port("testvm").await;
     let sibling = stage.namespace.sibling("b").await;
@@ -48,7 +48,7 @@ async fn the_second_vm_has_just_the_address_that_it_asks_for() {
 
 #[tokio::test]
 async fn a_new_address_on_a_running_vm_is_reserved_at_once_and_in_force_at_the_next_start() {
-    let stage = Stage::new("reserved").await;
+    let stage = Stage::build("reserved").start().await;
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
     let port = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
@@ -87,7 +87,7 @@ async fn a_new_address_on_a_running_vm_is_reserved_at_once_and_in_force_at_the_n
 
 #[tokio::test]
 async fn restart_stop_and_start_and_a_replaced_launcher_keep_the_row() {
-    let stage = Stage::new("keeps").await;
+    let stage = Stage::build("keeps").start().await;
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
     let made = stage.port("testvm").await;
     let on = |node: &str| bound_to(stage.contract_row("testvm", &uid, &made.uuid, FIRST), node);
@@ -118,7 +118,7 @@ async fn restart_stop_and_start_and_a_replaced_launcher_keep_the_row() {
 
 #[tokio::test]
 async fn the_row_goes_once_the_vm_the_vmi_and_the_launcher_are_gone_and_not_before() {
-    let stage = Stage::new("gone").await;
+    let stage = Stage::build("gone").start().await;
     let player = &stage.player;
     player.create_vm("testvm", VmOptions::default()).await;
     let run = player.start("testvm", "n1").await;
@@ -156,7 +156,7 @@ async fn the_row_goes_once_the_vm_the_vmi_and_the_launcher_are_gone_and_not_befo
 
 #[tokio::test]
 async fn a_launcher_that_is_left_alone_holds_the_port() {
-    let stage = Stage::new("orphan").await;
+    let stage = Stage::build("orphan").start().await;
     let player = &stage.player;
     player.create_vm("testvm", VmOptions::default()).await;
     player.create_vmi("testvm").await;
@@ -185,7 +185,7 @@ async fn a_launcher_that_is_left_alone_holds_the_port() {
 
 #[tokio::test]
 async fn a_migrated_vm_is_bound_where_it_runs() {
-    let stage = Stage::new("migrated").await;
+    let stage = Stage::build("migrated").start().await;
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
     let port = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
@@ -196,33 +196,33 @@ async fn a_migrated_vm_is_bound_where_it_runs() {
 
 #[tokio::test]
 async fn killed_at_any_point_of_the_story_the_service_goes_on_where_it_was() {
-    let mut stage = Stage::new("killed").await;
+    let mut stage = Stage::build("killed").start().await;
     let player = stage.player.clone();
     let uid = player.create_vm("testvm", VmOptions::default()).await;
     // Killed with a VM just applied: whether the port was made before or after, it is made once.
-    stage.kill_and_restart().await;
+    stage.restart().await;
     let made = stage.port("testvm").await;
     assert_eq!(made, stage.contract_row("testvm", &uid, &made.uuid, FIRST));
 
     player.create_vmi("testvm").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     let pod = player.create_launcher("testvm").await;
     stage.service.kill9();
     player.bind_pod(&pod, "n1").await;
-    stage.service = restarted(&stage).await;
+    stage.restart().await;
     let on_n1 = bound_to(made.clone(), "n1");
     let present = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis").is_some()).await;
     assert_eq!(present, on_n1);
     player.pod_phase(&pod, "Running").await;
     player.vmi_scheduled("testvm", "n1").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     player.vmi_running("testvm", "n1").await;
 
     // The edit, the restart and the move all happen while nobody looks.
     stage.service.kill9();
     player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.15")).await;
     player.restart("testvm", "n2").await;
-    stage.service = restarted(&stage).await;
+    stage.restart().await;
     let next = "0a:58:0a:10:00:02 10.16.0.15";
     let present = stage.port_where("testvm", "has moved", |port| port.addresses.contains(next)).await;
     assert_eq!(present, bound_to(stage.contract_row("testvm", &uid, &made.uuid, next), "n2"));
@@ -230,23 +230,19 @@ async fn killed_at_any_point_of_the_story_the_service_goes_on_where_it_was() {
     // Half of the deletion is seen, half is not.
     player.delete_vm_start("testvm").await;
     player.delete_vmi_start("testvm").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     assert_eq!(stage.port("testvm").await.uuid, made.uuid);
     stage.service.kill9();
     player.stop("testvm").await;
     player.remove_vm_finalizer("testvm").await;
-    stage.service = restarted(&stage).await;
+    stage.restart().await;
     stage.port_gone("testvm").await;
     assert_eq!(stage.northbound.ports(), []);
 }
 
-async fn restarted(stage: &Stage) -> Service {
-    Service::start(&stage.northbound, crate::support::Cluster::shared(), &stage.namespace, &[]).await
-}
-
 #[tokio::test]
 async fn a_restart_of_the_service_tells_nobody_anything_twice() {
-    let mut stage = Stage::new("quiet").await;
+    let mut stage = Stage::build("quiet").start().await;
     stage.player.create_vm("good", VmOptions::default()).await;
     stage.player.create_vm("bad", VmOptions::default().annotation(IP_ADDRESS, "10.17.0.1")).await;
     stage.event("good", "AddressAssigned", &[]).await;
@@ -261,7 +257,7 @@ async fn a_restart_of_the_service_tells_nobody_anything_twice() {
         .await;
     }
     let events = [stage.namespace.events("good").await, stage.namespace.events("bad").await];
-    stage.kill_and_restart().await;
+    stage.restart().await;
     // A VM that is made now is told after the others have been looked at.
     stage.player.create_vm("after", VmOptions::default()).await;
     stage.event("after", "AddressAssigned", &[]).await;
@@ -273,7 +269,7 @@ async fn a_restart_of_the_service_tells_nobody_anything_twice() {
 
 #[tokio::test]
 async fn a_vm_made_anew_under_its_name_is_told_anew() {
-    let stage = Stage::new("anew").await;
+    let stage = Stage::build("anew").start().await;
     let told = |uid: String| {
         let stage = &stage;
         async move {
@@ -309,7 +305,7 @@ async fn a_vm_made_anew_under_its_name_is_told_anew() {
 
 #[tokio::test]
 async fn a_bare_vmi_counts_as_its_own_vm() {
-    let stage = Stage::new("bare").await;
+    let stage = Stage::build("bare").start().await;
     let uid = stage.player.create_bare_vmi("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
     assert_eq!(port, stage.contract_row("testvm", &uid, &port.uuid, FIRST));

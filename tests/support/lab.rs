@@ -5,16 +5,17 @@
 
 mod chassis;
 
+use std::ops::Deref;
 use std::time::Duration;
 
 pub use self::chassis::{Away, Guests};
-use super::cluster::{Cluster, Namespace};
 use super::eventually::{eventually, holds_for};
 use super::fabric::{Echo, Echoed, Fabric, Guest, Probe, Probed};
-use super::northbound::{Northbound, Port};
+use super::northbound::Port;
 use super::objects::{Binding, VmOptions};
-use super::player::{Migration, Player};
+use super::player::Migration;
 use super::service::Service;
+use super::stage::{Builder, DEFAULT_SWITCH, Prepared};
 
 /// The prober's own port.
 const PROBER: (&str, &str, &str) = ("prober", "0a:00:00:00:00:01", "10.16.9.9");
@@ -79,11 +80,7 @@ pub struct Lab {
     guest: Option<Guest>,
     service: Option<Service>,
     fabric: Fabric,
-    /// The databases.
-    pub northbound: Northbound,
-    /// KubeVirt.
-    pub player: Player,
-    namespace: Namespace,
+    prepared: Prepared,
     pointing: Pointing,
     binding: Binding,
     port: Port,
@@ -101,35 +98,28 @@ impl Traffic {
 
 // --- the set-up ---
 impl Lab {
-    /// The VM runs on hv1, and answers.
-    pub async fn new(name: &str, pointing: Pointing) -> Self {
-        Self::with(name, pointing, Binding::Bridge, Northbound::start().await).await
-    }
-
-    /// The same with another binding of its NIC, on a northbound of any kind.
-    pub async fn with(name: &str, pointing: Pointing, binding: Binding, northbound: Northbound) -> Self {
-        let northbound = northbound.with_northd().await;
-        northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/16"), ("exclude_ips", "10.16.0.1")]);
-        let fabric = Fabric::start(&northbound, 3).await;
+    /// The VM runs on hv1, with such a binding of its NIC, and answers. `builder` names the test, and the northbound where
+    /// it is none of the usual ones.
+    pub async fn start(builder: Builder<'_>, pointing: Pointing, binding: Binding) -> Self {
+        let strategy = match pointing {
+            Pointing::Service(strategy) => strategy,
+            Pointing::Afterwards(_) => "rarp",
+        };
+        let builder = builder.northd().reads_southbound().flags(["--activation-strategy", strategy]);
+        let prepared = builder.prepare().await;
+        let fabric = Fabric::start(&prepared.northbound, 3).await;
         let (port, mac, address) = PROBER;
-        northbound.add_foreign_port("ovn-default", port, &[&format!("{mac} {address}")]);
+        prepared.northbound.add_foreign_port(DEFAULT_SWITCH, port, &[&format!("{mac} {address}")]);
         let mut prober = fabric.plug(3, port, mac, address);
         prober.wake();
-        let namespace = Cluster::shared().namespace(name).await;
-        let player = Player::within(&namespace);
-        player.create_vm("testvm", VmOptions::default().binding(binding)).await;
-        player.start("testvm", "hv1").await;
-        let service = start(&northbound, &namespace, pointing).await;
-        let name = format!("testvm.{}", namespace.name);
-        let port = eventually("the VM is bound to hv1", || async {
-            let port = northbound.port(&name).filter(|port| port.option("requested-chassis") == Some("hv1"));
-            port.ok_or_else(|| northbound.dump())
-        })
-        .await;
+        prepared.player.create_vm("testvm", VmOptions::default().binding(binding)).await;
+        prepared.player.start("testvm", "hv1").await;
+        let service = prepared.setup().start().await;
+        let on_hv1 = |port: &Port| port.option("requested-chassis") == Some("hv1");
+        let port = prepared.port_where("testvm", "is bound to hv1", on_hv1).await;
         // From here on the port is the test's own, where it stands for another controller.
         let service = matches!(pointing, Pointing::Service(_)).then_some(service);
-        let mut lab =
-            Self { prober, guest: None, service, fabric, northbound, player, namespace, pointing, binding, port };
+        let mut lab = Self { prober, guest: None, service, fabric, prepared, pointing, binding, port };
         let mut guest = lab.plug("hv1");
         guest.wake();
         lab.guest = Some(guest);
@@ -153,13 +143,12 @@ impl Lab {
     }
 }
 
-async fn start(northbound: &Northbound, namespace: &Namespace, pointing: Pointing) -> Service {
-    let strategy = match pointing {
-        Pointing::Service(strategy) => strategy,
-        Pointing::Afterwards(_) => "rarp",
-    };
-    let arguments = ["--sb", &northbound.sb_remote(), "--activation-strategy", strategy];
-    Service::start(northbound, Cluster::shared(), namespace, &arguments).await
+impl Deref for Lab {
+    type Target = Prepared;
+
+    fn deref(&self) -> &Prepared {
+        &self.prepared
+    }
 }
 
 // --- what happens ---
@@ -304,7 +293,7 @@ impl Lab {
 
     async fn recover(&mut self, fault: Option<Fault>, phase: Phase) {
         if fault == Some(Fault::Killed(phase)) {
-            self.service = Some(start(&self.northbound, &self.namespace, self.pointing).await);
+            self.service = Some(self.setup().start().await);
         }
     }
 

@@ -31,7 +31,7 @@ pub use decentralised::Remote;
 pub use migration::Migration;
 
 /// The annotation in which the service reports a VM's ports.
-const PORTS_ANNOTATION: &str = "ovn-kubevirt.io/ports";
+pub const PORTS_ANNOTATION: &str = "ovn-kubevirt.io/ports";
 
 /// KubeVirt in one namespace.
 #[derive(Clone)]

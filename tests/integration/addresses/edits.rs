@@ -1,12 +1,11 @@
 //! Wishes that change while a VM runs, and while it does not.
 
 use super::{IP_ADDRESS, IP_POOL, NEXT, SWITCH, choosing, ips_of, wishing};
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Northbound, VmOptions, eventually};
+use crate::support::{Northbound, Stage, VmOptions, eventually};
 
 #[tokio::test]
 async fn a_new_pool_on_a_running_vm_reserves_an_address_at_once_which_the_next_start_applies() {
-    let stage = Stage::new("pool-edit").await;
+    let stage = Stage::build("pool-edit").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
     stage.player.edit_template_annotation("testvm", IP_POOL, Some("10.16.0.40..10.16.0.41")).await;
@@ -32,7 +31,7 @@ async fn a_new_pool_on_a_running_vm_reserves_an_address_at_once_which_the_next_s
 
 #[tokio::test]
 async fn a_wish_that_is_changed_or_withdrawn_before_the_next_start_frees_what_was_reserved() {
-    let stage = Stage::new("withdrawn").await;
+    let stage = Stage::build("withdrawn").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
     let edit = async |address| stage.player.edit_template_annotation("testvm", IP_ADDRESS, address).await;
@@ -60,7 +59,7 @@ async fn a_wish_that_is_changed_or_withdrawn_before_the_next_start_frees_what_wa
 
 #[tokio::test]
 async fn on_a_stopped_vm_a_new_address_or_pool_applies_at_once_and_frees_the_old() {
-    let stage = Stage::new("stopped-edit").await;
+    let stage = Stage::build("stopped-edit").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
     stage.player.stop("testvm").await;
@@ -99,10 +98,7 @@ fn bound_on(northbound: &Northbound, port: &str) -> Option<String> {
 
 #[tokio::test]
 async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_southbound_follows() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.add_switch("team", &[("subnet", "10.40.0.0/24")]);
-    let stage = Stage::on("moves", northbound).await;
+    let stage = Stage::build("moves").switch("team", "10.40.0.0/24").northd().start().await;
     let followed = async |switch: &'static str| {
         let port = stage.name("testvm");
         eventually("the southbound has the port there", || async {
@@ -139,7 +135,7 @@ async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_
 
 #[tokio::test]
 async fn a_wish_that_a_running_vm_cannot_have_is_told_at_once_and_what_was_reserved_stands() {
-    let stage = Stage::new("refused").await;
+    let stage = Stage::build("refused").start().await;
     stage.create("owner", wishing("10.16.0.15"), &["10.16.0.15"]).await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
@@ -164,7 +160,7 @@ async fn a_wish_that_a_running_vm_cannot_have_is_told_at_once_and_what_was_reser
 
 #[tokio::test]
 async fn a_switch_that_cannot_be_moved_to_is_told_at_once_and_nothing_changes_where_the_port_is() {
-    let stage = Stage::new("nowhere").await;
+    let stage = Stage::build("nowhere").start().await;
     stage.northbound.add_switch("red", &[("subnet", "10.17.0.0/24")]);
     stage.create("owner", wishing("10.17.0.9").annotation(SWITCH, "red"), &["10.17.0.9"]).await;
     for (vm, runs) in [("stopped", false), ("running", true)] {

@@ -1,8 +1,7 @@
 //! Ports of others: static, `virtual`, of a router, before ours and after.
 
 use super::{lease, wishing};
-use crate::stage::Stage;
-use crate::support::{Northbound, VmOptions};
+use crate::support::{Northbound, Stage, VmOptions};
 
 /// A `virtual` port (ovn-nb(5)) with this address.
 fn add_virtual(northbound: &Northbound, name: &str, address: &str) {
@@ -13,7 +12,7 @@ fn add_virtual(northbound: &Northbound, name: &str, address: &str) {
 
 #[tokio::test]
 async fn a_static_wish_for_what_another_port_holds_is_refused_with_its_name_and_granted_when_it_goes() {
-    let stage = Stage::new("held").await;
+    let stage = Stage::build("held").start().await;
     let northbound = &stage.northbound;
     northbound.add_foreign_port("ovn-default", "printer", &["unknown", "0a:00:00:00:00:01 10.16.0.9 10.16.0.50"]);
     add_virtual(northbound, "floating", "10.16.0.51");
@@ -52,7 +51,7 @@ async fn conflicts(stage: &Stage) -> Option<String> {
 
 #[tokio::test]
 async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_it_goes() {
-    let mut stage = Stage::new("doubled").await;
+    let mut stage = Stage::build("doubled").start().await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let made = stage.started("testvm", "n1").await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.2"]);
@@ -60,7 +59,7 @@ async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_i
     assert_eq!(conflicts(&stage).await.as_deref(), Some("ovn_kubevirt_problems{reason=\"AddressConflict\"} 1"));
     // It is not spread: neither is the address anybody else's, nor does a restart of anything change it.
     stage.create("next", VmOptions::default(), &["10.16.0.3"]).await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stage.player.restart("testvm", "n1").await;
     stage.settled("sentinel").await;
     let now = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
@@ -88,7 +87,7 @@ async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_i
 
 #[tokio::test]
 async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_holder_goes() {
-    let stage = Stage::new("marked").await;
+    let stage = Stage::build("marked").start().await;
     let northbound = &stage.northbound;
     let marks = [
         ("kube-ovn", vec!["vendor=kube-ovn", "ls=ovn-default"], "which ovn-kubevirt does not manage"),
@@ -126,7 +125,7 @@ async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_h
 
 #[tokio::test]
 async fn a_foreign_duplicate_of_what_is_reserved_is_told_and_not_followed() {
-    let stage = Stage::new("reserved").await;
+    let stage = Stage::build("reserved").start().await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
     stage.player.edit_template_annotation("testvm", super::IP_ADDRESS, Some("10.16.0.15")).await;

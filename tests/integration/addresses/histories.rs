@@ -14,6 +14,7 @@ mod model;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ovn_kubevirt::contract::VmKey;
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 use self::model::{Between, HOSTS, Machine, State, Wish, host, pools};
 use super::{IP_ADDRESS, IP_POOL, SWITCH};
 use crate::support::in_process::{self, InProcess};
-use crate::support::{Northbound, Port};
+use crate::support::{Northbound, Port, Stage};
 use futures::StreamExt as _;
 
 const HISTORIES: u64 = 15;
@@ -85,7 +86,7 @@ impl Numbers {
 
 /// A history as far as it has come.
 struct History {
-    northbound: Northbound,
+    northbound: Arc<Northbound>,
     service: Option<InProcess>,
     state: State,
     between: Between,
@@ -143,9 +144,13 @@ fn gone(kind: Kind, name: &str) -> Change {
 
 impl History {
     async fn begin() -> Self {
-        let northbound = Northbound::start().await.with_southbound().await;
-        northbound.add_switch("s", &[("subnet", "10.0.0.0/28"), ("ipv6_prefix", "fd00::")]);
-        northbound.add_switch(BARRIER, &[("subnet", "10.1.0.0/24")]);
+        let northbound = Stage::build("histories")
+            .without_default_switch()
+            .switch_with("s", &[("subnet", "10.0.0.0/28"), ("ipv6_prefix", "fd00::")])
+            .switch(BARRIER, "10.1.0.0/24")
+            .southbound()
+            .northbound()
+            .await;
         let (state, between) = (State::default(), Between::default());
         let mut history = Self {
             northbound,

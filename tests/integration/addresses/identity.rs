@@ -4,12 +4,11 @@
 use serde_json::json;
 
 use super::{lease, wishing};
-use crate::stage::Stage;
-use crate::support::{Cluster, Nic, Player, Service, VmOptions, eventually};
+use crate::support::{Nic, Player, Stage, VmOptions, eventually};
 
 #[tokio::test]
 async fn a_vmi_whose_vm_was_orphaned_and_made_anew_keeps_its_address_throughout() {
-    let stage = Stage::new("orphaned").await;
+    let stage = Stage::build("orphaned").start().await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let made = stage.started("testvm", "n1").await;
     // kubectl delete vm --cascade=orphan
@@ -37,7 +36,7 @@ async fn a_vmi_whose_vm_was_orphaned_and_made_anew_keeps_its_address_throughout(
 
 #[tokio::test]
 async fn a_vm_of_another_namespace_gets_nothing_of_what_one_of_its_name_left_while_its_launcher_runs() {
-    let stage = Stage::new("namesakes").await;
+    let stage = Stage::build("namesakes").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let run = stage.player.start("testvm", "n1").await;
     stage.player.delete_vm_start("testvm").await;
@@ -67,7 +66,7 @@ async fn a_vm_of_another_namespace_gets_nothing_of_what_one_of_its_name_left_whi
 #[tokio::test]
 async fn harvester_4474_clones_and_restores_that_copy_an_address_or_a_mac_are_refused_and_others_get_their_own() {
     const MAC: &str = "02:00:00:00:00:01";
-    let stage = Stage::new("clones").await;
+    let stage = Stage::build("clones").start().await;
     let original = wishing("10.16.0.50").mac(MAC);
     stage.create("original", original.clone(), &["10.16.0.50"]).await;
     let holder = stage.vm("original");
@@ -111,7 +110,7 @@ async fn harvester_4474_clones_and_restores_that_copy_an_address_or_a_mac_are_re
 #[tokio::test]
 async fn of_a_pool_of_vms_with_one_address_one_has_it_and_each_of_the_others_is_told_who() {
     const REPLICAS: usize = 6;
-    let stage = Stage::new("replicas").await;
+    let stage = Stage::build("replicas").start().await;
     let names: Vec<String> = (0..REPLICAS).map(|index| format!("pool-{index}")).collect();
     let template = VmOptions::default().nics([Nic::pod("default").mac("02:00:00:00:00:07")]);
     let template = template.annotation(super::IP_ADDRESS, "10.16.0.50");
@@ -156,19 +155,19 @@ async fn of_a_pool_of_vms_with_one_address_one_has_it_and_each_of_the_others_is_
 
 #[tokio::test]
 async fn in_a_database_that_was_lost_whoever_names_an_address_has_it_before_others_choose() {
-    let mut stage = Stage::new("lost").await;
+    let mut stage = Stage::build("lost").start().await;
     assert!(stage.service.stop().await.success());
     for vm in ["a", "b", "c", "d", "e", "f", "g"] {
         stage.player.create_vm(vm, VmOptions::default()).await;
     }
     stage.player.create_vm("static", wishing("10.16.0.2")).await;
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.restart().await;
     stage.holding("static", &["10.16.0.2"]).await;
 }
 
 #[tokio::test]
 async fn what_somebody_writes_into_port_security_alone_moves_no_lease() {
-    let stage = Stage::new("secured").await;
+    let stage = Stage::build("secured").start().await;
     stage.create("owner", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.3"]).await;
     let made = stage.started("testvm", "n1").await;

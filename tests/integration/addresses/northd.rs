@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{choosing, ips_of, wishing};
-use crate::stage::Stage;
 use crate::support::history::History;
-use crate::support::{Northbound, VmOptions, eventually};
+use crate::support::stage::Builder;
+use crate::support::{Northbound, Stage, VmOptions, eventually};
 
 const DYNAMIC_PORTS: usize = 60;
 const VMS: usize = 40;
@@ -22,18 +22,22 @@ async fn add_dynamic(northbound: &Northbound, name: &str) -> String {
     .await
 }
 
-async fn stage(name: &str, exclude_ips: &str) -> Stage {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24"), ("exclude_ips", exclude_ips)]);
-    let given = add_dynamic(&northbound, "theirs").await;
+fn build(name: &str, exclude_ips: &str) -> Builder<'static> {
+    Stage::build(name).switch_with("ovn-default", &[("subnet", "10.16.0.0/24"), ("exclude_ips", exclude_ips)]).northd()
+}
+
+/// A stage beside the dynamic port `theirs`.
+async fn beside_dynamic(name: &str, exclude_ips: &str) -> Stage {
+    let prepared = build(name, exclude_ips).prepare().await;
+    let given = add_dynamic(&prepared.northbound, "theirs").await;
     assert!(given.contains(" 10.16.0."), "{given}");
-    Stage::on(name, northbound).await
+    prepared.start().await
 }
 
 #[tokio::test]
 async fn beside_dynamic_ports_a_choice_needs_a_pool_that_exclude_ips_has() {
     const EXCLUDED: &str = "10.16.0.1..10.16.0.99 10.16.0.200..10.16.0.205";
-    let stage = stage("dynamic", EXCLUDED).await;
+    let stage = beside_dynamic("dynamic", EXCLUDED).await;
     let theirs = stage.northbound.port("theirs").expect("the port");
     stage.player.create_vm("plain", VmOptions::default()).await;
     stage.problem("plain", "PoolRequired", &["theirs", "ovn-default", "ip_pool"]).await;
@@ -59,9 +63,7 @@ async fn beside_dynamic_ports_a_choice_needs_a_pool_that_exclude_ips_has() {
 
 #[tokio::test]
 async fn a_vm_that_has_its_lease_keeps_it_when_dynamic_ports_come() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24"), ("exclude_ips", "10.16.0.1")]);
-    let stage = Stage::on("before", northbound).await;
+    let stage = build("before", "10.16.0.1").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let given = add_dynamic(&stage.northbound, "theirs").await;
     assert!(!given.ends_with(" 10.16.0.2"), "{given}");
@@ -88,7 +90,7 @@ fn given(history: &History) -> BTreeMap<String, BTreeSet<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn northd_renumbers_nobody_while_dynamic_ports_and_vms_are_made_at_the_same_time() {
-    let stage = stage("storm", "10.16.0.1..10.16.0.99").await;
+    let stage = beside_dynamic("storm", "10.16.0.1..10.16.0.99").await;
     let history = History::from_now(stage.northbound.dir().join("nb.db"));
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:02}")).collect();
     let make = async |index: usize, name: &str| {

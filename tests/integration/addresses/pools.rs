@@ -1,15 +1,14 @@
 //! Pools that a VM's owner names (`ip_pool`), in every form.
 
 use super::{IP_POOL, choosing, has_seen};
-use crate::stage::Stage;
-use crate::support::VmOptions;
+use crate::support::{Stage, VmOptions};
 
 const DUAL: [(&str, &str); 3] =
     [("subnet", "10.16.0.0/16"), ("exclude_ips", "10.16.0.1..10.16.0.9"), ("ipv6_prefix", "fd00:10:16::")];
 
 #[tokio::test]
 async fn a_pool_is_read_in_every_form_and_its_lowest_free_address_is_chosen() {
-    let stage = Stage::with_switch("pools", &DUAL).await;
+    let stage = Stage::build("pools").switch_with("ovn-default", &DUAL).start().await;
     for (vm, pool, expected) in [
         ("range", "10.16.0.40..10.16.0.41", ["10.16.0.40", "fd00:10:16::2"]),
         ("network", "10.16.0.66/30", ["10.16.0.64", "fd00:10:16::3"]),
@@ -34,7 +33,7 @@ async fn a_pool_is_read_in_every_form_and_its_lowest_free_address_is_chosen() {
 
 #[tokio::test]
 async fn a_pool_that_has_nothing_to_give_is_refused_and_served_as_soon_as_it_has() {
-    let stage = Stage::new("no-pool").await;
+    let stage = Stage::build("no-pool").start().await;
     for (vm, pool, reason, words) in [
         ("typo", "10.16.0.40-10.16.0.41", "InvalidRequest", ["ip_pool", "10.16.0.40-10.16.0.41"]),
         ("reversed", "10.16.0.9..10.16.0.2", "InvalidRequest", ["ip_pool", "10.16.0.9..10.16.0.2"]),

@@ -10,8 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use super::{shared, soak, target};
-use crate::stage::Stage;
-use crate::support::{Northbound, VmOptions};
+use crate::support::{Northbound, Stage, VmOptions};
 
 /// Ports of somebody else's, who has something to say of each, on a switch of their own, made in one transaction. Gives
 /// back their UUIDs.
@@ -105,7 +104,7 @@ fn memory(pid: u32, line: &str) -> u64 {
 
 #[tokio::test]
 async fn a_service_that_slept_through_40_mb_of_updates_has_them_all_and_took_no_memory_for_them() {
-    let stage = Stage::new("slept").await;
+    let stage = Stage::build("slept").start().await;
     let ports = add_ports(&stage.northbound, 0, 1_000, "");
     stage.player.create_vm("before", VmOptions::default()).await;
     stage.port("before").await;

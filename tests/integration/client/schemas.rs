@@ -15,8 +15,8 @@ use super::image::Image;
 use super::load::{add_ports, update_ports};
 use super::writer::connected;
 use super::{connect, shared, target};
-use crate::stage::Stage;
-use crate::support::{Northbound, VmOptions, eventually};
+use crate::support::stage::SUBNET;
+use crate::support::{Northbound, Stage, VmOptions, eventually};
 
 /// OVN's own schema.
 fn schema() -> Value {
@@ -101,7 +101,7 @@ async fn refused(northbound: &Northbound) -> Vec<String> {
 
 #[tokio::test]
 async fn a_table_that_came_with_a_newer_ovn_is_read_from_the_conversion_on_and_missed_by_nobody_after_the_next() {
-    let stage = Stage::new("newer-table").await;
+    let stage = Stage::build("newer-table").start().await;
     stage.player.create_vm("before", VmOptions::default()).await;
     let before = stage.port("before").await;
     let mut newer = schema();
@@ -124,7 +124,7 @@ async fn a_table_that_came_with_a_newer_ovn_is_read_from_the_conversion_on_and_m
 
 #[tokio::test]
 async fn the_service_lives_through_conversions_names_what_lacks_and_heals_what_they_took() {
-    let stage = Stage::new("converted").await;
+    let stage = Stage::build("converted").start().await;
     stage.player.create_vm("before", VmOptions::default()).await;
     let before = stage.port("before").await;
 
@@ -225,7 +225,7 @@ async fn a_port_whose_switch_has_gone_is_collected_in_silence_and_the_outcome_te
 /// A switch goes at the very moment that a VM is put on it.
 #[tokio::test]
 async fn the_service_notices_that_a_switch_went_from_under_its_insert_and_serves_the_vm_on_the_next() {
-    let stage = Stage::new("orphan").await;
+    let stage = Stage::build("orphan").start().await;
     let others = add_ports(&stage.northbound, 0, 1_000, "");
     for round in 0..2 {
         // While the service sleeps, the switch goes and the VM comes. It hears of the VM first: before the news of the
@@ -243,7 +243,7 @@ async fn the_service_notices_that_a_switch_went_from_under_its_insert_and_serves
         // Its owner is told what is, and not what the server said of the insert.
         let events = stage.namespace.events(&vm).await;
         assert!(events.iter().all(|(_, reason, _)| reason != "AddressAssigned"), "{events:?}");
-        stage.northbound.add_switch("ovn-default", &crate::stage::SUBNET);
+        stage.northbound.add_switch("ovn-default", &SUBNET);
         for earlier in 0..=round {
             stage.port(&format!("vm-{earlier}")).await;
         }

@@ -117,12 +117,12 @@ pub(super) enum Servers {
 }
 
 /// Servers, and the runs on them.
-pub(super) struct Stage {
+pub(super) struct TestBed {
     pub(super) northbound: Northbound,
     runs: usize,
 }
 
-impl Stage {
+impl TestBed {
     pub(super) async fn new(servers: Servers) -> Self {
         let northbound = match servers {
             Servers::Standalone => Northbound::start().await,
@@ -290,7 +290,7 @@ impl<T: std::fmt::Debug> Drop for Announced<'_, T> {
 pub(super) fn in_parallel<T, F>(servers: Servers, sample: &Sample, cases: &[T], run: F)
 where
     T: std::fmt::Debug + Sync,
-    F: AsyncFn(&mut Stage, &T) + Sync,
+    F: AsyncFn(&mut TestBed, &T) + Sync,
 {
     let (began, next) = (Instant::now(), AtomicUsize::new(0));
     // A case waits most of its time: for a server, for a link to be tried again.
@@ -298,13 +298,13 @@ where
     let workers = if servers == Servers::Cluster { cores } else { cores * 2 };
     println!("{} cases, OVN_KUBEVIRT_CUT_STRIDE={} OVN_KUBEVIRT_CUT_SEED={}", cases.len(), sample.stride, sample.seed);
     let work = async || {
-        let mut stage = Stage::new(servers).await;
+        let mut bed = TestBed::new(servers).await;
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if stage.runs >= CASES_A_SERVER {
-                stage = Stage::new(servers).await;
+            if bed.runs >= CASES_A_SERVER {
+                bed = TestBed::new(servers).await;
             }
             let _announced = Announced(case, sample, &next);
-            run(&mut stage, case).await;
+            run(&mut bed, case).await;
         }
     };
     let ended: Vec<_> = std::thread::scope(|scope| {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
 
-use super::{addresses, ips, stage, two};
+use super::{addresses, build, ips, two};
 use crate::support::{Nic, Player, Port, VmOptions, holds_for};
 
 fn row(port: &Port) -> (&str, &str, &str) {
@@ -15,7 +15,7 @@ fn row(port: &Port) -> (&str, &str, &str) {
 
 #[tokio::test]
 async fn a_running_vm_is_given_a_nic_and_deprived_of_it() {
-    let stage = stage("hotplug").await;
+    let stage = build("hotplug").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
     stage.player.plug("testvm", &Nic::nad("second", "net1")).await;
@@ -52,7 +52,7 @@ async fn a_running_vm_is_given_a_nic_and_deprived_of_it() {
 
 #[tokio::test]
 async fn a_nic_that_is_unplugged_in_the_template_only_goes_with_the_run() {
-    let stage = stage("template-only").await;
+    let stage = build("template-only").start().await;
     stage.player.create_vm("testvm", two()).await;
     let run = stage.player.start("testvm", "n1").await;
     let made = stage
@@ -83,7 +83,7 @@ async fn a_nic_that_is_unplugged_in_the_template_only_goes_with_the_run() {
 
 #[tokio::test]
 async fn a_network_that_is_renamed_keeps_its_row_where_there_is_no_doubt_which_it_was() {
-    let stage = stage("renamed").await;
+    let stage = build("renamed").start().await;
     let rename = async |vm: &str, names: &'static [(&'static str, &'static str)]| {
         let change = |vm: &mut serde_json::Value| {
             let spec = &mut vm["spec"]["template"]["spec"];
@@ -117,7 +117,7 @@ async fn a_network_that_is_renamed_keeps_its_row_where_there_is_no_doubt_which_i
 
 #[tokio::test]
 async fn a_nic_that_changes_from_a_nad_to_the_pod_network_leaves_the_nads_switch() {
-    let stage = stage("changes").await;
+    let stage = build("changes").start().await;
     stage.player.create_vm("testvm", VmOptions::default().nics([Nic::nad("default", "net1")])).await;
     let made = stage.nics("testvm", &["default"]).await;
     assert_eq!(made["default"].switches, ["red"]);
@@ -137,7 +137,7 @@ async fn a_nic_that_changes_from_a_nad_to_the_pod_network_leaves_the_nads_switch
 
 #[tokio::test]
 async fn a_nic_that_comes_from_the_pod_network_goes_back_to_it_and_leaves_for_a_network_of_others() {
-    let stage = stage("back").await;
+    let stage = build("back").start().await;
     stage.player.create_vm("testvm", VmOptions::default().nics([Nic::pod("default")])).await;
     let made = stage.nics("testvm", &["default"]).await;
     let on = async |networks: serde_json::Value| {
@@ -164,7 +164,7 @@ async fn a_nic_that_comes_from_the_pod_network_goes_back_to_it_and_leaves_for_a_
 
 #[tokio::test]
 async fn a_bare_vmi_and_one_that_outlives_its_vm_keep_every_nic() {
-    let stage = stage("bare").await;
+    let stage = build("bare").start().await;
     stage.player.create_bare_vmi("bare", two()).await;
     stage.player.launch("bare", "n1").await;
     let bare = stage.nics("bare", &["default", "second"]).await;
@@ -192,7 +192,7 @@ async fn a_bare_vmi_and_one_that_outlives_its_vm_keep_every_nic() {
 
 #[tokio::test]
 async fn a_vm_that_is_made_anew_while_its_old_launcher_runs_keeps_every_lease() {
-    let stage = stage("anew").await;
+    let stage = build("anew").start().await;
     stage.player.create_vm("testvm", two()).await;
     let run = stage.player.start("testvm", "n1").await;
     let made = stage.nics("testvm", &["default", "second"]).await;
@@ -225,7 +225,7 @@ async fn a_vm_that_is_made_anew_while_its_old_launcher_runs_keeps_every_lease() 
 
 #[tokio::test]
 async fn a_namespace_that_is_deleted_takes_every_port_along() {
-    let stage = stage("doomed").await;
+    let stage = build("doomed").start().await;
     let doomed = stage.namespace.sibling("b").await;
     let player = Player::within(&doomed);
     player.create_nad("net1", Some("red")).await;

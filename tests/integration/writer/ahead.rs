@@ -4,6 +4,7 @@
 //! others would: the updates that this leads to go through.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ovn_kubevirt::controller::Report;
 use ovn_kubevirt::kubevirt::{Change, Kind};
@@ -11,13 +12,12 @@ use ovn_kubevirt::plan::Problem;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::stage::SUBNET;
 use crate::support::eventually::deadline;
 use crate::support::history::History;
 use crate::support::in_process::{self, InProcess};
 use crate::support::raft_log::Committed;
 use crate::support::valve::Valve;
-use crate::support::{Northbound, eventually};
+use crate::support::{Northbound, Stage, eventually};
 
 fn read<T: DeserializeOwned>(object: Value) -> Box<T> {
     Box::new(serde_json::from_value(object).expect("an object"))
@@ -56,7 +56,7 @@ fn migration(name: &str) -> Change {
 
 /// The writing path on a server whose requests can be kept back.
 struct Path {
-    northbound: Northbound,
+    northbound: Arc<Northbound>,
     valve: Valve,
     service: InProcess,
     looks: usize,
@@ -65,8 +65,7 @@ struct Path {
 impl Path {
     /// In office, with a port for the VM `first`.
     async fn new() -> Self {
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &SUBNET);
+        let northbound = Stage::build("ahead").northbound().await;
         let remote = northbound.remote();
         let valve = Valve::start(remote.trim_start_matches("unix:").as_ref(), &northbound.dir().join("valve.sock"));
         let service = in_process::start(&valve.remote(), true, "ovn-default", 10_000);

@@ -1,5 +1,6 @@
 //! Each verb of the roles is taken away in turn, and missed.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,8 +13,7 @@ use tokio::task::JoinSet;
 
 use super::super::LEASE;
 use super::{ALLOWED, ALLOWED_AT_HOME, ALLOWED_OF_KUBE_SYSTEM, Call, account};
-use crate::stage::SUBNET;
-use crate::support::{Cluster, Namespace, Nic, Northbound, Player, Service, VmOptions, deploy, eventually, holds_for};
+use crate::support::{Cluster, Nic, Player, Prepared, Service, Stage, VmOptions, deploy, eventually, holds_for};
 
 const PORTS: &str = "ovn-kubevirt.io/ports";
 
@@ -68,20 +68,25 @@ fn cut(rules: &[PolicyRule], all: &[Call], without: Option<Call>) -> Vec<PolicyR
     left
 }
 
-/// A stage whose service runs under copies of the roles, with less in them.
+/// Services under copies of the roles, with less in them.
 struct Cut {
-    northbound: Northbound,
-    namespace: Namespace,
-    player: Player,
+    prepared: Prepared,
     kubeconfig: PathBuf,
+}
+
+impl Deref for Cut {
+    type Target = Prepared;
+
+    fn deref(&self) -> &Prepared {
+        &self.prepared
+    }
 }
 
 impl Cut {
     async fn new(index: usize, everywhere: &[PolicyRule], at_home: &[PolicyRule]) -> Self {
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &SUBNET);
-        let namespace = Cluster::shared().namespace(&format!("cut-{index}")).await;
-        let kubeconfig = account(&namespace, "service", northbound.dir()).await;
+        let prepared = Stage::build(&format!("cut-{index}")).prepare().await;
+        let namespace = &prepared.namespace;
+        let kubeconfig = account(namespace, "service", prepared.dir()).await;
         let name = &namespace.name;
         let binding = |role: &str| {
             json!({
@@ -103,28 +108,25 @@ impl Cut {
         let bound: ClusterRoleBinding = serde_json::from_value(binding("ClusterRole")).expect("a binding");
         Api::all(all()).create(&parameters, &bound).await.expect("a binding");
         deploy::await_rights(&kubeconfig).await.unwrap_or_else(|error| panic!("{error}"));
-        let player = Player::within(&namespace);
-        Self { northbound, namespace, player, kubeconfig }
+        Self { prepared, kubeconfig }
     }
 
     async fn shows_the_need_for(self, call: Option<Call>) {
         // The Lease is the one that it would have in a pod of this namespace.
-        let setup = Service::setup(&self.northbound, Cluster::shared(), &self.namespace)
-            .lease(&format!("{}/{}", self.namespace.name, LEASE))
-            .kubeconfig(&self.kubeconfig);
-        let slow = setup.clone().args(&["--lease-duration", "600"]);
+        let setup = self.setup().lease(&format!("{}/{}", self.namespace.name, LEASE)).kubeconfig(&self.kubeconfig);
+        let slow = setup.clone().flags(["--lease-duration", "600"]);
         match call {
             None => {
                 self.put_lease("another", 600).await;
                 let service = slow.start().await;
                 self.nobody_leads(&service, "led", ("coordination.k8s.io", "leases", "nothing")).await;
                 self.put_lease("", 1).await;
-                self.port(&self.name("led")).await;
+                self.port("led").await;
                 self.all_is_well(&service).await;
             }
             Some(call @ (_, "leases", "get" | "create")) => self.never_leads(&setup.start().await, call).await,
             Some(call @ (_, "leases", "update")) => {
-                self.leads_not_for_long(&setup.args(&["--lease-duration", "5"]).start().await, call).await;
+                self.leads_not_for_long(&setup.flags(["--lease-duration", "5"]).start().await, call).await;
             }
             Some(call @ (_, "leases", _)) => {
                 self.put_lease("another", 600).await;
@@ -148,7 +150,7 @@ impl Cut {
         self.player.create_bare_vmi("bare", VmOptions::default()).await;
         let sibling = self.namespace.sibling("b").await;
         Player::within(&sibling).create_vm("testvm", VmOptions::default()).await;
-        self.port(&format!("testvm.{}", sibling.name)).await;
+        self.port_named(&format!("testvm.{}", sibling.name)).await;
         eventually("both owners are told, and the VM is bound", || async {
             let vm = self.player.vm("testvm").await.unwrap_or_default();
             let bare = self.player.vmi("bare").await.unwrap_or_default();
@@ -281,7 +283,7 @@ impl Cut {
         } else {
             self.player.create_vm("seen", VmOptions::default()).await;
         }
-        self.port(&self.name("seen")).await;
+        self.port("seen").await;
         holds_for(&format!("unseen without {call:?}"), Duration::from_millis(300), || async {
             match self.northbound.port(&unseen) {
                 None => Ok(()),
@@ -306,7 +308,7 @@ impl Cut {
         } else {
             self.player.create_vm("untold", VmOptions::default()).await;
         }
-        self.port(&self.name("untold")).await;
+        self.port("untold").await;
         refused(service, call).await;
         let object = if bare { self.player.vmi("untold").await } else { self.player.vm("untold").await };
         let annotations = &object.expect("it is there")["metadata"]["annotations"];
@@ -333,24 +335,10 @@ impl Cut {
         self.player.create_vm("counted", VmOptions::default().annotation(IP_ADDRESS, "10.16.0.10")).await;
         for address in ["10.16.0.10", "10.16.0.11", "10.16.0.10", "10.16.0.11"] {
             self.player.edit_template_annotation("counted", IP_ADDRESS, Some(address)).await;
-            eventually("the annotation follows", || async {
-                let vm = self.player.vm("counted").await.unwrap_or_default();
-                let told = vm["metadata"]["annotations"][PORTS].as_str().unwrap_or_default().to_owned();
-                if told.contains(&format!("\"{address}\"")) { Ok(()) } else { Err(told) }
-            })
-            .await;
+            self.status("counted", &[&format!("\"{address}\"")]).await;
         }
         refused(service, call).await;
         assert_eq!(self.namespace.events("counted").await.len(), 2);
-    }
-
-    fn name(&self, vm: &str) -> String {
-        format!("{vm}.{}", self.namespace.name)
-    }
-
-    async fn port(&self, name: &str) {
-        let look = || async { self.northbound.port(name).map(drop).ok_or_else(|| self.northbound.dump()) };
-        eventually(&format!("the port {name} is there"), look).await;
     }
 }
 
