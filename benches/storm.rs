@@ -47,11 +47,11 @@ async fn main() {
             for present in setting("BENCH_PRESENT", &[0, 10_000]) {
                 let (mut served, mut bare) = (Vec::new(), Vec::new());
                 for _ in 0..rounds {
-                    served.push(vms as f64 / service(&database(cluster, present).await, vms).await.as_secs_f64());
-                    bare.push(vms as f64 / bare_loop(&database(cluster, present).await, vms).await.as_secs_f64());
+                    served.push(vms as f64 / service(&*database(cluster, present).await, vms).await.as_secs_f64());
+                    bare.push(vms as f64 / bare_loop(&*database(cluster, present).await, vms).await.as_secs_f64());
                 }
                 let (served, bare) = (median(served), median(bare));
-                let (daemon, each) = nbctl(&database(cluster, present).await);
+                let (daemon, each) = nbctl(&*database(cluster, present).await);
                 let what = if cluster { "RAFT of 3" } else { "standalone" };
                 println!(
                     "{what:<12}{vms:>8}{present:>10}{served:>12.0}{bare:>12.0}{:>8.2}{daemon:>14.0}{each:>12.0}",

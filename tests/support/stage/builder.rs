@@ -39,7 +39,7 @@ enum Source {
     /// A server of the test's own, which stands alone.
     New,
     /// One that runs already, such as a RAFT cluster.
-    Given(Northbound),
+    Given(Box<Northbound>),
     /// That of another set-up.
     Shared(Arc<Northbound>),
 }
@@ -117,7 +117,7 @@ impl<'a> Builder<'a> {
 
     /// A northbound that runs already, such as a RAFT cluster, in the place of a server of its own.
     pub fn on(mut self, northbound: Northbound) -> Self {
-        self.databases.northbound = Source::Given(northbound);
+        self.databases.northbound = Source::Given(Box::new(northbound));
         self
     }
 
@@ -209,7 +209,7 @@ impl Databases {
         let Self { northbound, beside, mut switches, has_default_switch, routers, chassis } = self;
         let northbound = match northbound {
             Source::New => Arc::new(beside.of(Northbound::start().await).await),
-            Source::Given(northbound) => Arc::new(beside.of(northbound).await),
+            Source::Given(northbound) => Arc::new(beside.of(*northbound).await),
             Source::Shared(northbound) => northbound,
         };
         if has_default_switch && switches.iter().all(|(name, _)| name != DEFAULT_SWITCH) {
