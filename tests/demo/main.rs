@@ -76,9 +76,9 @@ impl Demo {
         self.kubectl(&["apply", "-n", &sibling.name, "-f", SECOND]);
         let second = self.port(&format!("testvm.{}", sibling.name), whatever).await;
         rows.push(row("VM with an address applied", None, &second, begun));
-        eventually("the VM's owner is told", || async {
-            let told = self.stage.namespace.events("testvm").await;
-            if told.is_empty() { Err("no Event yet") } else { Ok(()) }
+        eventually("the VM has its Event", || async {
+            let events = self.stage.namespace.events("testvm").await;
+            if events.is_empty() { Err("no Event yet") } else { Ok(()) }
         })
         .await;
         self.show("ovn-nbctl", &["--db", &self.stage.northbound.remote(), "show"]);

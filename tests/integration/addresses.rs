@@ -22,13 +22,13 @@ const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 const IP_POOL: &str = "ovn.kubernetes.io/ip_pool";
 const NEXT: &str = "ovn-kubevirt.io/next-addresses";
 
-/// A VM that wishes for this address.
-fn wishing(address: &str) -> VmOptions {
+/// A VM that requests this address.
+fn requesting(address: &str) -> VmOptions {
     VmOptions::default().annotation(IP_ADDRESS, address)
 }
 
-/// A VM that wishes for one of these addresses.
-fn choosing(pool: &str) -> VmOptions {
+/// A VM that requests an address of this pool.
+fn from_pool(pool: &str) -> VmOptions {
     VmOptions::default().annotation(IP_POOL, pool)
 }
 
@@ -68,7 +68,7 @@ impl Stage {
         self.port_where(vm, "is bound", |port| port.option("requested-chassis") == Some(node)).await
     }
 
-    /// Waits until the VM's annotation tells of a problem with this reason and these words, and an Event does.
+    /// Waits until the VM's status has a problem with this reason and these words, and an Event does.
     async fn problem(&self, vm: &str, reason: &str, words: &[&str]) {
         self.event(vm, reason, words).await;
         let fits = |problem: &Value| {
@@ -78,13 +78,13 @@ impl Stage {
         self.problems(vm, &format!("{reason} with {words:?}"), |problems| problems.iter().any(fits)).await;
     }
 
-    /// Waits until the VM is told that its wish is held, and by whom: it has no port.
+    /// Waits until the VM's status says that another holds the address that it requests, and which: it has no port.
     async fn refused(&self, vm: &str, address: &str, holder: &str) {
         self.problem(vm, "AddressConflict", &[address, holder, "granted as soon as it is free"]).await;
         assert_eq!(self.northbound.port(&self.name(vm)), None);
     }
 
-    /// Waits until the VM's annotation tells of its port and of no problem.
+    /// Waits until the VM's status has its port and no problem.
     async fn no_problem(&self, vm: &str) {
         self.problems(vm, "no problem", <[Value]>::is_empty).await;
     }
@@ -103,7 +103,7 @@ impl Stage {
         self.northbound.nbctl(&["set", "Logical_Switch", "ovn-default", &format!("other_config:{key}=\"{value}\"")]);
     }
 
-    /// Waits until all that the service was told before has been worked off: a VM that comes now is served after it.
+    /// Waits until the service has decided all that came before: a VM that comes now is served after it.
     async fn settled(&self, sentinel: &str) {
         self.player.apply_vm(sentinel, VmOptions::default().annotation(SWITCH, "nowhere")).await;
         self.event(sentinel, "SwitchNotFound", &["nowhere"]).await;
@@ -121,7 +121,7 @@ async fn ips(stage: &Stage, vm: &str, options: VmOptions) -> Vec<String> {
     text.split(' ').skip(1).map(ToOwned::to_owned).collect()
 }
 
-/// Waits until the service has seen what was written to the database before now: it mends this VM's port, which is
+/// Waits until the service has seen what was written to the database before now: it repairs this VM's port, which is
 /// overwritten after that. A VM comes by the API server, and may be there sooner than an update of the database.
 async fn has_seen(stage: &Stage, vm: &str) {
     let port = stage.port(vm).await;
@@ -130,25 +130,25 @@ async fn has_seen(stage: &Stage, vm: &str) {
 }
 
 #[tokio::test]
-async fn excluded_addresses_are_not_chosen_and_may_be_asked_for() {
+async fn excluded_addresses_are_not_allocated_and_may_be_requested() {
     let config = [("subnet", "10.20.0.0/24"), ("exclude_ips", "10.20.0.1..10.20.0.9 10.20.0.11")];
     let stage = Stage::build("excluded").switch_with("ovn-default", &config).start().await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.20.0.10"]);
     assert_eq!(ips(&stage, "b", VmOptions::default()).await, ["10.20.0.12"]);
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.20.0.5");
-    assert_eq!(ips(&stage, "c", wish).await, ["10.20.0.5"]);
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.20.0.5");
+    assert_eq!(ips(&stage, "c", request).await, ["10.20.0.5"]);
 }
 
 #[tokio::test]
 async fn an_ipv6_switch_gives_ipv6_addresses() {
     let stage = Stage::build("v6").switch_with("ovn-default", &[("ipv6_prefix", "fd00:10:16::")]).start().await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["fd00:10:16::2"]);
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "fd00:10:16::15");
-    assert_eq!(ips(&stage, "b", wish).await, ["fd00:10:16::15"]);
+    let request = VmOptions::default().annotation(IP_ADDRESS, "fd00:10:16::15");
+    assert_eq!(ips(&stage, "b", request).await, ["fd00:10:16::15"]);
 }
 
 #[tokio::test]
-async fn a_dual_stack_switch_gives_both_and_chooses_what_was_not_asked_for() {
+async fn a_dual_stack_switch_gives_both_families_and_allocates_the_one_that_is_not_requested() {
     let mut config = SUBNET.to_vec();
     config.push(("ipv6_prefix", "fd00:10:16::"));
     let stage = Stage::build("dual").switch_with("ovn-default", &config).start().await;
@@ -170,7 +170,7 @@ async fn a_router_port_gives_the_subnet_and_keeps_its_own_address() {
 }
 
 #[tokio::test]
-async fn what_other_ports_hold_is_never_handed_out() {
+async fn the_addresses_of_other_ports_are_never_allocated() {
     let prepared = Stage::build("held")
         .switch("ovn-default", "10.16.0.0/24")
         .router("ovn-default", &["10.16.0.1/24"])
@@ -199,7 +199,7 @@ async fn what_other_ports_hold_is_never_handed_out() {
 }
 
 #[tokio::test]
-async fn what_northd_gave_to_a_dynamic_port_is_held() {
+async fn the_address_that_northd_gave_to_a_dynamic_port_is_held() {
     let prepared = Stage::build("dynamic").switch("ovn-default", "10.16.0.0/24").northd().prepare().await;
     prepared.northbound.add_foreign_port("ovn-default", "dynamic", &["dynamic"]);
     let given = eventually("northd gives an address", || async {
@@ -209,8 +209,8 @@ async fn what_northd_gave_to_a_dynamic_port_is_held() {
     .await;
     assert!(given.ends_with(" 10.16.0.2"), "{given}");
     let stage = prepared.start().await;
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.2");
-    stage.player.create_vm("a", wish).await;
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.2");
+    stage.player.create_vm("a", request).await;
     stage.event("a", "AddressConflict", &["10.16.0.2", "dynamic"]).await;
 }
 

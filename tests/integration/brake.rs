@@ -240,7 +240,7 @@ async fn a_sweep_after_a_start_or_a_change_of_leader_holds_and_the_operator_lets
 }
 
 #[tokio::test]
-async fn what_an_older_database_brings_back_is_held_and_what_is_retained_is_not_counted() {
+async fn ports_that_an_older_database_brings_back_are_held_and_retained_ports_are_not_counted() {
     let fleet = Stage::build("restored").lease(LEASE_SECONDS).prepare().await;
     let vms = names(12);
     let service = fleet.setup().start().await;

@@ -160,7 +160,7 @@ fn a_connection_that_is_cut_while_it_mends_another_ones_cut_does_no_harm() {
     });
 }
 
-/// The member tells of itself as well, and of its log's growth: what passes is not quite the same each time, and a cut
+/// The member sends its own state as well, and of its log's growth: what passes is not quite the same each time, and a cut
 /// near its end may come too late. A cluster's members are slower than a server alone.
 fn cut_a_cluster(servers: Servers, weight: f64) {
     let sample = Sample::from_environment();

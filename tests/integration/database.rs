@@ -6,7 +6,7 @@ use crate::support::process::{Daemon, mortal};
 use crate::support::{Northbound, Service, Stage, VmOptions, eventually, holds_for};
 
 #[tokio::test]
-async fn ready_tells_and_work_resumes_when_the_database_comes_back() {
+async fn readiness_follows_the_database_and_work_resumes_when_it_comes_back() {
     let stage = Stage::build("away").start().await;
     stage.player.create_vm("before", VmOptions::default()).await;
     let before = stage.port("before").await;
@@ -132,7 +132,7 @@ async fn a_schema_that_lacks_columns_is_refused_by_their_names() {
 }
 
 #[tokio::test]
-async fn what_changed_while_the_link_was_cut_is_seen_after_it() {
+async fn changes_while_the_link_is_cut_are_seen_after_it() {
     let mut prepared = Stage::build("cut").prepare().await;
     let gate = prepared.gate_to_northbound().await;
     let stage = prepared.start().await;
@@ -160,7 +160,7 @@ async fn what_changed_while_the_link_was_cut_is_seen_after_it() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_killed_in_a_storm_loses_nothing_and_doubles_nothing() {
+async fn a_database_that_is_killed_in_a_storm_loses_no_port_and_makes_none_twice() {
     const VMS: usize = 200;
     let stage = Stage::build("crash").start().await;
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:03}")).collect();

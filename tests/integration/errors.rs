@@ -71,7 +71,7 @@ async fn a_router_that_comes_later_gives_the_subnet() {
 }
 
 #[tokio::test]
-async fn a_full_subnet_and_those_who_hold_a_lease_there() {
+async fn a_full_subnet_and_the_leases_on_it() {
     let stage = build("full").start().await;
     stage.northbound.add_switch("tiny", &[("subnet", "10.17.0.0/29"), ("exclude_ips", "10.17.0.4..10.17.0.6")]);
     let on_tiny = || VmOptions::default().annotation(SWITCH, "tiny");
@@ -123,11 +123,11 @@ async fn an_address_outside_the_subnet() {
 #[tokio::test]
 async fn an_address_that_a_vm_holds() {
     let stage = build("held-vm").start().await;
-    let wish = || VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
-    stage.player.create_vm("holder", wish()).await;
+    let request = || VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
+    stage.player.create_vm("holder", request()).await;
     stage.port("holder").await;
     let holder = format!("the VM {}/holder", stage.namespace.name);
-    refused(&stage, wish(), "AddressConflict", &["10.16.0.15", &holder, "ovn-default"]).await;
+    refused(&stage, request(), "AddressConflict", &["10.16.0.15", &holder, "ovn-default"]).await;
     others_go_on(&stage).await;
     stage.player.delete_vm("holder").await;
     assert!(stage.port("bad").await.addresses.contains("0a:58:0a:10:00:0f 10.16.0.15"));
@@ -137,8 +137,8 @@ async fn an_address_that_a_vm_holds() {
 async fn an_address_that_a_foreign_port_holds() {
     let stage = build("held-port").start().await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.15"]);
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
-    refused(&stage, wish, "AddressConflict", &["10.16.0.15", "printer"]).await;
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
+    refused(&stage, request, "AddressConflict", &["10.16.0.15", "printer"]).await;
     others_go_on(&stage).await;
     stage.northbound.delete_port("printer");
     assert!(stage.port("bad").await.addresses.contains("0a:58:0a:10:00:0f 10.16.0.15"));
@@ -148,13 +148,13 @@ async fn an_address_that_a_foreign_port_holds() {
 async fn an_address_that_a_router_holds() {
     let stage = build("held-router").start().await;
     let router = stage.northbound.add_router_port("ovn-default", &["10.16.0.1/16"]);
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.1");
-    stage.player.create_vm("bad", wish).await;
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.1");
+    stage.player.create_vm("bad", request).await;
     stage.event("bad", "AddressConflict", &["10.16.0.1", "router port", &router.name]).await;
 }
 
 #[tokio::test]
-async fn a_mac_that_somebody_holds() {
+async fn a_mac_that_another_port_holds() {
     let stage = build("held-mac").start().await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["02:00:00:00:00:01 10.16.0.77"]);
     let options = VmOptions::default().mac("02:00:00:00:00:01");
@@ -205,7 +205,7 @@ async fn an_object_that_cannot_be_read_keeps_its_port() {
 }
 
 #[tokio::test]
-async fn an_annotation_that_nobody_serves_is_reported() {
+async fn an_annotation_that_is_not_served_is_in_the_status() {
     let stage = build("unserved").start().await;
     let options = VmOptions::default().annotation("ovn.kubernetes.io/security_groups", "web");
     stage.player.create_vm("vm", options).await;

@@ -22,7 +22,7 @@ async fn in_office(services: &[Service]) -> usize {
 }
 
 #[tokio::test]
-async fn who_ends_cleanly_hands_over_at_once_and_who_is_killed_within_two_periods() {
+async fn a_leader_that_stops_hands_over_at_once_and_one_that_is_killed_within_two_periods() {
     let fleet = Stage::build("handover").lease(LEASE_SECONDS).prepare().await;
     let services = [fleet.setup().start().await, fleet.setup().start().await, fleet.setup().start().await];
     let first = in_office(&services).await;
@@ -77,7 +77,7 @@ async fn an_epoch_that_is_wiped_is_taken_anew_through_the_lease() {
 }
 
 #[tokio::test]
-async fn an_old_backup_that_is_restored_readmits_nobody_and_gets_its_ports_back() {
+async fn an_old_backup_that_is_restored_readmits_no_deposed_leader_and_gets_its_ports_back() {
     let fleet = Stage::build("restored").lease(LEASE_SECONDS).prepare().await;
     let services = [fleet.setup().start().await, fleet.setup().start().await];
     fleet.make("old").await;
@@ -139,7 +139,7 @@ async fn two_instances_share_a_database_and_leave_each_others_rows_alone() {
 
 /// A switch that gets its subnet wakes the VMs of both instances at one moment, and both choose from the same addresses.
 #[tokio::test]
-async fn two_instances_that_choose_at_one_moment_choose_different_addresses() {
+async fn two_instances_that_allocate_at_one_moment_allocate_different_addresses() {
     const VMS: usize = 40;
     let instance = |name: &str| Stage::build(name).flags(["--instance", name]);
     let blue = instance("blue").switch_with("ovn-default", &[]).prepare().await;

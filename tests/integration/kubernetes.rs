@@ -81,7 +81,7 @@ async fn a_half_open_watch_is_noticed_within_half_a_minute_and_a_healthy_one_is_
 }
 
 #[tokio::test]
-async fn readiness_tells_within_seconds_that_the_api_server_refuses_connections() {
+async fn readiness_shows_within_seconds_that_the_api_server_refuses_connections() {
     let mut prepared = Stage::build("refused").prepare().await;
     let gate = prepared.gate_to_api_server().await;
     let stage = prepared.start().await;
@@ -96,7 +96,7 @@ async fn readiness_tells_within_seconds_that_the_api_server_refuses_connections(
 }
 
 #[tokio::test]
-async fn readiness_tells_within_seconds_that_the_api_server_is_silent() {
+async fn readiness_shows_within_seconds_that_the_api_server_is_silent() {
     let stage = Fronted::new("mute", &[]).await;
     let (_, metrics) = stage.service.http_get("/metrics").await;
     for kind in KINDS.map(|kind| kind.trim_matches(['/', '?'])) {
@@ -111,7 +111,7 @@ async fn readiness_tells_within_seconds_that_the_api_server_is_silent() {
 }
 
 #[tokio::test]
-async fn readiness_tells_that_a_kind_of_object_is_gone_until_it_is_back() {
+async fn readiness_shows_that_a_kind_of_object_is_gone_until_it_is_back() {
     // It would be gone for the other tests as well.
     let cluster = Cluster::own();
     let stage = Stage::build("kind-gone").cluster(&cluster).start().await;

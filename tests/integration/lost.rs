@@ -10,7 +10,7 @@ use crate::support::{Stage, VmOptions};
 const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 const RUNNING: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// Six VMs that run, and have been told addresses that are not the lowest ones.
+/// Six VMs that run, and have addresses in their status that are not the lowest ones.
 async fn six(name: &str) -> (Stage, BTreeMap<&'static str, String>) {
     let stage = Stage::build(name).start().await;
     let leases = run_six(&stage).await;
@@ -78,7 +78,7 @@ async fn rows_that_are_deleted_while_the_service_is_away_come_back_as_they_were(
 }
 
 #[tokio::test]
-async fn an_older_backup_gives_each_guest_what_it_was_told_since() {
+async fn after_an_older_backup_each_guest_has_the_addresses_of_its_status() {
     let mut stage = Stage::build("older-backup").start().await;
     let backup = stage.northbound.backup().await;
     let before = run_six(&stage).await;
@@ -89,7 +89,7 @@ async fn an_older_backup_gives_each_guest_what_it_was_told_since() {
 }
 
 #[tokio::test]
-async fn a_guest_whose_address_is_taken_meanwhile_is_told_that_its_port_has_another() {
+async fn the_status_of_a_guest_says_that_its_port_has_another_address_where_its_own_is_taken_meanwhile() {
     let stage = Stage::build("taken").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
@@ -113,7 +113,7 @@ async fn a_guest_whose_address_is_taken_meanwhile_is_told_that_its_port_has_anot
 }
 
 #[tokio::test]
-async fn who_names_an_address_gets_it_though_the_switch_comes_later_than_those_that_take_any() {
+async fn a_request_for_an_address_goes_before_allocations_on_a_switch_that_comes_later() {
     let stage = Stage::build("named-first").start().await;
     let later = |options: VmOptions| options.annotation("ovn.kubernetes.io/logical_switch", "later");
     for vm in ["a", "b", "c"] {

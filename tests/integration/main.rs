@@ -32,7 +32,7 @@ mod requests;
 mod shutdown;
 mod sidecars;
 mod southbound;
+mod status;
 mod story;
-mod telling;
 mod tls;
 mod writer;

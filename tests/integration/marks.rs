@@ -58,7 +58,7 @@ async fn marks_a_name_and_a_type_that_a_person_changed_are_put_back_and_no_secon
 }
 
 #[tokio::test]
-async fn a_row_that_connects_a_router_is_told_and_left() {
+async fn a_row_that_connects_a_router_stays_and_is_in_the_status() {
     let (stage, port) = running("router-type").await;
     let router = stage.northbound.add_router_port("ovn-default", &["10.16.9.1/16"]);
     let names = stage.northbound.rows("Logical_Router_Port");
@@ -120,7 +120,7 @@ async fn a_namespace_that_passes_from_one_instance_to_another_hands_its_rows_ove
         }
         namespace.relabel(&second_label).await;
         // The one that is awake has seen it when it says so.
-        eventually("the other instance is told of", || async {
+        eventually("the VM has an Event of the other instance", || async {
             let reasons: Vec<String> =
                 namespace.events("testvm").await.into_iter().map(|(_, reason, _)| reason).collect();
             let wanted = if second_is_quicker { "ServedElsewhere" } else { "NamespaceNotSelected" };

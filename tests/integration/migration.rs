@@ -192,7 +192,7 @@ async fn the_next_target_waits_until_northd_has_taken_the_last_one_back() {
 }
 
 #[tokio::test]
-async fn nodes_are_found_among_the_chassis_and_one_that_is_none_is_told() {
+async fn nodes_are_found_among_the_chassis_and_a_node_without_one_is_in_the_status() {
     let stage = running_with_southbound("nodes").await;
     stage.player.stop("testvm").await;
     let node = stage.namespace.annotated_node("chassis-n3").await;
@@ -213,7 +213,7 @@ async fn nodes_are_found_among_the_chassis_and_one_that_is_none_is_told() {
 }
 
 #[tokio::test]
-async fn without_the_southbound_what_stands_stands_and_new_ports_come() {
+async fn without_the_southbound_ports_stay_and_new_ports_come() {
     let stage = running_with_southbound("sb-away").await;
     stage.northbound.southbound().kill9();
     stage.player.create_vm("meanwhile", VmOptions::default()).await;

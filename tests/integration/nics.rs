@@ -2,7 +2,7 @@
 
 mod lives;
 mod nads;
-mod wishes;
+mod requests;
 
 use std::collections::BTreeMap;
 
@@ -68,16 +68,10 @@ impl Stage {
         self.ports_where(vm, &format!("{expected:?}"), |ports| ports.keys().eq(expected.iter())).await
     }
 
-    /// Waits until the VM's annotation says so.
-    async fn told(&self, vm: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        eventually(&format!("{vm} tells {what}"), || async {
-            let vm = self.player.vm(vm).await.unwrap_or_default();
-            let text = vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().unwrap_or("null");
-            let told: Value = serde_json::from_str(text).expect("JSON");
-            let told = told["ports"].clone();
-            if holds(&told) { Ok(told) } else { Err(told.to_string()) }
-        })
-        .await
+    /// Waits until the VM's status has so many ports. Gives them back.
+    async fn status_of(&self, vm: &str, ports: usize) -> Value {
+        let has_all = |_: &str, status: &Value| status["ports"].as_array().is_some_and(|all| all.len() == ports);
+        self.status_where(vm, &format!("has {ports} ports"), has_all).await["ports"].take()
     }
 }
 

@@ -48,7 +48,7 @@ async fn the_service_follows_the_leader_and_resumes_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_killed_loses_nothing_and_doubles_nothing() {
+async fn a_leader_that_is_killed_loses_no_port_and_makes_none_twice() {
     let stage = Stage::build("killed").on(Northbound::start_cluster().await).start().await;
     make(&stage, "before", 3).await;
     let before = stage.ports();

@@ -90,7 +90,7 @@ async fn a_namespace_that_names_several_switches_gets_the_first_that_can_serve()
     stage.player.start("one", "n1").await;
     let bound = stage.port_where("one", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
     assert_eq!((bound.uuid, bound.switches, bound.addresses), (one.uuid, one.switches, one.addresses));
-    // None of them can: the first one's reason is told, and any of them ends it.
+    // No switch of them is there: the status has the reason of the first, and any of them ends it.
     stage.namespace.annotate(SWITCH, Some("never, later")).await;
     stage.player.create_vm("three", VmOptions::default()).await;
     stage.event("three", "SwitchNotFound", &["named never"]).await;
@@ -99,18 +99,19 @@ async fn a_namespace_that_names_several_switches_gets_the_first_that_can_serve()
 }
 
 #[tokio::test]
-async fn a_migration_that_cannot_be_read_keeps_nobody_from_being_served() {
+async fn a_migration_that_cannot_be_read_keeps_no_vm_from_being_served() {
     let mut stage = Stage::build("unreadable-vmim").northd().start().await;
     stage.create_vmim("numbered", json!({"vmiName": 5}), json!({"phase": "Running"})).await;
     stage.create_vmim("phased", json!({"vmiName": "testvm"}), json!({"phase": 7})).await;
     stage.create_vmim("forged", json!({"vmiName": "a\nb"}), json!({})).await;
     stage.restart().await;
-    let told = |name: &str| {
+    let logged = |name: &str| {
         let log = stage.service.log();
         log.lines().filter(|line| line.contains(&format!("{}/{name} cannot be read", stage.namespace.name))).count()
     };
     for name in ["numbered", "phased", "forged"] {
-        eventually("it is told", || async { if told(name) == 1 { Ok(()) } else { Err(stage.service.log()) } }).await;
+        eventually("the log says so", || async { if logged(name) == 1 { Ok(()) } else { Err(stage.service.log()) } })
+            .await;
     }
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
@@ -120,12 +121,12 @@ async fn a_migration_that_cannot_be_read_keeps_nobody_from_being_served() {
     stage.port_where("testvm", "is open on n2", |port| both(port.option("requested-chassis"))).await;
     stage.player.fail(&migration).await;
     stage.port_where("testvm", "is on n1 alone", |port| port.option("requested-chassis") == Some("n1")).await;
-    assert_eq!(["numbered", "phased", "forged"].map(told), [1, 1, 1]);
+    assert_eq!(["numbered", "phased", "forged"].map(logged), [1, 1, 1]);
     assert_eq!(stage.service.http_get("/readyz").await.0, 200);
 }
 
 #[tokio::test]
-async fn a_chassis_annotation_that_names_two_binds_nothing_and_is_told() {
+async fn a_chassis_annotation_with_two_names_binds_no_port_and_is_in_the_status() {
     let stage = build("chassis-list").start().await;
     let node = stage.namespace.create_node("a", &[("ovn-kubevirt.io/chassis", "n1,evil")]).await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
@@ -133,11 +134,11 @@ async fn a_chassis_annotation_that_names_two_binds_nothing_and_is_told() {
     stage.event("testvm", "InvalidChassisAnnotation", &[&node, "n1,evil", "one chassis"]).await;
     let port = stage.port("testvm").await;
     assert_eq!(port.option("requested-chassis"), None);
-    let told = format!("of the node {node} is \\\"n1,evil\\\"");
+    let words = format!("of the node {node} is \\\"n1,evil\\\"");
     let log = stage.service.log();
     let lines =
         log.lines().filter(|line| line.contains("which is not a chassis name. ") && !line.contains("reason=")).count();
-    assert_eq!(lines, 1, "{told}: {log}");
+    assert_eq!(lines, 1, "{words}: {log}");
     let nodes: Api<Node> = Api::all(stage.namespace.client.clone());
     let patch = Patch::Merge(json!({"metadata": {"annotations": {"ovn-kubevirt.io/chassis": " hv-7 "}}}));
     nodes.patch(&node, &PatchParams::default(), &patch).await.unwrap();

@@ -1,4 +1,4 @@
-//! How the service ends: at once when told to, with a reason, and with nothing half-written.
+//! How the service ends: at once after a signal, with a reason, and with nothing half-written.
 
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ async fn sigterm_in_the_middle_of_a_storm_leaves_nothing_half_written() {
 }
 
 #[tokio::test]
-async fn what_it_cannot_do_at_the_start_ends_it_with_a_reason() {
+async fn a_fault_at_the_start_ends_the_service_with_a_reason() {
     let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = holder.local_addr().expect("an address").to_string();
     let kubeconfig = Cluster::shared().service_kubeconfig().display().to_string();

@@ -66,7 +66,7 @@ impl Sidecars {
         self.services[member].freeze();
     }
 
-    /// Wakes a member, and waits until it has done what it was told in its sleep.
+    /// Wakes a member, and waits until it has done what it was sent in its sleep.
     async fn wake_member(&self, member: usize) {
         let server = &self.northbound().members()[member];
         server.thaw();
@@ -100,7 +100,7 @@ impl Sidecars {
         })
         .await;
         for vm in alive.keys() {
-            self.told(vm).await;
+            self.has_status(vm).await;
         }
         self.northbound().members_agree().await;
         self.looked_back(&alive).await;
@@ -121,8 +121,8 @@ impl Sidecars {
         }
     }
 
-    /// Waits until the VM's owner reads its address in the VM's annotation: nobody is forgotten.
-    async fn told(&self, vm: &str) {
+    /// Waits until the VM's status has its address: no VM is forgotten.
+    async fn has_status(&self, vm: &str) {
         let port = self.northbound().port(&self.prepared.name(vm)).expect("a port that was there a moment ago");
         let address = port.addresses.first().and_then(|addresses| addresses.split(' ').nth(1)).expect("MAC and IP");
         self.prepared.status(vm, &[&format!("\"{address}\"")]).await;
@@ -212,7 +212,7 @@ fn difference(ports: &BTreeMap<String, Port>, expected: &BTreeMap<String, Port>)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_moves_of_the_leadership_over_all_members_lose_nothing_and_leave_nobody_waiting() {
+async fn ten_moves_of_the_leadership_over_all_members_lose_nothing_and_leave_no_vm_waiting() {
     let mut sidecars = Sidecars::new("moves", Northbound::start_cluster().await, &[]).await;
     let churn = Churn::start(&sidecars.prepared.player);
     for round in 0..10 {
@@ -288,7 +288,7 @@ async fn a_member_whose_cable_is_out_is_left_by_its_sidecar_and_catches_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_epoch_that_is_wiped_again_and_again_lets_nobody_write_without_one() {
+async fn an_epoch_that_is_wiped_again_and_again_lets_no_service_write_without_one() {
     let mut sidecars = Sidecars::new("wiped", Northbound::start_cluster().await, &[]).await;
     let churn = Churn::start(&sidecars.prepared.player);
     for round in 0..3 {
@@ -299,7 +299,7 @@ async fn an_epoch_that_is_wiped_again_and_again_lets_nobody_write_without_one() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_sleeping_member_was_told_in_an_old_epoch_is_not_written_in_a_new_one() {
+async fn what_a_sleeping_member_was_sent_in_an_old_epoch_is_not_written_in_a_new_one() {
     let mut sidecars = Sidecars::new("late", Northbound::start_cluster().await, &[]).await;
     let old = sidecars.northbound().leader();
     sidecars.leave_unread("late", old).await;
@@ -321,7 +321,7 @@ async fn what_a_sleeping_member_was_told_in_an_old_epoch_is_not_written_in_a_new
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_sleeping_member_was_told_is_not_written_once_the_epoch_is_wiped() {
+async fn what_a_sleeping_member_was_sent_is_not_written_once_the_epoch_is_wiped() {
     let mut sidecars = Sidecars::new("late-wiped", Northbound::start_cluster().await, &[]).await;
     let old = sidecars.northbound().leader();
     for member in [0, 1, 2].into_iter().filter(|member| *member != old) {

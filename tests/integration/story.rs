@@ -16,17 +16,11 @@ async fn the_first_vm_has_its_port_before_any_pod_with_the_lowest_free_address()
     let port = stage.port("testvm").await;
     assert_eq!(port, stage.contract_row("testvm", &uid, &port.uuid, FIRST));
     stage.event("testvm", "AddressAssigned", &["10.16.0.2", "0a:58:0a:10:00:02", "ovn-default"]).await;
-    let told = eventually("the VM tells its ports", || async {
-        let vm = stage.player.vm("testvm").await.expect("the VM");
-        let told = vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().map(ToOwned::to_owned);
-        told.ok_or(vm["metadata"].to_string())
-    })
-    .await;
-    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let status = stage.status("testvm", &[]).await;
     let expected = serde_json::json!({"instance": "default", "uid": uid, "ports": [{"network": "default",
         "port": stage.name("testvm"), "switch": "ovn-default", "mac": "0a:58:0a:10:00:02", "ips": ["10.16.0.2"],
         "state": "Assigned"}]});
-    assert_eq!(told, expected);
+    assert_eq!(status, expected);
 }
 
 #[tokio::test]
@@ -68,8 +62,8 @@ async fn a_new_address_on_a_running_vm_is_reserved_at_once_and_in_force_at_the_n
     stage.event("testvm", "AddressReserved", &["10.16.0.15", "next start", "10.16.0.2"]).await;
 
     // Reserved: nobody else gets it.
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
-    stage.player.create_vm("rival", wish).await;
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
+    stage.player.create_vm("rival", request).await;
     stage.event("rival", "AddressConflict", &["10.16.0.15", &format!("{}/testvm", stage.namespace.name)]).await;
     assert_eq!(stage.northbound.port(&stage.name("rival")), None);
 
@@ -241,7 +235,7 @@ async fn killed_at_any_point_of_the_story_the_service_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_restart_of_the_service_tells_nobody_anything_twice() {
+async fn a_restart_of_the_service_repeats_no_status_and_no_event() {
     let mut stage = Stage::build("quiet").start().await;
     stage.player.create_vm("good", VmOptions::default()).await;
     stage.player.create_vm("bad", VmOptions::default().annotation(IP_ADDRESS, "10.17.0.1")).await;
@@ -250,15 +244,11 @@ async fn a_restart_of_the_service_tells_nobody_anything_twice() {
     stage.port("good").await;
     let before = stage.northbound.dump();
     for vm in ["good", "bad"] {
-        eventually("the VM tells its state", || async {
-            let vm = stage.player.vm(vm).await.expect("the VM");
-            vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().map(|_| ()).ok_or(vm.to_string())
-        })
-        .await;
+        stage.status(vm, &[]).await;
     }
     let events = [stage.namespace.events("good").await, stage.namespace.events("bad").await];
     stage.restart().await;
-    // A VM that is made now is told after the others have been looked at.
+    // A VM that is made now has its Event after the others have been looked at.
     stage.player.create_vm("after", VmOptions::default()).await;
     stage.event("after", "AddressAssigned", &[]).await;
     assert_eq!([stage.namespace.events("good").await, stage.namespace.events("bad").await], events);
@@ -268,12 +258,12 @@ async fn a_restart_of_the_service_tells_nobody_anything_twice() {
 }
 
 #[tokio::test]
-async fn a_vm_made_anew_under_its_name_is_told_anew() {
+async fn a_vm_made_anew_under_its_name_has_a_status_of_its_own() {
     let stage = Stage::build("anew").start().await;
-    let told = |uid: String| {
+    let has_status = |uid: String| {
         let stage = &stage;
         async move {
-            eventually("the VM tells its ports", || async {
+            eventually("the VM has its status", || async {
                 let vm = stage.player.vm("testvm").await.unwrap_or_default();
                 let annotation = &vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"];
                 if vm["metadata"]["uid"] == uid && annotation.is_string() { Ok(()) } else { Err(vm.to_string()) }
@@ -282,14 +272,14 @@ async fn a_vm_made_anew_under_its_name_is_told_anew() {
         }
     };
     let first = stage.player.create_vm("testvm", VmOptions::default()).await;
-    told(first.clone()).await;
+    has_status(first.clone()).await;
     // Nobody looks while the one goes and the other comes: the lease is still there, and is kept.
     let made = stage.port("testvm").await;
     stage.service.freeze();
     stage.player.delete_vm("testvm").await;
     let second = stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.service.thaw();
-    told(second.clone()).await;
+    has_status(second.clone()).await;
     let uid = "ovn-kubevirt.io/vm-uid";
     let port = stage.port_where("testvm", "is the new VM's", |port| port.external_id(uid) == Some(&second)).await;
     assert_eq!(port.addresses, made.addresses);
@@ -300,7 +290,7 @@ async fn a_vm_made_anew_under_its_name_is_told_anew() {
             vm["metadata"]["annotations"].as_object_mut().expect("annotations").remove("ovn-kubevirt.io/ports");
         })
         .await;
-    told(second).await;
+    has_status(second).await;
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ async fn vms_that_wait_go_together_a_hundred_at_most() {
         .map(|at| format!("0a:58:0a:10:{:02x}:{:02x} 10.16.{}.{}", at / 256, at % 256, at / 256, at % 256))
         .collect();
     assert_eq!(addresses, expected.iter().collect());
-    eventually("the log tells of every port", || async {
+    eventually("the log has every port", || async {
         let sizes = committed(&stage.service);
         if sizes.iter().sum::<usize>() == VMS { Ok(()) } else { Err(format!("{sizes:?}")) }
     })
@@ -97,13 +97,13 @@ async fn foreign_rows_and_foreign_keys_stay_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_deletes_or_overwrites_is_mended_with_the_same_addresses() {
-    let stage = Stage::build("mended").start().await;
+async fn a_row_that_is_deleted_or_overwritten_is_repaired_with_the_same_addresses() {
+    let stage = Stage::build("repaired").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
     stage.northbound.nbctl(&["lsp-set-addresses", &port.name, "unknown"]);
-    let mended = stage.port_where("testvm", "has its addresses back", |now| now.addresses == port.addresses).await;
-    assert_eq!(mended, port);
+    let repaired = stage.port_where("testvm", "has its addresses back", |now| now.addresses == port.addresses).await;
+    assert_eq!(repaired, port);
     stage.northbound.nbctl(&["clear", "Logical_Switch_Port", &port.name, "port_security"]);
     stage.port_where("testvm", "has its port security back", |now| *now == port).await;
     stage.northbound.delete_port(&port.name);

@@ -26,9 +26,9 @@ pub struct InProcess {
     pub southbound: Option<SouthboundFeed>,
     /// How it stands with the database.
     pub link: watch::Receiver<Link>,
-    /// What the watches would tell.
+    /// The changes, as from the watches.
     pub changes: mpsc::Sender<Change>,
-    /// What the owners would be told.
+    /// The reports, as for the reporter.
     pub reports: mpsc::UnboundedReceiver<Report>,
     /// What it would say of itself.
     pub status: Status,
@@ -41,7 +41,7 @@ pub struct InProcess {
 
 impl InProcess {
     /// Waits until the writer has nothing to do, nothing in flight and nothing prepared. `look` waits until the writer
-    /// has looked at all that it was told: it does so after it has heard of an answer, and sent what was prepared. So
+    /// has decided all that it was fed: it does so after it has heard of an answer, and sent what was prepared. So
     /// where all was answered before a look, and nothing is asked until after it, nothing is left.
     pub async fn idle(&mut self, mut look: impl AsyncFnMut(&mut Self)) {
         let mut before = None;

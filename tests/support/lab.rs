@@ -1,7 +1,7 @@
 //! One VM on three chassis that migrates, with packets: for the tests of the data path, the benchmark and the demo.
 //!
 //! The VM `testvm` runs on hv1; a guest on hv3 pings it every 5 ms and keeps a TCP connection to it busy; hv2 is where
-//! it goes. A migration is told in [`Phase`]s, in each of which something may befall the service or the database.
+//! it goes. A migration goes in [`Phase`]s, in each of which the service or the database may have a [`Fault`].
 
 mod chassis;
 
@@ -55,7 +55,7 @@ impl Phase {
         [Self::Scheduled, Self::HandedOff, Self::CutOver, Self::DomainReady, Self::NodeMoved, Self::Succeeded];
 }
 
-/// What befalls a migration.
+/// A fault in the middle of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The service is killed with -9 before this comes, and started again after it.
@@ -158,21 +158,21 @@ impl Lab {
         self.migrate_through(from, to, pause, None).await
     }
 
-    /// The same, and something befalls it.
+    /// The same with a fault.
     pub async fn migrate_through(&mut self, from: &str, to: &str, pause: Duration, fault: Option<Fault>) -> Moved {
         let (migration, arriving) = self.prepare(from, to, fault).await;
         let traffic = self.traffic();
         tokio::time::sleep(AROUND).await;
-        self.befall(fault, Phase::CutOver);
+        self.inject(fault, Phase::CutOver);
         let leaving = self.cut_over(arriving, to, pause).await;
         self.recover(fault, Phase::CutOver).await;
-        self.befall(fault, Phase::DomainReady);
+        self.inject(fault, Phase::DomainReady);
         self.player.domain_ready(&migration).await;
         self.recover(fault, Phase::DomainReady).await;
-        self.befall(fault, Phase::NodeMoved);
+        self.inject(fault, Phase::NodeMoved);
         self.player.node_moved(&migration).await;
         self.recover(fault, Phase::NodeMoved).await;
-        self.befall(fault, Phase::Succeeded);
+        self.inject(fault, Phase::Succeeded);
         self.player.migration_succeeded(&migration).await;
         self.player.source_ends(&migration).await;
         self.recover(fault, Phase::Succeeded).await;
@@ -220,7 +220,7 @@ impl Lab {
     /// it is asked to.
     pub async fn prepare(&mut self, from: &str, to: &str, fault: Option<Fault>) -> (Migration, Guest) {
         let migration = self.player.start_migration("testvm", to).await;
-        self.befall(fault, Phase::Scheduled);
+        self.inject(fault, Phase::Scheduled);
         self.player.bind_target(&migration).await;
         self.recover(fault, Phase::Scheduled).await;
         if self.service.is_some() {
@@ -228,7 +228,7 @@ impl Lab {
         }
         self.player.target_running(&migration).await;
         self.player.migration_scheduled(&migration).await;
-        self.befall(fault, Phase::HandedOff);
+        self.inject(fault, Phase::HandedOff);
         self.player.hand_off(&migration).await;
         self.recover(fault, Phase::HandedOff).await;
         let arriving = self.plug(to);
@@ -283,7 +283,7 @@ impl Lab {
         self.guest.take().into_iter().for_each(|guest| self.fabric.unplug(guest));
     }
 
-    fn befall(&mut self, fault: Option<Fault>, phase: Phase) {
+    fn inject(&mut self, fault: Option<Fault>, phase: Phase) {
         match fault {
             Some(Fault::Killed(at)) if at == phase => self.service.take().expect("the service runs").kill9(),
             Some(Fault::LeaderMoved(at)) if at == phase => drop(self.northbound.move_leader()),
@@ -361,7 +361,7 @@ impl Lab {
     }
 
     /// Waits until it says so.
-    pub async fn tells(&self, state: &str) {
+    pub async fn shows(&self, state: &str) {
         eventually(&format!("`ports --sb` says \"{state}\""), || async {
             let said = self.state();
             if said == state { Ok(()) } else { Err(said) }

@@ -162,7 +162,7 @@ impl Service {
         .await;
     }
 
-    /// Waits for the HTTP server, whose port the log tells, and gives its address.
+    /// Waits for the HTTP server, whose port the log has, and gives its address.
     ///
     /// # Panics
     /// At the deadline, and at once when the process has ended.
@@ -267,10 +267,10 @@ impl Drop for Service {
     }
 }
 
-/// The binary that cargo built: told by cargo to tests and benches, and beside them for an example.
+/// The binary that cargo built: named by cargo for tests and benches, and beside them for an example.
 pub fn binary() -> OsString {
-    if let Some(told) = option_env!("CARGO_BIN_EXE_ovn-kubevirt") {
-        return told.into();
+    if let Some(binary) = option_env!("CARGO_BIN_EXE_ovn-kubevirt") {
+        return binary.into();
     }
     let this = std::env::current_exe().expect("a running program has a path");
     let beside = this.ancestors().skip(1).take(2).map(|dir| dir.join("ovn-kubevirt"));

@@ -1,6 +1,6 @@
 //! `exclude_ips` and subnets that change while their addresses are in use.
 
-use super::{IP_ADDRESS, lease, wishing};
+use super::{IP_ADDRESS, lease, requesting};
 use crate::support::{Stage, VmOptions};
 
 #[tokio::test]
@@ -9,7 +9,7 @@ async fn kube_ovn_5522_an_edit_of_exclude_ips_hands_no_used_address_out_again() 
     let first = stage.create("a", VmOptions::default(), &["10.16.0.2"]).await;
     let second = stage.create("b", VmOptions::default(), &["10.16.0.3"]).await;
     stage.started("b", "n1").await;
-    stage.create("named", wishing("10.16.0.5"), &["10.16.0.5"]).await;
+    stage.create("named", requesting("10.16.0.5"), &["10.16.0.5"]).await;
     stage.configure("exclude_ips", "10.16.0.1..10.16.0.5");
     for (vm, address) in [("a", "10.16.0.2"), ("b", "10.16.0.3")] {
         stage.problem(vm, "AddressExcluded", &[address, "exclude_ips", "ovn-default"]).await;
@@ -88,7 +88,7 @@ async fn a_subnet_that_is_renumbered_under_live_ports_leaves_them_their_leases_u
         stage.problem(vm, "AddressOutsideSubnet", &[address, "10.99.0.0/24"]).await;
     }
     stage.create("c", VmOptions::default(), &["10.99.0.2"]).await;
-    stage.player.create_vm("old", wishing("10.16.0.50")).await;
+    stage.player.create_vm("old", requesting("10.16.0.50")).await;
     stage.problem("old", "InvalidRequest", &["10.16.0.50", "10.99.0.0/24"]).await;
     // Also over a restart of both.
     stage.restart().await;
@@ -122,5 +122,5 @@ async fn of_several_router_networks_on_one_switch_each_is_used_and_its_own_ends_
     stage.player.create_vm("more", VmOptions::default()).await;
     stage.problem("more", "SubnetExhausted", &["10.30.0.0/30", "10.30.0.0/29"]).await;
     // Who names it may have it: it is the second network's.
-    stage.create("named", wishing("10.30.0.3"), &["10.30.0.3"]).await;
+    stage.create("named", requesting("10.30.0.3"), &["10.30.0.3"]).await;
 }

@@ -4,18 +4,18 @@ use std::net::Ipv4Addr;
 
 use ovn_kubevirt::ipam::{AddressPool, Subnet};
 
-use super::{choosing, has_seen, ips_of, wishing};
+use super::{from_pool, has_seen, ips_of, requesting};
 use crate::support::stage::SUBNET;
 use crate::support::{Nic, Northbound, Stage, VmOptions, eventually};
 
 #[tokio::test]
-async fn a_bad_word_in_exclude_ips_stops_no_vm_and_is_told_and_counted_until_it_is_corrected() {
+async fn a_bad_word_in_exclude_ips_stops_no_vm_and_is_in_status_and_metrics_until_it_is_corrected() {
     let stage = Stage::build("bad-word")
         .switch_with("ovn-default", &[("subnet", "10.16.0.9/255.255.0.0"), ("exclude_ips", "10.16.0.2,x")])
         .start()
         .await;
     stage.create("plain", VmOptions::default(), &["10.16.0.3"]).await;
-    stage.create("named", wishing("10.16.0.2"), &["10.16.0.2"]).await;
+    stage.create("named", requesting("10.16.0.2"), &["10.16.0.2"]).await;
     for vm in ["plain", "named"] {
         stage.problem(vm, "SwitchSettingUnread", &["\"x\" in other_config:exclude_ips", "ovn-default"]).await;
     }
@@ -101,7 +101,7 @@ async fn exclude_ips_and_subnet_are_read_as_the_northd_at_hand_reads_them() {
 }
 
 #[tokio::test]
-async fn what_northd_holds_in_its_own_spelling_no_vm_gets() {
+async fn an_address_that_northd_holds_in_its_own_spelling_is_never_allocated() {
     let prepared = Stage::build("spellings").northd().prepare().await;
     let northbound = &prepared.northbound;
     let spellings =
@@ -118,7 +118,7 @@ async fn what_northd_holds_in_its_own_spelling_no_vm_gets() {
     stage.create("plain", VmOptions::default(), &["10.16.0.5"]).await;
     for host in 2..=4 {
         let (vm, address) = (format!("vm-{host}"), format!("10.16.0.{host}"));
-        stage.player.create_vm(&vm, wishing(&address)).await;
+        stage.player.create_vm(&vm, requesting(&address)).await;
         stage.refused(&vm, &address, &format!("printer-{}", host - 2)).await;
     }
     stage.player.create_vm("mac", VmOptions::default().mac("0a:58:0a:10:00:02")).await;
@@ -132,15 +132,15 @@ async fn pools_beside_dynamic_ports_count_as_far_as_northd_reads() {
     let theirs = given(&prepared.northbound, "theirs").await;
     assert_eq!(theirs, Ipv4Addr::new(10, 16, 0, 10), "northd stops at the comma");
     let stage = prepared.start().await;
-    stage.create("before", choosing("10.16.0.5..10.16.0.9"), &["10.16.0.5"]).await;
-    stage.player.create_vm("behind", choosing("10.16.0.11..10.16.0.19")).await;
+    stage.create("before", from_pool("10.16.0.5..10.16.0.9"), &["10.16.0.5"]).await;
+    stage.player.create_vm("behind", from_pool("10.16.0.11..10.16.0.19")).await;
     stage.problem("behind", "PoolRequired", &["theirs", "first comma", "blanks"]).await;
     stage.configure("exclude_ips", "10.16.0.1..10.16.0.9 10.16.0.10..10.16.0.19");
     stage.holding("behind", &["10.16.0.11"]).await;
 }
 
 #[tokio::test]
-async fn sources_of_health_checks_and_what_a_foreign_port_may_speak_with_are_nobodys() {
+async fn sources_of_health_checks_and_addresses_that_a_foreign_port_may_speak_with_are_never_allocated() {
     let prepared = Stage::build("answered").northd().prepare().await;
     let northbound = &prepared.northbound;
     northbound.nbctl(&["lb-add", "shop", "10.200.0.1:80", "10.16.0.9:80"]);
@@ -163,7 +163,7 @@ async fn sources_of_health_checks_and_what_a_foreign_port_may_speak_with_are_nob
         ("vip", "10.16.0.4", "keepalived"),
         ("vrrp", "10.16.0.5", "keepalived"),
     ] {
-        stage.player.create_vm(vm, wishing(address)).await;
+        stage.player.create_vm(vm, requesting(address)).await;
         stage.problem(vm, "AddressConflict", &[address, holder]).await;
     }
     stage.northbound.nbctl(&["clear", "Load_Balancer", "shop", "ip_port_mappings"]);
@@ -180,14 +180,14 @@ async fn the_forwarding_group_of_a_switch_keeps_its_address_and_mac() {
     stage.northbound.nbctl(&["fwd-group-add", "up", "ovn-default", "10.16.0.2", "02:00:00:00:00:02", "uplink"]);
     has_seen_after(&stage).await;
     stage.create("plain", VmOptions::default(), &["10.16.0.4"]).await;
-    stage.player.create_vm("named", wishing("10.16.0.2").mac("02:00:00:00:00:02")).await;
+    stage.player.create_vm("named", requesting("10.16.0.2").mac("02:00:00:00:00:02")).await;
     stage.problem("named", "AddressConflict", &["10.16.0.2", "the forwarding group up"]).await;
     stage.northbound.nbctl(&["fwd-group-del", "up"]);
     stage.holding("named", &["10.16.0.2"]).await;
 }
 
 async fn has_seen_after(stage: &Stage) {
-    stage.create("sentinel-vm", wishing("10.16.0.3"), &["10.16.0.3"]).await;
+    stage.create("sentinel-vm", requesting("10.16.0.3"), &["10.16.0.3"]).await;
     has_seen(stage, "sentinel-vm").await;
 }
 
@@ -236,10 +236,11 @@ async fn a_switch_without_addresses_serves_macs_alone_where_that_is_wanted() {
     assert_eq!(super::lease(&now), super::lease(&plain));
     // From none to an address at the next start, and back.
     stage.started("on-full", "n1").await;
-    for (wish, expected) in [(None, vec!["10.16.0.2"]), (Some("none"), vec![]), (Some("10.16.0.9"), vec!["10.16.0.9"])]
+    for (request, expected) in
+        [(None, vec!["10.16.0.2"]), (Some("none"), vec![]), (Some("10.16.0.9"), vec!["10.16.0.9"])]
     {
         let before = stage.port("on-full").await;
-        stage.player.edit_template_annotation("on-full", super::IP_ADDRESS, wish).await;
+        stage.player.edit_template_annotation("on-full", super::IP_ADDRESS, request).await;
         let reserved =
             stage.port_where("on-full", "has a reservation", |port| port.external_id(super::NEXT).is_some()).await;
         assert_eq!(reserved.addresses, before.addresses, "the guest runs");

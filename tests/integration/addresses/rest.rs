@@ -1,6 +1,6 @@
 //! Full subnets, and addresses that rest after they are given back.
 
-use super::{lease, wishing};
+use super::{lease, requesting};
 use crate::support::stage::Builder;
 use crate::support::{Stage, VmOptions, eventually};
 
@@ -63,7 +63,7 @@ async fn a_full_subnet_never_stops_a_vm_that_has_its_lease() {
 }
 
 #[tokio::test]
-async fn a_released_address_rests_and_is_given_to_another_only_when_nothing_else_is_free() {
+async fn a_released_address_rests_and_is_allocated_to_another_only_when_nothing_else_is_free() {
     let stage = five("rests").flags(["--address-rest", "1h"]).start().await;
     stage.create("first", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("second", VmOptions::default(), &["10.16.0.3"]).await;
@@ -85,12 +85,12 @@ async fn a_released_address_rests_and_is_given_to_another_only_when_nothing_else
 }
 
 #[tokio::test]
-async fn who_asks_for_an_address_that_rests_has_it_and_its_own_vm_too() {
+async fn a_request_for_an_address_that_rests_is_granted_to_any_vm() {
     let stage = five("asks").flags(["--address-rest", "1h"]).start().await;
     stage.create("first", VmOptions::default(), &["10.16.0.2"]).await;
     stage.player.delete_vm("first").await;
     stage.port_gone("first").await;
-    stage.create("asks", wishing("10.16.0.2"), &["10.16.0.2"]).await;
+    stage.create("asks", requesting("10.16.0.2"), &["10.16.0.2"]).await;
     stage.create("second", VmOptions::default(), &["10.16.0.3"]).await;
 }
 

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{lease, wishing};
+use super::{lease, requesting};
 use crate::support::service::Setup;
 use crate::support::{Nic, Port, Stage, VmOptions, eventually};
 
@@ -47,7 +47,7 @@ async fn a_deleted_vms_addresses_stay_reserved_for_the_time_and_are_its_own_when
 
     // Nobody else's, over a restart of the service, too.
     let address = super::ips_of(&port)[0].to_owned();
-    stage.player.create_vm("rival", wishing(&address)).await;
+    stage.player.create_vm("rival", requesting(&address)).await;
     stage.refused("rival", &address, &stage.vm("testvm")).await;
     stage.restart().await;
     stage.create("chosen", VmOptions::default(), &["10.16.0.4"]).await;
@@ -67,12 +67,12 @@ async fn a_deleted_vms_addresses_stay_reserved_for_the_time_and_are_its_own_when
 }
 
 #[tokio::test]
-async fn after_its_time_a_retained_port_goes_and_who_waits_for_its_address_has_it() {
+async fn after_its_time_a_retained_port_goes_and_the_vm_that_waits_for_its_address_has_it() {
     let stage = Stage::build("three-seconds").start().await;
     stage.create("testvm", retaining("3s"), &["10.16.0.2"]).await;
     stage.player.delete_vm("testvm").await;
     let port = retained(&stage, "testvm").await;
-    stage.player.create_vm("waits", wishing("10.16.0.2")).await;
+    stage.player.create_vm("waits", requesting("10.16.0.2")).await;
     stage.refused("waits", "10.16.0.2", &stage.vm("testvm")).await;
     stage.port_gone("testvm").await;
     assert!(seconds_left(&port) <= 0, "{port:#?} went before its time");
@@ -80,7 +80,7 @@ async fn after_its_time_a_retained_port_goes_and_who_waits_for_its_address_has_i
 }
 
 #[tokio::test]
-async fn what_is_retained_forever_stays_and_a_vm_that_comes_back_may_say_otherwise() {
+async fn a_port_that_is_retained_forever_stays_and_a_vm_that_comes_back_may_say_otherwise() {
     let stage = Stage::build("forever").start().await;
     let made = stage.create("testvm", retaining("forever"), &["10.16.0.2"]).await;
     stage.player.delete_vm("testvm").await;
@@ -88,7 +88,7 @@ async fn what_is_retained_forever_stays_and_a_vm_that_comes_back_may_say_otherwi
     assert_eq!((port.external_id(UNTIL), lease(&port)), (Some("forever"), lease(&made)));
     stage.create("next", VmOptions::default(), &["10.16.0.3"]).await;
     assert_eq!(stage.port("testvm").await, port);
-    // Another wish than what it left: it is freed, as at any other edit.
+    // A request for another address than the one it left: that one is released, as at any other edit.
     stage.player.create_vm("testvm", retaining("0s").annotation(super::IP_ADDRESS, "10.16.0.15")).await;
     let moved = stage.holding("testvm", &["10.16.0.15"]).await;
     assert_eq!((&moved.uuid, moved.external_id(UNTIL)), (&made.uuid, None));

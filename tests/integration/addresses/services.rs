@@ -1,6 +1,6 @@
 //! Addresses that routers and switches answer for by themselves: NAT rules and load balancers.
 
-use super::{lease, wishing};
+use super::{lease, requesting};
 use crate::support::stage::Builder;
 use crate::support::{Northbound, Stage, VmOptions};
 
@@ -80,7 +80,7 @@ fn build(name: &str) -> Builder<'static> {
 }
 
 #[tokio::test]
-async fn an_address_of_a_nat_rule_or_a_load_balancer_is_never_chosen_and_a_wish_for_it_waits_until_it_goes() {
+async fn an_address_of_a_nat_rule_or_a_load_balancer_is_never_allocated_and_a_request_for_it_waits_until_it_goes() {
     let stage = build("services").start().await;
     let northbound = &stage.northbound;
     let address = |index: usize| format!("10.16.0.{}", index + 2);
@@ -92,13 +92,13 @@ async fn an_address_of_a_nat_rule_or_a_load_balancer_is_never_chosen_and_a_wish_
     northbound.nbctl(&["lr-lb-add", "elsewhere-router", "of-elsewhere"]);
     stage.create("chosen", VmOptions::default(), &["10.16.0.9"]).await;
     for (index, (way, holder)) in WAYS.iter().enumerate() {
-        stage.player.create_vm(way.name(), wishing(&address(index))).await;
+        stage.player.create_vm(way.name(), requesting(&address(index))).await;
         stage.problem(way.name(), "AddressConflict", &[&address(index), holder, "ovn-default"]).await;
         assert_eq!(northbound.port(&stage.name(way.name())), None);
     }
     // What another switch's router answers for is free here for who asks for it.
-    stage.create("elsewhere", wishing("10.16.0.7"), &["10.16.0.7"]).await;
-    stage.create("elsewhere-too", wishing("10.16.0.8"), &["10.16.0.8"]).await;
+    stage.create("elsewhere", requesting("10.16.0.7"), &["10.16.0.7"]).await;
+    stage.create("elsewhere-too", requesting("10.16.0.8"), &["10.16.0.8"]).await;
     stage.no_problem("elsewhere").await;
     for (index, (way, _)) in WAYS.iter().enumerate() {
         way.remove(northbound, &address(index));
@@ -108,7 +108,7 @@ async fn an_address_of_a_nat_rule_or_a_load_balancer_is_never_chosen_and_a_wish_
 }
 
 #[tokio::test]
-async fn a_nat_rule_or_load_balancer_that_comes_after_a_lease_leaves_it_and_is_told_of_until_it_goes() {
+async fn a_nat_rule_or_load_balancer_that_comes_after_a_lease_leaves_it_and_is_in_the_status_until_it_goes() {
     let mut stage = build("services-after").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     for (way, holder) in WAYS {

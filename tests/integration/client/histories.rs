@@ -296,7 +296,7 @@ async fn every_change_is_noted_where_a_cluster_sends_only_what_was_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_replicas_of_several_writers_and_of_who_is_cut_off_all_the_time_equal_the_database() {
+async fn the_replicas_of_several_writers_and_of_a_client_that_is_cut_off_all_the_time_equal_the_database() {
     for seed in 0..2 * soak() {
         let northbound = Northbound::start().await;
         let tcp = northbound.tcp_remote().await;

@@ -122,8 +122,8 @@ async fn a_service_that_slept_through_40_mb_of_updates_has_them_all_and_took_no_
     }
     stage.service.thaw();
     // Once a port of its own is acknowledged, the service has all that was committed before.
-    let wish = VmOptions::default().annotation("ovn.kubernetes.io/ip_address", "10.16.0.50");
-    stage.player.create_vm("first", wish).await;
+    let request = VmOptions::default().annotation("ovn.kubernetes.io/ip_address", "10.16.0.50");
+    stage.player.create_vm("first", request).await;
     stage.port("first").await;
     stage.player.create_vm("second", VmOptions::default()).await;
     let port = stage.port("second").await;

@@ -70,7 +70,7 @@ impl Service {
     }
 }
 
-/// Waits until the writer has looked at all that it was told: a VM that it can do nothing for is reported then.
+/// Waits until the writer has decided all that it was fed: the status of a VM without a switch comes then.
 async fn looked(service: &mut InProcess, looks: &mut usize) {
     *looks += 1;
     let switch = scenario::hopeless_switch(*looks);
@@ -108,9 +108,9 @@ pub(super) struct Ran {
 /// What the database is served by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Servers {
-    /// One that stands alone: it tells everything anew on every connection.
+    /// One that stands alone: it sends everything anew on every connection.
     Standalone,
-    /// The one member of a RAFT cluster: it knows what the client has seen, and tells what came after.
+    /// The one member of a RAFT cluster: it knows what the client has seen, and sends what came after.
     Member,
     /// Three members: a connection after a cut one is to another of them.
     Cluster,

@@ -46,7 +46,7 @@ async fn a_target_whose_ovn_controller_goes_and_returns_costs_nothing() {
     lab.bound("hv1").await;
     lab.start_chassis("hv2").await;
     lab.bound("hv1,hv2").await;
-    lab.tells("moving hv1 -> hv2 (waiting for the guest)").await;
+    lab.shows("moving hv1 -> hv2 (waiting for the guest)").await;
     lab.flows_stand();
     let pings = pings.end();
     assert_eq!((pings.lost, pings.duplicates), (0, 0), "{pings:?}");

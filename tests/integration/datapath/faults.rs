@@ -44,7 +44,7 @@ async fn a_target_is_not_open_before_its_guest_though_northd_slept_between_two_a
     let (failed, mut arriving) = lab.prepare("hv1", "hv2", None).await;
     // The first attempt opens it, and fails all the same.
     arriving.announce();
-    lab.tells("moving hv1 -> hv2 (activated)").await;
+    lab.shows("moving hv1 -> hv2 (activated)").await;
     lab.northbound.freeze_northd();
     lab.player.fail(&failed).await;
     lab.bound("hv1").await;
@@ -54,7 +54,7 @@ async fn a_target_is_not_open_before_its_guest_though_northd_slept_between_two_a
     lab.stays_bound("hv1", Duration::from_millis(700)).await;
     lab.northbound.thaw_northd();
     lab.bound("hv1,hv2").await;
-    lab.tells("moving hv1 -> hv2 (waiting for the guest)").await;
+    lab.shows("moving hv1 -> hv2 (waiting for the guest)").await;
     lab.flows_stand();
     let pings = lab.pings();
     lab.stays_bound("hv1,hv2", Duration::from_millis(700)).await;
@@ -64,7 +64,7 @@ async fn a_target_is_not_open_before_its_guest_though_northd_slept_between_two_a
     lab.player.target_running(&next).await;
     lab.player.hand_off(&next).await;
     arriving.announce();
-    lab.tells("moving hv1 -> hv2 (activated)").await;
+    lab.shows("moving hv1 -> hv2 (activated)").await;
     let leaving = lab.cut_over(arriving, "hv2", Duration::ZERO).await;
     lab.player.domain_ready(&next).await;
     lab.player.succeed(&next).await;

@@ -136,7 +136,7 @@ fn convert(northbound: &Northbound, remote: &str, schema: &Value) {
 }
 
 /// How often the log says that a port that migrates has one chassis at a time.
-fn told(stage: &Stage) -> usize {
+fn warnings(stage: &Stage) -> usize {
     stage.service.log().lines().filter(|line| line.contains("one chassis at a time")).count()
 }
 
@@ -165,7 +165,7 @@ async fn on_an_ovn_without_lists_the_port_follows_with_one_chassis_until_it_is_u
         let stage = prepared.start().await;
         run(&stage, "n1").await;
         follows_with_one_chassis(&stage, ["n1", "n2"]).await;
-        assert_eq!(told(&stage), 1, "{}", stage.service.log());
+        assert_eq!(warnings(&stage), 1, "{}", stage.service.log());
         assert!(stage.service.log().contains(word), "{}", stage.service.log());
         // It is upgraded in the middle of a migration.
         let migration = stage.player.start_migration("testvm", "n3").await;
@@ -174,7 +174,7 @@ async fn on_an_ovn_without_lists_the_port_follows_with_one_chassis_until_it_is_u
         convert(&stage.northbound, &stage.northbound.remote(), &schema("ovn-nb.ovsschema"));
         stage.northbound.start_northd().await;
         bound(&stage, "n2,n3").await;
-        assert_eq!(told(&stage), 1, "{}", stage.service.log());
+        assert_eq!(warnings(&stage), 1, "{}", stage.service.log());
     }
 }
 
@@ -186,7 +186,7 @@ async fn a_southbound_without_additional_chassis_is_read_and_its_ports_follow_wi
     let stage = prepared.start().await;
     run(&stage, "chassis-n1").await;
     follows_with_one_chassis(&stage, ["chassis-n1", "chassis-n2"]).await;
-    assert_eq!(told(&stage), 1, "{}", stage.service.log());
+    assert_eq!(warnings(&stage), 1, "{}", stage.service.log());
     let migration = stage.player.start_migration("testvm", "n3").await;
     stage.player.bind_target(&migration).await;
     stays_bound(&stage, "chassis-n2").await;
@@ -204,5 +204,8 @@ async fn a_list_is_taken_back_when_ovn_is_rolled_back_to_one_without() {
     stage.northbound.kill9_northd();
     convert(&stage.northbound, &stage.northbound.remote(), &old_northbound("6.1.0"));
     bound(&stage, "n1").await;
-    eventually("it is told once", || async { if told(&stage) == 1 { Ok(()) } else { Err(stage.service.log()) } }).await;
+    eventually("the log says so once", || async {
+        if warnings(&stage) == 1 { Ok(()) } else { Err(stage.service.log()) }
+    })
+    .await;
 }

@@ -100,7 +100,7 @@ async fn a_vm_that_is_stopped_in_mid_flight_is_bound_nowhere_and_starts_anywhere
     bound(&stage, "n3").await;
 }
 
-/// Both launchers end at the same moment, as far as the service can tell: it was not there.
+/// Both launchers end at the same moment, as far as the service can see: it was not there.
 #[tokio::test]
 async fn a_guest_that_ends_in_mid_flight_leaves_its_port_on_one_chassis() {
     let (mut stage, migration) = under_way("guest-ended").await;

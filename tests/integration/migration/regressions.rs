@@ -1,4 +1,4 @@
-//! What users of others complained about, each by the number of its issue. kube-ovn 5343, an outage of 18 s, is told with
+//! What users of others complained about, each by the number of its issue. kube-ovn 5343, an outage of 18 s, has its test with
 //! packets (`datapath.rs`).
 
 use super::{bound, running, running_with_southbound, stays_bound};

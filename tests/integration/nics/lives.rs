@@ -43,10 +43,10 @@ async fn a_running_vm_is_given_a_nic_and_deprived_of_it() {
     assert_eq!(row(&left["default"]), row(&plugged["default"]));
     stage.event("testvm", "PortReleased", &["network second", "10.17.0.2", &stage.name_on("testvm", "net1")]).await;
     // Now it is another's to have.
-    let wish = VmOptions::default()
+    let request = VmOptions::default()
         .nics([Nic::nad("second", "net1")])
         .annotation("second.ovn.kubernetes.io/ip_address", "10.17.0.2");
-    stage.player.create_vm("heir", wish).await;
+    stage.player.create_vm("heir", request).await;
     assert_eq!(ips(&stage.nics("heir", &["second"]).await["second"]), ["10.17.0.2"]);
 }
 
@@ -200,8 +200,8 @@ async fn a_vm_that_is_made_anew_while_its_old_launcher_runs_keeps_every_lease() 
     stage.player.delete_vmi_start("testvm").await;
     stage.player.remove_vmi_finalizer("testvm").await;
     stage.player.remove_vm_finalizer("testvm").await;
-    let wish = two().annotation("second.ovn.kubernetes.io/ip_address", "10.17.0.99");
-    let uid = stage.player.create_vm("testvm", wish).await;
+    let request = two().annotation("second.ovn.kubernetes.io/ip_address", "10.17.0.99");
+    let uid = stage.player.create_vm("testvm", request).await;
     let uid_key = "ovn-kubevirt.io/vm-uid";
     let next = "ovn-kubevirt.io/next-addresses";
     let taken_over = stage
@@ -216,7 +216,7 @@ async fn a_vm_that_is_made_anew_while_its_old_launcher_runs_keeps_every_lease() 
     stage.player.pod_phase(&run.pod, "Succeeded").await;
     stage.player.delete_pod(&run.pod).await;
     let settled = stage
-        .ports_where("testvm", "has its wish", |ports| {
+        .ports_where("testvm", "has the address that it requests", |ports| {
             ports.get("second").is_some_and(|port| ips(port) == ["10.17.0.99"])
         })
         .await;

@@ -63,7 +63,7 @@ async fn a_value_of_a_megabyte_is_refused_by_its_key_and_goes_into_no_message() 
 }
 
 #[tokio::test]
-async fn what_forges_a_log_line_is_escaped_in_every_message() {
+async fn a_forged_log_line_is_escaped_in_every_message() {
     let stage = build("forged").start().await;
     let forged = "x\n2026-01-01T00:00:00Z  INFO forged \u{202e}\u{1b}[2K";
     stage.player.create_vm("switch", VmOptions::default().annotation(SWITCH, forged)).await;

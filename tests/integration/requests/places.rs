@@ -1,4 +1,4 @@
-//! Requests in the wrong place: each is told, and none is served.
+//! Requests in the wrong place: a warning names each, and it changes nothing.
 
 use super::{IP_ADDRESS, build};
 use crate::support::{Nic, Stage, VmOptions};

@@ -92,13 +92,13 @@ impl Path {
         .await;
     }
 
-    /// Waits until the writer has looked at all that it was told.
+    /// Waits until the writer has decided all that it was fed.
     async fn looked(&mut self) {
         self.looks += 1;
         looked(&mut self.service, self.looks, &mut Vec::new()).await;
     }
 
-    /// Waits until the writer has taken all that it was told. In the same breath it prepares what it can: the test and it
+    /// Waits until the writer has taken all that it was fed. In the same breath it prepares what it can: the test and it
     /// share a thread.
     async fn taken(&self) {
         eventually("the writer has taken all of it", || async {
@@ -134,13 +134,13 @@ impl Path {
     }
 }
 
-/// Waits until the writer has looked at all that it was told: it says so of a VM that nothing can be done for. Adds who
+/// Waits until the writer has decided all that it was fed: the status of a VM without a switch comes then. Adds who
 /// else is reported meanwhile.
 async fn looked(service: &mut InProcess, number: usize, reported: &mut Vec<String>) {
     let switch = format!("nowhere-{number}");
     let hopeless = vm("hopeless", &[("ovn.kubernetes.io/logical_switch", &switch)]);
     service.changes.try_send(hopeless).expect("room for the change");
-    let told = async {
+    let reported = async {
         while let Some(report) = service.reports.recv().await {
             let Report::Status { subject, status } = report else { continue };
             let mut problems = status.problems();
@@ -150,7 +150,7 @@ async fn looked(service: &mut InProcess, number: usize, reported: &mut Vec<Strin
             reported.push(subject.vm().name.clone());
         }
     };
-    tokio::time::timeout(deadline(), told).await.expect("the writer looks at it");
+    tokio::time::timeout(deadline(), reported).await.expect("the writer looks at it");
 }
 
 /// The names of the ports that a transaction made, and what it wrote into others.
@@ -161,7 +161,7 @@ fn written(transaction: &Committed) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_address_that_a_foreign_port_takes_meanwhile_is_not_given_by_what_was_prepared() {
+async fn an_address_that_a_foreign_port_takes_meanwhile_is_not_allocated_by_a_prepared_transaction() {
     let mut path = Path::new().await;
     path.keep_in_flight("flying").await;
     path.feed([vm("prepared", &[])]);
@@ -177,7 +177,7 @@ async fn an_address_that_a_foreign_port_takes_meanwhile_is_not_given_by_what_was
 }
 
 #[tokio::test]
-async fn an_address_that_somebody_writes_into_a_port_of_ours_meanwhile_is_not_given_by_what_was_prepared() {
+async fn an_address_that_drifts_into_a_port_of_ours_meanwhile_is_not_allocated_by_a_prepared_transaction() {
     let mut path = Path::new().await;
     path.keep_in_flight("flying").await;
     path.feed([vm("prepared", &[])]);
@@ -225,7 +225,7 @@ async fn a_vm_that_changes_while_it_is_prepared_is_not_sent_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_migration_goes_before_what_was_prepared() {
+async fn a_migration_goes_before_a_prepared_transaction() {
     let mut path = Path::new().await;
     path.feed([vm("moves", &[]), run("moves", "n1", None), launcher("moves", "n1")]);
     path.address_is("moves", "10.16.0.3").await;
@@ -249,7 +249,7 @@ async fn a_migration_goes_before_what_was_prepared() {
 }
 
 #[tokio::test]
-async fn a_vm_is_looked_at_once_when_nobody_else_writes() {
+async fn a_vm_is_decided_once_when_no_other_program_writes() {
     let mut path = Path::new().await;
     let names: Vec<String> = (0..250).map(|index| format!("storm-{index:03}")).collect();
     path.feed(names.iter().map(|name| vm(name, &[])));

@@ -135,7 +135,7 @@ impl Cut {
             Some(call @ (_, _, "list" | "get")) => self.never_ready(&setup.spawn(), call).await,
             Some(call @ (_, _, "watch")) => self.news_unseen(&setup.spawn(), call).await,
             Some(call @ (_, "events", "patch")) => self.uncounted(&setup.start().await, call).await,
-            Some(call) => self.owner_untold(&setup.start().await, call).await,
+            Some(call) => self.owner_without_status(&setup.start().await, call).await,
         }
         let name = &self.namespace.name;
         let client = || self.namespace.client.clone();
@@ -151,14 +151,18 @@ impl Cut {
         let sibling = self.namespace.sibling("b").await;
         Player::within(&sibling).create_vm("testvm", VmOptions::default()).await;
         self.port_named(&format!("testvm.{}", sibling.name)).await;
-        eventually("both owners are told, and the VM is bound", || async {
+        eventually("both have a status, and the VM is bound", || async {
             let vm = self.player.vm("testvm").await.unwrap_or_default();
             let bare = self.player.vmi("bare").await.unwrap_or_default();
             let port = self.northbound.port(&self.name("testvm"));
             let bound = port.is_some_and(|port| port.option("requested-chassis") == Some("n1"));
-            let told = [&vm, &bare].iter().all(|object| object["metadata"]["annotations"][PORTS].is_string());
+            let have_status = [&vm, &bare].iter().all(|object| object["metadata"]["annotations"][PORTS].is_string());
             let events = self.namespace.events("testvm").await;
-            if bound && told && !events.is_empty() { Ok(()) } else { Err(format!("{bound} {vm} {bare} {events:?}")) }
+            if bound && have_status && !events.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{bound} {vm} {bare} {events:?}"))
+            }
         })
         .await;
     }
@@ -227,12 +231,12 @@ impl Cut {
         assert_eq!(self.northbound.ports(), [], "{call:?}");
     }
 
-    /// Without `watch`: what happens after the start goes unseen, while what another watch tells is served.
+    /// Without `watch`: what happens after the start goes unseen, while what another watch brings is served.
     async fn news_unseen(&self, service: &Service, call: Call) {
         service.listening().await;
         refused(service, call).await;
         let (_, resource, _) = call;
-        eventually(&format!("readiness tells of {call:?}"), || async {
+        eventually(&format!("readiness shows {call:?}"), || async {
             match service.http_get("/readyz").await {
                 (503, body) if body.contains(&format!("the watch of {resource} fails")) => Ok(()),
                 other => Err(format!("{other:?}")),
@@ -301,19 +305,19 @@ impl Cut {
     }
 
     /// Without `patch` or `create`: there is a port, and its owner does not learn of it by the annotation or by an Event.
-    async fn owner_untold(&self, service: &Service, call: Call) {
+    async fn owner_without_status(&self, service: &Service, call: Call) {
         let bare = call.1 == "virtualmachineinstances";
         if bare {
-            self.player.create_bare_vmi("untold", VmOptions::default()).await;
+            self.player.create_bare_vmi("silent", VmOptions::default()).await;
         } else {
-            self.player.create_vm("untold", VmOptions::default()).await;
+            self.player.create_vm("silent", VmOptions::default()).await;
         }
-        self.port("untold").await;
+        self.port("silent").await;
         refused(service, call).await;
-        let object = if bare { self.player.vmi("untold").await } else { self.player.vm("untold").await };
+        let object = if bare { self.player.vmi("silent").await } else { self.player.vm("silent").await };
         let annotations = &object.expect("it is there")["metadata"]["annotations"];
         if call.1 == "events" {
-            assert_eq!(self.namespace.events("untold").await, []);
+            assert_eq!(self.namespace.events("silent").await, []);
         } else {
             assert!(annotations[PORTS].is_null(), "{call:?}: {annotations}");
             // What was refused is said once, and the Event that came through is not repeated.
@@ -324,12 +328,12 @@ impl Cut {
             })
             .await;
             let reasons: Vec<String> =
-                self.namespace.events("untold").await.into_iter().map(|(_, reason, _)| reason).collect();
+                self.namespace.events("silent").await.into_iter().map(|(_, reason, _)| reason).collect();
             assert_eq!(reasons, ["AddressAssigned"]);
         }
     }
 
-    /// Without `patch` on Events: that the same thing happened again is not counted, and all else is told.
+    /// Without `patch` on Events: that the same thing happened again is not counted, and all else is written.
     async fn uncounted(&self, service: &Service, call: Call) {
         const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
         self.player.create_vm("counted", VmOptions::default().annotation(IP_ADDRESS, "10.16.0.10")).await;

@@ -35,7 +35,7 @@ async fn every_key_is_read_by_every_prefix_and_the_networks_own_is_the_strongest
 }
 
 #[tokio::test]
-async fn one_family_given_on_a_nad_and_the_other_chosen() {
+async fn one_family_requested_on_a_nad_and_the_other_allocated() {
     let stage = build("dual").start().await;
     stage.northbound.add_switch("dual", &[("subnet", "10.19.0.0/24"), ("ipv6_prefix", "fd00:19::")]);
     stage.player.create_nad("both", Some("dual")).await;
@@ -46,7 +46,7 @@ async fn one_family_given_on_a_nad_and_the_other_chosen() {
 }
 
 #[tokio::test]
-async fn one_address_for_two_nics_is_an_error_that_says_what_to_write() {
+async fn one_address_for_two_nics_is_an_error_with_the_correction() {
     let stage = build("shared").start().await;
     let key = stage.nad_key("net1", "ip_address");
     let nics = [Nic::nad("red", "net1"), Nic::nad("blue", "net1")];
@@ -87,7 +87,7 @@ async fn nics_of_one_vm_exchange_their_addresses_and_macs() {
 }
 
 #[tokio::test]
-async fn what_one_nic_names_another_on_its_switch_does_not_choose() {
+async fn the_address_that_one_nic_requests_is_not_allocated_to_another_on_its_switch() {
     let stage = build("named").start().await;
     let nics = [Nic::nad("red", "net1"), Nic::nad("blue", "net1")];
     let options = VmOptions::default().nics(nics).annotation("blue.ovn.kubernetes.io/ip_address", "10.17.0.2");
@@ -143,7 +143,7 @@ async fn port_security_goes_off_only_where_the_operator_allows_it() {
 }
 
 #[tokio::test]
-async fn keys_that_nobody_serves_are_reported_once_and_notes_are_not() {
+async fn keys_that_are_not_served_are_in_one_event_and_notes_are_not() {
     let stage = build("unserved").start().await;
     let options = two()
         .annotation("ovn.kubernetes.io/security_groups", "sg")
@@ -164,7 +164,7 @@ async fn keys_that_nobody_serves_are_reported_once_and_notes_are_not() {
     stage.event("testvm", "InvalidRequest", &["ovn-kubevirt.io/retain", "\"a while\"", "72h", "forever"]).await;
     stage.nics("testvm", &["default", "second"]).await;
     stage.player.start("testvm", "n1").await;
-    stage.told("testvm", "both ports", |told| told.as_array().is_some_and(|told| told.len() == 3)).await;
+    stage.status_of("testvm", 3).await;
     let events = stage.namespace.events("testvm").await;
     assert_eq!(events.iter().filter(|(_, found, _)| found == reason).count(), 4, "{events:#?}");
     assert!(!events.iter().any(|(.., text)| text.contains("allocated") || text.contains("cidr")), "{events:#?}");
@@ -208,7 +208,7 @@ async fn kube_ovn_6762_a_static_address_of_the_second_nic_alone_is_the_second_ni
     stage.player.create_vm("testvm", two().annotation(&key, "10.17.0.50")).await;
     let made = stage.nics("testvm", &["default", "second"]).await;
     assert_eq!((ips(&made["default"]), ips(&made["second"])), (vec!["10.16.0.2"], vec!["10.17.0.50"]));
-    // Another wish for it, while the VM runs: reserved for that NIC alone, and in force at the next start.
+    // Another request for it, while the VM runs: reserved for that NIC alone, and in force at the next start.
     stage.player.start("testvm", "n1").await;
     stage.player.edit_template_annotation("testvm", &key, Some("10.17.0.51")).await;
     let next = "ovn-kubevirt.io/next-addresses";

@@ -1,4 +1,5 @@
-//! How VM owners are told: once, at a pace, by the instance whose VM it is, and whatever the API server answers.
+//! The status of VMs, in annotation and Events: written once, at a pace, by the instance that serves the VM, and whatever the
+//! API server answers.
 
 use std::time::{Duration, Instant};
 
@@ -81,7 +82,7 @@ async fn a_vm_that_changes_all_the_time_gets_few_events_and_an_annotation_a_seco
 }
 
 #[tokio::test]
-async fn a_refused_report_is_one_line_in_the_log_and_is_forgotten_with_its_vm() {
+async fn a_refused_status_is_one_line_in_the_log_and_is_forgotten_with_its_vm() {
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422, "reason": "Invalid",
         "message": "VirtualMachine.kubevirt.io \"some\" is invalid: spec: Required value",
@@ -95,8 +96,8 @@ async fn a_refused_report_is_one_line_in_the_log_and_is_forgotten_with_its_vm() 
     let patches = |name: &str| stage.front.asked("PATCH", &[&format!("/virtualmachines/{name}?")]).len();
     for name in &names {
         eventually("its Event has come", || async {
-            let told = patches(name) == 1 && stage.events(name).await.len() == 1;
-            if told { Ok(()) } else { Err(format!("{:?}", stage.events(name).await)) }
+            let has_event = patches(name) == 1 && stage.events(name).await.len() == 1;
+            if has_event { Ok(()) } else { Err(format!("{:?}", stage.events(name).await)) }
         })
         .await;
     }
@@ -127,7 +128,7 @@ async fn a_refused_report_is_one_line_in_the_log_and_is_forgotten_with_its_vm() 
 async fn two_instances_that_serve_one_namespace_do_not_rewrite_one_annotation() {
     let mut stage = Fronted::new("rivals", &[]).await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
-    let told = stage.status("testvm", &["\"instance\":\"default\""]).await;
+    let status = stage.status("testvm", &["\"instance\":\"default\""]).await;
     let front = stage.stage.front().await;
     let second = stage.setup().flags(["--instance", "second"]).start().await;
     eventually("the second instance says so", || async {
@@ -148,12 +149,12 @@ async fn two_instances_that_serve_one_namespace_do_not_rewrite_one_annotation() 
         if events.len() <= 2 && patches.is_empty() { Ok(()) } else { Err(format!("{events:?} {patches:?}")) }
     })
     .await;
-    assert_eq!(stage.status("testvm", &[]).await, told);
+    assert_eq!(stage.status("testvm", &[]).await, status);
     assert!(second.is_running() && stage.service.is_running());
 }
 
 #[tokio::test]
-async fn a_clone_is_told_of_its_own_conflict_and_nothing_of_its_parents_port() {
+async fn the_status_of_a_clone_has_its_own_conflict_and_nothing_of_its_parents_port() {
     let stage = Stage::build("clone").start().await;
     let options = || VmOptions::default().annotation(IP_ADDRESS, "10.16.0.9");
     stage.player.create_vm("parent", options()).await;
