@@ -75,6 +75,14 @@ impl Stage {
     }
 }
 
+#[tokio::test]
+async fn a_second_nic_is_on_the_switch_of_its_nad() {
+    let stage = Stage::build("second-nic").switch("blue", "10.17.0.0/24").nad("net1", "blue").start().await;
+    stage.player.create_vm("testvm", VmOptions::default().nic(Nic::nad("second", "net1"))).await;
+    let port = stage.port_named(&stage.name_on("testvm", "net1")).await;
+    assert_eq!(port.switches, ["blue"]);
+}
+
 /// What a port holds, without the MAC.
 fn ips(port: &Port) -> Vec<&str> {
     assert!(port.port_security.is_empty() || port.port_security == port.addresses, "{port:#?}");

@@ -32,7 +32,7 @@ async fn the_second_vm_has_just_the_address_that_it_asks_for() {
     let options = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
     let uid = Player::within(&sibling).create_vm("testvm", options).await;
     let name = format!("testvm.{}", sibling.name);
-    let port = eventually("the second VM's port", || async { stage.northbound.port(&name).ok_or("not there") }).await;
+    let port = stage.port_named(&name).await;
     let mut expected = stage.contract_row("testvm", &uid, &port.uuid, FIFTEEN);
     expected.name = name;
     expected.external_ids.insert("ovn-kubevirt.io/vm".into(), format!("{}/testvm", sibling.name));

@@ -31,7 +31,7 @@ use self::changes::{annotations, changes_of, vm_change};
 use self::model::{Between, Machine, State};
 use self::numbers::Numbers;
 use super::{IP_ADDRESS, SWITCH};
-use crate::support::in_process::{self, InProcess};
+use crate::support::in_process::InProcess;
 use crate::support::{Northbound, Port, Stage};
 
 const HISTORIES: u64 = 15;
@@ -97,7 +97,8 @@ impl History {
     /// The service, fed with all that is there.
     async fn start(&mut self) {
         let (remote, southbound) = (self.northbound.remote(), self.northbound.sb_remote());
-        self.service = Some(in_process::start_beside(Some(&southbound), &remote, true, "s", 1_000, SHORTENING));
+        let options = InProcess::on(&remote).southbound(&southbound).default_switch("s").room(1_000);
+        self.service = Some(options.address_rest(SHORTENING).start());
         self.select(self.selected).await;
         for (vm, machine) in self.state.machines.clone() {
             for change in changes_of(&vm, &machine) {
@@ -110,8 +111,7 @@ impl History {
     }
 
     async fn send(&self, change: Change) {
-        let service = self.service.as_ref().expect("it runs");
-        service.changes.send(change).await.expect("the writer runs");
+        self.service.as_ref().expect("it runs").send([change]).await;
     }
 
     /// A transaction of another program, and a mark by which the replica shows that it has it.

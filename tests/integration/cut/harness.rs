@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use ovn_kubevirt::controller::{Link, Office, Report};
-use ovn_kubevirt::kubevirt::Change;
 use ovn_kubevirt::ovn;
 use ovn_kubevirt::ovsdb::Shared;
 use ovn_kubevirt::plan::Problem;
@@ -17,7 +16,7 @@ use super::scenario::{self, Effects, Pace, Start, Written};
 use crate::support::cutter::{Carried, Cut, Cutter};
 use crate::support::eventually::deadline;
 use crate::support::history::History;
-use crate::support::in_process::{self, InProcess};
+use crate::support::in_process::InProcess;
 use crate::support::{Northbound, Port, eventually};
 
 /// One byte of so many is cut at, unless `OVN_KUBEVIRT_CUT_STRIDE` says otherwise.
@@ -34,16 +33,11 @@ pub(super) struct Service {
 
 /// Starts it on these remotes; on any member of a cluster, leading or not.
 pub(super) fn start_service(remotes: &str) -> Service {
-    let of = in_process::start(remotes, false, scenario::DEFAULT_SWITCH, 1_000);
+    let of = InProcess::on(remotes).any_member().default_switch(scenario::DEFAULT_SWITCH).room(1_000).start();
     Service { northbound: Arc::clone(&of.northbound), of, looks: 0 }
 }
 
 impl Service {
-    /// Hands changes over as the watches would, all before the writer looks at any.
-    fn feed(&self, changes: Vec<Change>) {
-        changes.into_iter().for_each(|change| self.of.changes.try_send(change).expect("room for the changes"));
-    }
-
     /// Waits until the writer has nothing to do and nothing in flight.
     async fn idle(&mut self) {
         let looks = &mut self.looks;
@@ -175,7 +169,7 @@ impl TestBed {
         let steps = scenario::steps(case.pace);
         let (count, last) = (steps.len(), steps.last().expect("a step").ports.clone());
         for (number, step) in steps.into_iter().enumerate() {
-            service.feed(step.changes);
+            service.of.feed(step.changes);
             let waits = number + 1 == count || case.pace == Pace::Patient;
             eventually(&format!("the database is as it should be after step {number}"), || {
                 let ports = self.northbound.ports();

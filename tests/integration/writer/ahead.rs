@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::eventually::deadline;
 use crate::support::history::History;
-use crate::support::in_process::{self, InProcess};
+use crate::support::in_process::InProcess;
 use crate::support::raft_log::Committed;
 use crate::support::valve::Valve;
 use crate::support::{Northbound, Stage, eventually};
@@ -68,18 +68,14 @@ impl Path {
         let northbound = Stage::build("ahead").northbound().await;
         let remote = northbound.remote();
         let valve = Valve::start(remote.trim_start_matches("unix:").as_ref(), &northbound.dir().join("valve.sock"));
-        let service = in_process::start(&valve.remote(), true, "ovn-default", 10_000);
+        let service = InProcess::on(&valve.remote()).start();
         let mut path = Self { northbound, valve, service, looks: 0 };
-        path.feed([Change::Namespace(read(json!({"name": "ns"})))]);
-        path.feed(Kind::ALL.map(Change::ListEnds));
-        path.feed([vm("first", &[])]);
+        path.service.feed([Change::Namespace(read(json!({"name": "ns"})))]);
+        path.service.feed(Kind::ALL.map(Change::ListEnds));
+        path.service.feed([vm("first", &[])]);
         path.address_is("first", "10.16.0.2").await;
         path.idle().await;
         path
-    }
-
-    fn feed(&self, changes: impl IntoIterator<Item = Change>) {
-        changes.into_iter().for_each(|change| self.service.changes.try_send(change).expect("room for the changes"));
     }
 
     /// Waits until a VM has its port, and holds this.
@@ -121,7 +117,7 @@ impl Path {
     /// Has a VM's port in flight from now on.
     async fn keep_in_flight(&self, name: &str) {
         self.valve.shut();
-        self.feed([vm(name, &[])]);
+        self.service.feed([vm(name, &[])]);
         eventually("its transaction is on its way", || async {
             if self.valve.kept() > 0 { Ok(()) } else { Err("nothing has been sent") }
         })
@@ -164,7 +160,7 @@ fn written(transaction: &Committed) -> Vec<String> {
 async fn an_address_that_a_foreign_port_takes_meanwhile_is_not_allocated_by_a_prepared_transaction() {
     let mut path = Path::new().await;
     path.keep_in_flight("flying").await;
-    path.feed([vm("prepared", &[])]);
+    path.service.feed([vm("prepared", &[])]);
     path.looked().await;
     path.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.4"]);
     eventually("the replica has the foreign port", || async {
@@ -180,7 +176,7 @@ async fn an_address_that_a_foreign_port_takes_meanwhile_is_not_allocated_by_a_pr
 async fn an_address_that_drifts_into_a_port_of_ours_meanwhile_is_not_allocated_by_a_prepared_transaction() {
     let mut path = Path::new().await;
     path.keep_in_flight("flying").await;
-    path.feed([vm("prepared", &[])]);
+    path.service.feed([vm("prepared", &[])]);
     path.looked().await;
     path.northbound.nbctl(&["lsp-set-addresses", "first.ns", "0a:58:0a:10:00:02 10.16.0.4"]);
     eventually("the replica has it", || async {
@@ -205,11 +201,11 @@ async fn an_address_that_drifts_into_a_port_of_ours_meanwhile_is_not_allocated_b
 async fn a_vm_that_changes_while_it_is_prepared_is_not_sent_as_it_was() {
     let mut path = Path::new().await;
     path.keep_in_flight("flying").await;
-    path.feed([vm("edited", &[]), vm("deleted", &[]), vm("other", &[])]);
+    path.service.feed([vm("edited", &[]), vm("deleted", &[]), vm("other", &[])]);
     path.looked().await;
     let address = ("ovn.kubernetes.io/ip_address", "10.16.0.77");
-    path.feed([vm("edited", &[address])]);
-    path.feed([Change::Gone(Kind::Vm, read(json!({"name": "deleted", "namespace": "ns"})))]);
+    path.service.feed([vm("edited", &[address])]);
+    path.service.feed([Change::Gone(Kind::Vm, read(json!({"name": "deleted", "namespace": "ns"})))]);
     path.looked().await;
     let history = path.history();
     path.valve.open();
@@ -227,14 +223,14 @@ async fn a_vm_that_changes_while_it_is_prepared_is_not_sent_as_it_was() {
 #[tokio::test]
 async fn a_migration_goes_before_a_prepared_transaction() {
     let mut path = Path::new().await;
-    path.feed([vm("moves", &[]), run("moves", "n1", None), launcher("moves", "n1")]);
+    path.service.feed([vm("moves", &[]), run("moves", "n1", None), launcher("moves", "n1")]);
     path.address_is("moves", "10.16.0.3").await;
     path.idle().await;
     path.keep_in_flight("flying").await;
     // A full one is prepared when all of this has been taken, and the rest waits behind it.
-    path.feed((0..150).map(|index| vm(&format!("storm-{index:03}"), &[])));
+    path.service.feed((0..150).map(|index| vm(&format!("storm-{index:03}"), &[])));
     path.taken().await;
-    path.feed([migration("moves"), launcher("moves", "n2"), run("moves", "n2", Some("moves-n2"))]);
+    path.service.feed([migration("moves"), launcher("moves", "n2"), run("moves", "n2", Some("moves-n2"))]);
     path.taken().await;
     let history = path.history();
     path.valve.open();
@@ -252,7 +248,7 @@ async fn a_migration_goes_before_a_prepared_transaction() {
 async fn a_vm_is_decided_once_when_no_other_program_writes() {
     let mut path = Path::new().await;
     let names: Vec<String> = (0..250).map(|index| format!("storm-{index:03}")).collect();
-    path.feed(names.iter().map(|name| vm(name, &[])));
+    path.service.feed(names.iter().map(|name| vm(name, &[])));
     path.address_is("storm-249", "10.16.0.252").await;
     let mut reported = path.idle().await;
     reported.sort();
