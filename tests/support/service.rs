@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,11 +94,6 @@ impl Setup {
     pub fn without_flags(mut self) -> Self {
         self.flags.clear();
         self
-    }
-
-    /// The file with which it reaches the API server.
-    pub(super) fn kubeconfig_file(&self) -> &Path {
-        &self.kubeconfig
     }
 
     /// One more environment variable.

@@ -18,7 +18,7 @@ mod builder;
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -46,6 +46,8 @@ pub struct Prepared {
     pub namespace: Namespace,
     /// KubeVirt in that namespace.
     pub player: Player,
+    /// By which a service reaches the API server without a proxy.
+    kubeconfig: PathBuf,
     setup: Setup,
 }
 
@@ -118,7 +120,7 @@ impl Prepared {
 
     /// A gate to the API server: every service that starts from now on reaches it through the gate.
     pub async fn gate_to_api_server(&mut self) -> Gate {
-        let (gate, through) = Gate::to_api_server(self.setup.kubeconfig_file(), self.northbound.dir()).await;
+        let (gate, through) = Gate::to_api_server(&self.kubeconfig, self.northbound.dir()).await;
         self.setup = self.setup().kubeconfig(through);
         gate
     }
@@ -133,7 +135,7 @@ impl Prepared {
     /// A proxy to the API server that loses, refuses and counts requests: every service that starts from now on reaches it
     /// through the proxy.
     pub async fn front(&mut self) -> Front {
-        let (front, through) = Front::to_api_server(self.setup.kubeconfig_file(), self.northbound.dir()).await;
+        let (front, through) = Front::to_api_server(&self.kubeconfig, self.northbound.dir()).await;
         self.setup = self.setup().kubeconfig(through);
         front
     }

@@ -195,7 +195,8 @@ impl Builder<'_> {
         if reads_southbound {
             setup = setup.flags(["--sb", &northbound.sb_remote()]);
         }
-        Prepared { northbound, namespace, player, setup: setup.flags(flags) }
+        let kubeconfig = cluster.service_kubeconfig().to_owned();
+        Prepared { northbound, namespace, player, kubeconfig, setup: setup.flags(flags) }
     }
 
     /// Starts everything, and waits until the service is ready.
