@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` runs this too, where nobody asked for a measurement.
+    // `cargo test --benches` runs this too, where no measurement is wanted.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }

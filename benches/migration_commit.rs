@@ -123,7 +123,7 @@ impl Bench {
         (opened, self.bound(index, "n2").await - begun)
     }
 
-    /// The same columns of a row that is nobody's.
+    /// The same columns of a row without an owner.
     async fn bare(&self, index: usize) -> Duration {
         let placed = |requested: &str, strategy: Option<(&'static str, &'static str)>| {
             let options = [(keys::REQUESTED_CHASSIS, requested)].into_iter().chain(strategy).collect::<Map>();

@@ -205,7 +205,7 @@ async fn a_lease_that_is_deleted_is_made_again_as_a_new_term() {
     let both = [&candidates[0], &candidates[1]];
     let mut leading = one_leads(&both, 1).await;
     for term in 2..5 {
-        // Who has seen a term goes on from there; whoever never did would begin at 1.
+        // A candidate that has seen a term goes on from there; another would begin at 1.
         both[1 - leading].follows(both[leading]).await;
         place.delete().await;
         leading = within(AT_ONCE, "a new term begins", || async {

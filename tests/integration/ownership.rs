@@ -95,7 +95,7 @@ async fn another_clusters_process_ends_with_words_and_every_port_stays() {
     let status = Service::command_line(&["status", "--http", waiting.listening().await]);
     assert_eq!(status.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&status.stderr).contains(said.trim()), "{status:?}");
-    holds_for("nothing is touched and nobody is deposed", A_WHILE, || async {
+    holds_for("nothing is touched and no service is deposed", A_WHILE, || async {
         let quiet = !waiting.log().contains("this process leads") && stage.service.is_running();
         if quiet && stage.northbound.dump() == before { Ok(()) } else { Err(waiting.log()) }
     })
@@ -160,7 +160,7 @@ async fn a_key_that_is_deleted_is_written_again_and_one_of_another_cluster_ends_
     assert!(stage.service.is_running(), "{}", stage.service.log());
     stage.player.create_vm("b", VmOptions::default()).await;
     stage.port("b").await;
-    // What somebody else's process, or an operator, writes there.
+    // As another process, or an operator, writes it.
     write_owner(&stage.northbound, "another-cluster");
     ended(&stage.service, &["another-cluster", &own, "--take-over-cluster another-cluster"]).await;
     assert_eq!(stage.northbound.port(&stage.name("a")), Some(port));
@@ -195,7 +195,7 @@ async fn under_a_lease_a_leader_steps_down_and_comes_back_when_the_key_is_its_ow
     write_owner(&fleet.northbound, &own);
     all_say(200, "ok").await;
     fleet.port("b").await;
-    // All keys are lost at once: somebody rewrites the row.
+    // All keys are lost at once: another program rewrites the row.
     fleet.northbound.nbctl(&["clear", "NB_Global", ".", "external_ids"]);
     fleet.make("c").await;
     owner_is(&fleet.northbound, &own).await;

@@ -41,7 +41,7 @@ impl Stage {
         events.filter(|(kind, ..)| kind == "Warning").map(|(_, reason, message)| (reason, message)).collect()
     }
 
-    /// A migration as somebody may write it.
+    /// A migration of any content.
     async fn create_vmim(&self, name: &str, spec: Value, status: Value) {
         let vmims = self.objects("kubevirt.io", "VirtualMachineInstanceMigration", "virtualmachineinstancemigrations");
         let object = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceMigration",

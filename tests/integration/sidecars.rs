@@ -1,8 +1,8 @@
 //! Three services, each beside one member of a RAFT cluster and reaching only that one, as sidecars of ovn-central do.
 //!
 //! VMs come and go all the time, and an accident happens. At the end every row is what the contract says, and the
-//! cluster's own log shows what nobody was there to see: no port was made twice, none changed its addresses, none was
-//! written while nobody was in office.
+//! cluster's own log shows all that happened meanwhile: no port was made twice, none changed its addresses, none was
+//! written while no service was in office.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Sidecars {
         &self.prepared.northbound
     }
 
-    /// Makes a VM and waits for its port: whoever should write now does.
+    /// Makes a VM and waits for its port: the service that leads now writes.
     async fn make(&mut self, vm: &str) {
         let uid = self.prepared.player.create_vm(vm, VmOptions::default()).await;
         self.alive.insert(vm.to_owned(), (uid, None));
@@ -92,7 +92,7 @@ impl Sidecars {
     /// Waits until there is what the contract says for these VMs and the test's own, and nothing else; then looks back.
     async fn settled(&self, of_churn: Alive) {
         let alive: Alive = self.alive.clone().into_iter().chain(of_churn).collect();
-        eventually("every VM has its row, and nobody else", || async {
+        eventually("every VM has its row, and there is no other", || async {
             let ports = self.prepared.ports();
             let expected = alive.iter().map(|(vm, (uid, node))| self.row(vm, uid, *node, &ports));
             let expected: BTreeMap<String, Port> = expected.map(|port| (port.name.clone(), port)).collect();

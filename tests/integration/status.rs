@@ -144,7 +144,7 @@ async fn two_instances_that_serve_one_namespace_do_not_rewrite_one_annotation() 
         stage.player.edit_vm("testvm", |vm| vm["metadata"]["labels"]["some"] = format!("l-{label}").into()).await;
     }
     stage.player.start("testvm", "n1").await;
-    holds_for("nobody writes more", Duration::from_secs(3), || async {
+    holds_for("neither instance writes more", Duration::from_secs(3), || async {
         let (events, patches) = (stage.events("testvm").await, front.asked("PATCH", &["/virtualmachines/"]));
         if events.len() <= 2 && patches.is_empty() { Ok(()) } else { Err(format!("{events:?} {patches:?}")) }
     })

@@ -61,7 +61,7 @@ async fn a_new_address_on_a_running_vm_is_reserved_at_once_and_in_force_at_the_n
     assert_eq!(reserved, expected);
     stage.event("testvm", "AddressReserved", &["10.16.0.15", "next start", "10.16.0.2"]).await;
 
-    // Reserved: nobody else gets it.
+    // Reserved: no other VM gets it.
     let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
     stage.player.create_vm("rival", request).await;
     stage.event("rival", "AddressConflict", &["10.16.0.15", &format!("{}/testvm", stage.namespace.name)]).await;
@@ -212,7 +212,7 @@ async fn killed_at_any_point_of_the_story_the_service_goes_on_where_it_was() {
     stage.restart().await;
     player.vmi_running("testvm", "n1").await;
 
-    // The edit, the restart and the move all happen while nobody looks.
+    // The edit, the restart and the move all happen while the service is down.
     stage.service.kill9();
     player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.15")).await;
     player.restart("testvm", "n2").await;

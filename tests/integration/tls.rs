@@ -88,7 +88,7 @@ async fn serve_again(dir: &Path, pki: &Pki, name: &str, remote: &str) -> (Daemon
     server.arg(format!("--certificate={}", pki.path(&format!("{name}.crt"))));
     server.arg(format!("--ca-cert={}", pki.path("ca.crt")));
     let daemon = Daemon::start("ovsdb-server", server);
-    // The socket of the server before is there all the while, and nobody listens on it.
+    // The socket of the server before is there all the while, without a listener.
     eventually("ovsdb-server listens on its socket", || async {
         let socket = std::os::unix::net::UnixStream::connect(dir.join(format!("{name}.sock")));
         socket.map(|_| ()).map_err(|error| error.to_string())

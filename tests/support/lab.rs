@@ -22,12 +22,12 @@ const PROBER: (&str, &str, &str) = ("prober", "0a:00:00:00:00:01", "10.16.9.9");
 /// How long pings go on before and after what is of interest.
 const AROUND: Duration = Duration::from_millis(400);
 
-/// Who points the port at its chassis.
+/// By what the port is pointed at its chassis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pointing {
     /// The service, with this `--activation-strategy`.
     Service(&'static str),
-    /// Nobody before the guest has arrived; then, so much later, the target alone. As a controller does that goes by
+    /// Nothing before the guest has arrived; then, so much later, the target alone. As a controller does that goes by
     /// what has happened already.
     Afterwards(Duration),
 }
@@ -73,7 +73,7 @@ pub struct Moved {
     pub tcp: Echoed,
 }
 
-/// The network, the VM on it, and who serves it.
+/// The network, the VM on it, and the service.
 pub struct Lab {
     // The guests end before their chassis, and those before the databases.
     prober: Guest,
@@ -186,7 +186,7 @@ impl Lab {
         moved
     }
 
-    /// The guest leaves for the target, with all its connections; and whoever goes by what has happened follows.
+    /// The guest leaves for the target, with all its connections; and a controller that goes by what has happened follows.
     pub async fn cut_over(&mut self, mut arriving: Guest, to: &str, pause: Duration) -> Guest {
         let mut leaving = self.guest.take().expect("the VM runs");
         let memory = leaving.sleep();

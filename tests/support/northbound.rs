@@ -195,7 +195,7 @@ impl Northbound {
     pub async fn backup(&self) -> std::path::PathBuf {
         let server = self.server_alone();
         let copy = self.dir().join("backup.db");
-        // Whole only while nobody writes: the server is not there for the moment of the copy.
+        // Whole only while there is no writer: the server is not there for the moment of the copy.
         server.stop().await;
         std::fs::copy(server.file("db"), &copy).expect("the file is copied");
         server.start_again().await;

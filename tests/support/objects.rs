@@ -285,7 +285,7 @@ pub fn vmi_of(vm: &Value) -> Value {
     vmi
 }
 
-/// A VMI that somebody created without a VM.
+/// A VMI without a VM.
 pub fn bare_vmi(name: &str, options: &VmOptions) -> Value {
     let mut vmi = json!({
         "apiVersion": "kubevirt.io/v1",

@@ -13,7 +13,7 @@ async fn a_new_pool_on_a_running_vm_reserves_an_address_at_once_which_the_next_s
     assert_eq!(reserved.external_id(NEXT), Some("0a:58:0a:10:00:02 10.16.0.40"));
     assert_eq!(ips_of(&reserved), ["10.16.0.2"]);
     stage.event("testvm", "AddressReserved", &["10.16.0.40", "next start", "10.16.0.2"]).await;
-    // Both are the VM's now: nobody else gets the one or the other.
+    // Both are the VM's now: no other VM gets either.
     let holder = stage.vm("testvm");
     for (vm, address) in [("next", "10.16.0.40"), ("present", "10.16.0.2")] {
         stage.player.create_vm(vm, requesting(address)).await;
@@ -24,7 +24,7 @@ async fn a_new_pool_on_a_running_vm_reserves_an_address_at_once_which_the_next_s
     stage.player.restart("testvm", "n1").await;
     let restarted = stage.holding("testvm", &["10.16.0.40"]).await;
     assert_eq!((&restarted.uuid, restarted.external_id(NEXT)), (&made.uuid, None));
-    // The old one is free: whoever waits for it has it.
+    // The old one is free: the VM that waits for it has it.
     stage.holding("present", &["10.16.0.2"]).await;
     assert_eq!(stage.northbound.port(&stage.name("next")), None);
 }

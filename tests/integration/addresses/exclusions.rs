@@ -23,13 +23,13 @@ async fn kube_ovn_5522_an_edit_of_exclude_ips_hands_no_used_address_out_again() 
     let restarted = stage.port_where("b", "is on n2", |port| port.option("requested-chassis") == Some("n2")).await;
     assert_eq!(lease(&restarted), lease(&second));
     assert_eq!(stage.port("a").await, first);
-    // Taken back, it frees only what nobody has.
+    // Taken back, it makes only those addresses free that no port holds.
     stage.configure("exclude_ips", "10.16.0.1");
     stage.no_problem("a").await;
     stage.no_problem("b").await;
     stage.create("d", VmOptions::default(), &["10.16.0.4"]).await;
     stage.create("e", VmOptions::default(), &["10.16.0.7"]).await;
-    // What was given back while it is excluded is nobody's.
+    // An address that is released while it is excluded is not allocated.
     stage.configure("exclude_ips", "10.16.0.1..10.16.0.2");
     stage.player.delete_vm("a").await;
     stage.port_gone("a").await;

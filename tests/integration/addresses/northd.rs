@@ -55,7 +55,7 @@ async fn beside_dynamic_ports_an_allocation_needs_a_pool_that_exclude_ips_has() 
     stage.holding("partly", &["10.16.0.200"]).await;
     stage.northbound.sync_southbound();
     assert_eq!(stage.northbound.port("theirs").and_then(|port| port.dynamic_addresses), theirs.dynamic_addresses);
-    // And when northd has nobody left there, anything is.
+    // And when northd has no port left there, the others are.
     stage.northbound.delete_port("theirs");
     stage.holding("plain", &["10.16.0.100"]).await;
     stage.holding("outside", &["10.16.0.150"]).await;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{shared, soak, target};
 use crate::support::{Northbound, Stage, VmOptions};
 
-/// Ports of somebody else's, who has something to say of each, on a switch of their own, made in one transaction. Gives
+/// Ports of another program, each with a note, on a switch of their own, made in one transaction. Gives
 /// back their UUIDs.
 pub(super) fn add_ports(northbound: &Northbound, switch: usize, count: usize, note: &str) -> Vec<Uuid> {
     let name = |port: usize| format!("web-frontend-{:09x}-{port:05}.team-{}", port * 7_919, port % 97);

@@ -151,7 +151,7 @@ async fn the_service_lives_through_conversions_names_what_lacks_and_repairs_what
     assert_eq!(stage.service.http_get("/livez").await.0, 200);
     stage.player.create_vm("meanwhile", VmOptions::default()).await;
 
-    // The column is back, and empty: whoever relies on it would find every port without its security.
+    // The column is back, and empty: taken as it is, every port would be without its security.
     convert(&stage.northbound, &newer);
     let repaired = |vm: &'static str| stage.port_where(vm, "is secured", |port| port.port_security == port.addresses);
     repaired("meanwhile").await;

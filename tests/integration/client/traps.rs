@@ -1,5 +1,5 @@
 //! What no server of ours sends, or seldom: fed to the client by hand, through a stream in memory. It is the parser
-//! that is shown here; nobody plays a server.
+//! that is shown here; no part of a server is played.
 
 use std::sync::Arc;
 use std::time::Duration;

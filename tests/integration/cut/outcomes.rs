@@ -117,7 +117,9 @@ fn the_outcome_of_a_transaction_is_true_whatever_byte_the_connection_is_cut_at()
             Outcome::Unknown(_) if there => "unknown, and it is there",
             Outcome::Unknown(_) => "unknown, and it is not there",
             Outcome::NotSent => panic!("something may have been sent"),
-            Outcome::Rejected(_) | Outcome::Fenced | Outcome::Raced => panic!("nobody refuses it: {outcome:?}"),
+            Outcome::Rejected(_) | Outcome::Fenced | Outcome::Raced => {
+                panic!("there is no reason to refuse it: {outcome:?}")
+            }
         };
         // What the barrier found stays so: a transaction over the new connection comes after all of the old.
         let settled = link.office.connection.transact(&Transaction::default()).await;
@@ -173,7 +175,7 @@ async fn a_caller_that_gives_up_cancels_nothing_and_the_connection_goes_on() {
         if is_there(&stage.northbound) { Ok(()) } else { Err("it is not there") }
     })
     .await;
-    // The answer that nobody waits for is no trouble; were the transaction repeated, it would collide.
+    // An answer without a caller does no harm; were the transaction repeated, it would collide.
     match link.office.connection.transact(&transaction).await {
         Outcome::Rejected(rejection) => assert_eq!(rejection.kind, RejectionKind::DuplicateUuid),
         other => panic!("{other:?}"),

@@ -103,7 +103,7 @@ async fn a_network_that_is_renamed_keeps_its_row_where_there_is_no_doubt_which_i
     assert_eq!(row(&renamed["mgmt"]), row(&made["default"]));
     assert_eq!(row(&renamed["data"]), row(&made["second"]));
 
-    // Two on one NAD: which of them is which nobody can say, and neither gets what may have been the other's.
+    // Two on one NAD cannot be told apart, and neither gets an address that may have been the other's.
     let nics = [Nic::nad("red", "net1"), Nic::nad("blue", "net1"), Nic::pod("default")];
     stage.player.create_vm("twins", VmOptions::default().nics(nics)).await;
     let made = stage.nics("twins", &["red", "blue", "default"]).await;

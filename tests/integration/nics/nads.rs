@@ -136,7 +136,7 @@ async fn nics_without_a_switch_are_left_alone_in_every_respect() {
     stage.player.start("foreign", "n1").await;
     stage.nics("mixed", &["default"]).await;
     stage.event("mixed", "AddressAssigned", &["10.16.0.2"]).await;
-    holds_for("nobody says a word of them", Duration::from_millis(300), || async {
+    holds_for("no Event and no status is written for them", Duration::from_millis(300), || async {
         let (foreign, mixed) = (stage.namespace.events("foreign").await, stage.namespace.events("mixed").await);
         let foreign_vm = stage.player.vm("foreign").await.unwrap_or_default();
         let has_status = foreign_vm.to_string().contains("ovn-kubevirt.io/ports");
@@ -180,7 +180,7 @@ async fn an_edit_or_a_deletion_of_a_nad_is_seen_at_once_and_takes_no_port_away()
     };
     let moved = stage.ports_where("late", "on blue", on_blue).await;
     assert_eq!((&moved["red"].uuid, ips(&moved["red"])), (&made["red"].uuid, vec!["10.18.0.3"]));
-    // A NAD that goes, or says no more: whoever has a port keeps it, and nobody new gets one.
+    // A NAD that goes, or names no switch any more: its ports stay, and no new one is made.
     stage.player.delete_nad("plain").await;
     stage.player.put_nad_on("to-come", None).await;
     stage.player.create_vm("too-late", VmOptions::default().nics([Nic::nad("red", "to-come")])).await;

@@ -178,7 +178,7 @@ async fn kube_ovn_5933_changing_the_subnet_of_nic_1_leaves_nic_2_alone() {
     stage.nics("other", &["default", "second"]).await;
     stage.player.create_vm("testvm", two()).await;
     let before = stage.nics("testvm", &["default", "second"]).await;
-    // An address below is free: whoever chooses anew is seen.
+    // An address below is free: an allocation made anew would show.
     stage.player.delete_vm("other").await;
     stage.nics("other", &[]).await;
     stage.player.edit_template_annotation("testvm", "ovn.kubernetes.io/logical_switch", Some("green")).await;

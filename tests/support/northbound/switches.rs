@@ -46,7 +46,7 @@ impl Northbound {
         RouterPort { name, mac }
     }
 
-    /// A logical switch port of somebody else's: no `external_ids`. Gives back its UUID.
+    /// A logical switch port of another program: no `external_ids`. Gives back its UUID.
     #[track_caller]
     pub fn add_foreign_port(&self, switch: &str, name: &str, addresses: &[&str]) -> String {
         let results = self.transact(json!([
@@ -57,7 +57,7 @@ impl Northbound {
         text(&results[0]["uuid"])
     }
 
-    /// Deletes a port of whoever's, as an operator does by mistake.
+    /// Deletes any port, as an operator does by mistake.
     #[track_caller]
     pub fn delete_port(&self, name: &str) {
         self.nbctl(&["lsp-del", name]);

@@ -207,7 +207,7 @@ impl State {
         if foreign != self.foreign { Err(format!("foreign rows: {:?}, now {foreign:?}", self.foreign)) } else { Ok(()) }
     }
 
-    /// What everybody but this VM holds.
+    /// All addresses but those of this VM.
     fn held_by_others(&self, vm: &str) -> BTreeSet<IpAddr> {
         let ours = self.leases.iter().filter(|(other, _)| *other != vm).flat_map(|(_, lease)| lease.all());
         // The addresses of a status are kept for its VM until it has a port again.
