@@ -9,7 +9,7 @@ mod common;
 use std::time::Duration;
 
 use common::support::lab::{Away, Guests, Lab, Moved, Pointing};
-use common::support::{Binding, Northbound};
+use common::support::{Binding, Stage};
 use common::{is_test, median, setting};
 
 #[tokio::main]
@@ -26,8 +26,8 @@ async fn main() {
             for run in 0..runs {
                 for (away, moved) in [Away::Both, Away::SourceAlone].into_iter().zip(&mut moved) {
                     let name = format!("gone-{binding:?}-{guests:?}-{away:?}-{run}").to_lowercase();
-                    let northbound = Northbound::start().await;
-                    let mut lab = Lab::with(&name, Pointing::Afterwards(Duration::ZERO), binding, northbound).await;
+                    let pointing = Pointing::Afterwards(Duration::ZERO);
+                    let mut lab = Lab::start(Stage::build(&name), pointing, binding).await;
                     moved.push(lab.chassis_goes_and_comes(("hv1", "hv2"), away, guests).await);
                 }
             }

@@ -21,7 +21,7 @@ use ovn_kubevirt::kubevirt::objects::VirtualMachine;
 use ovn_kubevirt::ovn::{LogicalSwitchPort, Northbound as Replica};
 use ovn_kubevirt::ovsdb::{self, Outcome, Shared, Transaction};
 use ovn_kubevirt::plan::{Placed, PortChange};
-use support::{Cluster, Northbound, Service, VmOptions};
+use support::{Stage, VmOptions};
 use tokio::sync::mpsc;
 
 /// VMs that are measured, and those before them that are not.
@@ -32,22 +32,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` runs this too, where nobody asked for a measurement.
+    // `cargo test --benches` runs this too, where no measurement is wanted.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/16")]);
+    let stage = Stage::build("bench").switch("ovn-default", "10.16.0.0/16").start().await;
     // Bare rows do not share the VMs' switch, whose addresses they would take.
-    let raw_switch: uuid::Uuid = northbound.add_switch("raw", &[]).trim().parse().expect("a UUID");
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("bench").await;
-    let service = Service::start(&northbound, cluster, &namespace, &[]).await;
+    let raw_switch: uuid::Uuid = stage.northbound.add_switch("raw", &[]).trim().parse().expect("a UUID");
 
-    let remotes = northbound.remote().parse().expect("a remote");
+    let remotes = stage.northbound.remote().parse().expect("a remote");
     let target = ovsdb::Target { remotes, tls: None, probe_interval: PATIENCE, leader_only: true };
     let shared = Arc::new(Shared::new(Replica::new("default")));
     let connection = ovsdb::Session::new(target, Arc::clone(&shared)).connect().await.expect("a connection");
+    let namespace = &stage.namespace;
     let vms: Api<DynamicObject> =
         Api::namespaced_with(namespace.client.clone(), &namespace.name, &ApiResource::erase::<VirtualMachine>(&()));
     let mut events = applied(vms.clone()).await;
@@ -60,7 +57,7 @@ async fn main() {
         vms.create(&PostParams::default(), &object).await.expect("the VM is created");
         let seen =
             tokio::time::timeout(PATIENCE, seen(&mut events, &name, false)).await.expect("the watch sees the VM");
-        let port = format!("{name}.{}", namespace.name);
+        let port = stage.name(&name);
         let there = tokio::time::timeout(PATIENCE, first_there(&shared, &port)).await.expect("the port is there");
         // The service's watch may be ahead of ours by what two streams of one server differ.
         let waited = there.saturating_duration_since(seen);
@@ -78,7 +75,7 @@ async fn main() {
         }
     }
     let busy = busy.end();
-    drop(service);
+    drop(stage);
 
     println!("VM event to port committed, idle service, {COUNTED} VMs one after the other, standalone ovsdb-server");
     println!("{:<34}{:>10}{:>10}", "", "p50", "p99");

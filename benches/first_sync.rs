@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use common::support::service::Setup;
-use common::support::{Cluster, Northbound, Service};
+use common::support::{Northbound, Stage};
 use common::usage::{self, NbctlDaemon, Usage};
 use common::{fill, machine::Busy, median, milliseconds, setting};
 
@@ -41,14 +41,11 @@ async fn main() {
     if common::is_test() {
         return;
     }
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("bench").await;
     for ports in setting("BENCH_PORTS", PORTS) {
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/16")]);
-        fill::foreign_ports(&northbound, ports);
-        let service = Service::setup(&northbound, cluster, &namespace).env("RUST_LOG", "info");
-        measure(&northbound, &service, ports, setting("BENCH_ROUNDS", ROUNDS)[0]).await;
+        let prepared = Stage::build("bench").switch("ovn-default", "10.16.0.0/16").prepare().await;
+        fill::foreign_ports(&prepared.northbound, ports);
+        let service = prepared.setup().env("RUST_LOG", "info");
+        measure(&prepared.northbound, &service, ports, setting("BENCH_ROUNDS", ROUNDS)[0]).await;
     }
 }
 

@@ -13,7 +13,7 @@ mod common;
 use std::time::Duration;
 
 use common::support::lab::{Lab, Moved, Pointing};
-use common::support::{Binding, Northbound};
+use common::support::{Binding, Stage};
 use common::{is_test, median, setting};
 
 /// One way to have a port follow its guest.
@@ -47,7 +47,7 @@ async fn main() {
         let mut labs = Vec::new();
         for (index, Way { pointing, binding, .. }) in WAYS.iter().enumerate() {
             let name = format!("bench-{index}-{}", pause.as_millis());
-            labs.push((Lab::with(&name, *pointing, *binding, Northbound::start().await).await, Vec::new()));
+            labs.push((Lab::start(Stage::build(&name), *pointing, *binding).await, Vec::new()));
         }
         for run in 0..runs {
             let (from, to) = if run % 2 == 0 { ("hv1", "hv2") } else { ("hv2", "hv1") };

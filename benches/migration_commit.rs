@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::machine::Busy;
-use common::support::{Northbound, in_process};
+use common::support::in_process::InProcess;
+use common::support::{Northbound, Stage};
 use common::{fill, is_test, median, milliseconds, setting};
 use ovn_kubevirt::contract::{keys, port_uuid};
 use ovn_kubevirt::controller::CHANGES_AHEAD;
@@ -58,8 +59,8 @@ async fn main() {
 }
 
 struct Bench {
-    northbound: Northbound,
-    service: in_process::InProcess,
+    northbound: Arc<Northbound>,
+    service: InProcess,
     connection: Connection,
     replica: Arc<Shared<Replica>>,
     switch: Uuid,
@@ -68,15 +69,11 @@ struct Bench {
 impl Bench {
     /// `vms` VMs that run on n1, and the service.
     async fn new(vms: usize) -> Self {
-        let northbound = Northbound::start().await.with_northd().await;
-        northbound.add_switch("ovn-default", &[("subnet", "10.0.0.0/8")]);
+        let northbound = Stage::build("bench").switch("ovn-default", "10.0.0.0/8").northd().northbound().await;
         let switch = northbound.add_switch("raw", &[]);
-        fill::insert(
-            &northbound,
-            &switch,
-            vec![json!({"name": "raw", "options": ["map", [["requested-chassis", "n1"]]]})],
-        );
-        let service = in_process::start(&northbound.remote(), true, "ovn-default", CHANGES_AHEAD);
+        let row = json!({"name": "raw", "options": ["map", [["requested-chassis", "n1"]]]});
+        fill::insert(&northbound, "raw", vec![row]);
+        let service = InProcess::on(&northbound.remote()).room(CHANGES_AHEAD).start();
         let remotes = northbound.remote().parse().expect("a remote");
         let target = Target { remotes, tls: None, probe_interval: PATIENCE, leader_only: true };
         let replica = Arc::new(Shared::new(Replica::new("default")));
@@ -84,23 +81,17 @@ impl Bench {
         let switch = switch.trim().parse().expect("a UUID");
         let bench = Self { northbound, service, connection, replica, switch };
         let namespace = Change::Namespace(Box::new(object(json!({"name": "bench"}))));
-        bench.send(std::iter::once(namespace).chain(Kind::ALL.map(Change::ListEnds))).await;
-        bench.send((0..=vms).flat_map(running)).await;
+        bench.service.send(std::iter::once(namespace).chain(Kind::ALL.map(Change::ListEnds))).await;
+        bench.service.send((0..=vms).flat_map(running)).await;
         for index in 0..=vms {
             bench.bound(index, "n1").await;
         }
         // The first target waits until northd has been heard of; from then on northd is not needed, and would take the
         // processors from what is measured.
-        bench.send([vmim(vms), launcher(vms, "target", Some("n2"))]).await;
+        bench.service.send([vmim(vms), launcher(vms, "target", Some("n2"))]).await;
         bench.bound(vms, "n1,n2").await;
         bench.northbound.kill9_northd();
         bench
-    }
-
-    async fn send(&self, changes: impl IntoIterator<Item = Change>) {
-        for change in changes {
-            self.service.changes.send(change).await.expect("the writer runs");
-        }
     }
 
     /// When the monitor shows the VM's port so.
@@ -123,16 +114,16 @@ impl Bench {
 
     /// A migration: how long its target waited to be opened, and how long the port to be the target's alone.
     async fn migrate(&self, index: usize) -> (Duration, Duration) {
-        self.send([vmim(index), launcher(index, "target", None)]).await;
+        self.service.send([vmim(index), launcher(index, "target", None)]).await;
         let begun = Instant::now();
-        self.send([launcher(index, "target", Some("n2"))]).await;
+        self.service.send([launcher(index, "target", Some("n2"))]).await;
         let opened = self.bound(index, "n1,n2").await - begun;
         let begun = Instant::now();
-        self.send([run(index, true)]).await;
+        self.service.send([run(index, true)]).await;
         (opened, self.bound(index, "n2").await - begun)
     }
 
-    /// The same columns of a row that is nobody's.
+    /// The same columns of a row without an owner.
     async fn bare(&self, index: usize) -> Duration {
         let placed = |requested: &str, strategy: Option<(&'static str, &'static str)>| {
             let options = [(keys::REQUESTED_CHASSIS, requested)].into_iter().chain(strategy).collect::<Map>();
@@ -155,12 +146,12 @@ impl Bench {
         let busy = Busy::begin();
         let ports = || self.replica.read().port_count();
         let (at_begin, begun) = (ports(), Instant::now());
-        self.send((1_000_000..1_000_000 + vms).map(vm)).await;
+        self.service.send((1_000_000..1_000_000 + vms).map(vm)).await;
         let (mut opened, mut ahead, mut index) = (Vec::new(), Vec::new(), first);
         while ports() < at_begin + vms && index < first + vms / 100 {
-            self.send([vmim(index), launcher(index, "target", None)]).await;
+            self.service.send([vmim(index), launcher(index, "target", None)]).await;
             let (before, sent) = (ports(), Instant::now());
-            self.send([launcher(index, "target", Some("n2"))]).await;
+            self.service.send([launcher(index, "target", Some("n2"))]).await;
             opened.push(self.bound(index, "n1,n2").await - sent);
             ahead.push((ports() - before) as f64);
             index += 1;

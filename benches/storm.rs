@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::machine::Busy;
-use common::support::{Northbound, in_process};
+use common::support::in_process::InProcess;
+use common::support::{Northbound, Stage};
 use common::{fill, is_test, median, setting, usage};
 use ovn_kubevirt::contract::{VmKey, keys, port_uuid};
 use ovn_kubevirt::kubevirt::{Change, Kind};
@@ -47,11 +48,11 @@ async fn main() {
             for present in setting("BENCH_PRESENT", &[0, 10_000]) {
                 let (mut served, mut bare) = (Vec::new(), Vec::new());
                 for _ in 0..rounds {
-                    served.push(vms as f64 / service(&database(cluster, present).await, vms).await.as_secs_f64());
-                    bare.push(vms as f64 / bare_loop(&database(cluster, present).await, vms).await.as_secs_f64());
+                    served.push(vms as f64 / service(&*database(cluster, present).await, vms).await.as_secs_f64());
+                    bare.push(vms as f64 / bare_loop(&*database(cluster, present).await, vms).await.as_secs_f64());
                 }
                 let (served, bare) = (median(served), median(bare));
-                let (daemon, each) = nbctl(&database(cluster, present).await);
+                let (daemon, each) = nbctl(&*database(cluster, present).await);
                 let what = if cluster { "RAFT of 3" } else { "standalone" };
                 println!(
                     "{what:<12}{vms:>8}{present:>10}{served:>12.0}{bare:>12.0}{:>8.2}{daemon:>14.0}{each:>12.0}",
@@ -65,16 +66,17 @@ async fn main() {
 }
 
 /// A database whose switch `ovn-default` has so many ports.
-async fn database(cluster: bool, present: usize) -> Northbound {
-    let northbound = if cluster { Northbound::start_cluster().await } else { Northbound::start().await };
-    let switch = northbound.add_switch("ovn-default", &[("subnet", "10.0.0.0/8")]);
+async fn database(cluster: bool, present: usize) -> Arc<Northbound> {
+    let builder = Stage::build("storm").switch("ovn-default", "10.0.0.0/8");
+    let builder = if cluster { builder.on(Northbound::start_cluster().await) } else { builder };
+    let northbound = builder.northbound().await;
     for first in (0..present).step_by(2_000) {
         let rows = (first..present.min(first + 2_000)).map(|index| {
             let address =
                 format!("0c:00:00:00:{:02x}:{:02x} 10.200.{}.{}", index / 256, index % 256, index / 256, index % 256);
             json!({"name": format!("present-{index}"), "addresses": address})
         });
-        fill::insert(&northbound, &switch, rows.collect());
+        fill::insert(&northbound, "ovn-default", rows.collect());
     }
     northbound
 }
@@ -93,12 +95,6 @@ fn listed() -> Vec<Change> {
     std::iter::once(Change::Namespace(Box::new(namespace))).chain(ends).collect()
 }
 
-async fn send(service: &in_process::InProcess, changes: impl IntoIterator<Item = Change>) {
-    for change in changes {
-        service.changes.send(change).await.expect("the writer runs");
-    }
-}
-
 /// Waits until the replica has so many ports.
 async fn until(replica: &Arc<Shared<Replica>>, ports: usize) {
     let begun = Instant::now();
@@ -109,15 +105,15 @@ async fn until(replica: &Arc<Shared<Replica>>, ports: usize) {
 }
 
 async fn service(northbound: &Northbound, vms: usize) -> Duration {
-    let service = in_process::start(&northbound.remote(), true, "ovn-default", vms + 100);
-    send(&service, listed()).await;
+    let service = InProcess::on(&northbound.remote()).room(vms + 100).start();
+    service.send(listed()).await;
     let mut link = service.link.clone();
     let up = |link: &ovn_kubevirt::controller::Link| matches!(link, ovn_kubevirt::controller::Link::Up(_));
     link.wait_for(up).await.expect("the link runs");
     let present = service.northbound.read().port_count();
     let changes: Vec<Change> = (0..vms).map(|index| vm(index, None)).collect();
     let begun = Instant::now();
-    send(&service, changes).await;
+    service.send(changes).await;
     until(&service.northbound, present + vms).await;
     begun.elapsed()
 }
@@ -199,10 +195,9 @@ fn nbctl(northbound: &Northbound) -> (f64, f64) {
 /// 100,000 ports of ours on ten switches, a tenth of their VMs changed, and a restart with all of them.
 async fn many() {
     let vms = setting("BENCH_MANY", &[100_000])[0];
-    let northbound = Northbound::start().await;
-    for switch in 0..10 {
-        northbound.add_switch(&format!("s{switch}"), &[("subnet", "10.0.0.0/8")]);
-    }
+    let builder = Stage::build("many").without_default_switch();
+    let builder = (0..10).fold(builder, |builder, switch| builder.switch(&format!("s{switch}"), "10.0.0.0/8"));
+    let northbound = builder.northbound().await;
     let all = || (0..vms).map(|index| vm(index, Some(index % 10)));
     let pid = std::process::id();
     let busy = Busy::begin();
@@ -213,9 +208,9 @@ async fn many() {
     };
     println!("\n{:<52}{:>12}{:>12}{:>11}", format!("{vms} VMs, one writer, standalone"), "wall", "CPU", "resident");
     let (begun, cpu) = (Instant::now(), usage::cpu(pid));
-    let mut service = in_process::start(&northbound.remote(), true, "none", 4_096);
-    send(&service, listed()).await;
-    send(&service, all()).await;
+    let mut service = InProcess::on(&northbound.remote()).default_switch("none").room(4_096).start();
+    service.send(listed()).await;
+    service.send(all()).await;
     until(&service.northbound, vms).await;
     told("all made, 10,000 on each of ten switches", begun, cpu);
     while service.reports.try_recv().is_ok() {}
@@ -223,8 +218,8 @@ async fn many() {
     let changes: Vec<Change> = (0..vms / 10).flat_map(started).collect();
     let count = changes.len() / 2;
     let (begun, cpu) = (Instant::now(), usage::cpu(pid));
-    send(&service, changes).await;
-    let bound = |service: &in_process::InProcess| {
+    service.send(changes).await;
+    let bound = |service: &InProcess| {
         let view = service.northbound.read();
         view.ports().filter(|port| port.row.options.get(keys::REQUESTED_CHASSIS).is_some()).count()
     };
@@ -235,10 +230,10 @@ async fn many() {
     told(&format!("{count} of them start: bound to a node"), begun, cpu);
     drop(service);
     let (begun, cpu) = (Instant::now(), usage::cpu(pid));
-    let mut service = in_process::start(&northbound.remote(), true, "none", 4_096);
-    send(&service, all()).await;
-    send(&service, (0..vms / 10).flat_map(started)).await;
-    send(&service, listed()).await;
+    let mut service = InProcess::on(&northbound.remote()).default_switch("none").room(4_096).start();
+    service.send(all()).await;
+    service.send((0..vms / 10).flat_map(started)).await;
+    service.send(listed()).await;
     let mut looked = std::collections::HashSet::new();
     while looked.len() < vms {
         let report = tokio::time::timeout(PATIENCE, service.reports.recv()).await.expect("reports in time");

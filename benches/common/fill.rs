@@ -13,12 +13,13 @@ const ROWS: usize = 5_000;
 pub(crate) fn foreign_ports(northbound: &Northbound, count: usize) {
     for switch in 0..count.div_ceil(PORTS_PER_SWITCH) {
         let subnet = format!("10.{}.0.0/16", 64 + switch);
-        let uuid = northbound.add_switch(&format!("pods-{switch}"), &[("subnet", &subnet)]);
+        let name = format!("pods-{switch}");
+        northbound.add_switch(&name, &[("subnet", &subnet)]);
         let ports = (0..PORTS_PER_SWITCH).take(count - switch * PORTS_PER_SWITCH);
         let ports: Vec<usize> = ports.collect();
         for rows in ports.chunks(ROWS) {
             let rows = rows.iter().map(|index| foreign_port(switch, *index));
-            insert(northbound, &uuid, rows.collect());
+            insert(northbound, &name, rows.collect());
         }
     }
 }
@@ -41,13 +42,13 @@ fn foreign_port(switch: usize, index: usize) -> Value {
     })
 }
 
-/// Inserts port rows and has the switch refer to them, in one transaction.
+/// Inserts port rows and has the switch of that name refer to them, in one transaction.
 pub(crate) fn insert(northbound: &Northbound, switch: &str, rows: Vec<Value>) {
     let names: Vec<String> = (0..rows.len()).map(|index| format!("p{index}")).collect();
     let references: Vec<Value> = names.iter().map(|name| json!(["named-uuid", name])).collect();
     let insert = |(row, name): (Value, &String)| json!({"op": "insert", "table": "Logical_Switch_Port", "uuid-name": name, "row": row});
     let mut operations: Vec<Value> = rows.into_iter().zip(&names).map(insert).collect();
-    operations.push(json!({"op": "mutate", "table": "Logical_Switch", "where": [["_uuid", "==", ["uuid", switch]]],
+    operations.push(json!({"op": "mutate", "table": "Logical_Switch", "where": [["name", "==", switch]],
         "mutations": [["ports", "insert", ["set", references]]]}));
     northbound.transact(Value::Array(operations));
 }

@@ -11,7 +11,7 @@ pub(crate) mod usage;
 
 use std::time::Duration;
 
-/// `cargo test --benches` runs a bench, too, where nobody asked for a measurement.
+/// `cargo test --benches` runs a bench, too, where no measurement is wanted.
 pub(crate) fn is_test() -> bool {
     std::env::args().any(|argument| argument == "--test")
 }

@@ -214,7 +214,7 @@ impl Lab {
         assert_eq!(all.iter().map(|row| address(row)).collect::<BTreeSet<_>>().len(), all.len(), "addresses");
         assert_eq!(all.iter().map(|row| mac(row)).collect::<BTreeSet<_>>().len(), all.len(), "MACs");
         for (name, row) in &storm {
-            self.told(name.strip_suffix(".storm").unwrap(), row).await;
+            self.has_status(name.strip_suffix(".storm").unwrap(), row).await;
         }
 
         self.kubectl(&["delete", "namespace", STORM, "--wait=false"]);
@@ -280,16 +280,16 @@ impl Lab {
     }
 
     /// Waits until the VM's annotation says what its row does.
-    async fn told(&self, vm: &str, row: &Row) {
+    async fn has_status(&self, vm: &str, row: &Row) {
         let wanted = (Some(mac(row)), Some(address(row)));
-        eventually(&format!("{vm} is told of its port"), || async {
+        eventually(&format!("{vm} has its status"), || async {
             let object = self.storm.vm(vm).await.ok_or("no VM")?;
             let said = object["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().unwrap_or("null");
             let said: Value = serde_json::from_str(said).map_err(|error| error.to_string())?;
             let said = &said["ports"];
             let ip = said[0]["ips"][0].as_str().and_then(|ip| ip.split('/').next());
-            let told = (said[0]["mac"].as_str().map(ToOwned::to_owned), ip.map(ToOwned::to_owned));
-            if told == wanted { Ok(()) } else { Err(format!("{said}, and the row says {wanted:?}")) }
+            let found = (said[0]["mac"].as_str().map(ToOwned::to_owned), ip.map(ToOwned::to_owned));
+            if found == wanted { Ok(()) } else { Err(format!("{said}, and the row says {wanted:?}")) }
         })
         .await;
     }

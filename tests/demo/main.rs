@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use support::lab::{Lab, Moved, Pointing};
-use support::{Cluster, Namespace, Northbound, Player, Port, Service, eventually};
+use support::{Binding, Cluster, Port, Stage, eventually};
 
 const FIRST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/demo/first-vm.yaml");
 const SECOND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/demo/second-vm.yaml");
@@ -33,11 +33,7 @@ async fn main() -> ExitCode {
 }
 
 struct Demo {
-    northbound: Northbound,
-    cluster: &'static Cluster,
-    namespace: Namespace,
-    service: Service,
-    player: Player,
+    stage: Stage,
 }
 
 /// A line of the table at the end.
@@ -52,80 +48,74 @@ struct Row {
 
 impl Demo {
     async fn prepare() -> Self {
-        say("Starting ovsdb-server (northbound and southbound) and ovn-northd");
-        let northbound = Northbound::start().await.with_northd().await;
-        northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/16")]);
-        northbound.add_router_port("ovn-default", &["10.16.0.1/16"]);
-        say("Starting etcd, kube-apiserver and kube-controller-manager");
-        let cluster = Cluster::shared();
-        let namespace = cluster.namespace("demo").await;
+        say(
+            "Starting ovsdb-server (northbound and southbound), ovn-northd, etcd, kube-apiserver and kube-controller-manager",
+        );
+        let builder =
+            Stage::build("demo").switch("ovn-default", "10.16.0.0/16").router("ovn-default", &["10.16.0.1/16"]);
+        let prepared = builder.northd().prepare().await;
         say("Starting ovn-kubevirt");
-        let service = Service::start(&northbound, cluster, &namespace, &[]).await;
-        let player = Player::within(&namespace);
-        Self { northbound, cluster, namespace, service, player }
+        Self { stage: prepared.start().await }
     }
 
     async fn play(&self) -> Vec<Row> {
-        let sibling = self.namespace.sibling("b").await;
+        let sibling = self.stage.namespace.sibling("b").await;
         let mut rows = Vec::new();
-        let name = format!("testvm.{}", self.namespace.name);
-        let nobody = |_: &Port| true;
+        let name = self.stage.name("testvm");
+        let whatever = |_: &Port| true;
 
         say("A VM is applied; nothing runs yet, and its port is there");
         let begun = Instant::now();
-        self.kubectl(&["apply", "-n", &self.namespace.name, "-f", FIRST]);
-        let first = self.port(&name, nobody).await;
+        self.kubectl(&["apply", "-n", &self.stage.namespace.name, "-f", FIRST]);
+        let first = self.port(&name, whatever).await;
         rows.push(row("VM applied", None, &first, begun));
-        self.player.adopt_vm("testvm").await;
+        self.stage.player.adopt_vm("testvm").await;
 
         say("A VM that asks for 10.16.0.15 gets just that");
         let begun = Instant::now();
         self.kubectl(&["apply", "-n", &sibling.name, "-f", SECOND]);
-        let second = self.port(&format!("testvm.{}", sibling.name), nobody).await;
+        let second = self.port(&format!("testvm.{}", sibling.name), whatever).await;
         rows.push(row("VM with an address applied", None, &second, begun));
-        eventually("the VM's owner is told", || async {
-            let told = self.namespace.events("testvm").await;
-            if told.is_empty() { Err("no Event yet") } else { Ok(()) }
+        eventually("the VM has its Event", || async {
+            let events = self.stage.namespace.events("testvm").await;
+            if events.is_empty() { Err("no Event yet") } else { Ok(()) }
         })
         .await;
-        self.show("ovn-nbctl", &["--db", &self.northbound.remote(), "show"]);
-        self.kubectl(&["describe", "vm", "testvm", "-n", &self.namespace.name]);
+        self.show("ovn-nbctl", &["--db", &self.stage.northbound.remote(), "show"]);
+        self.kubectl(&["describe", "vm", "testvm", "-n", &self.stage.namespace.name]);
 
         say("The VM starts on node n1");
         let begun = Instant::now();
-        self.player.start("testvm", "n1").await;
+        self.stage.player.start("testvm", "n1").await;
         let started = self.port(&name, on("n1")).await;
         rows.push(row("started on n1", Some(&first), &started, begun));
 
         say("The VM is restarted: another VMI, another launcher pod, another node");
         let begun = Instant::now();
-        self.player.restart("testvm", "n2").await;
+        self.stage.player.restart("testvm", "n2").await;
         let restarted = self.port(&name, on("n2")).await;
         rows.push(row("restarted onto n2", Some(&started), &restarted, begun));
 
         say("The VM is stopped, and started again");
-        self.player.stop("testvm").await;
+        self.stage.player.stop("testvm").await;
         self.port(&name, |port| port.option("requested-chassis").is_none()).await;
         self.ports_command();
         let begun = Instant::now();
-        self.player.start("testvm", "n3").await;
+        self.stage.player.start("testvm", "n3").await;
         let again = self.port(&name, on("n3")).await;
         rows.push(row("stopped, started on n3", Some(&restarted), &again, begun));
 
         say("The VM migrates live");
         let begun = Instant::now();
-        self.player.migrate("testvm", "n1").await;
+        self.stage.player.migrate("testvm", "n1").await;
         let migrated = self.port(&name, on("n1")).await;
         rows.push(row("migrated to n1", Some(&again), &migrated, begun));
         self.ports_command();
 
         say("The VM is deleted: its port goes with it, the other VM's stays");
         let begun = Instant::now();
-        self.player.delete_vm("testvm").await;
-        eventually("the port is gone", || async {
-            self.northbound.port(&name).map_or(Ok(()), |port| Err(format!("{port:?}")))
-        })
-        .await;
+        self.stage.player.delete_vm("testvm").await;
+        self.stage.port_gone("testvm").await;
         let took = begun.elapsed();
         rows.push(Row {
             what: "deleted",
@@ -135,13 +125,13 @@ impl Demo {
             kept: true,
             took,
         });
-        self.show("ovn-nbctl", &["--db", &self.northbound.remote(), "show"]);
+        self.show("ovn-nbctl", &["--db", &self.stage.northbound.remote(), "show"]);
         rows
     }
 
     async fn port(&self, name: &str, fits: impl Fn(&Port) -> bool) -> Port {
         eventually(&format!("the port {name} is as it should be"), || async {
-            match self.northbound.port(name) {
+            match self.stage.northbound.port(name) {
                 Some(port) if fits(&port) => Ok(port),
                 other => Err(format!("{other:?}")),
             }
@@ -150,14 +140,14 @@ impl Demo {
     }
 
     fn kubectl(&self, arguments: &[&str]) {
-        let kubeconfig = format!("--kubeconfig={}", self.cluster.kubeconfig().display());
+        let kubeconfig = format!("--kubeconfig={}", Cluster::shared().kubeconfig().display());
         println!("$ kubectl {}", arguments.join(" "));
         run(Command::new("kubectl").arg(kubeconfig).args(arguments));
     }
 
     fn ports_command(&self) {
         println!("$ ovn-kubevirt ports");
-        run(Command::new(support::service::binary()).args(["ports", "--nb", &self.northbound.remote()]));
+        run(Command::new(support::service::binary()).args(["ports", "--nb", &self.stage.northbound.remote()]));
     }
 
     fn show(&self, program: &str, arguments: &[&str]) {
@@ -168,12 +158,12 @@ impl Demo {
     /// Leaves everything running until the reader has played enough.
     async fn keep(&self) {
         println!("\nEverything runs on. In another terminal:\n");
-        println!("  export KUBECONFIG={}", self.cluster.kubeconfig().display());
-        println!("  export OVN_NB_DB={0} OVN_KUBEVIRT_NB={0}", self.northbound.remote());
-        println!("  export OVN_SB_DB={}", self.northbound.sb_remote());
+        println!("  export KUBECONFIG={}", Cluster::shared().kubeconfig().display());
+        println!("  export OVN_NB_DB={0} OVN_KUBEVIRT_NB={0}", self.stage.northbound.remote());
+        println!("  export OVN_SB_DB={}", self.stage.northbound.sb_remote());
         println!("  export PATH=$PATH:{}", parent(&support::service::binary()));
-        println!("  kubectl -n {} apply -f {FIRST}", self.namespace.name);
-        println!("  ovn-kubevirt ports; ovn-nbctl show; curl http://{}/readyz", self.service.listening().await);
+        println!("  kubectl -n {} apply -f {FIRST}", self.stage.namespace.name);
+        println!("  ovn-kubevirt ports; ovn-nbctl show; curl http://{}/readyz", self.stage.service.listening().await);
         println!("\nCtrl-C ends it all.");
         if let Err(error) = tokio::signal::ctrl_c().await {
             eprintln!("Ctrl-C cannot be caught: {error}");
@@ -189,7 +179,7 @@ async fn with_packets() {
         println!("As root (sudo -E make demo), or in a privileged container, a guest is pinged while it migrates.");
         return;
     }
-    let mut lab = Lab::new("demo-packets", Pointing::Service("rarp")).await;
+    let mut lab = Lab::start(Stage::build("demo-packets"), Pointing::Service("rarp"), Binding::Bridge).await;
     println!("testvm runs on hv1 ({}); hv3 pings it every 5 ms and keeps a TCP connection to it busy.", lab.state());
     let (there, back) = (("hv1", "hv2"), ("hv2", "hv1"));
     for (from, to) in [there, back] {

@@ -15,20 +15,20 @@ mod upstream;
 
 use serde_json::Value;
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Cluster, Northbound, Player, Port, Service, VmOptions, eventually};
+use crate::support::stage::SUBNET;
+use crate::support::{Port, Stage, VmOptions, eventually};
 
 const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 const IP_POOL: &str = "ovn.kubernetes.io/ip_pool";
 const NEXT: &str = "ovn-kubevirt.io/next-addresses";
 
-/// A VM that wishes for this address.
-fn wishing(address: &str) -> VmOptions {
+/// A VM that requests this address.
+fn requesting(address: &str) -> VmOptions {
     VmOptions::default().annotation(IP_ADDRESS, address)
 }
 
-/// A VM that wishes for one of these addresses.
-fn choosing(pool: &str) -> VmOptions {
+/// A VM that requests an address of this pool.
+fn from_pool(pool: &str) -> VmOptions {
     VmOptions::default().annotation(IP_POOL, pool)
 }
 
@@ -41,14 +41,6 @@ fn ips_of(port: &Port) -> Vec<&str> {
 /// What names a lease: its row, and all that it holds.
 fn lease(port: &Port) -> (&str, &str, Vec<&str>) {
     (&port.uuid, &port.name, port.addresses.iter().map(String::as_str).collect())
-}
-
-/// A stage on a prepared database, whose service has these flags.
-async fn stage_with(name: &str, northbound: Northbound, flags: &[&str]) -> Stage {
-    let namespace = Cluster::shared().namespace(name).await;
-    let player = Player::within(&namespace);
-    let service = Service::start(&northbound, Cluster::shared(), &namespace, flags).await;
-    Stage { northbound, namespace, player, service }
 }
 
 impl Stage {
@@ -76,7 +68,7 @@ impl Stage {
         self.port_where(vm, "is bound", |port| port.option("requested-chassis") == Some(node)).await
     }
 
-    /// Waits until the VM's annotation tells of a problem with this reason and these words, and an Event does.
+    /// Waits until the VM's status has a problem with this reason and these words, and an Event does.
     async fn problem(&self, vm: &str, reason: &str, words: &[&str]) {
         self.event(vm, reason, words).await;
         let fits = |problem: &Value| {
@@ -86,29 +78,24 @@ impl Stage {
         self.problems(vm, &format!("{reason} with {words:?}"), |problems| problems.iter().any(fits)).await;
     }
 
-    /// Waits until the VM is told that its wish is held, and by whom: it has no port.
+    /// Waits until the VM's status says that another holds the address that it requests, and which: it has no port.
     async fn refused(&self, vm: &str, address: &str, holder: &str) {
         self.problem(vm, "AddressConflict", &[address, holder, "granted as soon as it is free"]).await;
         assert_eq!(self.northbound.port(&self.name(vm)), None);
     }
 
-    /// Waits until the VM's annotation tells of its port and of no problem.
+    /// Waits until the VM's status has its port and no problem.
     async fn no_problem(&self, vm: &str) {
         self.problems(vm, "no problem", <[Value]>::is_empty).await;
     }
 
     async fn problems(&self, vm: &str, what: &str, hold: impl Fn(&[Value]) -> bool) {
-        eventually(&format!("{vm} tells of {what}"), || async {
-            let vm = self.player.vm(vm).await.unwrap_or_default();
-            let told = vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str();
-            let Some(told) = told else { return Err(vm["metadata"].to_string()) };
-            let told: Value = serde_json::from_str(told).expect("JSON");
-            let told = told["ports"].as_array().cloned().unwrap_or_default();
-            let of = |port: &Value| port["problems"].as_array().cloned().unwrap_or_default();
-            let problems: Vec<Value> = told.iter().flat_map(of).collect();
-            if hold(&problems) { Ok(()) } else { Err(format!("{told:#?}")) }
-        })
-        .await;
+        let of = |port: &Value| port["problems"].as_array().cloned().unwrap_or_default();
+        let holds = |_: &str, status: &Value| {
+            let problems: Vec<Value> = status["ports"].as_array().into_iter().flatten().flat_map(of).collect();
+            hold(&problems)
+        };
+        self.status_where(vm, what, holds).await;
     }
 
     /// Sets a key of the default switch's `other_config`.
@@ -116,7 +103,7 @@ impl Stage {
         self.northbound.nbctl(&["set", "Logical_Switch", "ovn-default", &format!("other_config:{key}=\"{value}\"")]);
     }
 
-    /// Waits until all that the service was told before has been worked off: a VM that comes now is served after it.
+    /// Waits until the service has decided all that came before: a VM that comes now is served after it.
     async fn settled(&self, sentinel: &str) {
         self.player.apply_vm(sentinel, VmOptions::default().annotation(SWITCH, "nowhere")).await;
         self.event(sentinel, "SwitchNotFound", &["nowhere"]).await;
@@ -134,7 +121,7 @@ async fn ips(stage: &Stage, vm: &str, options: VmOptions) -> Vec<String> {
     text.split(' ').skip(1).map(ToOwned::to_owned).collect()
 }
 
-/// Waits until the service has seen what was written to the database before now: it mends this VM's port, which is
+/// Waits until the service has seen what was written to the database before now: it repairs this VM's port, which is
 /// overwritten after that. A VM comes by the API server, and may be there sooner than an update of the database.
 async fn has_seen(stage: &Stage, vm: &str) {
     let port = stage.port(vm).await;
@@ -143,28 +130,28 @@ async fn has_seen(stage: &Stage, vm: &str) {
 }
 
 #[tokio::test]
-async fn excluded_addresses_are_not_chosen_and_may_be_asked_for() {
+async fn excluded_addresses_are_not_allocated_and_may_be_requested() {
     let config = [("subnet", "10.20.0.0/24"), ("exclude_ips", "10.20.0.1..10.20.0.9 10.20.0.11")];
-    let stage = Stage::with_switch("excluded", &config).await;
+    let stage = Stage::build("excluded").switch_with("ovn-default", &config).start().await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.20.0.10"]);
     assert_eq!(ips(&stage, "b", VmOptions::default()).await, ["10.20.0.12"]);
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.20.0.5");
-    assert_eq!(ips(&stage, "c", wish).await, ["10.20.0.5"]);
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.20.0.5");
+    assert_eq!(ips(&stage, "c", request).await, ["10.20.0.5"]);
 }
 
 #[tokio::test]
 async fn an_ipv6_switch_gives_ipv6_addresses() {
-    let stage = Stage::with_switch("v6", &[("ipv6_prefix", "fd00:10:16::")]).await;
+    let stage = Stage::build("v6").switch_with("ovn-default", &[("ipv6_prefix", "fd00:10:16::")]).start().await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["fd00:10:16::2"]);
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "fd00:10:16::15");
-    assert_eq!(ips(&stage, "b", wish).await, ["fd00:10:16::15"]);
+    let request = VmOptions::default().annotation(IP_ADDRESS, "fd00:10:16::15");
+    assert_eq!(ips(&stage, "b", request).await, ["fd00:10:16::15"]);
 }
 
 #[tokio::test]
-async fn a_dual_stack_switch_gives_both_and_chooses_what_was_not_asked_for() {
+async fn a_dual_stack_switch_gives_both_families_and_allocates_the_one_that_is_not_requested() {
     let mut config = SUBNET.to_vec();
     config.push(("ipv6_prefix", "fd00:10:16::"));
-    let stage = Stage::with_switch("dual", &config).await;
+    let stage = Stage::build("dual").switch_with("ovn-default", &config).start().await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.2", "fd00:10:16::2"]);
     let both = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15,fd00:10:16::15");
     assert_eq!(ips(&stage, "b", both).await, ["10.16.0.15", "fd00:10:16::15"]);
@@ -174,18 +161,22 @@ async fn a_dual_stack_switch_gives_both_and_chooses_what_was_not_asked_for() {
 
 #[tokio::test]
 async fn a_router_port_gives_the_subnet_and_keeps_its_own_address() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &[]);
-    northbound.add_router_port("ovn-default", &["10.30.0.1/24", "fd00:30::1/64"]);
-    let stage = Stage::on("router", northbound).await;
+    let stage = Stage::build("router")
+        .switch_with("ovn-default", &[])
+        .router("ovn-default", &["10.30.0.1/24", "fd00:30::1/64"])
+        .start()
+        .await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.30.0.2", "fd00:30::2"]);
 }
 
 #[tokio::test]
-async fn what_other_ports_hold_is_never_handed_out() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24")]);
-    northbound.add_router_port("ovn-default", &["10.16.0.1/24"]);
+async fn the_addresses_of_other_ports_are_never_allocated() {
+    let prepared = Stage::build("held")
+        .switch("ovn-default", "10.16.0.0/24")
+        .router("ovn-default", &["10.16.0.1/24"])
+        .prepare()
+        .await;
+    let northbound = &prepared.northbound;
     northbound.add_foreign_port("ovn-default", "static", &["0a:00:00:00:00:01 10.16.0.2 10.16.0.3"]);
     northbound.add_foreign_port(
         "ovn-default",
@@ -195,7 +186,7 @@ async fn what_other_ports_hold_is_never_handed_out() {
     northbound.nbctl(&["lsp-add", "ovn-default", "vip"]);
     northbound.nbctl(&["lsp-set-type", "vip", "virtual"]);
     northbound.nbctl(&["lsp-set-options", "vip", "virtual-ip=10.16.0.6", "virtual-parents=static"]);
-    let stage = Stage::on("held", northbound).await;
+    let stage = prepared.start().await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.7"]);
     // Also what came after the service had started.
     stage.northbound.add_foreign_port("ovn-default", "later", &["0a:00:00:00:00:04 10.16.0.8"]);
@@ -208,29 +199,24 @@ async fn what_other_ports_hold_is_never_handed_out() {
 }
 
 #[tokio::test]
-async fn what_northd_gave_to_a_dynamic_port_is_held() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24")]);
-    northbound.add_foreign_port("ovn-default", "dynamic", &["dynamic"]);
+async fn the_address_that_northd_gave_to_a_dynamic_port_is_held() {
+    let prepared = Stage::build("dynamic").switch("ovn-default", "10.16.0.0/24").northd().prepare().await;
+    prepared.northbound.add_foreign_port("ovn-default", "dynamic", &["dynamic"]);
     let given = eventually("northd gives an address", || async {
-        let port = northbound.port("dynamic").expect("the port");
+        let port = prepared.northbound.port("dynamic").expect("the port");
         port.dynamic_addresses.clone().ok_or(format!("{port:#?}"))
     })
     .await;
     assert!(given.ends_with(" 10.16.0.2"), "{given}");
-    let stage = Stage::on("dynamic", northbound).await;
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.2");
-    stage.player.create_vm("a", wish).await;
+    let stage = prepared.start().await;
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.2");
+    stage.player.create_vm("a", request).await;
     stage.event("a", "AddressConflict", &["10.16.0.2", "dynamic"]).await;
 }
 
 #[tokio::test]
 async fn the_switch_comes_from_the_vm_or_its_namespace_or_the_default() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.add_switch("team", &[("subnet", "10.40.0.0/24")]);
-    northbound.add_switch("own", &[("subnet", "10.50.0.0/24")]);
-    let stage = Stage::on("switch", northbound).await;
+    let stage = Stage::build("switch").switch("team", "10.40.0.0/24").switch("own", "10.50.0.0/24").start().await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.2"]);
     stage.namespace.annotate("ovn.kubernetes.io/logical_switch", Some("team")).await;
     // The namespace and the VM come by different watches: a VM on the default switch may come first.
@@ -249,7 +235,7 @@ async fn the_switch_comes_from_the_vm_or_its_namespace_or_the_default() {
 
 #[tokio::test]
 async fn a_given_mac_is_the_ports() {
-    let stage = Stage::new("mac").await;
+    let stage = Stage::build("mac").start().await;
     stage.player.create_vm("a", VmOptions::default().mac("02:00:00:00:00:01")).await;
     assert!(stage.port("a").await.addresses.contains("02:00:00:00:00:01 10.16.0.2"));
     stage.player.create_vm("b", VmOptions::default().mac("02:00:00:00:00:01")).await;
@@ -263,7 +249,7 @@ async fn a_given_mac_is_the_ports() {
 #[tokio::test]
 async fn nics_that_are_not_ours_are_left_alone() {
     use crate::support::Nic;
-    let stage = Stage::new("foreign-nics").await;
+    let stage = Stage::build("foreign-nics").start().await;
     stage.player.create_vm("macvlan", VmOptions::default().nics([Nic::nad("red", "net1")])).await;
     let none = VmOptions::default().without_networks().autoattach_pod_interface(false);
     stage.player.create_vm("none", none).await;

@@ -1,16 +1,16 @@
 //! A sweep or a list that lacks most VMs holds their ports; deletions that are seen release them at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::kubevirt::{Change, Kind};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::fleet::Fleet;
-use crate::stage::SUBNET;
-use crate::support::in_process::{self, InProcess};
-use crate::support::{Northbound, Port, Service, VmOptions, eventually, holds_for};
+use crate::fleet::LEASE_SECONDS;
+use crate::support::in_process::InProcess;
+use crate::support::{Northbound, Port, Service, Stage, VmOptions, eventually, holds_for};
 
 /// Long enough for a write that should not come.
 const A_WHILE: Duration = Duration::from_millis(500);
@@ -37,33 +37,28 @@ fn names(count: usize) -> Vec<String> {
 
 /// The writing path inside the test, on a real server.
 struct Path {
-    northbound: Northbound,
+    northbound: Arc<Northbound>,
     service: InProcess,
 }
 
 impl Path {
     /// In office, with a port for each VM.
     async fn with(vms: &[String]) -> Self {
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &SUBNET);
-        let service = in_process::start(&northbound.remote(), true, "ovn-default", 10_000);
+        let northbound = Stage::build("brake").northbound().await;
+        let service = InProcess::on(&northbound.remote()).start();
         let path = Self { northbound, service };
-        path.feed([Change::Namespace(read(json!({"name": "ns"})))]);
-        path.feed(vms.iter().map(|name| vm(name)));
-        path.feed(Kind::ALL.map(Change::ListEnds));
+        path.service.feed([Change::Namespace(read(json!({"name": "ns"})))]);
+        path.service.feed(vms.iter().map(|name| vm(name)));
+        path.service.feed(Kind::ALL.map(Change::ListEnds));
         path.ports_are(vms).await;
         path
     }
 
-    fn feed(&self, changes: impl IntoIterator<Item = Change>) {
-        changes.into_iter().for_each(|change| self.service.changes.try_send(change).expect("room for the changes"));
-    }
-
     /// Feeds a whole list of VMs.
     fn list<'a>(&self, vms: impl IntoIterator<Item = &'a String>) {
-        self.feed([Change::ListBegins(Kind::Vm)]);
-        self.feed(vms.into_iter().map(|name| vm(name)));
-        self.feed([Change::ListEnds(Kind::Vm)]);
+        self.service.feed([Change::ListBegins(Kind::Vm)]);
+        self.service.feed(vms.into_iter().map(|name| vm(name)));
+        self.service.feed([Change::ListEnds(Kind::Vm)]);
     }
 
     fn ports(&self) -> BTreeMap<String, Port> {
@@ -106,7 +101,7 @@ async fn a_list_that_lacks_most_vms_holds_their_ports_until_the_vms_come_back() 
     path.holds(25).await;
     assert!(path.service.status.remark().contains("holding 25 of 30 ports"), "{}", path.service.status.remark());
     // A new VM is served, and gets none of the addresses that are held; one that is there is released when it goes.
-    path.feed([vm("new"), gone("vm-000")]);
+    path.service.feed([vm("new"), gone("vm-000")]);
     let mut expected = vms[1..].to_vec();
     expected.push("new".to_owned());
     path.ports_are(&expected).await;
@@ -114,12 +109,12 @@ async fn a_list_that_lacks_most_vms_holds_their_ports_until_the_vms_come_back() 
     assert!(before.iter().filter(|(name, _)| *name != "vm-000.ns").all(|(name, port)| now.get(name) == Some(port)));
     // They come back one after the other: what is left stays held, however few they are.
     for (back, name) in vms[5..28].iter().enumerate() {
-        path.feed([vm(name)]);
+        path.service.feed([vm(name)]);
         path.holds(24 - back).await;
     }
     assert_eq!(path.ports(), now);
     // One that came back and is deleted then is released.
-    path.feed([gone("vm-010")]);
+    path.service.feed([gone("vm-010")]);
     expected.retain(|name| name != "vm-010");
     path.ports_are(&expected).await;
     // Only a list that is complete lets the last two go.
@@ -157,12 +152,12 @@ async fn deletions_that_are_seen_release_at_once_however_many_they_are_and_whate
                     "uid": "run", "controller": true}]},
             "spec": {}, "status": {"phase": "Running"}})))
     };
-    path.feed(vms[..60].iter().map(launcher));
+    path.service.feed(vms[..60].iter().map(launcher));
     // A namespace is deleted with all its VMs. Some of their launcher pods are gone when the watch of pods lists anew.
     for name in &vms {
-        path.feed([gone(name)]);
+        path.service.feed([gone(name)]);
     }
-    path.feed([Change::ListBegins(Kind::Launcher), Change::ListEnds(Kind::Launcher)]);
+    path.service.feed([Change::ListBegins(Kind::Launcher), Change::ListEnds(Kind::Launcher)]);
     path.ports_are(&[]).await;
     path.holds(0).await;
 }
@@ -181,14 +176,14 @@ async fn readyz(service: &Service, words: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_sweep_after_a_start_or_a_change_of_leader_holds_and_the_operator_lets_it_through_once() {
-    let fleet = Fleet::new("brake", Northbound::start().await).await;
+    let fleet = Stage::build("brake").lease(LEASE_SECONDS).prepare().await;
     let vms = names(15);
     let service = fleet.setup().start().await;
     for vm in &vms {
         fleet.player.create_vm(vm, VmOptions::default()).await;
     }
     for vm in &vms {
-        fleet.made(vm).await;
+        fleet.port(vm).await;
     }
     service.kill9();
     // Nobody is there to see these go.
@@ -241,15 +236,15 @@ async fn a_sweep_after_a_start_or_a_change_of_leader_holds_and_the_operator_lets
 }
 
 #[tokio::test]
-async fn what_an_older_database_brings_back_is_held_and_what_is_retained_is_not_counted() {
-    let fleet = Fleet::new("restored", Northbound::start().await).await;
+async fn ports_that_an_older_database_brings_back_are_held_and_retained_ports_are_not_counted() {
+    let fleet = Stage::build("restored").lease(LEASE_SECONDS).prepare().await;
     let vms = names(12);
     let service = fleet.setup().start().await;
     for vm in &vms {
         fleet.player.create_vm(vm, VmOptions::default()).await;
     }
     for vm in &vms {
-        fleet.made(vm).await;
+        fleet.port(vm).await;
     }
     let backup = fleet.northbound.backup().await;
     let before = fleet.ports();

@@ -65,7 +65,7 @@ const ADDRESSES: [&str; 6] = [
     "10.0.0.7",
 ];
 
-/// Some transaction of somebody's. Many of them are refused, as they should be.
+/// Some transaction of another program. Many of them are refused, as they should be.
 fn any_transaction(numbers: &mut Numbers) -> Value {
     let (port, switch) = (numbers.pick(&PORTS), numbers.pick(&SWITCHES));
     let address = numbers.pick(&ADDRESSES);
@@ -134,7 +134,7 @@ fn equal(northbound: &Northbound, replica: &Replica) -> Result<(), String> {
         .iter()
         .cloned()
         .map(|port| {
-            // Of maps, what nobody reads is not kept.
+            // Of maps, keys that are not read are not kept.
             let (mut options, mut external_ids) = (port.options, port.external_ids);
             options.retain(|key, _| ["requested-chassis", "router-port"].contains(&key.as_str()));
             external_ids.retain(|key, _| key == "vendor" || key.starts_with("ovn-kubevirt.io/"));

@@ -1,11 +1,10 @@
 //! What an operator sees on the command line.
 
-use crate::stage::Stage;
-use crate::support::{Service, VmOptions};
+use crate::support::{Service, Stage, VmOptions};
 
 #[tokio::test]
 async fn ports_lists_vm_ports_as_an_aligned_table() {
-    let stage = Stage::new("table").await;
+    let stage = Stage::build("table").start().await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.70"]);
     stage.player.create_vm("b", VmOptions::default()).await;
     stage.port("b").await;
@@ -64,7 +63,7 @@ fn run_says_what_is_wrong_with_its_flags() {
 
 #[tokio::test]
 async fn status_says_whether_the_service_is_ready_and_why_not() {
-    let stage = Stage::new("status").await;
+    let stage = Stage::build("status").start().await;
     let address = stage.service.listening().await.to_owned();
     let ask = || {
         let output = Service::command_line(&["status", "--http", &address]);

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use self::harness::{Case, Ran, Sample, Servers, Stage, block_on, in_parallel};
+use self::harness::{Case, Ran, Sample, Servers, TestBed, block_on, in_parallel};
 use self::scenario::{Pace, Start};
 use crate::support::cutter::{Carried, Cut, Direction};
 
@@ -39,7 +39,7 @@ impl Streams {
 
     fn of(servers: Servers, start: Start) -> Self {
         let Ran { mut carried, written, .. } = block_on(async {
-            let mut stage = Stage::new(servers).await;
+            let mut stage = TestBed::new(servers).await;
             stage.run(&Case { start, pace: Pace::Patient, cuts: Vec::new() }).await
         });
         assert_eq!(carried.len(), 1, "connections of a run without a cut");
@@ -160,7 +160,7 @@ fn a_connection_that_is_cut_while_it_mends_another_ones_cut_does_no_harm() {
     });
 }
 
-/// The member tells of itself as well, and of its log's growth: what passes is not quite the same each time, and a cut
+/// The member sends its own state as well, and of its log's growth: what passes is not quite the same each time, and a cut
 /// near its end may come too late. A cluster's members are slower than a server alone.
 fn cut_a_cluster(servers: Servers, weight: f64) {
     let sample = Sample::from_environment();

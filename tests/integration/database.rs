@@ -2,13 +2,12 @@
 
 use serde_json::json;
 
-use crate::stage::{SUBNET, Stage};
 use crate::support::process::{Daemon, mortal};
-use crate::support::{Cluster, Northbound, Player, Service, VmOptions, eventually, holds_for};
+use crate::support::{Northbound, Service, Stage, VmOptions, eventually, holds_for};
 
 #[tokio::test]
-async fn ready_tells_and_work_resumes_when_the_database_comes_back() {
-    let stage = Stage::new("away").await;
+async fn readiness_follows_the_database_and_work_resumes_when_it_comes_back() {
+    let stage = Stage::build("away").start().await;
     stage.player.create_vm("before", VmOptions::default()).await;
     let before = stage.port("before").await;
     stage.northbound.kill9();
@@ -30,38 +29,31 @@ async fn ready_tells_and_work_resumes_when_the_database_comes_back() {
 
 #[tokio::test]
 async fn not_ready_before_both_sides_have_synced() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.kill9();
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("unsynced").await;
-    let service = Service::spawn(&northbound, cluster, &namespace, &[]);
-    service.listening().await;
+    let prepared = Stage::build("unsynced").prepare().await;
+    prepared.northbound.kill9();
+    let stage = prepared.spawn();
+    stage.service.listening().await;
     let unready = || async {
-        match service.http_get("/readyz").await {
+        match stage.service.http_get("/readyz").await {
             (503, body) => Ok(body),
             other => Err(format!("{other:?}")),
         }
     };
     holds_for("the service is not ready", std::time::Duration::from_millis(500), unready).await;
-    northbound.start_again().await;
-    service.ready().await;
+    stage.northbound.start_again().await;
+    stage.service.ready().await;
 }
 
 #[tokio::test]
 async fn nothing_is_released_before_the_watches_have_synced() {
-    let stage = Stage::new("no-sweep").await;
+    let mut stage = Stage::build("no-sweep").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
     // An API server that is not there: a fresh service knows of no VM at all.
-    let cluster = Cluster::shared();
-    let (gate, kubeconfig) =
-        crate::support::Gate::to_api_server(cluster.service_kubeconfig(), stage.northbound.dir()).await;
+    let gate = stage.gate_to_api_server().await;
     gate.shut();
-    let mut stage = stage;
     stage.service.kill9();
-    let setup = Service::setup(&stage.northbound, cluster, &stage.namespace).kubeconfig(kubeconfig);
-    stage.service = setup.spawn();
+    stage.service = stage.setup().spawn();
     stage.service.listening().await;
     holds_for("the port stays", std::time::Duration::from_millis(1_000), || async {
         stage.northbound.port(&port.name).filter(|now| *now == port).ok_or("it changed")
@@ -75,32 +67,27 @@ async fn nothing_is_released_before_the_watches_have_synced() {
 
 #[tokio::test]
 async fn tcp_remotes_work_and_the_servers_probes_are_answered() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let remote = northbound.probing_tcp_remote(1).await;
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("tcp").await;
-    let service = Service::setup(&northbound, cluster, &namespace).nb(&remote).start().await;
-    Player::within(&namespace).create_vm("testvm", VmOptions::default()).await;
-    let name = format!("testvm.{}", namespace.name);
-    eventually("the VM has its port", || async { northbound.port(&name).ok_or("not yet") }).await;
+    let prepared = Stage::build("tcp").prepare().await;
+    let remote = prepared.northbound.probing_tcp_remote(1).await;
+    let stage = prepared.with(|setup| setup.nb(&remote)).start().await;
+    stage.make("testvm").await;
     holds_for("the service stays ready", std::time::Duration::from_secs(4), || async {
-        match service.http_get("/readyz").await {
+        match stage.service.http_get("/readyz").await {
             (200, _) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
-    let log = service.log();
+    let log = stage.service.log();
     assert!(!log.contains("is away"), "{log}");
 }
 
 #[tokio::test]
 async fn the_second_of_two_services_deposes_the_first_which_ends_and_says_why() {
-    let stage = Stage::new("deposed").await;
+    let stage = Stage::build("deposed").start().await;
     stage.player.create_vm("before", VmOptions::default()).await;
     stage.port("before").await;
-    let second = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    let second = stage.setup().start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.port("testvm").await;
     eventually("the first service has ended", || async {
@@ -145,50 +132,37 @@ async fn a_schema_that_lacks_columns_is_refused_by_their_names() {
 }
 
 #[tokio::test]
-async fn what_changed_while_the_link_was_cut_is_seen_after_it() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let gate = crate::support::Gate::to(northbound.tcp_remote().await.trim_start_matches("tcp:")).await;
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("cut").await;
-    let service = Service::setup(&northbound, cluster, &namespace).nb(&gate.remote()).start().await;
-    let player = Player::within(&namespace);
-    let name = |vm: &str| format!("{vm}.{}", namespace.name);
-    for vm in ["stays", "goes", "robbed"] {
-        player.create_vm(vm, VmOptions::default()).await;
-        eventually("the port is there", || async { northbound.port(&name(vm)).ok_or("not yet") }).await;
-    }
-    let (stays, robbed) = (northbound.port(&name("stays")), northbound.port(&name("robbed")).expect("a port"));
+async fn changes_while_the_link_is_cut_are_seen_after_it() {
+    let mut prepared = Stage::build("cut").prepare().await;
+    let gate = prepared.gate_to_northbound().await;
+    let stage = prepared.start().await;
+    let (stays, _, robbed) = (stage.make("stays").await, stage.make("goes").await, stage.make("robbed").await);
     gate.shut();
     eventually("the service is not ready", || async {
-        match service.http_get("/readyz").await {
+        match stage.service.http_get("/readyz").await {
             (503, _) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
-    player.delete_vm("goes").await;
-    northbound.delete_port(&name("robbed"));
+    stage.player.delete_vm("goes").await;
+    stage.northbound.delete_port(&robbed.name);
     let taken: Vec<&str> = robbed.addresses.iter().map(String::as_str).collect();
-    northbound.add_foreign_port("ovn-default", "thief", &taken);
-    player.create_vm("comes", VmOptions::default()).await;
+    stage.northbound.add_foreign_port("ovn-default", "thief", &taken);
+    stage.player.create_vm("comes", VmOptions::default()).await;
     gate.open();
-    let gone = name("goes");
-    eventually("the deleted VM's port is gone", || async {
-        northbound.port(&gone).map_or(Ok(()), |port| Err(format!("{port:#?}")))
-    })
-    .await;
+    stage.port_gone("goes").await;
     for vm in ["robbed", "comes"] {
-        let port = eventually("the port is there", || async { northbound.port(&name(vm)).ok_or("not yet") }).await;
+        let port = stage.port(vm).await;
         assert!(port.addresses.is_disjoint(&robbed.addresses), "{port:#?}");
     }
-    assert_eq!(northbound.port(&name("stays")), stays);
+    assert_eq!(stage.northbound.port(&stays.name), Some(stays));
 }
 
 #[tokio::test]
-async fn a_database_that_is_killed_in_a_storm_loses_nothing_and_doubles_nothing() {
+async fn a_database_that_is_killed_in_a_storm_loses_no_port_and_makes_none_twice() {
     const VMS: usize = 200;
-    let stage = Stage::new("crash").await;
+    let stage = Stage::build("crash").start().await;
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:03}")).collect();
     let applied = futures::future::join_all(names.iter().map(|name| stage.player.apply_vm(name, VmOptions::default())));
     let crashes = async {

@@ -9,7 +9,7 @@ mod faults;
 
 use std::time::Duration;
 
-use crate::support::Northbound;
+use crate::support::Stage;
 use crate::support::lab::{Lab, Moved, Pointing};
 use crate::support::objects::Binding;
 
@@ -27,7 +27,7 @@ fn times(few: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn migrations_there_and_back_lose_no_more_than_a_moment_double_nothing_and_leave_no_residue() {
-    let mut lab = Lab::new("packets", Pointing::Service("rarp")).await;
+    let mut lab = Lab::start(Stage::build("packets"), Pointing::Service("rarp"), Binding::Bridge).await;
     let before = lab.northbound_without_counters();
     let mut places = ["hv1", "hv2"];
     for _ in 0..times(4) {
@@ -41,7 +41,7 @@ async fn migrations_there_and_back_lose_no_more_than_a_moment_double_nothing_and
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_is_rolled_back_loses_nothing() {
-    let mut lab = Lab::new("rollback", Pointing::Service("rarp")).await;
+    let mut lab = Lab::start(Stage::build("rollback"), Pointing::Service("rarp"), Binding::Bridge).await;
     let moved = lab.roll_back("hv1", "hv2").await;
     assert_eq!((moved.pings.lost, moved.pings.duplicates, moved.tcp.resets), (0, 0, 0), "{moved:?}");
     unharmed(&lab.migrate("hv1", "hv3", Duration::ZERO).await);
@@ -51,40 +51,38 @@ async fn a_migration_that_is_rolled_back_loses_nothing() {
 /// step, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn kube_ovn_5343_the_target_is_open_when_the_guest_arrives() {
-    let mut lab = Lab::new("kube-ovn-5343", Pointing::Service("rarp")).await;
-    lab.tells("on hv1").await;
+    let mut lab = Lab::start(Stage::build("kube-ovn-5343"), Pointing::Service("rarp"), Binding::Bridge).await;
+    lab.shows("on hv1").await;
     let (migration, arriving) = lab.prepare("hv1", "hv2", None).await;
-    lab.tells("moving hv1 -> hv2 (waiting for the guest)").await;
+    lab.shows("moving hv1 -> hv2 (waiting for the guest)").await;
     let pings = lab.pings();
     // KubeVirt says nothing of it yet, and need not.
     let leaving = lab.cut_over(arriving, "hv2", Duration::ZERO).await;
     lab.reachable().await;
-    lab.tells("moving hv1 -> hv2 (activated)").await;
+    lab.shows("moving hv1 -> hv2 (activated)").await;
     lab.stays_bound("hv1,hv2", Duration::from_millis(300)).await;
     lab.player.domain_ready(&migration).await;
     lab.player.succeed(&migration).await;
-    lab.tells("on hv2").await;
+    lab.shows("on hv2").await;
     lab.unplug(leaving);
     let pings = pings.end();
     assert!(pings.duplicates == 0 && pings.silence_ms < 1_000.0, "{pings:?}");
     lab.player.stop("testvm").await;
     lab.forget_guest();
-    lab.tells("not bound").await;
+    lab.shows("not bound").await;
 }
 
 /// The target's kernel answers for the guest before the guest is there, as with a masquerade binding.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_behind_masquerade_is_neither_doubled_nor_reset() {
-    let northbound = Northbound::start().await;
-    let mut lab = Lab::with("masquerade", Pointing::Service("rarp"), Binding::Masquerade, northbound).await;
+async fn a_guest_behind_masquerade_gets_neither_duplicates_nor_resets() {
+    let mut lab = Lab::start(Stage::build("masquerade"), Pointing::Service("rarp"), Binding::Masquerade).await;
     unharmed(&lab.migrate("hv1", "hv2", Duration::ZERO).await);
 }
 
 /// What the strategy is for: this is what the test above would see without it.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_strategy_a_guest_behind_masquerade_is_doubled_and_reset() {
-    let northbound = Northbound::start().await;
-    let mut lab = Lab::with("no-strategy", Pointing::Service("none"), Binding::Masquerade, northbound).await;
+async fn without_the_strategy_a_guest_behind_masquerade_gets_duplicates_and_resets() {
+    let mut lab = Lab::start(Stage::build("no-strategy"), Pointing::Service("none"), Binding::Masquerade).await;
     let moved = lab.migrate("hv1", "hv2", Duration::ZERO).await;
     assert!(moved.pings.duplicates > 0 && moved.tcp.resets > 0, "{moved:?}");
 }

@@ -2,8 +2,8 @@
 //! northbound database that stays as it was; other VMs that go on; and a VM that is served as soon as
 //! what it waits for changes.
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Northbound, VmOptions};
+use crate::support::stage::Builder;
+use crate::support::{Stage, VmOptions};
 
 const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 const SWITCH: &str = "ovn.kubernetes.io/logical_switch";
@@ -23,16 +23,13 @@ async fn others_go_on(stage: &Stage) {
     stage.port("good").await;
 }
 
-async fn stage(name: &str) -> Stage {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.add_switch("good", &[("subnet", "10.99.0.0/24")]);
-    Stage::on(name, northbound).await
+fn build(name: &str) -> Builder<'static> {
+    Stage::build(name).switch("good", "10.99.0.0/24")
 }
 
 #[tokio::test]
 async fn no_such_switch() {
-    let stage = stage("no-switch").await;
+    let stage = build("no-switch").start().await;
     let options = VmOptions::default().annotation(SWITCH, "later");
     refused(&stage, options, "SwitchNotFound", &["no logical switch named later"]).await;
     others_go_on(&stage).await;
@@ -42,7 +39,7 @@ async fn no_such_switch() {
 
 #[tokio::test]
 async fn two_switches_of_that_name() {
-    let stage = stage("two-switches").await;
+    let stage = build("two-switches").start().await;
     stage.northbound.add_switch("twin", &[("subnet", "10.17.0.0/24")]);
     let second = stage.northbound.add_switch("twin", &[("subnet", "10.18.0.0/24")]);
     let options = VmOptions::default().annotation(SWITCH, "twin");
@@ -54,7 +51,7 @@ async fn two_switches_of_that_name() {
 
 #[tokio::test]
 async fn no_subnet() {
-    let stage = stage("no-subnet").await;
+    let stage = build("no-subnet").start().await;
     stage.northbound.add_switch("bare", &[]);
     let options = VmOptions::default().annotation(SWITCH, "bare");
     refused(&stage, options, "SubnetMissing", &["bare", "other_config:subnet", "router port"]).await;
@@ -65,7 +62,7 @@ async fn no_subnet() {
 
 #[tokio::test]
 async fn a_router_that_comes_later_gives_the_subnet() {
-    let stage = stage("router-later").await;
+    let stage = build("router-later").start().await;
     stage.northbound.add_switch("bare", &[]);
     let options = VmOptions::default().annotation(SWITCH, "bare");
     refused(&stage, options, "SubnetMissing", &["bare"]).await;
@@ -74,8 +71,8 @@ async fn a_router_that_comes_later_gives_the_subnet() {
 }
 
 #[tokio::test]
-async fn a_full_subnet_and_those_who_hold_a_lease_there() {
-    let stage = stage("full").await;
+async fn a_full_subnet_and_the_leases_on_it() {
+    let stage = build("full").start().await;
     stage.northbound.add_switch("tiny", &[("subnet", "10.17.0.0/29"), ("exclude_ips", "10.17.0.4..10.17.0.6")]);
     let on_tiny = || VmOptions::default().annotation(SWITCH, "tiny");
     for vm in ["one", "two"] {
@@ -99,7 +96,7 @@ async fn a_full_subnet_and_those_who_hold_a_lease_there() {
 
 #[tokio::test]
 async fn a_malformed_address() {
-    let stage = stage("malformed").await;
+    let stage = build("malformed").start().await;
     let options = VmOptions::default().annotation(IP_ADDRESS, "10.16.0");
     refused(&stage, options, "InvalidRequest", &[IP_ADDRESS, "\"10.16.0\""]).await;
     others_go_on(&stage).await;
@@ -109,7 +106,7 @@ async fn a_malformed_address() {
 
 #[tokio::test]
 async fn an_address_outside_the_subnet() {
-    let stage = stage("outside").await;
+    let stage = build("outside").start().await;
     for (index, address) in ["10.17.0.1", "10.16.0.0", "10.16.255.255", "fd00::1"].iter().enumerate() {
         let options = VmOptions::default().annotation(IP_ADDRESS, address);
         let vm = format!("bad-{index}");
@@ -125,12 +122,12 @@ async fn an_address_outside_the_subnet() {
 
 #[tokio::test]
 async fn an_address_that_a_vm_holds() {
-    let stage = stage("held-vm").await;
-    let wish = || VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
-    stage.player.create_vm("holder", wish()).await;
+    let stage = build("held-vm").start().await;
+    let request = || VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
+    stage.player.create_vm("holder", request()).await;
     stage.port("holder").await;
     let holder = format!("the VM {}/holder", stage.namespace.name);
-    refused(&stage, wish(), "AddressConflict", &["10.16.0.15", &holder, "ovn-default"]).await;
+    refused(&stage, request(), "AddressConflict", &["10.16.0.15", &holder, "ovn-default"]).await;
     others_go_on(&stage).await;
     stage.player.delete_vm("holder").await;
     assert!(stage.port("bad").await.addresses.contains("0a:58:0a:10:00:0f 10.16.0.15"));
@@ -138,10 +135,10 @@ async fn an_address_that_a_vm_holds() {
 
 #[tokio::test]
 async fn an_address_that_a_foreign_port_holds() {
-    let stage = stage("held-port").await;
+    let stage = build("held-port").start().await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.15"]);
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
-    refused(&stage, wish, "AddressConflict", &["10.16.0.15", "printer"]).await;
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
+    refused(&stage, request, "AddressConflict", &["10.16.0.15", "printer"]).await;
     others_go_on(&stage).await;
     stage.northbound.delete_port("printer");
     assert!(stage.port("bad").await.addresses.contains("0a:58:0a:10:00:0f 10.16.0.15"));
@@ -149,16 +146,16 @@ async fn an_address_that_a_foreign_port_holds() {
 
 #[tokio::test]
 async fn an_address_that_a_router_holds() {
-    let stage = stage("held-router").await;
+    let stage = build("held-router").start().await;
     let router = stage.northbound.add_router_port("ovn-default", &["10.16.0.1/16"]);
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.1");
-    stage.player.create_vm("bad", wish).await;
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.1");
+    stage.player.create_vm("bad", request).await;
     stage.event("bad", "AddressConflict", &["10.16.0.1", "router port", &router.name]).await;
 }
 
 #[tokio::test]
-async fn a_mac_that_somebody_holds() {
-    let stage = stage("held-mac").await;
+async fn a_mac_that_another_port_holds() {
+    let stage = build("held-mac").start().await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["02:00:00:00:00:01 10.16.0.77"]);
     let options = VmOptions::default().mac("02:00:00:00:00:01");
     refused(&stage, options, "AddressConflict", &["02:00:00:00:00:01", "printer"]).await;
@@ -169,7 +166,7 @@ async fn a_mac_that_somebody_holds() {
 
 #[tokio::test]
 async fn a_taken_name_gets_the_networks_and_two_taken_names_are_an_error() {
-    let stage = stage("names").await;
+    let stage = build("names").start().await;
     let (name, fallback) = (stage.name("bad"), format!("{}.default", stage.name("bad")));
     stage.northbound.add_foreign_port("ovn-default", &name, &["0a:00:00:00:00:01 10.16.0.70"]);
     stage.northbound.add_foreign_port("ovn-default", &fallback, &["0a:00:00:00:00:02 10.16.0.71"]);
@@ -196,7 +193,7 @@ async fn a_taken_name_gets_the_networks_and_two_taken_names_are_an_error() {
 
 #[tokio::test]
 async fn an_object_that_cannot_be_read_keeps_its_port() {
-    let stage = stage("unreadable").await;
+    let stage = build("unreadable").start().await;
     stage.player.create_vm("bad", VmOptions::default()).await;
     let port = stage.port("bad").await;
     stage.player.edit_vm("bad", |vm| vm["spec"]["template"]["spec"]["networks"] = "nonsense".into()).await;
@@ -208,8 +205,8 @@ async fn an_object_that_cannot_be_read_keeps_its_port() {
 }
 
 #[tokio::test]
-async fn an_annotation_that_nobody_serves_is_reported() {
-    let stage = stage("unserved").await;
+async fn an_annotation_that_is_not_served_is_in_the_status() {
+    let stage = build("unserved").start().await;
     let options = VmOptions::default().annotation("ovn.kubernetes.io/security_groups", "web");
     stage.player.create_vm("vm", options).await;
     stage.port("vm").await;

@@ -1,72 +1,12 @@
 //! Several services on one database: one writes, the others are ready to.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::service::Setup;
-use crate::support::{Cluster, Namespace, Northbound, Player, Port, Service, VmOptions, eventually, holds_for};
+use crate::support::{Northbound, Port, Service, Stage, VmOptions, eventually, holds_for};
 
 /// Short, so that a test sees one run out.
-const LEASE_SECONDS: u64 = 2;
-
-/// A database, a namespace, and the Lease that the services of one test share.
-pub(crate) struct Fleet {
-    pub(crate) northbound: Northbound,
-    pub(crate) namespace: Namespace,
-    pub(crate) player: Player,
-}
-
-impl Fleet {
-    /// A fleet of none, on a database with the usual switch.
-    pub(crate) async fn new(name: &str, northbound: Northbound) -> Self {
-        northbound.add_switch("ovn-default", &SUBNET);
-        let namespace = Cluster::shared().namespace(name).await;
-        namespace.allow_leases().await;
-        let player = Player::within(&namespace);
-        Self { northbound, namespace, player }
-    }
-
-    /// A member of the fleet: the usual service, with the fleet's Lease.
-    pub(crate) fn setup(&self) -> Setup {
-        Service::setup(&self.northbound, Cluster::shared(), &self.namespace)
-            .lease(&format!("{}/fleet", self.namespace.name))
-            .args(&["--lease-duration", &LEASE_SECONDS.to_string()])
-    }
-
-    /// Makes a VM, and waits for its port.
-    pub(crate) async fn make(&self, vm: &str) {
-        self.player.create_vm(vm, VmOptions::default()).await;
-        self.made(vm).await;
-    }
-
-    /// Waits for a VM's port.
-    pub(crate) async fn made(&self, vm: &str) {
-        let name = self.name(vm);
-        eventually(&format!("the port {name} is there"), || async {
-            self.northbound.port(&name).map(drop).ok_or_else(|| self.northbound.dump())
-        })
-        .await;
-    }
-
-    /// The port of a VM in the fleet's namespace.
-    pub(crate) fn name(&self, vm: &str) -> String {
-        format!("{vm}.{}", self.namespace.name)
-    }
-
-    /// The ports by name: each on one switch, with an address that no other has.
-    pub(crate) fn ports(&self) -> BTreeMap<String, Port> {
-        let ports = self.northbound.ports();
-        let mut holders = BTreeMap::new();
-        for port in &ports {
-            assert_eq!(port.switches, ["ovn-default"], "{port:#?}");
-            for address in &port.addresses {
-                assert_eq!(holders.insert(address.clone(), port.name.clone()), None, "{address}");
-            }
-        }
-        ports.into_iter().map(|port| (port.name.clone(), port)).collect()
-    }
-}
+pub(crate) const LEASE_SECONDS: u64 = 2;
 
 /// Which of the services said last that it is in office.
 async fn in_office(services: &[Service]) -> usize {
@@ -82,8 +22,8 @@ async fn in_office(services: &[Service]) -> usize {
 }
 
 #[tokio::test]
-async fn who_ends_cleanly_hands_over_at_once_and_who_is_killed_within_two_periods() {
-    let fleet = Fleet::new("handover", Northbound::start().await).await;
+async fn a_leader_that_stops_hands_over_at_once_and_one_that_is_killed_within_two_periods() {
+    let fleet = Stage::build("handover").lease(LEASE_SECONDS).prepare().await;
     let services = [fleet.setup().start().await, fleet.setup().start().await, fleet.setup().start().await];
     let first = in_office(&services).await;
     fleet.make("first").await;
@@ -107,7 +47,7 @@ async fn who_ends_cleanly_hands_over_at_once_and_who_is_killed_within_two_period
 
 #[tokio::test]
 async fn a_leader_that_sleeps_through_its_term_writes_nothing_after_it() {
-    let fleet = Fleet::new("sleeper", Northbound::start().await).await;
+    let fleet = Stage::build("sleeper").lease(LEASE_SECONDS).prepare().await;
     let services = [fleet.setup().start().await, fleet.setup().start().await];
     let old = in_office(&services).await;
     fleet.make("before").await;
@@ -127,7 +67,7 @@ async fn a_leader_that_sleeps_through_its_term_writes_nothing_after_it() {
 
 #[tokio::test]
 async fn an_epoch_that_is_wiped_is_taken_anew_through_the_lease() {
-    let fleet = Fleet::new("retaken", Northbound::start().await).await;
+    let fleet = Stage::build("retaken").lease(LEASE_SECONDS).prepare().await;
     let service = fleet.setup().start().await;
     fleet.make("before").await;
     fleet.northbound.nbctl(&["clear", "NB_Global", ".", "external_ids"]);
@@ -137,8 +77,8 @@ async fn an_epoch_that_is_wiped_is_taken_anew_through_the_lease() {
 }
 
 #[tokio::test]
-async fn an_old_backup_that_is_restored_readmits_nobody_and_gets_its_ports_back() {
-    let fleet = Fleet::new("restored", Northbound::start().await).await;
+async fn an_old_backup_that_is_restored_readmits_no_deposed_leader_and_gets_its_ports_back() {
+    let fleet = Stage::build("restored").lease(LEASE_SECONDS).prepare().await;
     let services = [fleet.setup().start().await, fleet.setup().start().await];
     fleet.make("old").await;
     let backup = fleet.northbound.backup().await;
@@ -151,7 +91,7 @@ async fn an_old_backup_that_is_restored_readmits_nobody_and_gets_its_ports_back(
     let epoch = |northbound: &Northbound| northbound.rows("NB_Global")[0]["external_ids"].to_string();
     let last = epoch(&fleet.northbound);
     fleet.northbound.restore(&backup).await;
-    fleet.made("new").await;
+    fleet.port("new").await;
     assert_eq!(fleet.ports(), before);
     // Greater than any before, though the backup has an older one.
     let number = |epoch: &str| -> u64 {
@@ -168,21 +108,15 @@ async fn an_old_backup_that_is_restored_readmits_nobody_and_gets_its_ports_back(
 
 #[tokio::test]
 async fn two_instances_share_a_database_and_leave_each_others_rows_alone() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let (blue, red) = (Cluster::shared().namespace("blue").await, Cluster::shared().namespace("red").await);
-    blue.allow_leases().await;
-    red.allow_leases().await;
-    let service = |namespace: &Namespace, instance: &str| {
-        let lease = format!("{}/{instance}", namespace.name);
-        Service::setup(&northbound, Cluster::shared(), namespace).lease(&lease).args(&["--instance", instance])
-    };
-    let (of_blue, of_red) = (service(&blue, "blue").start().await, service(&red, "red").start().await);
+    let instance = |name: &str| Stage::build(name).lease(LEASE_SECONDS).flags(["--instance", name]);
+    let mut blue = instance("blue").start().await;
+    let red = instance("red").beside(&blue).start().await;
     for index in 0..5 {
-        for namespace in [&blue, &red] {
-            Player::within(namespace).create_vm(&format!("vm-{index}"), VmOptions::default()).await;
+        for stage in [&blue, &red] {
+            stage.player.create_vm(&format!("vm-{index}"), VmOptions::default()).await;
         }
     }
+    let northbound = Arc::clone(&blue.northbound);
     let all = || northbound.ports();
     eventually("ten ports", || async { if all().len() == 10 { Ok(()) } else { Err(format!("{:#?}", all())) } }).await;
     let addresses: std::collections::BTreeSet<_> = all().into_iter().flat_map(|port| port.addresses).collect();
@@ -191,39 +125,37 @@ async fn two_instances_share_a_database_and_leave_each_others_rows_alone() {
     let of = |name: &str| all().into_iter().filter(|port| instance(port).as_deref() == Some(name)).collect::<Vec<_>>();
     assert_eq!((of("blue").len(), of("red").len()), (5, 5));
     let reds = of("red");
-    of_blue.kill9();
-    let of_blue = service(&blue, "blue").start().await;
+    blue.restart().await;
     for index in 0..5 {
-        Player::within(&blue).delete_vm(&format!("vm-{index}")).await;
+        blue.player.delete_vm(&format!("vm-{index}")).await;
     }
     eventually("the blue ports are gone", || async {
         if of("blue").is_empty() { Ok(()) } else { Err(format!("{:#?}", all())) }
     })
     .await;
     assert_eq!(of("red"), reds);
-    assert!(of_blue.is_running() && of_red.is_running());
+    assert!(blue.service.is_running() && red.service.is_running());
 }
 
 /// A switch that gets its subnet wakes the VMs of both instances at one moment, and both choose from the same addresses.
 #[tokio::test]
-async fn two_instances_that_choose_at_one_moment_choose_different_addresses() {
+async fn two_instances_that_allocate_at_one_moment_allocate_different_addresses() {
     const VMS: usize = 40;
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &[]);
-    let cluster = Cluster::shared();
-    let mut services = Vec::new();
-    for instance in ["blue", "red"] {
-        let namespace = cluster.namespace(instance).await;
-        let setup = Service::setup(&northbound, cluster, &namespace).args(&["--instance", instance]);
+    let instance = |name: &str| Stage::build(name).flags(["--instance", name]);
+    let blue = instance("blue").switch_with("ovn-default", &[]).prepare().await;
+    let red = instance("red").beside(&blue).prepare().await;
+    let northbound = Arc::clone(&blue.northbound);
+    let mut stages = Vec::new();
+    for prepared in [blue, red] {
         for index in 0..VMS {
-            Player::within(&namespace).create_vm(&format!("vm-{index}"), VmOptions::default()).await;
+            prepared.player.create_vm(&format!("vm-{index}"), VmOptions::default()).await;
         }
-        services.push(setup.start().await);
+        stages.push(prepared.start().await);
     }
     let waiting = format!("ovn_kubevirt_problems{{reason=\"SubnetMissing\"}} {VMS}");
-    for service in &services {
+    for stage in &stages {
         eventually("all wait for the subnet", || async {
-            let (_, metrics) = service.http_get("/metrics").await;
+            let (_, metrics) = stage.service.http_get("/metrics").await;
             if metrics.lines().any(|line| line == waiting) { Ok(()) } else { Err(metrics) }
         })
         .await;
@@ -242,7 +174,7 @@ async fn two_instances_that_choose_at_one_moment_choose_different_addresses() {
 /// The `wait` compares sets: two rows alike, and rows without addresses, are no news.
 #[tokio::test]
 async fn rows_of_another_instance_that_are_alike_or_without_addresses_keep_no_vm_waiting() {
-    let stage = Stage::new("alike").await;
+    let stage = Stage::build("alike").start().await;
     let northbound = &stage.northbound;
     northbound.nbctl(&["set", "nb_global", ".", "external_ids:ovn-kubevirt.io/epoch.red=7.gone"]);
     for (name, addresses) in [("a", "0a:58:0a:10:00:02 10.16.0.2"), ("b", "0a:58:0a:10:00:02 10.16.0.2"), ("c", "")] {

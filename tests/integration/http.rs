@@ -6,9 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::stage::Stage;
 use crate::support::eventually::within;
-use crate::support::{Service, VmOptions, holds_for};
+use crate::support::{Service, Stage, VmOptions, holds_for};
 
 /// Connections that send half a request and wait.
 async fn half_sent(service: &Service, count: usize) -> Vec<TcpStream> {
@@ -45,7 +44,7 @@ async fn lives(service: &Service, time: Duration) {
 
 #[tokio::test]
 async fn half_sent_requests_keep_no_probe_out_and_end_by_themselves() {
-    let stage = Stage::new("half-sent").await;
+    let stage = Stage::build("half-sent").start().await;
     let before = sockets(&stage.service);
     let streams = half_sent(&stage.service, 367).await;
     // The test process may have no descriptors for more; so many are more than are let in.
@@ -62,7 +61,7 @@ async fn half_sent_requests_keep_no_probe_out_and_end_by_themselves() {
 
 #[tokio::test]
 async fn a_connection_that_is_not_used_is_closed() {
-    let stage = Stage::new("idle-http").await;
+    let stage = Stage::build("idle-http").start().await;
     let address = stage.service.listening().await;
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("a request");
@@ -74,7 +73,7 @@ async fn a_connection_that_is_not_used_is_closed() {
 
 #[tokio::test]
 async fn few_descriptors_end_neither_the_probes_nor_the_service() {
-    let stage = Stage::new("descriptors").await;
+    let stage = Stage::build("descriptors").start().await;
     let open = std::fs::read_dir(format!("/proc/{}/fd", stage.service.pid())).expect("a running process").count();
     // Room for ten more.
     let limit = format!("--nofile={}:{}", open + 10, open + 10);

@@ -8,10 +8,9 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use crate::fronted::Fronted;
-use crate::stage::SUBNET;
 use crate::support::eventually::within;
 use crate::support::front::Asked;
-use crate::support::{Cluster, Gate, Northbound, Player, Service, VmOptions, eventually};
+use crate::support::{Cluster, Service, Stage, VmOptions, eventually};
 
 /// The kinds that are watched, as they stand in paths.
 const KINDS: [&str; 7] = [
@@ -48,10 +47,10 @@ async fn unready(service: &Service, limit: Duration, words: &[&str]) -> String {
 async fn silent_connections_keep_the_owners_from_nothing() {
     let stage = Fronted::new("silent", &[]).await;
     stage.player.create_vm("first", VmOptions::default()).await;
-    stage.told("first", &[]).await;
+    stage.status("first", &[]).await;
     stage.front.mute_requests();
     stage.player.create_vm("second", VmOptions::default()).await;
-    stage.told("second", &[]).await;
+    stage.status("second", &[]).await;
     let events = stage.namespace.events("second").await;
     assert_eq!(events.len(), 1, "{events:?}");
     assert!(stage.service.is_running());
@@ -82,30 +81,22 @@ async fn a_half_open_watch_is_noticed_within_half_a_minute_and_a_healthy_one_is_
 }
 
 #[tokio::test]
-async fn readiness_tells_within_seconds_that_the_api_server_refuses_connections() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("refused").await;
-    let (gate, kubeconfig) = Gate::to_api_server(cluster.service_kubeconfig(), northbound.dir()).await;
-    let service = Service::setup(&northbound, cluster, &namespace).kubeconfig(kubeconfig).start().await;
-    let player = Player::within(&namespace);
-    player.create_vm("testvm", VmOptions::default()).await;
-    let name = format!("testvm.{}", namespace.name);
-    eventually("the VM has its port", || async { northbound.port(&name).ok_or("not yet") }).await;
-    let before = northbound.dump();
+async fn readiness_shows_within_seconds_that_the_api_server_refuses_connections() {
+    let mut prepared = Stage::build("refused").prepare().await;
+    let gate = prepared.gate_to_api_server().await;
+    let stage = prepared.start().await;
+    stage.make("testvm").await;
+    let before = stage.northbound.dump();
     gate.shut();
-    unready(&service, Duration::from_secs(10), &["the Kubernetes API server does not answer"]).await;
-    assert_eq!(northbound.dump(), before, "what stands keeps standing");
+    unready(&stage.service, Duration::from_secs(10), &["the Kubernetes API server does not answer"]).await;
+    assert_eq!(stage.northbound.dump(), before, "what stands keeps standing");
     gate.open();
-    service.ready().await;
-    player.create_vm("another", VmOptions::default()).await;
-    let name = format!("another.{}", namespace.name);
-    eventually("the next VM has its port", || async { northbound.port(&name).ok_or("not yet") }).await;
+    stage.service.ready().await;
+    stage.make("another").await;
 }
 
 #[tokio::test]
-async fn readiness_tells_within_seconds_that_the_api_server_is_silent() {
+async fn readiness_shows_within_seconds_that_the_api_server_is_silent() {
     let stage = Fronted::new("mute", &[]).await;
     let (_, metrics) = stage.service.http_get("/metrics").await;
     for kind in KINDS.map(|kind| kind.trim_matches(['/', '?'])) {
@@ -120,20 +111,16 @@ async fn readiness_tells_within_seconds_that_the_api_server_is_silent() {
 }
 
 #[tokio::test]
-async fn readiness_tells_that_a_kind_of_object_is_gone_until_it_is_back() {
+async fn readiness_shows_that_a_kind_of_object_is_gone_until_it_is_back() {
     // It would be gone for the other tests as well.
     let cluster = Cluster::own();
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let namespace = cluster.namespace("kind-gone").await;
-    let service = Service::start(&northbound, &cluster, &namespace, &[]).await;
-    let client = cluster.client().await;
-    let definitions = definitions(client);
+    let stage = Stage::build("kind-gone").cluster(&cluster).start().await;
+    let definitions = definitions(stage.namespace.client.clone());
     let name = "virtualmachineinstancemigrations.kubevirt.io";
     let mut definition = serde_json::to_value(definitions.get(name).await.expect("the definition")).expect("JSON");
     definitions.delete(name, &DeleteParams::default()).await.expect("it is deleted");
     let words = ["the watch of virtualmachineinstancemigrations fails", "404"];
-    unready(&service, Duration::from_secs(40), &words).await;
+    unready(&stage.service, Duration::from_secs(40), &words).await;
     definition["metadata"] = json!({"name": name, "annotations": definition["metadata"]["annotations"]});
     definition.as_object_mut().expect("an object").remove("status");
     eventually("the definition is back", || async {
@@ -141,7 +128,7 @@ async fn readiness_tells_that_a_kind_of_object_is_gone_until_it_is_back() {
         definitions.create(&PostParams::default(), &definition).await.map(drop).map_err(|error| error.to_string())
     })
     .await;
-    service.ready().await;
+    stage.service.ready().await;
 }
 
 fn definitions(client: Client) -> Api<DynamicObject> {

@@ -53,7 +53,7 @@ async fn a_follower_takes_over_from_a_dead_leader_when_the_lease_has_run_out_and
 }
 
 #[tokio::test]
-async fn who_stands_no_more_hands_over_at_once_and_quietly() {
+async fn a_leader_that_stands_no_more_hands_over_at_once_and_quietly() {
     let (log, _guard) = Log::capture();
     let place = Place::new("withdrawn").await;
     let candidates: Vec<Candidate> = (0..5).map(|_| place.candidate(LONG)).collect();
@@ -64,7 +64,7 @@ async fn who_stands_no_more_hands_over_at_once_and_quietly() {
         for other in all.iter().filter(|other| other.name != leader.name) {
             other.follows(leader).await;
         }
-        let told = Instant::now();
+        let withdrawn = Instant::now();
         leader.stands(false);
         let next = within(AT_ONCE, "another leads at once", || async {
             match leaders(&all)[..] {
@@ -73,7 +73,7 @@ async fn who_stands_no_more_hands_over_at_once_and_quietly() {
             }
         })
         .await;
-        println!("term {term} began {:?} after its predecessor was told to stop", told.elapsed());
+        println!("term {term} began {:?} after its predecessor was withdrawn", withdrawn.elapsed());
         leader.follows(&candidates[next]).await;
         leader.stands(true);
         leading = next;
@@ -87,7 +87,7 @@ async fn who_stands_no_more_hands_over_at_once_and_quietly() {
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_before_the_leader_has_said_that_it_leads_no_longer() {
+async fn no_candidate_leads_before_the_leader_has_published_that_it_leads_no_longer() {
     let place = Place::new("order").await;
     let leader = place.candidate(LONG);
     one_leads(&[&leader], 1).await;
@@ -121,7 +121,7 @@ async fn nobody_is_let_in_before_the_leader_has_said_that_it_leads_no_longer() {
 }
 
 #[tokio::test]
-async fn who_stops_hands_over_and_ends() {
+async fn a_leader_that_stops_hands_over_and_ends() {
     let place = Place::new("stops").await;
     let mut candidates: Vec<Candidate> = (0..3).map(|_| place.candidate(LONG)).collect();
     for term in 1..=3 {
@@ -184,7 +184,7 @@ async fn a_leader_that_cannot_renew_steps_down_before_another_may_lead_and_follo
 }
 
 #[tokio::test]
-async fn a_leader_that_is_told_to_stop_while_the_api_server_is_away_does_not_wait_for_it() {
+async fn a_leader_that_stops_while_the_api_server_is_away_does_not_wait_for_it() {
     let (log, _guard) = Log::capture();
     let place = Place::new("stops-alone").await;
     let directory = tempfile::tempdir().expect("a directory");
@@ -199,13 +199,13 @@ async fn a_leader_that_is_told_to_stop_while_the_api_server_is_away_does_not_wai
 }
 
 #[tokio::test]
-async fn a_lease_that_somebody_deletes_is_made_again_as_a_new_term() {
+async fn a_lease_that_is_deleted_is_made_again_as_a_new_term() {
     let place = Place::new("deleted").await;
     let candidates = [place.candidate(LONG), place.candidate(LONG)];
     let both = [&candidates[0], &candidates[1]];
     let mut leading = one_leads(&both, 1).await;
     for term in 2..5 {
-        // Who has seen a term goes on from there; whoever never did would begin at 1.
+        // A candidate that has seen a term goes on from there; another would begin at 1.
         both[1 - leading].follows(both[leading]).await;
         place.delete().await;
         leading = within(AT_ONCE, "a new term begins", || async {
@@ -220,7 +220,7 @@ async fn a_lease_that_somebody_deletes_is_made_again_as_a_new_term() {
 }
 
 #[tokio::test]
-async fn a_label_on_the_lease_disturbs_nobody_and_stays() {
+async fn a_label_on_the_lease_changes_no_leader_and_stays() {
     let place = Place::new("label").await;
     let candidates = [place.candidate(2), place.candidate(2)];
     let both = [&candidates[0], &candidates[1]];

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Cluster, Service, VmOptions, eventually};
+use crate::support::stage::SUBNET;
+use crate::support::{Stage, VmOptions};
 
 const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 const RUNNING: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// Six VMs that run, and have been told addresses that are not the lowest ones.
+/// Six VMs that run, and have addresses in their status that are not the lowest ones.
 async fn six(name: &str) -> (Stage, BTreeMap<&'static str, String>) {
-    let stage = Stage::new(name).await;
+    let stage = Stage::build(name).start().await;
     let leases = run_six(&stage).await;
     (stage, leases)
 }
@@ -41,13 +41,7 @@ async fn leases(stage: &Stage) -> BTreeMap<&'static str, String> {
         let port = stage.port_where(vm, "has addresses", |port| !port.addresses.is_empty()).await;
         let text = port.addresses.into_iter().next().expect("addresses");
         let (mac, ip) = text.split_once(' ').expect("MAC and address");
-        eventually(&format!("{vm} is told {text}"), || async {
-            let object = stage.player.vm(vm).await.unwrap_or_default();
-            let told = object["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().unwrap_or_default();
-            let has = |text: &str| told.contains(&format!("\"{text}\""));
-            if has(mac) && has(ip) { Ok(()) } else { Err(told.to_owned()) }
-        })
-        .await;
+        stage.status(vm, &[&format!("\"{mac}\""), &format!("\"{ip}\"")]).await;
         leases.insert(vm, text);
     }
     leases
@@ -78,25 +72,25 @@ async fn rows_that_are_deleted_while_the_service_is_away_come_back_as_they_were(
         stage.northbound.delete_port(&stage.name(vm));
     }
     stage.player.create_vm("0-first", VmOptions::default()).await;
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.restart().await;
     assert_eq!(leases(&stage).await, before);
     stage.port("0-first").await;
 }
 
 #[tokio::test]
-async fn an_older_backup_gives_each_guest_what_it_was_told_since() {
-    let mut stage = Stage::new("older-backup").await;
+async fn after_an_older_backup_each_guest_has_the_addresses_of_its_status() {
+    let mut stage = Stage::build("older-backup").start().await;
     let backup = stage.northbound.backup().await;
     let before = run_six(&stage).await;
     // An older epoch is another's: without a Lease the process ends, and is started anew.
     stage.northbound.restore(&backup).await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     assert_eq!(leases(&stage).await, before);
 }
 
 #[tokio::test]
-async fn a_guest_whose_address_is_taken_meanwhile_is_told_that_its_port_has_another() {
-    let stage = Stage::new("taken").await;
+async fn the_status_of_a_guest_says_that_its_port_has_another_address_where_its_own_is_taken_meanwhile() {
+    let stage = Stage::build("taken").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
     let lease = port.addresses.into_iter().next().expect("addresses");
@@ -119,8 +113,8 @@ async fn a_guest_whose_address_is_taken_meanwhile_is_told_that_its_port_has_anot
 }
 
 #[tokio::test]
-async fn who_names_an_address_gets_it_though_the_switch_comes_later_than_those_that_take_any() {
-    let stage = Stage::with_switch("named-first", &SUBNET).await;
+async fn a_request_for_an_address_goes_before_allocations_on_a_switch_that_comes_later() {
+    let stage = Stage::build("named-first").start().await;
     let later = |options: VmOptions| options.annotation("ovn.kubernetes.io/logical_switch", "later");
     for vm in ["a", "b", "c"] {
         stage.player.create_vm(vm, later(VmOptions::default())).await;

@@ -16,9 +16,8 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::stage::SUBNET;
 use crate::support::process::{Daemon, mortal};
-use crate::support::{Cluster, Northbound, Player, Service, VmOptions, deploy, eventually, service};
+use crate::support::{Cluster, Service, Stage, VmOptions, deploy, eventually, service};
 
 /// The container of ours.
 const OURS: &str = "ovn-kubevirt";
@@ -365,34 +364,32 @@ async fn the_binary_runs_with_the_arguments_and_variables_of_the_manifests() {
         }
         assert_eq!(container["command"], json!(["ovn-kubevirt"]), "{overlay}");
         assert_eq!(container["args"], json!(["run"]), "{overlay}");
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &SUBNET);
-        let namespace = Cluster::shared().namespace("manifest").await;
+        let prepared = Stage::build("manifest").prepare().await;
         let account = &of_kind(applied(overlay), "ServiceAccount")["metadata"];
         let account = ["namespace", "name"].map(|key| account[key].as_str().expect("a name"));
-        let kubeconfig = northbound.dir().join("kubeconfig");
+        let kubeconfig = prepared.dir().join("kubeconfig");
         let written =
             deploy::write_kubeconfig(Cluster::shared().kubeconfig(), account[0], account[1], &kubeconfig).await;
         written.unwrap_or_else(|error| panic!("{error}"));
-        let log = northbound.dir().join("manifest.log");
+        let log = prepared.dir().join("manifest.log");
         let file = File::create(&log).expect("a log");
         let mut command = mortal(service::binary());
         // As in the pod, but for what this machine has in other places.
         command
             .args(list(&container["args"]).iter().filter_map(Value::as_str))
             .envs(&variables)
-            .env("OVN_KUBEVIRT_NB", northbound.remote())
+            .env("OVN_KUBEVIRT_NB", prepared.northbound.remote())
             .env("OVN_KUBEVIRT_HTTP", "127.0.0.1:0")
             .env("OVN_KUBEVIRT_KUBECONFIG", &kubeconfig)
-            .env("OVN_KUBEVIRT_NAMESPACE_SELECTOR", namespace.selector())
+            .env("OVN_KUBEVIRT_NAMESPACE_SELECTOR", prepared.namespace.selector())
             .stdout(file.try_clone().expect("a log has two writers"))
             .stderr(file);
         let daemon = Daemon::start("ovn-kubevirt", command);
-        Player::within(&namespace).create_vm("testvm", VmOptions::default()).await;
-        let name = format!("testvm.{}", namespace.name);
+        prepared.player.create_vm("testvm", VmOptions::default()).await;
+        let name = prepared.name("testvm");
         eventually("the VM has its port", || async {
             assert!(daemon.is_running(), "{}", std::fs::read_to_string(&log).unwrap_or_default());
-            northbound.port(&name).ok_or_else(|| std::fs::read_to_string(&log).unwrap_or_default())
+            prepared.northbound.port(&name).ok_or_else(|| std::fs::read_to_string(&log).unwrap_or_default())
         })
         .await;
         // It leads by the Lease that the Role names, in its own namespace, and gives it back.

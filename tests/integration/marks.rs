@@ -1,13 +1,12 @@
 //! Rows whose marks, names or types a person changed, and namespaces that change hands.
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Cluster, Northbound, Player, Port, Service, VmOptions, eventually};
+use crate::support::{Port, Stage, VmOptions, eventually};
 
 const INSTANCE: &str = "ovn-kubevirt.io/instance";
 
 /// A VM that runs on `n1`, and its port, whose address a new VM would not get.
 async fn running(name: &str) -> (Stage, Port) {
-    let stage = Stage::new(name).await;
+    let stage = Stage::build(name).start().await;
     stage.player.create_vm("first", VmOptions::default()).await;
     stage.port("first").await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
@@ -48,18 +47,18 @@ async fn marks_a_name_and_a_type_that_a_person_changed_are_put_back_and_no_secon
     for edit in [edits[3], edits[5], edits[0]] {
         stage.northbound.nbctl(edit);
     }
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.restart().await;
     repaired(&stage, &port).await;
     // With the VM gone, too, its row does not stay behind.
     stage.service.kill9();
     stage.northbound.nbctl(edits[0]);
     stage.player.delete_vm("testvm").await;
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.restart().await;
     stage.port_gone("testvm").await;
 }
 
 #[tokio::test]
-async fn a_row_that_connects_a_router_is_told_and_left() {
+async fn a_row_that_connects_a_router_stays_and_is_in_the_status() {
     let (stage, port) = running("router-type").await;
     let router = stage.northbound.add_router_port("ovn-default", &["10.16.9.1/16"]);
     let names = stage.northbound.rows("Logical_Router_Port");
@@ -89,23 +88,21 @@ async fn a_namespace_that_loses_its_label_keeps_its_ports_which_follow_their_vms
 #[tokio::test]
 async fn a_namespace_that_passes_from_one_instance_to_another_hands_its_rows_over() {
     for second_is_quicker in [false, true] {
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &SUBNET);
         let suffix = if second_is_quicker { "quick" } else { "slow" };
-        let namespace = Cluster::shared().namespace(&format!("handover-{suffix}")).await;
+        let prepared = Stage::build(&format!("handover-{suffix}")).prepare().await;
+        let (northbound, namespace, player) = (&prepared.northbound, &prepared.namespace, &prepared.player);
         let (first_label, second_label) = (format!("one-{suffix}"), format!("two-{suffix}"));
         let service = |instance: &str, label: &str| {
-            let setup = Service::setup(&northbound, Cluster::shared(), &namespace);
-            setup.args(&["--instance", instance]).selector(&format!("{}={label}", namespace.label_key()))
+            let setup = prepared.setup().flags(["--instance", instance]);
+            setup.selector(&format!("{}={label}", namespace.label_key()))
         };
         namespace.relabel(&first_label).await;
         let (first, second) = (service("one", &first_label).start().await, service("two", &second_label).start().await);
-        let player = Player::within(&namespace);
         player.create_vm("testvm", VmOptions::default()).await;
         player.start("testvm", "n1").await;
-        let name = format!("testvm.{}", namespace.name);
+        let name = prepared.name("testvm");
         let port_of = |instance: &'static str| {
-            let (northbound, name) = (&northbound, &name);
+            let name = &name;
             async move {
                 eventually(&format!("the port is of {instance}"), || async {
                     let port = northbound.port(name).filter(|port| port.external_id(INSTANCE) == Some(instance));
@@ -123,7 +120,7 @@ async fn a_namespace_that_passes_from_one_instance_to_another_hands_its_rows_ove
         }
         namespace.relabel(&second_label).await;
         // The one that is awake has seen it when it says so.
-        eventually("the other instance is told of", || async {
+        eventually("the VM has an Event of the other instance", || async {
             let reasons: Vec<String> =
                 namespace.events("testvm").await.into_iter().map(|(_, reason, _)| reason).collect();
             let wanted = if second_is_quicker { "ServedElsewhere" } else { "NamespaceNotSelected" };

@@ -8,44 +8,39 @@ mod decentralised;
 mod ends;
 mod regressions;
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Cluster, Northbound, Player, Port, Service, VmOptions, holds_for};
+use crate::support::stage::Builder;
+use crate::support::{Port, Stage, VmOptions, holds_for};
 use std::time::Duration;
 
 /// Long enough for a write that should not come.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-async fn northbound() -> Northbound {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound
-}
-
 /// A stage with northd, and the VM `testvm` running on n1.
 async fn running(name: &str) -> Stage {
-    let stage = Stage::on(name, northbound().await).await;
-    stage.player.create_vm("testvm", VmOptions::default()).await;
-    stage.player.start("testvm", "n1").await;
-    bound(&stage, "n1").await;
+    let stage = Stage::build(name).northd().start().await;
+    run(&stage, "n1").await;
     stage
 }
 
 /// The same, with the southbound read and a chassis a node.
 async fn running_with_southbound(name: &str) -> Stage {
-    let northbound = northbound().await;
-    for node in ["n1", "n2", "n3"] {
-        northbound.add_chassis(&format!("chassis-{node}"), &format!("{node}.example"));
-    }
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace(name).await;
-    let player = Player::within(&namespace);
-    let sb = northbound.sb_remote();
-    let service = Service::start(&northbound, cluster, &namespace, &["--sb", &sb]).await;
-    let stage = Stage { northbound, namespace, player, service };
+    let stage = build_with_southbound(name).start().await;
+    run(&stage, "chassis-n1").await;
+    stage
+}
+
+fn build_with_southbound(name: &str) -> Builder<'static> {
+    let builder = Stage::build(name).northd().reads_southbound();
+    ["n1", "n2", "n3"]
+        .iter()
+        .fold(builder, |builder, node| builder.chassis(&format!("chassis-{node}"), &format!("{node}.example")))
+}
+
+/// Makes the VM `testvm`, and runs it on n1, whose chassis is this one.
+async fn run(stage: &Stage, chassis: &str) {
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
-    bound(&stage, "chassis-n1").await;
-    stage
+    bound(stage, chassis).await;
 }
 
 fn is_bound(port: &Port, requested: &str) -> bool {
@@ -123,14 +118,14 @@ async fn a_killed_service_finds_the_migration_as_it_was() {
     let migration = stage.player.start_migration("testvm", "n2").await;
     stage.player.bind_target(&migration).await;
     bound(&stage, "n1,n2").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stays_bound(&stage, "n1,n2").await;
     stage.service.kill9();
     stage.player.target_running(&migration).await;
     stage.player.migration_scheduled(&migration).await;
     stage.player.hand_off(&migration).await;
     stage.player.domain_ready(&migration).await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     bound(&stage, "n2").await;
     stage.player.succeed(&migration).await;
     stays_bound(&stage, "n2").await;
@@ -197,7 +192,7 @@ async fn the_next_target_waits_until_northd_has_taken_the_last_one_back() {
 }
 
 #[tokio::test]
-async fn nodes_are_found_among_the_chassis_and_one_that_is_none_is_told() {
+async fn nodes_are_found_among_the_chassis_and_a_node_without_one_is_in_the_status() {
     let stage = running_with_southbound("nodes").await;
     stage.player.stop("testvm").await;
     let node = stage.namespace.annotated_node("chassis-n3").await;
@@ -218,7 +213,7 @@ async fn nodes_are_found_among_the_chassis_and_one_that_is_none_is_told() {
 }
 
 #[tokio::test]
-async fn without_the_southbound_what_stands_stands_and_new_ports_come() {
+async fn without_the_southbound_ports_stay_and_new_ports_come() {
     let stage = running_with_southbound("sb-away").await;
     stage.northbound.southbound().kill9();
     stage.player.create_vm("meanwhile", VmOptions::default()).await;

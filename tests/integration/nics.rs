@@ -2,36 +2,24 @@
 
 mod lives;
 mod nads;
-mod wishes;
+mod requests;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Nic, Northbound, Port, Service, VmOptions, eventually};
+use crate::support::stage::Builder;
+use crate::support::{Nic, Port, Stage, VmOptions, eventually};
 
-/// A stage with the switches `ovn-default`, `red` (10.17.0.0/24) and `blue` (10.18.0.0/24), and the NADs `net1` on
+/// The switches `ovn-default`, `red` (10.17.0.0/24) and `blue` (10.18.0.0/24), and the NADs `net1` on
 /// `red`, `net2` on `blue` and `plain` on none.
-async fn stage(name: &str) -> Stage {
-    stage_with(name, &[]).await
-}
-
-async fn stage_with(name: &str, flags: &[&str]) -> Stage {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.add_switch("red", &[("subnet", "10.17.0.0/24"), ("exclude_ips", "10.17.0.1")]);
-    northbound.add_switch("blue", &[("subnet", "10.18.0.0/24"), ("exclude_ips", "10.18.0.1")]);
-    let mut stage = Stage::on(name, northbound).await;
-    if !flags.is_empty() {
-        stage.service.stop().await;
-        let cluster = crate::support::Cluster::shared();
-        stage.service = Service::start(&stage.northbound, cluster, &stage.namespace, flags).await;
-    }
-    stage.player.create_nad("net1", Some("red")).await;
-    stage.player.create_nad("net2", Some("blue")).await;
-    stage.player.create_nad("plain", None).await;
-    stage
+fn build(name: &str) -> Builder<'static> {
+    Stage::build(name)
+        .switch_with("red", &[("subnet", "10.17.0.0/24"), ("exclude_ips", "10.17.0.1")])
+        .switch_with("blue", &[("subnet", "10.18.0.0/24"), ("exclude_ips", "10.18.0.1")])
+        .nad("net1", "red")
+        .nad("net2", "blue")
+        .nad("plain", None)
 }
 
 /// A VM with a NIC on the pod network and, as `second`, one on `net1`.
@@ -80,17 +68,19 @@ impl Stage {
         self.ports_where(vm, &format!("{expected:?}"), |ports| ports.keys().eq(expected.iter())).await
     }
 
-    /// Waits until the VM's annotation says so.
-    async fn told(&self, vm: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        eventually(&format!("{vm} tells {what}"), || async {
-            let vm = self.player.vm(vm).await.unwrap_or_default();
-            let text = vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().unwrap_or("null");
-            let told: Value = serde_json::from_str(text).expect("JSON");
-            let told = told["ports"].clone();
-            if holds(&told) { Ok(told) } else { Err(told.to_string()) }
-        })
-        .await
+    /// Waits until the VM's status has so many ports. Gives them back.
+    async fn status_of(&self, vm: &str, ports: usize) -> Value {
+        let has_all = |_: &str, status: &Value| status["ports"].as_array().is_some_and(|all| all.len() == ports);
+        self.status_where(vm, &format!("has {ports} ports"), has_all).await["ports"].take()
     }
+}
+
+#[tokio::test]
+async fn a_second_nic_is_on_the_switch_of_its_nad() {
+    let stage = Stage::build("second-nic").switch("blue", "10.17.0.0/24").nad("net1", "blue").start().await;
+    stage.player.create_vm("testvm", VmOptions::default().nic(Nic::nad("second", "net1"))).await;
+    let port = stage.port_named(&stage.name_on("testvm", "net1")).await;
+    assert_eq!(port.switches, ["blue"]);
 }
 
 /// What a port holds, without the MAC.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as core;
 use kube::Api;
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Cluster, Namespace, Northbound, Player, Port, Service, VmOptions, eventually, holds_for};
+use crate::fleet::LEASE_SECONDS;
+use crate::support::{Cluster, Namespace, Northbound, Port, Service, Stage, VmOptions, eventually, holds_for};
 
 /// Long enough for a write that should not come.
 const A_WHILE: Duration = Duration::from_millis(1_500);
@@ -61,7 +61,7 @@ async fn ended(service: &Service, words: &[&str]) {
 
 #[tokio::test]
 async fn another_clusters_process_ends_with_words_and_every_port_stays() {
-    let stage = Stage::new("owned").await;
+    let stage = Stage::build("owned").start().await;
     let own = uid_of(&stage.namespace).await;
     for vm in ["a", "b", "c"] {
         stage.player.create_vm(vm, VmOptions::default()).await;
@@ -71,10 +71,10 @@ async fn another_clusters_process_ends_with_words_and_every_port_stays() {
     }
     assert_eq!(global(&stage.northbound, KEY), Some(own.clone()));
     let before = stage.northbound.dump();
-    let theirs = other_cluster().namespace("theirs").await;
-    let other = uid_of(&theirs).await;
+    let theirs = Stage::build("theirs").cluster(other_cluster()).beside(&stage).prepare().await;
+    let other = uid_of(&theirs.namespace).await;
     assert_ne!(own, other);
-    let setup = Service::setup(&stage.northbound, other_cluster(), &theirs);
+    let setup = theirs.setup();
     let words =
         ["\"default\"", &own, &other, "--instance", &format!("--take-over-cluster {own}")].map(ToOwned::to_owned);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -82,8 +82,8 @@ async fn another_clusters_process_ends_with_words_and_every_port_stays() {
     ended(&intruder, &words).await;
 
     // Under a Lease it is not ready, does not stand, and says the same.
-    theirs.allow_leases().await;
-    let waiting = setup.clone().lease(&format!("{}/intruder", theirs.name)).spawn();
+    theirs.namespace.allow_leases().await;
+    let waiting = setup.clone().lease(&format!("{}/intruder", theirs.namespace.name)).spawn();
     waiting.listening().await;
     let said = eventually("it is not ready, and says why", || async {
         match waiting.http_get("/readyz").await {
@@ -95,7 +95,7 @@ async fn another_clusters_process_ends_with_words_and_every_port_stays() {
     let status = Service::command_line(&["status", "--http", waiting.listening().await]);
     assert_eq!(status.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&status.stderr).contains(said.trim()), "{status:?}");
-    holds_for("nothing is touched and nobody is deposed", A_WHILE, || async {
+    holds_for("nothing is touched and no service is deposed", A_WHILE, || async {
         let quiet = !waiting.log().contains("this process leads") && stage.service.is_running();
         if quiet && stage.northbound.dump() == before { Ok(()) } else { Err(waiting.log()) }
     })
@@ -104,62 +104,52 @@ async fn another_clusters_process_ends_with_words_and_every_port_stays() {
     stage.port("d").await;
 
     // An instance of its own is served beside it.
-    let beside = setup.clone().args(&["--instance", "theirs"]).start().await;
-    Player::within(&theirs).create_vm("e", VmOptions::default()).await;
-    let name = format!("e.{}", theirs.name);
-    eventually("the other instance serves the other cluster", || async {
-        stage.northbound.port(&name).ok_or_else(|| beside.log())
-    })
-    .await;
+    let beside = setup.clone().flags(["--instance", "theirs"]).start().await;
+    theirs.make("e").await;
     assert_eq!(by_name(&stage.northbound).len(), 5);
     beside.stop().await;
 
     // The wrong UID changes nothing. The right one takes the instance over, and the process before it is out.
-    ended(&setup.clone().args(&["--take-over-cluster", &other]).spawn(), &words).await;
+    ended(&setup.clone().flags(["--take-over-cluster", &other]).spawn(), &words).await;
     stage.service.stop().await;
     waiting.kill9();
-    let heir = setup.clone().args(&["--take-over-cluster", &own]).start().await;
+    let heir = setup.clone().flags(["--take-over-cluster", &own]).start().await;
     owner_is(&stage.northbound, &other).await;
     assert!(heir.log().contains("taken over from another cluster"), "{}", heir.log());
     heir.stop().await;
     // Once done, the flag does no harm.
-    let again = setup.args(&["--take-over-cluster", &own]).start().await;
-    let late = Service::setup(&stage.northbound, Cluster::shared(), &stage.namespace).spawn();
+    let again = setup.flags(["--take-over-cluster", &own]).start().await;
+    let late = stage.setup().spawn();
     ended(&late, &[&format!("--take-over-cluster {other}")]).await;
     assert!(again.is_running());
 }
 
 #[tokio::test]
 async fn of_two_clusters_that_start_at_the_same_moment_one_gets_the_instance() {
-    let namespaces = [Cluster::shared().namespace("race").await, other_cluster().namespace("race").await];
-    let uids = [uid_of(&namespaces[0]).await, uid_of(&namespaces[1]).await];
-    for namespace in &namespaces {
-        Player::within(namespace).create_vm("vm", VmOptions::default()).await;
-    }
     for _ in 0..3 {
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &SUBNET);
-        let services = [
-            Service::setup(&northbound, Cluster::shared(), &namespaces[0]).spawn(),
-            Service::setup(&northbound, other_cluster(), &namespaces[1]).spawn(),
-        ];
+        let ours = Stage::build("race").prepare().await;
+        let theirs = Stage::build("race").cluster(other_cluster()).beside(&ours).prepare().await;
+        let uids = [uid_of(&ours.namespace).await, uid_of(&theirs.namespace).await];
+        for prepared in [&ours, &theirs] {
+            prepared.player.create_vm("vm", VmOptions::default()).await;
+        }
+        let stages = [ours.spawn(), theirs.spawn()];
         let lost = eventually("one of the two has ended", || async {
-            services.iter().position(|service| !service.is_running()).ok_or("both run")
+            stages.iter().position(|stage| !stage.service.is_running()).ok_or("both run")
         })
         .await;
         let won = 1 - lost;
-        ended(&services[lost], &["--take-over-cluster", &uids[won], &uids[lost]]).await;
-        services[won].ready().await;
-        owner_is(&northbound, &uids[won]).await;
-        let name = format!("vm.{}", namespaces[won].name);
-        eventually("the winner's VM has its port", || async { northbound.port(&name).ok_or("not yet") }).await;
-        assert_eq!(northbound.ports().len(), 1);
+        ended(&stages[lost].service, &["--take-over-cluster", &uids[won], &uids[lost]]).await;
+        stages[won].service.ready().await;
+        owner_is(&stages[won].northbound, &uids[won]).await;
+        stages[won].port("vm").await;
+        assert_eq!(stages[won].northbound.ports().len(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_key_that_is_deleted_is_written_again_and_one_of_another_cluster_ends_the_office() {
-    let stage = Stage::new("keyed").await;
+    let stage = Stage::build("keyed").start().await;
     let own = uid_of(&stage.namespace).await;
     stage.player.create_vm("a", VmOptions::default()).await;
     let port = stage.port("a").await;
@@ -170,7 +160,7 @@ async fn a_key_that_is_deleted_is_written_again_and_one_of_another_cluster_ends_
     assert!(stage.service.is_running(), "{}", stage.service.log());
     stage.player.create_vm("b", VmOptions::default()).await;
     stage.port("b").await;
-    // What somebody else's process, or an operator, writes there.
+    // As another process, or an operator, writes it.
     write_owner(&stage.northbound, "another-cluster");
     ended(&stage.service, &["another-cluster", &own, "--take-over-cluster another-cluster"]).await;
     assert_eq!(stage.northbound.port(&stage.name("a")), Some(port));
@@ -179,7 +169,7 @@ async fn a_key_that_is_deleted_is_written_again_and_one_of_another_cluster_ends_
 
 #[tokio::test]
 async fn under_a_lease_a_leader_steps_down_and_comes_back_when_the_key_is_its_own_again() {
-    let fleet = crate::fleet::Fleet::new("barred", Northbound::start().await).await;
+    let fleet = Stage::build("barred").lease(LEASE_SECONDS).prepare().await;
     let services = [fleet.setup().start().await, fleet.setup().start().await];
     fleet.make("a").await;
     let own = uid_of(&fleet.namespace).await;
@@ -204,8 +194,8 @@ async fn under_a_lease_a_leader_steps_down_and_comes_back_when_the_key_is_its_ow
     .await;
     write_owner(&fleet.northbound, &own);
     all_say(200, "ok").await;
-    fleet.made("b").await;
-    // All keys are lost at once: somebody rewrites the row.
+    fleet.port("b").await;
+    // All keys are lost at once: another program rewrites the row.
     fleet.northbound.nbctl(&["clear", "NB_Global", ".", "external_ids"]);
     fleet.make("c").await;
     owner_is(&fleet.northbound, &own).await;

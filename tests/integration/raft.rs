@@ -3,21 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Cluster, Northbound, Player, Port, Service, VmOptions, eventually, holds_for};
+use crate::support::{Northbound, Port, Stage, VmOptions, eventually, holds_for};
 
 /// Long enough for a write that should not come.
 const A_WHILE: Duration = Duration::from_millis(700);
-
-/// A stage on a cluster that is prepared already.
-async fn stage(name: &str, northbound: Northbound, extra: &[&str]) -> Stage {
-    northbound.add_switch("ovn-default", &SUBNET);
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace(name).await;
-    let player = Player::within(&namespace);
-    let service = Service::start(&northbound, cluster, &namespace, extra).await;
-    Stage { northbound, namespace, player, service }
-}
 
 /// Makes the VMs `<prefix>-0` and so on, and waits for their ports.
 async fn make(stage: &Stage, prefix: &str, count: usize) {
@@ -27,21 +16,6 @@ async fn make(stage: &Stage, prefix: &str, count: usize) {
     for index in 0..count {
         stage.port(&format!("{prefix}-{index}")).await;
     }
-}
-
-/// The ports by name: each on one switch, with an address that no other has.
-fn ports(stage: &Stage) -> BTreeMap<String, Port> {
-    let ports = stage.northbound.ports();
-    let mut holders = BTreeMap::new();
-    for port in &ports {
-        assert_eq!(port.switches, ["ovn-default"], "{port:#?}");
-        assert_eq!(port.addresses, port.port_security, "{port:#?}");
-        for address in &port.addresses {
-            let holder = holders.insert(address.clone(), port.name.clone());
-            assert_eq!(holder, None, "{address} is held by {} as well", port.name);
-        }
-    }
-    ports.into_iter().map(|port| (port.name.clone(), port)).collect()
 }
 
 /// Nothing of `before` has changed.
@@ -54,11 +28,11 @@ fn kept(before: &BTreeMap<String, Port>, after: &BTreeMap<String, Port>) {
 
 #[tokio::test]
 async fn the_service_follows_the_leader_and_resumes_where_it_was() {
-    let stage = stage("follows", Northbound::start_cluster().await, &[]).await;
+    let stage = Stage::build("follows").on(Northbound::start_cluster().await).start().await;
     let mut before = BTreeMap::new();
     for round in 0..3 {
         make(&stage, &format!("round{round}"), 3).await;
-        let now = ports(&stage);
+        let now = stage.ports();
         assert_eq!(now.len(), 3 * (round + 1));
         kept(&before, &now);
         before = now;
@@ -74,10 +48,10 @@ async fn the_service_follows_the_leader_and_resumes_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_killed_loses_nothing_and_doubles_nothing() {
-    let stage = stage("killed", Northbound::start_cluster().await, &[]).await;
+async fn a_leader_that_is_killed_loses_no_port_and_makes_none_twice() {
+    let stage = Stage::build("killed").on(Northbound::start_cluster().await).start().await;
     make(&stage, "before", 3).await;
-    let before = ports(&stage);
+    let before = stage.ports();
     let leader = stage.northbound.leader();
     for index in 0..10 {
         stage.player.create_vm(&format!("storm-{index}"), VmOptions::default()).await;
@@ -88,7 +62,7 @@ async fn a_leader_that_is_killed_loses_nothing_and_doubles_nothing() {
     for index in 0..10 {
         stage.port(&format!("storm-{index}")).await;
     }
-    let after = ports(&stage);
+    let after = stage.ports();
     assert_eq!(after.len(), 13);
     kept(&before, &after);
     stage.northbound.members()[leader].start_again().await;
@@ -98,12 +72,13 @@ async fn a_leader_that_is_killed_loses_nothing_and_doubles_nothing() {
     })
     .await;
     make(&stage, "after", 1).await;
-    kept(&after, &ports(&stage));
+    kept(&after, &stage.ports());
 }
 
 #[tokio::test]
 async fn a_leader_that_sleeps_through_an_election_and_wakes_harms_nothing() {
-    let stage = stage("asleep", Northbound::start_cluster().await, &["--nb-probe-interval", "1"]).await;
+    let stage =
+        Stage::build("asleep").on(Northbound::start_cluster().await).flags(["--nb-probe-interval", "1"]).start().await;
     make(&stage, "before", 3).await;
     let old = stage.northbound.leader();
     stage.northbound.members()[old].freeze();
@@ -126,10 +101,10 @@ async fn a_leader_that_sleeps_through_an_election_and_wakes_harms_nothing() {
     .await;
     stage.northbound.members()[old].thaw();
     make(&stage, "after", 2).await;
-    let after = ports(&stage);
+    let after = stage.ports();
     assert_eq!(after.len(), 6);
     holds_for("what the sleeper held back does not appear", A_WHILE, || async {
-        let now = ports(&stage);
+        let now = stage.ports();
         if now == after { Ok(()) } else { Err(format!("{now:#?}")) }
     })
     .await;
@@ -137,18 +112,14 @@ async fn a_leader_that_sleeps_through_an_election_and_wakes_harms_nothing() {
 
 #[tokio::test]
 async fn a_local_socket_is_written_only_while_its_member_leads() {
-    let northbound = Northbound::start_cluster().await;
-    northbound.add_switch("ovn-default", &SUBNET);
+    let prepared = Stage::build("local").on(Northbound::start_cluster().await).prepare().await;
+    let northbound = &prepared.northbound;
     // A member hands over to the same other one each time: this one will have its turn again.
     northbound.move_leader();
     let other = northbound.move_leader();
     northbound.move_leader();
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("local").await;
-    let player = Player::within(&namespace);
     let local = northbound.members()[other].remote();
-    let service = Service::setup(&northbound, cluster, &namespace).nb(&local).start().await;
-    let stage = Stage { northbound, namespace, player, service };
+    let stage = prepared.with(|setup| setup.nb(&local)).start().await;
     stage.player.create_vm("waits", VmOptions::default()).await;
     holds_for("nothing is written through a follower", A_WHILE, || async {
         let ports = stage.northbound.ports();
@@ -164,9 +135,9 @@ async fn a_local_socket_is_written_only_while_its_member_leads() {
 
 #[tokio::test]
 async fn a_leader_that_is_cut_off_from_the_others_is_left() {
-    let stage = stage("cutoff", Northbound::start_cluster_on_hosts().await, &[]).await;
+    let stage = Stage::build("cutoff").on(Northbound::start_cluster_on_hosts().await).start().await;
     make(&stage, "before", 3).await;
-    let before = ports(&stage);
+    let before = stage.ports();
     let old = stage.northbound.leader();
     stage.northbound.cut_off(old);
     stage.player.create_vm("meanwhile", VmOptions::default()).await;
@@ -183,7 +154,7 @@ async fn a_leader_that_is_cut_off_from_the_others_is_left() {
     })
     .await;
     make(&stage, "after", 1).await;
-    let after = ports(&stage);
+    let after = stage.ports();
     assert_eq!(after.len(), 5);
     kept(&before, &after);
 }
@@ -197,10 +168,10 @@ fn epoch(northbound: &Northbound) -> u64 {
 
 #[tokio::test]
 async fn a_cluster_that_was_rolled_back_is_read_anew_and_served_within_seconds() {
-    let stage = stage("rolledback", Northbound::start_cluster().await, &[]).await;
+    let stage = Stage::build("rolledback").on(Northbound::start_cluster().await).start().await;
     make(&stage, "old", 3).await;
     stage.northbound.copy_files().await;
-    let kept_ports = ports(&stage);
+    let kept_ports = stage.ports();
     make(&stage, "new", 6).await;
     stage.player.delete_vm("old-2").await;
     stage.port_gone("old-2").await;
@@ -215,7 +186,7 @@ async fn a_cluster_that_was_rolled_back_is_read_anew_and_served_within_seconds()
     }
     // The row of the VM that was deleted since has come back, and goes.
     stage.port_gone("old-2").await;
-    let after = ports(&stage);
+    let after = stage.ports();
     for name in [stage.name("old-0"), stage.name("old-1")] {
         assert_eq!(after.get(&name), kept_ports.get(&name), "{name}");
     }

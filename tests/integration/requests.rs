@@ -9,20 +9,17 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Nic, Northbound, Player, Service, VmOptions, eventually};
+use crate::support::stage::Builder;
+use crate::support::{Nic, Player, Service, Stage, VmOptions, eventually};
 
 const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 const SWITCH: &str = "ovn.kubernetes.io/logical_switch";
 
-/// A stage with the switches `ovn-default` and `red`, and the NAD `net1` on `red`.
-async fn stage(name: &str) -> Stage {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.add_switch("red", &[("subnet", "10.17.0.0/24"), ("exclude_ips", "10.17.0.1")]);
-    let stage = Stage::on(name, northbound).await;
-    stage.player.create_nad("net1", Some("red")).await;
-    stage
+/// The switches `ovn-default` and `red`, and the NAD `net1` on `red`.
+fn build(name: &str) -> Builder<'static> {
+    Stage::build(name)
+        .switch_with("red", &[("subnet", "10.17.0.0/24"), ("exclude_ips", "10.17.0.1")])
+        .nad("net1", "red")
 }
 
 impl Stage {
@@ -44,7 +41,7 @@ impl Stage {
         events.filter(|(kind, ..)| kind == "Warning").map(|(_, reason, message)| (reason, message)).collect()
     }
 
-    /// A migration as somebody may write it.
+    /// A migration of any content.
     async fn create_vmim(&self, name: &str, spec: Value, status: Value) {
         let vmims = self.objects("kubevirt.io", "VirtualMachineInstanceMigration", "virtualmachineinstancemigrations");
         let object = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceMigration",
@@ -57,7 +54,7 @@ impl Stage {
 
 #[tokio::test]
 async fn an_annotation_without_a_value_is_one_that_is_not_set() {
-    let stage = stage("empty").await;
+    let stage = build("empty").start().await;
     stage.namespace.annotate(SWITCH, Some("  ")).await;
     stage.player.create_nad("none", Some(" ")).await;
     let mut options = VmOptions::default().nic(Nic::nad("second", "net1")).nic(Nic::nad("third", "none"));
@@ -77,7 +74,7 @@ async fn an_annotation_without_a_value_is_one_that_is_not_set() {
 
 #[tokio::test]
 async fn a_namespace_that_names_several_switches_gets_the_first_that_can_serve() {
-    let stage = stage("list").await;
+    let stage = build("list").start().await;
     stage.northbound.add_switch("tiny", &[("subnet", "10.30.0.0/30")]);
     let full = ["0a:00:00:00:00:01 10.30.0.1", "0a:00:00:00:00:02 10.30.0.2"];
     stage.northbound.add_foreign_port("tiny", "printer", &full);
@@ -93,7 +90,7 @@ async fn a_namespace_that_names_several_switches_gets_the_first_that_can_serve()
     stage.player.start("one", "n1").await;
     let bound = stage.port_where("one", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
     assert_eq!((bound.uuid, bound.switches, bound.addresses), (one.uuid, one.switches, one.addresses));
-    // None of them can: the first one's reason is told, and any of them ends it.
+    // No switch of them is there: the status has the reason of the first, and any of them ends it.
     stage.namespace.annotate(SWITCH, Some("never, later")).await;
     stage.player.create_vm("three", VmOptions::default()).await;
     stage.event("three", "SwitchNotFound", &["named never"]).await;
@@ -102,20 +99,19 @@ async fn a_namespace_that_names_several_switches_gets_the_first_that_can_serve()
 }
 
 #[tokio::test]
-async fn a_migration_that_cannot_be_read_keeps_nobody_from_being_served() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let mut stage = Stage::on("unreadable-vmim", northbound).await;
+async fn a_migration_that_cannot_be_read_keeps_no_vm_from_being_served() {
+    let mut stage = Stage::build("unreadable-vmim").northd().start().await;
     stage.create_vmim("numbered", json!({"vmiName": 5}), json!({"phase": "Running"})).await;
     stage.create_vmim("phased", json!({"vmiName": "testvm"}), json!({"phase": 7})).await;
     stage.create_vmim("forged", json!({"vmiName": "a\nb"}), json!({})).await;
-    stage.kill_and_restart().await;
-    let told = |name: &str| {
+    stage.restart().await;
+    let logged = |name: &str| {
         let log = stage.service.log();
         log.lines().filter(|line| line.contains(&format!("{}/{name} cannot be read", stage.namespace.name))).count()
     };
     for name in ["numbered", "phased", "forged"] {
-        eventually("it is told", || async { if told(name) == 1 { Ok(()) } else { Err(stage.service.log()) } }).await;
+        eventually("the log says so", || async { if logged(name) == 1 { Ok(()) } else { Err(stage.service.log()) } })
+            .await;
     }
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
@@ -125,24 +121,24 @@ async fn a_migration_that_cannot_be_read_keeps_nobody_from_being_served() {
     stage.port_where("testvm", "is open on n2", |port| both(port.option("requested-chassis"))).await;
     stage.player.fail(&migration).await;
     stage.port_where("testvm", "is on n1 alone", |port| port.option("requested-chassis") == Some("n1")).await;
-    assert_eq!(["numbered", "phased", "forged"].map(told), [1, 1, 1]);
+    assert_eq!(["numbered", "phased", "forged"].map(logged), [1, 1, 1]);
     assert_eq!(stage.service.http_get("/readyz").await.0, 200);
 }
 
 #[tokio::test]
-async fn a_chassis_annotation_that_names_two_binds_nothing_and_is_told() {
-    let stage = stage("chassis-list").await;
+async fn a_chassis_annotation_with_two_names_binds_no_port_and_is_in_the_status() {
+    let stage = build("chassis-list").start().await;
     let node = stage.namespace.create_node("a", &[("ovn-kubevirt.io/chassis", "n1,evil")]).await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", &node).await;
     stage.event("testvm", "InvalidChassisAnnotation", &[&node, "n1,evil", "one chassis"]).await;
     let port = stage.port("testvm").await;
     assert_eq!(port.option("requested-chassis"), None);
-    let told = format!("of the node {node} is \\\"n1,evil\\\"");
+    let words = format!("of the node {node} is \\\"n1,evil\\\"");
     let log = stage.service.log();
     let lines =
         log.lines().filter(|line| line.contains("which is not a chassis name. ") && !line.contains("reason=")).count();
-    assert_eq!(lines, 1, "{told}: {log}");
+    assert_eq!(lines, 1, "{words}: {log}");
     let nodes: Api<Node> = Api::all(stage.namespace.client.clone());
     let patch = Patch::Merge(json!({"metadata": {"annotations": {"ovn-kubevirt.io/chassis": " hv-7 "}}}));
     nodes.patch(&node, &PatchParams::default(), &patch).await.unwrap();
@@ -151,7 +147,7 @@ async fn a_chassis_annotation_that_names_two_binds_nothing_and_is_told() {
 
 #[tokio::test]
 async fn a_vm_with_dots_in_a_namespace_called_ovn_leaves_the_others_their_names() {
-    let stage = stage("dots").await;
+    let stage = build("dots").start().await;
     let namespace = &stage.namespace.name;
     let labels = json!({(crate::support::cluster::TEST_LABEL): stage.namespace.label});
     let namespaces: Api<Namespace> = Api::all(stage.namespace.client.clone());

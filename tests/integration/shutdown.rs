@@ -1,13 +1,12 @@
-//! How the service ends: at once when told to, with a reason, and with nothing half-written.
+//! How the service ends: at once after a signal, with a reason, and with nothing half-written.
 
 use std::time::{Duration, Instant};
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Cluster, Northbound, Player, Service, VmOptions, eventually};
+use crate::support::{Cluster, Service, Stage, VmOptions, eventually};
 
 #[tokio::test]
 async fn sigterm_ends_the_service_and_the_last_line_says_so() {
-    let stage = Stage::new("sigterm").await;
+    let stage = Stage::build("sigterm").start().await;
     let begun = Instant::now();
     let status = stage.service.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
@@ -20,43 +19,38 @@ async fn sigterm_ends_the_service_and_the_last_line_says_so() {
 #[tokio::test]
 async fn sigterm_in_the_middle_of_a_storm_leaves_nothing_half_written() {
     const VMS: usize = 150;
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("storm-end").await;
-    let player = Player::within(&namespace);
-    let service = Service::start(&northbound, cluster, &namespace, &[]).await;
+    let mut stage = Stage::build("storm-end").start().await;
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:03}")).collect();
-    let applied = futures::future::join_all(names.iter().map(|name| player.apply_vm(name, VmOptions::default())));
+    let applied = futures::future::join_all(names.iter().map(|name| stage.player.apply_vm(name, VmOptions::default())));
     let ended = async {
         eventually("some ports are there", || async {
-            let count = northbound.ports().len();
+            let count = stage.northbound.ports().len();
             if count > VMS / 4 { Ok(()) } else { Err(count) }
         })
         .await;
-        service.stop().await
+        stage.service.stop().await
     };
     let (_, status) = tokio::join!(applied, ended);
     assert_eq!(status.code(), Some(0));
     // Every row that is there is whole: on its switch, with its addresses and all of our marks.
-    for port in northbound.ports() {
+    for port in stage.northbound.ports() {
         assert_eq!(port.switches, ["ovn-default"], "{port:#?}");
         assert_eq!((port.addresses.len(), port.external_ids.len()), (1, 5), "{port:#?}");
         assert_eq!(port.addresses, port.port_security, "{port:#?}");
     }
-    let _next = Service::start(&northbound, cluster, &namespace, &[]).await;
+    stage.restart().await;
     eventually("every VM has its port", || async {
-        let count = northbound.ports().len();
+        let count = stage.northbound.ports().len();
         if count == VMS { Ok(()) } else { Err(count) }
     })
     .await;
-    let ports = northbound.ports();
+    let ports = stage.northbound.ports();
     let addresses: std::collections::BTreeSet<_> = ports.iter().flat_map(|port| &port.addresses).collect();
     assert_eq!(addresses.len(), VMS);
 }
 
 #[tokio::test]
-async fn what_it_cannot_do_at_the_start_ends_it_with_a_reason() {
+async fn a_fault_at_the_start_ends_the_service_with_a_reason() {
     let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = holder.local_addr().expect("an address").to_string();
     let kubeconfig = Cluster::shared().service_kubeconfig().display().to_string();

@@ -1,8 +1,8 @@
 //! Three services, each beside one member of a RAFT cluster and reaching only that one, as sidecars of ovn-central do.
 //!
 //! VMs come and go all the time, and an accident happens. At the end every row is what the contract says, and the
-//! cluster's own log shows what nobody was there to see: no port was made twice, none changed its addresses, none was
-//! written while nobody was in office.
+//! cluster's own log shows all that happened meanwhile: no port was made twice, none changed its addresses, none was
+//! written while no service was in office.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,53 +11,53 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::fleet::Fleet;
-use crate::stage::{bound_to, contract_row};
+use crate::contract::bound_to;
+use crate::fleet::LEASE_SECONDS;
 use crate::support::raft_log::{History, Life};
-use crate::support::{Northbound, Player, Port, Service, VmOptions, eventually};
+use crate::support::{Northbound, Player, Port, Prepared, Service, Stage, VmOptions, eventually};
 
 /// A VM that is there: its UID, and the node that it runs on.
 type Alive = BTreeMap<String, (String, Option<&'static str>)>;
 
 struct Sidecars {
-    fleet: Fleet,
+    prepared: Prepared,
     services: Vec<Service>,
     /// Those of the test's own making.
     alive: Alive,
 }
 
 impl Sidecars {
-    async fn new(name: &str, northbound: Northbound, extra: &[&str]) -> Self {
-        let fleet = Fleet::new(name, northbound).await;
-        let mut this = Self { fleet, services: Vec::new(), alive: Alive::new() };
+    async fn new(name: &str, northbound: Northbound, flags: &[&str]) -> Self {
+        let prepared = Stage::build(name).on(northbound).lease(LEASE_SECONDS).flags(flags).prepare().await;
+        let mut this = Self { prepared, services: Vec::new(), alive: Alive::new() };
         for member in 0..3 {
-            let service = this.sidecar(member, extra).await;
+            let service = this.sidecar(member).await;
             this.services.push(service);
         }
         this.make("first").await;
         this
     }
 
-    async fn sidecar(&self, member: usize, extra: &[&str]) -> Service {
-        self.fleet.setup().nb(&self.northbound().members()[member].remote()).args(extra).start().await
+    async fn sidecar(&self, member: usize) -> Service {
+        self.prepared.setup().nb(&self.northbound().members()[member].remote()).start().await
     }
 
     fn northbound(&self) -> &Northbound {
-        &self.fleet.northbound
+        &self.prepared.northbound
     }
 
-    /// Makes a VM and waits for its port: whoever should write now does.
+    /// Makes a VM and waits for its port: the service that leads now writes.
     async fn make(&mut self, vm: &str) {
-        let uid = self.fleet.player.create_vm(vm, VmOptions::default()).await;
+        let uid = self.prepared.player.create_vm(vm, VmOptions::default()).await;
         self.alive.insert(vm.to_owned(), (uid, None));
-        self.fleet.made(vm).await;
+        self.prepared.port(vm).await;
     }
 
     /// Makes a VM whose port stays unread in the frozen member that its sidecar speaks with, and freezes the sidecar:
     /// it neither gives up nor asks again.
     async fn leave_unread(&mut self, vm: &str, member: usize) {
         self.northbound().members()[member].freeze();
-        let uid = self.fleet.player.create_vm(vm, VmOptions::default()).await;
+        let uid = self.prepared.player.create_vm(vm, VmOptions::default()).await;
         self.alive.insert(vm.to_owned(), (uid, None));
         eventually("the port has been sent to the frozen member", || async {
             if self.northbound().members()[member].unread() > 0 { Ok(()) } else { Err("nothing is unread") }
@@ -66,7 +66,7 @@ impl Sidecars {
         self.services[member].freeze();
     }
 
-    /// Wakes a member, and waits until it has done what it was told in its sleep.
+    /// Wakes a member, and waits until it has done what it was sent in its sleep.
     async fn wake_member(&self, member: usize) {
         let server = &self.northbound().members()[member];
         server.thaw();
@@ -92,15 +92,15 @@ impl Sidecars {
     /// Waits until there is what the contract says for these VMs and the test's own, and nothing else; then looks back.
     async fn settled(&self, of_churn: Alive) {
         let alive: Alive = self.alive.clone().into_iter().chain(of_churn).collect();
-        eventually("every VM has its row, and nobody else", || async {
-            let ports = self.fleet.ports();
+        eventually("every VM has its row, and there is no other", || async {
+            let ports = self.prepared.ports();
             let expected = alive.iter().map(|(vm, (uid, node))| self.row(vm, uid, *node, &ports));
             let expected: BTreeMap<String, Port> = expected.map(|port| (port.name.clone(), port)).collect();
             if ports == expected { Ok(()) } else { Err(difference(&ports, &expected)) }
         })
         .await;
         for vm in alive.keys() {
-            self.told(vm).await;
+            self.has_status(vm).await;
         }
         self.northbound().members_agree().await;
         self.looked_back(&alive).await;
@@ -111,26 +111,21 @@ impl Sidecars {
 
     /// The row that the VM should have; only its UUID and its addresses are taken from the one that is there.
     fn row(&self, vm: &str, uid: &str, node: Option<&'static str>, ports: &BTreeMap<String, Port>) -> Port {
-        let there = ports.get(&self.fleet.name(vm));
+        let there = ports.get(&self.prepared.name(vm));
         let uuid = there.map(|port| port.uuid.as_str()).unwrap_or_default();
         let addresses = there.and_then(|port| port.addresses.first()).map(String::as_str).unwrap_or_default();
-        let row = contract_row(&self.fleet.namespace.name, vm, uid, uuid, addresses);
+        let row = self.prepared.contract_row(vm, uid, uuid, addresses);
         match node {
             Some(node) => bound_to(row, node),
             None => row,
         }
     }
 
-    /// Waits until the VM's owner reads its address in the VM's annotation: nobody is forgotten.
-    async fn told(&self, vm: &str) {
-        let port = self.northbound().port(&self.fleet.name(vm)).expect("a port that was there a moment ago");
+    /// Waits until the VM's status has its address: no VM is forgotten.
+    async fn has_status(&self, vm: &str) {
+        let port = self.northbound().port(&self.prepared.name(vm)).expect("a port that was there a moment ago");
         let address = port.addresses.first().and_then(|addresses| addresses.split(' ').nth(1)).expect("MAC and IP");
-        eventually(&format!("{vm} is told its address"), || async {
-            let object = self.fleet.player.vm(vm).await.ok_or("it is gone")?;
-            let told = object["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().unwrap_or_default();
-            if told.contains(&format!("\"{address}\"")) { Ok(()) } else { Err(told.to_owned()) }
-        })
-        .await;
+        self.prepared.status(vm, &[&format!("\"{address}\"")]).await;
     }
 
     /// Looks through the cluster's log, from its first transaction.
@@ -155,7 +150,7 @@ impl Sidecars {
     }
 
     fn is_port_of(&self, alive: &Alive, name: &str) -> bool {
-        alive.keys().any(|vm| self.fleet.name(vm) == name)
+        alive.keys().any(|vm| self.prepared.name(vm) == name)
     }
 }
 
@@ -217,9 +212,9 @@ fn difference(ports: &BTreeMap<String, Port>, expected: &BTreeMap<String, Port>)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_moves_of_the_leadership_over_all_members_lose_nothing_and_leave_nobody_waiting() {
+async fn ten_moves_of_the_leadership_over_all_members_lose_nothing_and_leave_no_vm_waiting() {
     let mut sidecars = Sidecars::new("moves", Northbound::start_cluster().await, &[]).await;
-    let churn = Churn::start(&sidecars.fleet.player);
+    let churn = Churn::start(&sidecars.prepared.player);
     for round in 0..10 {
         let next = (sidecars.northbound().leader() + 1) % 3;
         sidecars.northbound().move_leader_to(next).await;
@@ -236,14 +231,14 @@ async fn ten_moves_of_the_leadership_over_all_members_lose_nothing_and_leave_nob
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_dies_with_its_member_and_its_sidecar_takes_nothing_along() {
     let mut sidecars = Sidecars::new("host-dies", Northbound::start_cluster().await, &[]).await;
-    let churn = Churn::start(&sidecars.fleet.player);
+    let churn = Churn::start(&sidecars.prepared.player);
     sidecars.make("before").await;
     let old = sidecars.northbound().leader();
     sidecars.services[old].kill9();
     sidecars.northbound().members()[old].kill9();
     sidecars.make("meanwhile").await;
     sidecars.northbound().members()[old].start_again().await;
-    sidecars.services[old] = sidecars.sidecar(old, &[]).await;
+    sidecars.services[old] = sidecars.sidecar(old).await;
     sidecars.make("after").await;
     sidecars.settled(churn.end().await).await;
 }
@@ -251,7 +246,7 @@ async fn a_host_that_dies_with_its_member_and_its_sidecar_takes_nothing_along() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sidecar_that_sleeps_while_another_takes_over_changes_nothing_when_it_wakes() {
     let mut sidecars = Sidecars::new("sidecar-sleeps", Northbound::start_cluster().await, &[]).await;
-    let churn = Churn::start(&sidecars.fleet.player);
+    let churn = Churn::start(&sidecars.prepared.player);
     sidecars.make("before").await;
     let old = sidecars.northbound().leader();
     sidecars.services[old].freeze();
@@ -269,7 +264,7 @@ async fn a_sidecar_that_sleeps_while_another_takes_over_changes_nothing_when_it_
 async fn a_member_that_sleeps_while_another_leads_changes_nothing_when_it_wakes() {
     let probing = ["--nb-probe-interval", "1"];
     let mut sidecars = Sidecars::new("member-sleeps", Northbound::start_cluster().await, &probing).await;
-    let churn = Churn::start(&sidecars.fleet.player);
+    let churn = Churn::start(&sidecars.prepared.player);
     sidecars.make("before").await;
     let old = sidecars.northbound().leader();
     sidecars.northbound().members()[old].freeze();
@@ -282,7 +277,7 @@ async fn a_member_that_sleeps_while_another_leads_changes_nothing_when_it_wakes(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_whose_cable_is_out_is_left_by_its_sidecar_and_catches_up() {
     let mut sidecars = Sidecars::new("cable", Northbound::start_cluster_on_hosts().await, &[]).await;
-    let churn = Churn::start(&sidecars.fleet.player);
+    let churn = Churn::start(&sidecars.prepared.player);
     sidecars.make("before").await;
     let old = sidecars.northbound().leader();
     sidecars.northbound().cut_off(old);
@@ -293,9 +288,9 @@ async fn a_member_whose_cable_is_out_is_left_by_its_sidecar_and_catches_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_epoch_that_is_wiped_again_and_again_lets_nobody_write_without_one() {
+async fn an_epoch_that_is_wiped_again_and_again_lets_no_service_write_without_one() {
     let mut sidecars = Sidecars::new("wiped", Northbound::start_cluster().await, &[]).await;
-    let churn = Churn::start(&sidecars.fleet.player);
+    let churn = Churn::start(&sidecars.prepared.player);
     for round in 0..3 {
         sidecars.northbound().nbctl(&["clear", "NB_Global", ".", "external_ids"]);
         sidecars.make(&format!("round-{round}")).await;
@@ -304,16 +299,16 @@ async fn an_epoch_that_is_wiped_again_and_again_lets_nobody_write_without_one() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_sleeping_member_was_told_in_an_old_epoch_is_not_written_in_a_new_one() {
+async fn what_a_sleeping_member_was_sent_in_an_old_epoch_is_not_written_in_a_new_one() {
     let mut sidecars = Sidecars::new("late", Northbound::start_cluster().await, &[]).await;
     let old = sidecars.northbound().leader();
     sidecars.leave_unread("late", old).await;
     sidecars.northbound().leader_other_than(old).await;
     // By another sidecar, once the Lease has run out; and the VM goes before the member wakes.
-    sidecars.fleet.made("late").await;
-    sidecars.fleet.player.delete_vm("late").await;
+    sidecars.prepared.port("late").await;
+    sidecars.prepared.player.delete_vm("late").await;
     sidecars.alive.remove("late");
-    let name = sidecars.fleet.name("late");
+    let name = sidecars.prepared.name("late");
     eventually("the port is gone", || async {
         sidecars.northbound().port(&name).map_or(Ok(()), |port| Err(format!("{port:#?}")))
     })
@@ -326,7 +321,7 @@ async fn what_a_sleeping_member_was_told_in_an_old_epoch_is_not_written_in_a_new
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_sleeping_member_was_told_is_not_written_once_the_epoch_is_wiped() {
+async fn what_a_sleeping_member_was_sent_is_not_written_once_the_epoch_is_wiped() {
     let mut sidecars = Sidecars::new("late-wiped", Northbound::start_cluster().await, &[]).await;
     let old = sidecars.northbound().leader();
     for member in [0, 1, 2].into_iter().filter(|member| *member != old) {
@@ -337,9 +332,9 @@ async fn what_a_sleeping_member_was_told_is_not_written_once_the_epoch_is_wiped(
     sidecars.northbound().leader_other_than(old).await;
     sidecars.northbound().nbctl(&["clear", "NB_Global", ".", "external_ids"]);
     sidecars.wake_member(old).await;
-    let name = sidecars.fleet.name("late");
+    let name = sidecars.prepared.name("late");
     assert_eq!(sidecars.northbound().port(&name), None);
     sidecars.services.iter().for_each(Service::thaw);
-    sidecars.fleet.made("late").await;
+    sidecars.prepared.port("late").await;
     sidecars.settled(Alive::new()).await;
 }

@@ -8,8 +8,7 @@ use ovn_kubevirt::ovn::Southbound;
 use ovn_kubevirt::ovsdb::{Session, Shared, Target};
 use serde_json::json;
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Northbound, Service, VmOptions, eventually};
+use crate::support::{Northbound, Service, Stage, VmOptions, eventually};
 
 /// What `ports --sb` says of one port.
 fn state(stage: &Stage, vm: &str) -> String {
@@ -23,11 +22,8 @@ fn state(stage: &Stage, vm: &str) -> String {
 
 #[tokio::test]
 async fn ports_shows_where_the_southbound_has_each_port() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.add_chassis("hv1", "node-1.example");
-    northbound.add_chassis("hv2", "node-2.example");
-    let stage = Stage::on("bound", northbound).await;
+    let stage =
+        Stage::build("bound").northd().chassis("hv1", "node-1.example").chassis("hv2", "node-2.example").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.port("testvm").await;
     stage.northbound.freeze_northd();
@@ -62,9 +58,7 @@ async fn ports_shows_where_the_southbound_has_each_port() {
 
 #[tokio::test]
 async fn the_southbound_replica_follows_the_database_through_restarts() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.add_chassis("hv1", "node-1.example");
+    let northbound = Stage::build("replica").northd().chassis("hv1", "node-1.example").northbound().await;
     let target = Target {
         remotes: northbound.sb_remote().parse().expect("a remote"),
         tls: None,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::stage::{Stage, bound_to};
-use crate::support::{Player, Service, VmOptions, eventually, holds_for};
+use crate::contract::bound_to;
+use crate::support::{Player, Stage, VmOptions, eventually, holds_for};
 
 const FIRST: &str = "0a:58:0a:10:00:02 10.16.0.2";
 const FIFTEEN: &str = "0a:58:0a:10:00:0f 10.16.0.15";
@@ -11,34 +11,28 @@ const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 
 #[tokio::test]
 async fn the_first_vm_has_its_port_before_any_pod_with_the_lowest_free_address() {
-    let stage = Stage::new("first").await;
+    let stage = Stage::build("first").start().await;
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
     assert_eq!(port, stage.contract_row("testvm", &uid, &port.uuid, FIRST));
     stage.event("testvm", "AddressAssigned", &["10.16.0.2", "0a:58:0a:10:00:02", "ovn-default"]).await;
-    let told = eventually("the VM tells its ports", || async {
-        let vm = stage.player.vm("testvm").await.expect("the VM");
-        let told = vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().map(ToOwned::to_owned);
-        told.ok_or(vm["metadata"].to_string())
-    })
-    .await;
-    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let status = stage.status("testvm", &[]).await;
     let expected = serde_json::json!({"instance": "default", "uid": uid, "ports": [{"network": "default",
         "port": stage.name("testvm"), "switch": "ovn-default", "mac": "0a:58:0a:10:00:02", "ips": ["10.16.0.2"],
         "state": "Assigned"}]});
-    assert_eq!(told, expected);
+    assert_eq!(status, expected);
 }
 
 #[tokio::test]
 async fn the_second_vm_has_just_the_address_that_it_asks_for() {
-    let stage = Stage::new("second").await;
+    let stage = Stage::build("second").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let first = stage.port("testvm").await;
     let sibling = stage.namespace.sibling("b").await;
     let options = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
     let uid = Player::within(&sibling).create_vm("testvm", options).await;
     let name = format!("testvm.{}", sibling.name);
-    let port = eventually("the second VM's port", || async { stage.northbound.port(&name).ok_or("not there") }).await;
+    let port = stage.port_named(&name).await;
     let mut expected = stage.contract_row("testvm", &uid, &port.uuid, FIFTEEN);
     expected.name = name;
     expected.external_ids.insert("ovn-kubevirt.io/vm".into(), format!("{}/testvm", sibling.name));
@@ -48,7 +42,7 @@ async fn the_second_vm_has_just_the_address_that_it_asks_for() {
 
 #[tokio::test]
 async fn a_new_address_on_a_running_vm_is_reserved_at_once_and_in_force_at_the_next_start() {
-    let stage = Stage::new("reserved").await;
+    let stage = Stage::build("reserved").start().await;
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
     let port = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
@@ -67,9 +61,9 @@ async fn a_new_address_on_a_running_vm_is_reserved_at_once_and_in_force_at_the_n
     assert_eq!(reserved, expected);
     stage.event("testvm", "AddressReserved", &["10.16.0.15", "next start", "10.16.0.2"]).await;
 
-    // Reserved: nobody else gets it.
-    let wish = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
-    stage.player.create_vm("rival", wish).await;
+    // Reserved: no other VM gets it.
+    let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15");
+    stage.player.create_vm("rival", request).await;
     stage.event("rival", "AddressConflict", &["10.16.0.15", &format!("{}/testvm", stage.namespace.name)]).await;
     assert_eq!(stage.northbound.port(&stage.name("rival")), None);
 
@@ -87,7 +81,7 @@ async fn a_new_address_on_a_running_vm_is_reserved_at_once_and_in_force_at_the_n
 
 #[tokio::test]
 async fn restart_stop_and_start_and_a_replaced_launcher_keep_the_row() {
-    let stage = Stage::new("keeps").await;
+    let stage = Stage::build("keeps").start().await;
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
     let made = stage.port("testvm").await;
     let on = |node: &str| bound_to(stage.contract_row("testvm", &uid, &made.uuid, FIRST), node);
@@ -118,7 +112,7 @@ async fn restart_stop_and_start_and_a_replaced_launcher_keep_the_row() {
 
 #[tokio::test]
 async fn the_row_goes_once_the_vm_the_vmi_and_the_launcher_are_gone_and_not_before() {
-    let stage = Stage::new("gone").await;
+    let stage = Stage::build("gone").start().await;
     let player = &stage.player;
     player.create_vm("testvm", VmOptions::default()).await;
     let run = player.start("testvm", "n1").await;
@@ -156,7 +150,7 @@ async fn the_row_goes_once_the_vm_the_vmi_and_the_launcher_are_gone_and_not_befo
 
 #[tokio::test]
 async fn a_launcher_that_is_left_alone_holds_the_port() {
-    let stage = Stage::new("orphan").await;
+    let stage = Stage::build("orphan").start().await;
     let player = &stage.player;
     player.create_vm("testvm", VmOptions::default()).await;
     player.create_vmi("testvm").await;
@@ -185,7 +179,7 @@ async fn a_launcher_that_is_left_alone_holds_the_port() {
 
 #[tokio::test]
 async fn a_migrated_vm_is_bound_where_it_runs() {
-    let stage = Stage::new("migrated").await;
+    let stage = Stage::build("migrated").start().await;
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
     let port = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
@@ -196,33 +190,33 @@ async fn a_migrated_vm_is_bound_where_it_runs() {
 
 #[tokio::test]
 async fn killed_at_any_point_of_the_story_the_service_goes_on_where_it_was() {
-    let mut stage = Stage::new("killed").await;
+    let mut stage = Stage::build("killed").start().await;
     let player = stage.player.clone();
     let uid = player.create_vm("testvm", VmOptions::default()).await;
     // Killed with a VM just applied: whether the port was made before or after, it is made once.
-    stage.kill_and_restart().await;
+    stage.restart().await;
     let made = stage.port("testvm").await;
     assert_eq!(made, stage.contract_row("testvm", &uid, &made.uuid, FIRST));
 
     player.create_vmi("testvm").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     let pod = player.create_launcher("testvm").await;
     stage.service.kill9();
     player.bind_pod(&pod, "n1").await;
-    stage.service = restarted(&stage).await;
+    stage.restart().await;
     let on_n1 = bound_to(made.clone(), "n1");
     let present = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis").is_some()).await;
     assert_eq!(present, on_n1);
     player.pod_phase(&pod, "Running").await;
     player.vmi_scheduled("testvm", "n1").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     player.vmi_running("testvm", "n1").await;
 
-    // The edit, the restart and the move all happen while nobody looks.
+    // The edit, the restart and the move all happen while the service is down.
     stage.service.kill9();
     player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.15")).await;
     player.restart("testvm", "n2").await;
-    stage.service = restarted(&stage).await;
+    stage.restart().await;
     let next = "0a:58:0a:10:00:02 10.16.0.15";
     let present = stage.port_where("testvm", "has moved", |port| port.addresses.contains(next)).await;
     assert_eq!(present, bound_to(stage.contract_row("testvm", &uid, &made.uuid, next), "n2"));
@@ -230,23 +224,19 @@ async fn killed_at_any_point_of_the_story_the_service_goes_on_where_it_was() {
     // Half of the deletion is seen, half is not.
     player.delete_vm_start("testvm").await;
     player.delete_vmi_start("testvm").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     assert_eq!(stage.port("testvm").await.uuid, made.uuid);
     stage.service.kill9();
     player.stop("testvm").await;
     player.remove_vm_finalizer("testvm").await;
-    stage.service = restarted(&stage).await;
+    stage.restart().await;
     stage.port_gone("testvm").await;
     assert_eq!(stage.northbound.ports(), []);
 }
 
-async fn restarted(stage: &Stage) -> Service {
-    Service::start(&stage.northbound, crate::support::Cluster::shared(), &stage.namespace, &[]).await
-}
-
 #[tokio::test]
-async fn a_restart_of_the_service_tells_nobody_anything_twice() {
-    let mut stage = Stage::new("quiet").await;
+async fn a_restart_of_the_service_repeats_no_status_and_no_event() {
+    let mut stage = Stage::build("quiet").start().await;
     stage.player.create_vm("good", VmOptions::default()).await;
     stage.player.create_vm("bad", VmOptions::default().annotation(IP_ADDRESS, "10.17.0.1")).await;
     stage.event("good", "AddressAssigned", &[]).await;
@@ -254,15 +244,11 @@ async fn a_restart_of_the_service_tells_nobody_anything_twice() {
     stage.port("good").await;
     let before = stage.northbound.dump();
     for vm in ["good", "bad"] {
-        eventually("the VM tells its state", || async {
-            let vm = stage.player.vm(vm).await.expect("the VM");
-            vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"].as_str().map(|_| ()).ok_or(vm.to_string())
-        })
-        .await;
+        stage.status(vm, &[]).await;
     }
     let events = [stage.namespace.events("good").await, stage.namespace.events("bad").await];
-    stage.kill_and_restart().await;
-    // A VM that is made now is told after the others have been looked at.
+    stage.restart().await;
+    // A VM that is made now has its Event after the others have been looked at.
     stage.player.create_vm("after", VmOptions::default()).await;
     stage.event("after", "AddressAssigned", &[]).await;
     assert_eq!([stage.namespace.events("good").await, stage.namespace.events("bad").await], events);
@@ -272,12 +258,12 @@ async fn a_restart_of_the_service_tells_nobody_anything_twice() {
 }
 
 #[tokio::test]
-async fn a_vm_made_anew_under_its_name_is_told_anew() {
-    let stage = Stage::new("anew").await;
-    let told = |uid: String| {
+async fn a_vm_made_anew_under_its_name_has_a_status_of_its_own() {
+    let stage = Stage::build("anew").start().await;
+    let has_status = |uid: String| {
         let stage = &stage;
         async move {
-            eventually("the VM tells its ports", || async {
+            eventually("the VM has its status", || async {
                 let vm = stage.player.vm("testvm").await.unwrap_or_default();
                 let annotation = &vm["metadata"]["annotations"]["ovn-kubevirt.io/ports"];
                 if vm["metadata"]["uid"] == uid && annotation.is_string() { Ok(()) } else { Err(vm.to_string()) }
@@ -286,14 +272,14 @@ async fn a_vm_made_anew_under_its_name_is_told_anew() {
         }
     };
     let first = stage.player.create_vm("testvm", VmOptions::default()).await;
-    told(first.clone()).await;
+    has_status(first.clone()).await;
     // Nobody looks while the one goes and the other comes: the lease is still there, and is kept.
     let made = stage.port("testvm").await;
     stage.service.freeze();
     stage.player.delete_vm("testvm").await;
     let second = stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.service.thaw();
-    told(second.clone()).await;
+    has_status(second.clone()).await;
     let uid = "ovn-kubevirt.io/vm-uid";
     let port = stage.port_where("testvm", "is the new VM's", |port| port.external_id(uid) == Some(&second)).await;
     assert_eq!(port.addresses, made.addresses);
@@ -304,12 +290,12 @@ async fn a_vm_made_anew_under_its_name_is_told_anew() {
             vm["metadata"]["annotations"].as_object_mut().expect("annotations").remove("ovn-kubevirt.io/ports");
         })
         .await;
-    told(second).await;
+    has_status(second).await;
 }
 
 #[tokio::test]
 async fn a_bare_vmi_counts_as_its_own_vm() {
-    let stage = Stage::new("bare").await;
+    let stage = Stage::build("bare").start().await;
     let uid = stage.player.create_bare_vmi("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
     assert_eq!(port, stage.contract_row("testvm", &uid, &port.uuid, FIRST));

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::stage::SUBNET;
 use crate::support::process::{Daemon, mortal};
-use crate::support::{Cluster, Northbound, Player, Service, VmOptions, eventually};
+use crate::support::stage::SUBNET;
+use crate::support::{Northbound, Service, Stage, VmOptions, eventually};
 
 /// A CA and certificates of it, in a folder.
 struct Pki {
@@ -88,7 +88,7 @@ async fn serve_again(dir: &Path, pki: &Pki, name: &str, remote: &str) -> (Daemon
     server.arg(format!("--certificate={}", pki.path(&format!("{name}.crt"))));
     server.arg(format!("--ca-cert={}", pki.path("ca.crt")));
     let daemon = Daemon::start("ovsdb-server", server);
-    // The socket of the server before is there all the while, and nobody listens on it.
+    // The socket of the server before is there all the while, without a listener.
     eventually("ovsdb-server listens on its socket", || async {
         let socket = std::os::unix::net::UnixStream::connect(dir.join(format!("{name}.sock")));
         socket.map(|_| ()).map_err(|error| error.to_string())
@@ -216,8 +216,8 @@ async fn each_certificate_that_will_not_do_is_named_in_plain_words() {
 
 #[tokio::test]
 async fn certificates_are_rotated_under_a_live_connection() {
-    let northbound = Northbound::start().await;
-    let dir = northbound.dir();
+    let prepared = Stage::build("rotated").prepare().await;
+    let dir = prepared.dir().to_owned();
     let (old, new) = (Pki::new(&dir.join("old")), Pki::new(&dir.join("new")));
     // As Kubernetes mounts a Secret: a link to the folder of the day.
     let today = Pki { dir: dir.join("today") };
@@ -231,7 +231,7 @@ async fn certificates_are_rotated_under_a_live_connection() {
         pki.issue("client", 1);
     }
     rotate(&old);
-    let (server, remote) = serve(dir, &today, "server").await;
+    let (server, remote) = serve(&dir, &today, "server").await;
     let unix = format!("unix:{}", dir.join("server.sock").display());
     let nbctl = |arguments: &[&str]| {
         let output = Command::new("ovn-nbctl").arg(format!("--db={unix}")).args(arguments).output().expect("ovn-nbctl");
@@ -241,37 +241,33 @@ async fn certificates_are_rotated_under_a_live_connection() {
     nbctl(&["init"]);
     nbctl(&["ls-add", "ovn-default"]);
     nbctl(&["set", "Logical_Switch", "ovn-default", "other_config:subnet=10.16.0.0/16"]);
-    let namespace = Cluster::shared().namespace("rotated").await;
-    let player = Player::within(&namespace);
-    let flags = flags(&today, "client");
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let service = Service::setup(&northbound, Cluster::shared(), &namespace).nb(&remote).args(&flags).start().await;
+    let stage = prepared.with(|setup| setup.nb(&remote).flags(flags(&today, "client"))).start().await;
     let made = async |vm: &str| {
-        player.create_vm(vm, VmOptions::default()).await;
-        let name = format!("{vm}.{}", namespace.name);
+        stage.player.create_vm(vm, VmOptions::default()).await;
+        let name = stage.name(vm);
         eventually(&format!("the port {name} is there"), || async {
             let shown = nbctl(&["show"]);
-            if shown.contains(&name) { Ok(()) } else { Err(format!("{shown}\n{}", service.log())) }
+            if shown.contains(&name) { Ok(()) } else { Err(format!("{shown}\n{}", stage.service.log())) }
         })
         .await;
     };
-    let synced = || service.log().matches("northbound database in sync").count();
+    let synced = || stage.service.log().matches("northbound database in sync").count();
     made("before").await;
     rotate(&new);
     // Nothing says that the connection should end.
     made("between").await;
-    assert_eq!(synced(), 1, "{}", service.log());
+    assert_eq!(synced(), 1, "{}", stage.service.log());
     // The server comes back with the new ones, on the same port.
     drop(server);
-    let (_server, _) = serve_again(dir, &today, "server", &remote).await;
+    let (_server, _) = serve_again(&dir, &today, "server", &remote).await;
     made("after").await;
-    assert_eq!(synced(), 2, "{}", service.log());
+    assert_eq!(synced(), 2, "{}", stage.service.log());
 }
 
 #[tokio::test]
 async fn the_service_does_its_work_over_tls_with_certificates_of_ovs_pki() {
-    let northbound = Northbound::start().await;
-    let pki = northbound.dir().join("ovs-pki");
+    let prepared = Stage::build("tls").prepare().await;
+    let pki = prepared.dir().join("ovs-pki");
     std::fs::create_dir(&pki).expect("a folder");
     let ovs_pki = |arguments: &[&str]| {
         let mut command = Command::new("ovs-pki");
@@ -289,8 +285,8 @@ async fn the_service_does_its_work_over_tls_with_certificates_of_ovs_pki() {
     }
     std::fs::copy(pki.join("pki/switchca/cacert.pem"), pki.join("ca.crt")).expect("the CA's certificate");
     let pki = Pki { dir: pki };
-    let (_server, remote) = serve(northbound.dir(), &pki, "server").await;
-    let unix = format!("--db=unix:{}", northbound.dir().join("server.sock").display());
+    let (_server, remote) = serve(prepared.dir(), &pki, "server").await;
+    let unix = format!("--db=unix:{}", prepared.dir().join("server.sock").display());
     let nbctl = |arguments: &[&str]| {
         let output = Command::new("ovn-nbctl").arg(&unix).args(arguments).output().expect("ovn-nbctl");
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -301,13 +297,9 @@ async fn the_service_does_its_work_over_tls_with_certificates_of_ovs_pki() {
     for (key, value) in SUBNET {
         nbctl(&["set", "Logical_Switch", "ovn-default", &format!("other_config:{key}={value}")]);
     }
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("tls").await;
-    let flags = flags(&pki, "client");
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let _service = Service::setup(&northbound, cluster, &namespace).nb(&remote).args(&flags).start().await;
-    Player::within(&namespace).create_vm("testvm", VmOptions::default()).await;
-    let name = format!("testvm.{}", namespace.name);
+    let stage = prepared.with(|setup| setup.nb(&remote).flags(flags(&pki, "client"))).start().await;
+    stage.player.create_vm("testvm", VmOptions::default()).await;
+    let name = stage.name("testvm");
     eventually("the VM has its port", || async {
         let shown = nbctl(&["show"]);
         if shown.contains(&name) && shown.contains("10.16.0.2") { Ok(()) } else { Err(shown) }

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Cluster, Northbound, Player, Service, VmOptions, eventually};
+use crate::support::{Northbound, Service, Stage, VmOptions, eventually};
 
 /// The sizes of the transactions that the service says it committed.
 fn committed(service: &Service) -> Vec<usize> {
@@ -19,17 +18,14 @@ fn committed(service: &Service) -> Vec<usize> {
 #[tokio::test]
 async fn vms_that_wait_go_together_a_hundred_at_most() {
     const VMS: usize = 250;
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("storm").await;
-    let player = Player::within(&namespace);
+    let prepared = Stage::build("storm").prepare().await;
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:03}")).collect();
+    let player = &prepared.player;
     futures::future::join_all(names.iter().map(|name| player.apply_vm(name, VmOptions::default()))).await;
     // They were all there when the service came.
-    let service = Service::start(&northbound, cluster, &namespace, &[]).await;
+    let stage = prepared.start().await;
     let ports = eventually("every VM has its port", || async {
-        let ports = northbound.ports();
+        let ports = stage.northbound.ports();
         if ports.len() == VMS { Ok(ports) } else { Err(format!("{} ports", ports.len())) }
     })
     .await;
@@ -38,51 +34,42 @@ async fn vms_that_wait_go_together_a_hundred_at_most() {
         .map(|at| format!("0a:58:0a:10:{:02x}:{:02x} 10.16.{}.{}", at / 256, at % 256, at / 256, at % 256))
         .collect();
     assert_eq!(addresses, expected.iter().collect());
-    eventually("the log tells of every port", || async {
-        let sizes = committed(&service);
+    eventually("the log has every port", || async {
+        let sizes = committed(&stage.service);
         if sizes.iter().sum::<usize>() == VMS { Ok(()) } else { Err(format!("{sizes:?}")) }
     })
     .await;
-    assert_eq!(committed(&service), [100, 100, 50]);
+    assert_eq!(committed(&stage.service), [100, 100, 50]);
 }
 
 #[tokio::test]
 async fn only_the_bad_vm_of_a_batch_fails() {
     const VMS: usize = 60;
     const BAD: usize = 31;
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("bisect").await;
-    let player = Player::within(&namespace);
+    let prepared = Stage::build("bisect").prepare().await;
+    let player = &prepared.player;
     let name = |index| if index == BAD { "vm-31-too-long".to_owned() } else { format!("vm-{index:02}") };
     let names: Vec<String> = (0..VMS).map(name).collect();
     futures::future::join_all(names.iter().map(|name| player.apply_vm(name, VmOptions::default()))).await;
     // The database takes no port of a name as long as the bad VM's: the server refuses it.
     let bad = names[BAD].as_str();
-    shorten_names(&northbound, "vm-00".len() + 1 + namespace.name.len());
-    let service = Service::start(&northbound, cluster, &namespace, &[]).await;
+    shorten_names(&prepared.northbound, prepared.name("vm-00").len());
+    let stage = prepared.start().await;
     eventually("all but the bad VM have their ports", || async {
         let missing: Vec<&String> =
-            names.iter().filter(|name| northbound.port(&format!("{name}.{}", namespace.name)).is_none()).collect();
-        if missing == [bad] { Ok(()) } else { Err(format!("missing: {missing:?}\n{}", service.log())) }
+            names.iter().filter(|name| stage.northbound.port(&stage.name(name)).is_none()).collect();
+        if missing == [bad] { Ok(()) } else { Err(format!("missing: {missing:?}\n{}", stage.service.log())) }
     })
     .await;
-    eventually("the bad VM's owner is told", || async {
-        let events = namespace.events(bad).await;
-        let told = events.iter().any(|(_, reason, message)| reason == "CommitFailed" && message.contains("too-long"));
-        if told { Ok(()) } else { Err(format!("{events:?}")) }
-    })
-    .await;
+    stage.event(bad, "CommitFailed", &["too-long"]).await;
     // It is tried again by itself once the server would take it.
-    shorten_names(&northbound, 300);
-    let name = format!("{bad}.{}", namespace.name);
-    eventually("the VM that was bad has its port", || async { northbound.port(&name).ok_or("not yet") }).await;
+    shorten_names(&stage.northbound, 300);
+    stage.port(bad).await;
 }
 
 #[tokio::test]
 async fn foreign_rows_and_foreign_keys_stay_as_they_are() {
-    let stage = Stage::new("foreign").await;
+    let stage = Stage::build("foreign").start().await;
     let nb = &stage.northbound;
     nb.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.70"]);
     nb.nbctl(&["set", "NB_Global", ".", "external_ids:theirs=1"]);
@@ -110,13 +97,13 @@ async fn foreign_rows_and_foreign_keys_stay_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_deletes_or_overwrites_is_mended_with_the_same_addresses() {
-    let stage = Stage::new("mended").await;
+async fn a_row_that_is_deleted_or_overwritten_is_repaired_with_the_same_addresses() {
+    let stage = Stage::build("repaired").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
     stage.northbound.nbctl(&["lsp-set-addresses", &port.name, "unknown"]);
-    let mended = stage.port_where("testvm", "has its addresses back", |now| now.addresses == port.addresses).await;
-    assert_eq!(mended, port);
+    let repaired = stage.port_where("testvm", "has its addresses back", |now| now.addresses == port.addresses).await;
+    assert_eq!(repaired, port);
     stage.northbound.nbctl(&["clear", "Logical_Switch_Port", &port.name, "port_security"]);
     stage.port_where("testvm", "has its port security back", |now| *now == port).await;
     stage.northbound.delete_port(&port.name);

@@ -51,7 +51,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster, started by whoever asks first.
+    /// The cluster, started at the first call.
     ///
     /// # Panics
     /// When it did not come up: a test that needs it fails, and is never skipped. It is tried once a run.
@@ -111,7 +111,7 @@ impl Cluster {
             let wait = ["wait", "--for=condition=established", "--timeout=60s", "crd"];
             kubectl(&[&wait[..], &CRD_NAMES].concat())?;
         }
-        // Not beside the administrator's, which is in somebody's home folder.
+        // Not beside the administrator's, which is in a home folder.
         let dir = tempfile::Builder::new().prefix("ovn-kubevirt-kube-").tempdir();
         let dir = dir.map_err(|error| format!("a directory for a kubeconfig: {error}"))?.keep();
         Self::with_account(kubeconfig, &dir, None)

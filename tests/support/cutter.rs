@@ -31,7 +31,7 @@ pub enum Cut {
     /// As soon as so many bytes have passed that way. After a whole request, the server is at work on it.
     After(Direction, u64),
     /// When one more byte than these comes that way, and it does not pass. Before a reply, the server has done its
-    /// work and nobody hears of it.
+    /// work and no client hears of it.
     Before(Direction, u64),
     /// The bytes `from..to` towards the server stay in the network, and once the last of them was sent, the client's
     /// side breaks. They reach the server when the next connection is about to carry more than `until` bytes towards
@@ -126,7 +126,7 @@ impl Cutter {
         self.state.deliver().await;
     }
 
-    /// What the server answered to what was late: nobody else hears it.
+    /// What the server answered to what was late: the client does not hear it.
     pub fn late_answer(&self) -> Option<Value> {
         lock(&self.state.late_answer).clone()
     }
@@ -269,7 +269,7 @@ impl Wire {
     }
 
     async fn write(&mut self, direction: Direction, bytes: &[u8], output: &mut UnixStream) -> std::io::Result<()> {
-        // Noted first: whoever sees what came of it finds it noted.
+        // Noted first: it is there when its effect can be seen.
         lock(&self.state.carried)[self.number].stream(direction).extend_from_slice(bytes);
         self.passed[direction as usize] += bytes.len() as u64;
         output.write_all(bytes).await

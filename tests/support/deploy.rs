@@ -24,7 +24,7 @@ const ACCOUNT_KINDS: [&str; 6] =
     ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
 /// That account, and its namespace, which have the same name.
 pub const ACCOUNT: &str = "ovn-kubevirt";
-/// A token that is left behind on somebody's cluster does not stay good for long.
+/// A token that is left behind on a cluster of others does not stay good for long.
 const TOKEN_SECONDS: i64 = 2 * 60 * 60;
 /// The API server reads a new role a moment after it has stored it.
 const RBAC_WITHIN: Duration = Duration::from_secs(30);
@@ -138,7 +138,7 @@ pub async fn await_rights(kubeconfig: &Path) -> Result<(), String> {
     }
 }
 
-/// A client of whoever the kubeconfig names.
+/// A client of the user in the kubeconfig.
 pub async fn client(config: Kubeconfig) -> Result<Client, String> {
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
     Client::try_from(config.map_err(|error| error.to_string())?).map_err(|error| error.to_string())

@@ -1,6 +1,6 @@
 //! Waiting for a condition, never for a time: poll every few milliseconds up to a deadline, and say what was seen last.
 //!
-//! A test that fails here tells the condition in a sentence, the place in the test, and the last state, which is what
+//! A test that fails here prints the condition in a sentence, the place in the test, and the last state, which is what
 //! one needs to know without running it again.
 //!
 //! A look is `async || ...` or `|| async { ... }`. The bound is `FnMut() -> Future` and not `AsyncFnMut`: a wait on the

@@ -251,8 +251,8 @@ impl Guest {
 
     /// It answers no more.
     pub fn sleep(&mut self) -> Memory {
-        let told: Value = serde_json::from_str(&self.script.order("sleep")).expect("a line of JSON");
-        Memory(told["connections"].to_string())
+        let answer: Value = serde_json::from_str(&self.script.order("sleep")).expect("a line of JSON");
+        Memory(answer["connections"].to_string())
     }
 
     /// One RARP, though it sleeps on.
@@ -306,9 +306,9 @@ impl Echo {
     /// Ends it.
     pub fn end(mut self) -> Echoed {
         self.script.input.take();
-        let told: Value = serde_json::from_str(&self.script.answer()).expect("a line of JSON");
-        let number = |key: &str| told[key].as_u64().unwrap_or_else(|| panic!("{key} in {told}"));
-        let silence_ms = told["silence_ms"].as_f64().expect("a number");
+        let answer: Value = serde_json::from_str(&self.script.answer()).expect("a line of JSON");
+        let number = |key: &str| answer[key].as_u64().unwrap_or_else(|| panic!("{key} in {answer}"));
+        let silence_ms = answer["silence_ms"].as_f64().expect("a number");
         Echoed { echoes: number("echoes"), resets: number("resets"), silence_ms }
     }
 }
@@ -340,9 +340,9 @@ impl Probe {
     /// Ends them.
     pub fn end(mut self) -> Probed {
         self.script.input.take();
-        let told: Value = serde_json::from_str(&self.script.answer()).expect("a line of JSON");
-        let number = |key: &str| told[key].as_u64().unwrap_or_else(|| panic!("{key} in {told}"));
-        let silence_ms = told["silence_ms"].as_f64().expect("a number");
+        let answer: Value = serde_json::from_str(&self.script.answer()).expect("a line of JSON");
+        let number = |key: &str| answer[key].as_u64().unwrap_or_else(|| panic!("{key} in {answer}"));
+        let silence_ms = answer["silence_ms"].as_f64().expect("a number");
         let (sent, lost, duplicates) = (number("sent"), number("lost"), number("duplicates"));
         Probed { sent, lost, duplicates, late: number("late"), silence_ms, busy: number("busy") }
     }

@@ -2,7 +2,7 @@
 //!
 //! An `ovsdb-server` appends each transaction to its file before it answers (ovsdb(5), "Standalone Database Format" and
 //! "Clustered Database Format"), one record each and nothing merged, where a monitor is sent several at once when it is
-//! slow. What was inserted, deleted and inserted again shows here even if nobody was there to see.
+//! slow. What was inserted, deleted and inserted again shows here even if no client saw it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

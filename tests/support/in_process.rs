@@ -15,6 +15,8 @@ use ovn_kubevirt::ovsdb::{Shared, Target};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::stage::DEFAULT_SWITCH;
+
 /// The cluster that it serves, by what would be the UID of the namespace `kube-system`.
 pub const CLUSTER: &str = "in-process";
 
@@ -26,9 +28,9 @@ pub struct InProcess {
     pub southbound: Option<SouthboundFeed>,
     /// How it stands with the database.
     pub link: watch::Receiver<Link>,
-    /// What the watches would tell.
+    /// The changes, as from the watches.
     pub changes: mpsc::Sender<Change>,
-    /// What the owners would be told.
+    /// The reports, as for the reporter.
     pub reports: mpsc::UnboundedReceiver<Report>,
     /// What it would say of itself.
     pub status: Status,
@@ -40,8 +42,35 @@ pub struct InProcess {
 }
 
 impl InProcess {
+    /// The writing path on these remotes, alone; [`Options::start`] starts it.
+    pub fn on(remotes: &str) -> Options<'_> {
+        Options {
+            remotes,
+            southbound: None,
+            leader_only: true,
+            default_switch: DEFAULT_SWITCH,
+            room: 10_000,
+            address_rest: Duration::ZERO,
+        }
+    }
+
+    /// Hands changes over as the watches would, all before the writer looks at any.
+    ///
+    /// # Panics
+    /// When there is no room for them.
+    pub fn feed(&self, changes: impl IntoIterator<Item = Change>) {
+        changes.into_iter().for_each(|change| self.changes.try_send(change).expect("room for the changes"));
+    }
+
+    /// Hands changes over as the watches would, and waits where there is no room for them.
+    pub async fn send(&self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            self.changes.send(change).await.expect("the writer runs");
+        }
+    }
+
     /// Waits until the writer has nothing to do, nothing in flight and nothing prepared. `look` waits until the writer
-    /// has looked at all that it was told: it does so after it has heard of an answer, and sent what was prepared. So
+    /// has decided all that it was fed: it does so after it has heard of an answer, and sent what was prepared. So
     /// where all was answered before a look, and nothing is asked until after it, nothing is left.
     pub async fn idle(&mut self, mut look: impl AsyncFnMut(&mut Self)) {
         let mut before = None;
@@ -59,33 +88,57 @@ impl InProcess {
     }
 }
 
-/// Starts it on these remotes, alone, with so much room for changes.
-pub fn start(remotes: &str, leader_only: bool, default_switch: &str, room: usize) -> InProcess {
-    start_beside(None, remotes, leader_only, default_switch, room, Duration::ZERO)
-}
-
-/// The same beside a southbound, with released addresses that rest so long.
-pub fn start_beside(
-    southbound: Option<&str>,
-    remotes: &str,
+/// What the writing path is started with.
+pub struct Options<'a> {
+    remotes: &'a str,
+    southbound: Option<&'a str>,
     leader_only: bool,
-    default_switch: &str,
+    default_switch: &'a str,
     room: usize,
     address_rest: Duration,
-) -> InProcess {
+}
+
+impl<'a> Options<'a> {
+    /// Any member of a cluster will do, and not its leader alone.
+    #[must_use]
+    pub fn any_member(self) -> Self {
+        Self { leader_only: false, ..self }
+    }
+
+    /// It reads this southbound.
+    #[must_use]
+    pub fn southbound(self, remotes: &'a str) -> Self {
+        Self { southbound: Some(remotes), ..self }
+    }
+
+    /// The switch of VMs that name none, in the place of `ovn-default`.
+    #[must_use]
+    pub fn default_switch(self, switch: &'a str) -> Self {
+        Self { default_switch: switch, ..self }
+    }
+
+    /// How many changes may wait for it, in the place of 10,000.
+    #[must_use]
+    pub fn room(self, changes: usize) -> Self {
+        Self { room: changes, ..self }
+    }
+
+    /// For how long released addresses rest.
+    #[must_use]
+    pub fn address_rest(self, rest: Duration) -> Self {
+        Self { address_rest: rest, ..self }
+    }
+
+    /// Starts it.
+    pub fn start(self) -> InProcess {
+        run(self)
+    }
+}
+
+fn run(options: Options<'_>) -> InProcess {
+    let Options { remotes, southbound, leader_only, default_switch, room, address_rest } = options;
     let mut tasks = JoinSet::new();
-    let southbound = southbound.map(|remotes| {
-        let replica = Arc::new(Shared::new(ovn::Southbound::default()));
-        let (sender, in_sync) = watch::channel(None);
-        let remotes = remotes.parse().expect("remotes");
-        let target = Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only: false };
-        let following = follow_southbound(target, Arc::clone(&replica), sender);
-        tasks.spawn(async move {
-            following.await;
-            "the southbound is followed no more".to_owned()
-        });
-        SouthboundFeed { replica, in_sync }
-    });
+    let southbound = southbound.map(|remotes| follow(remotes, &mut tasks));
     let northbound = Arc::new(Shared::new(ovn::Northbound::new("default")));
     let (link_sender, link) = watch::channel(Link::default());
     let (leadership_sender, leadership) = watch::channel(Leadership::Leader { transitions: 0 });
@@ -124,4 +177,17 @@ pub fn start_beside(
     tasks.spawn(async move { format!("the link ended: {:?}", linker.run().await) });
     tasks.spawn(async move { format!("the writer ended: {:?}", writer.run().await) });
     InProcess { northbound, southbound, link, changes, reports, status, metrics, tasks, _leadership: leadership_sender }
+}
+
+fn follow(remotes: &str, tasks: &mut JoinSet<String>) -> SouthboundFeed {
+    let replica = Arc::new(Shared::new(ovn::Southbound::default()));
+    let (sender, in_sync) = watch::channel(None);
+    let remotes = remotes.parse().expect("remotes");
+    let target = Target { remotes, tls: None, probe_interval: Duration::from_secs(30), leader_only: false };
+    let following = follow_southbound(target, Arc::clone(&replica), sender);
+    tasks.spawn(async move {
+        following.await;
+        "the southbound is followed no more".to_owned()
+    });
+    SouthboundFeed { replica, in_sync }
 }

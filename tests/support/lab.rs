@@ -1,32 +1,33 @@
 //! One VM on three chassis that migrates, with packets: for the tests of the data path, the benchmark and the demo.
 //!
 //! The VM `testvm` runs on hv1; a guest on hv3 pings it every 5 ms and keeps a TCP connection to it busy; hv2 is where
-//! it goes. A migration is told in [`Phase`]s, in each of which something may befall the service or the database.
+//! it goes. A migration goes in [`Phase`]s, in each of which the service or the database may have a [`Fault`].
 
 mod chassis;
 
+use std::ops::Deref;
 use std::time::Duration;
 
 pub use self::chassis::{Away, Guests};
-use super::cluster::{Cluster, Namespace};
 use super::eventually::{eventually, holds_for};
 use super::fabric::{Echo, Echoed, Fabric, Guest, Probe, Probed};
-use super::northbound::{Northbound, Port};
+use super::northbound::Port;
 use super::objects::{Binding, VmOptions};
-use super::player::{Migration, Player};
+use super::player::Migration;
 use super::service::Service;
+use super::stage::{Builder, DEFAULT_SWITCH, Prepared};
 
 /// The prober's own port.
 const PROBER: (&str, &str, &str) = ("prober", "0a:00:00:00:00:01", "10.16.9.9");
 /// How long pings go on before and after what is of interest.
 const AROUND: Duration = Duration::from_millis(400);
 
-/// Who points the port at its chassis.
+/// By what the port is pointed at its chassis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pointing {
     /// The service, with this `--activation-strategy`.
     Service(&'static str),
-    /// Nobody before the guest has arrived; then, so much later, the target alone. As a controller does that goes by
+    /// Nothing before the guest has arrived; then, so much later, the target alone. As a controller does that goes by
     /// what has happened already.
     Afterwards(Duration),
 }
@@ -54,7 +55,7 @@ impl Phase {
         [Self::Scheduled, Self::HandedOff, Self::CutOver, Self::DomainReady, Self::NodeMoved, Self::Succeeded];
 }
 
-/// What befalls a migration.
+/// A fault in the middle of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The service is killed with -9 before this comes, and started again after it.
@@ -72,18 +73,14 @@ pub struct Moved {
     pub tcp: Echoed,
 }
 
-/// The network, the VM on it, and who serves it.
+/// The network, the VM on it, and the service.
 pub struct Lab {
     // The guests end before their chassis, and those before the databases.
     prober: Guest,
     guest: Option<Guest>,
     service: Option<Service>,
     fabric: Fabric,
-    /// The databases.
-    pub northbound: Northbound,
-    /// KubeVirt.
-    pub player: Player,
-    namespace: Namespace,
+    prepared: Prepared,
     pointing: Pointing,
     binding: Binding,
     port: Port,
@@ -101,35 +98,28 @@ impl Traffic {
 
 // --- the set-up ---
 impl Lab {
-    /// The VM runs on hv1, and answers.
-    pub async fn new(name: &str, pointing: Pointing) -> Self {
-        Self::with(name, pointing, Binding::Bridge, Northbound::start().await).await
-    }
-
-    /// The same with another binding of its NIC, on a northbound of any kind.
-    pub async fn with(name: &str, pointing: Pointing, binding: Binding, northbound: Northbound) -> Self {
-        let northbound = northbound.with_northd().await;
-        northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/16"), ("exclude_ips", "10.16.0.1")]);
-        let fabric = Fabric::start(&northbound, 3).await;
+    /// The VM runs on hv1, with such a binding of its NIC, and answers. `builder` names the test, and the northbound where
+    /// it is none of the usual ones.
+    pub async fn start(builder: Builder<'_>, pointing: Pointing, binding: Binding) -> Self {
+        let strategy = match pointing {
+            Pointing::Service(strategy) => strategy,
+            Pointing::Afterwards(_) => "rarp",
+        };
+        let builder = builder.northd().reads_southbound().flags(["--activation-strategy", strategy]);
+        let prepared = builder.prepare().await;
+        let fabric = Fabric::start(&prepared.northbound, 3).await;
         let (port, mac, address) = PROBER;
-        northbound.add_foreign_port("ovn-default", port, &[&format!("{mac} {address}")]);
+        prepared.northbound.add_foreign_port(DEFAULT_SWITCH, port, &[&format!("{mac} {address}")]);
         let mut prober = fabric.plug(3, port, mac, address);
         prober.wake();
-        let namespace = Cluster::shared().namespace(name).await;
-        let player = Player::within(&namespace);
-        player.create_vm("testvm", VmOptions::default().binding(binding)).await;
-        player.start("testvm", "hv1").await;
-        let service = start(&northbound, &namespace, pointing).await;
-        let name = format!("testvm.{}", namespace.name);
-        let port = eventually("the VM is bound to hv1", || async {
-            let port = northbound.port(&name).filter(|port| port.option("requested-chassis") == Some("hv1"));
-            port.ok_or_else(|| northbound.dump())
-        })
-        .await;
+        prepared.player.create_vm("testvm", VmOptions::default().binding(binding)).await;
+        prepared.player.start("testvm", "hv1").await;
+        let service = prepared.setup().start().await;
+        let on_hv1 = |port: &Port| port.option("requested-chassis") == Some("hv1");
+        let port = prepared.port_where("testvm", "is bound to hv1", on_hv1).await;
         // From here on the port is the test's own, where it stands for another controller.
         let service = matches!(pointing, Pointing::Service(_)).then_some(service);
-        let mut lab =
-            Self { prober, guest: None, service, fabric, northbound, player, namespace, pointing, binding, port };
+        let mut lab = Self { prober, guest: None, service, fabric, prepared, pointing, binding, port };
         let mut guest = lab.plug("hv1");
         guest.wake();
         lab.guest = Some(guest);
@@ -153,13 +143,12 @@ impl Lab {
     }
 }
 
-async fn start(northbound: &Northbound, namespace: &Namespace, pointing: Pointing) -> Service {
-    let strategy = match pointing {
-        Pointing::Service(strategy) => strategy,
-        Pointing::Afterwards(_) => "rarp",
-    };
-    let arguments = ["--sb", &northbound.sb_remote(), "--activation-strategy", strategy];
-    Service::start(northbound, Cluster::shared(), namespace, &arguments).await
+impl Deref for Lab {
+    type Target = Prepared;
+
+    fn deref(&self) -> &Prepared {
+        &self.prepared
+    }
 }
 
 // --- what happens ---
@@ -169,21 +158,21 @@ impl Lab {
         self.migrate_through(from, to, pause, None).await
     }
 
-    /// The same, and something befalls it.
+    /// The same with a fault.
     pub async fn migrate_through(&mut self, from: &str, to: &str, pause: Duration, fault: Option<Fault>) -> Moved {
         let (migration, arriving) = self.prepare(from, to, fault).await;
         let traffic = self.traffic();
         tokio::time::sleep(AROUND).await;
-        self.befall(fault, Phase::CutOver);
+        self.inject(fault, Phase::CutOver);
         let leaving = self.cut_over(arriving, to, pause).await;
         self.recover(fault, Phase::CutOver).await;
-        self.befall(fault, Phase::DomainReady);
+        self.inject(fault, Phase::DomainReady);
         self.player.domain_ready(&migration).await;
         self.recover(fault, Phase::DomainReady).await;
-        self.befall(fault, Phase::NodeMoved);
+        self.inject(fault, Phase::NodeMoved);
         self.player.node_moved(&migration).await;
         self.recover(fault, Phase::NodeMoved).await;
-        self.befall(fault, Phase::Succeeded);
+        self.inject(fault, Phase::Succeeded);
         self.player.migration_succeeded(&migration).await;
         self.player.source_ends(&migration).await;
         self.recover(fault, Phase::Succeeded).await;
@@ -197,7 +186,7 @@ impl Lab {
         moved
     }
 
-    /// The guest leaves for the target, with all its connections; and whoever goes by what has happened follows.
+    /// The guest leaves for the target, with all its connections; and a controller that goes by what has happened follows.
     pub async fn cut_over(&mut self, mut arriving: Guest, to: &str, pause: Duration) -> Guest {
         let mut leaving = self.guest.take().expect("the VM runs");
         let memory = leaving.sleep();
@@ -231,7 +220,7 @@ impl Lab {
     /// it is asked to.
     pub async fn prepare(&mut self, from: &str, to: &str, fault: Option<Fault>) -> (Migration, Guest) {
         let migration = self.player.start_migration("testvm", to).await;
-        self.befall(fault, Phase::Scheduled);
+        self.inject(fault, Phase::Scheduled);
         self.player.bind_target(&migration).await;
         self.recover(fault, Phase::Scheduled).await;
         if self.service.is_some() {
@@ -239,7 +228,7 @@ impl Lab {
         }
         self.player.target_running(&migration).await;
         self.player.migration_scheduled(&migration).await;
-        self.befall(fault, Phase::HandedOff);
+        self.inject(fault, Phase::HandedOff);
         self.player.hand_off(&migration).await;
         self.recover(fault, Phase::HandedOff).await;
         let arriving = self.plug(to);
@@ -294,7 +283,7 @@ impl Lab {
         self.guest.take().into_iter().for_each(|guest| self.fabric.unplug(guest));
     }
 
-    fn befall(&mut self, fault: Option<Fault>, phase: Phase) {
+    fn inject(&mut self, fault: Option<Fault>, phase: Phase) {
         match fault {
             Some(Fault::Killed(at)) if at == phase => self.service.take().expect("the service runs").kill9(),
             Some(Fault::LeaderMoved(at)) if at == phase => drop(self.northbound.move_leader()),
@@ -304,7 +293,7 @@ impl Lab {
 
     async fn recover(&mut self, fault: Option<Fault>, phase: Phase) {
         if fault == Some(Fault::Killed(phase)) {
-            self.service = Some(start(&self.northbound, &self.namespace, self.pointing).await);
+            self.service = Some(self.setup().start().await);
         }
     }
 
@@ -372,7 +361,7 @@ impl Lab {
     }
 
     /// Waits until it says so.
-    pub async fn tells(&self, state: &str) {
+    pub async fn shows(&self, state: &str) {
         eventually(&format!("`ports --sb` says \"{state}\""), || async {
             let said = self.state();
             if said == state { Ok(()) } else { Err(said) }

@@ -31,6 +31,7 @@ pub mod player;
 pub mod process;
 pub mod raft_log;
 pub mod service;
+pub mod stage;
 pub mod valve;
 
 pub use cluster::{Cluster, Namespace};
@@ -41,3 +42,4 @@ pub use northbound::{Northbound, Port};
 pub use objects::{Binding, Nic, VmOptions};
 pub use player::{Migration, Player, Run};
 pub use service::Service;
+pub use stage::{Prepared, Stage};

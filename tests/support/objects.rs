@@ -19,7 +19,7 @@ pub const VM_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 pub const VMIM_FINALIZER: &str = "kubevirt.io/migrationJobFinalize";
 /// The annotation by which KubeVirt asks Multus for the secondary networks.
 pub const MULTUS_ANNOTATION: &str = "k8s.v1.cni.cncf.io/networks";
-/// The annotation of a migration's target pod that tells when the guest runs there.
+/// The annotation of a migration's target pod that says when the guest runs there.
 pub const TARGET_READY_ANNOTATION: &str = "kubevirt.io/migration-target-ready-timestamp";
 
 const LAUNCHER_POD: &str = include_str!("objects/launcher-pod.json");
@@ -285,7 +285,7 @@ pub fn vmi_of(vm: &Value) -> Value {
     vmi
 }
 
-/// A VMI that somebody created without a VM.
+/// A VMI without a VM.
 pub fn bare_vmi(name: &str, options: &VmOptions) -> Value {
     let mut vmi = json!({
         "apiVersion": "kubevirt.io/v1",
@@ -332,7 +332,7 @@ pub fn launcher_pod(vmi: &Value) -> Value {
     pod
 }
 
-/// What virt-controller creates for a migration: a launcher pod that tells which migration it is the target of.
+/// What virt-controller creates for a migration: a launcher pod that says which migration it is the target of.
 pub fn target_pod(vmi: &Value, vmim: &Value) -> Value {
     let mut pod = launcher_pod(vmi);
     pod["metadata"]["labels"]["kubevirt.io/migrationJobUID"] = vmim["metadata"]["uid"].clone();

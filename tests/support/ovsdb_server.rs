@@ -73,7 +73,7 @@ impl OvsdbServer {
         }
     }
 
-    /// The row of `_Server.Database` that tells how the server has its database.
+    /// The row of `_Server.Database` that says how the server has its database.
     pub fn membership(&self) -> Result<Value, String> {
         let select = json!({"op": "select", "table": "Database", "where": [["name", "==", self.database]]});
         let mut results = self.call("transact", json!(["_Server", select]))?;

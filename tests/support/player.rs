@@ -6,7 +6,7 @@
 //! is in [`hotplug`], a migration to or from elsewhere in [`decentralised`], pods that are no launchers in [`beside`], and
 //! [`api`] is the way to the server.
 //!
-//! What a CNI would tell (the pod's address, the guest's NICs) is taken from the ports that the service has reported on
+//! What a CNI would report (the pod's address, the guest's NICs) is taken from the ports that the service has reported on
 //! the VM; where it has not, the status has no address.
 
 mod api;
@@ -31,7 +31,7 @@ pub use decentralised::Remote;
 pub use migration::Migration;
 
 /// The annotation in which the service reports a VM's ports.
-const PORTS_ANNOTATION: &str = "ovn-kubevirt.io/ports";
+pub const PORTS_ANNOTATION: &str = "ovn-kubevirt.io/ports";
 
 /// KubeVirt in one namespace.
 #[derive(Clone)]
@@ -381,9 +381,9 @@ impl Player {
         let Some(vm) = self.vm(vm).await else {
             return BTreeMap::new();
         };
-        let report = vm["metadata"]["annotations"][PORTS_ANNOTATION].as_str().unwrap_or("null");
-        let told: Value = serde_json::from_str(report).unwrap_or_default();
-        let ports = told["ports"].as_array().cloned().unwrap_or_default();
+        let text = vm["metadata"]["annotations"][PORTS_ANNOTATION].as_str().unwrap_or("null");
+        let status: Value = serde_json::from_str(text).unwrap_or_default();
+        let ports = status["ports"].as_array().cloned().unwrap_or_default();
         let port = |port: &Value| {
             let addresses = port["ips"].as_array().into_iter().flatten().filter_map(Value::as_str);
             let addresses = addresses.map(|ip| ip.split('/').next().unwrap_or(ip).to_owned()).collect();

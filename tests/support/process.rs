@@ -120,7 +120,7 @@ impl Daemon {
         self.signal("CONT");
     }
 
-    /// Sends a signal, and not to a stranger: while the lock is held nobody else waits for the child, so that its id is
+    /// Sends a signal, and not to a stranger: while the lock is held no other thread waits for the child, so that its id is
     /// not free for another process.
     #[track_caller]
     fn signal(&self, signal: &str) {

@@ -14,6 +14,7 @@ use super::cluster::{Cluster, Namespace};
 use super::eventually::eventually;
 use super::northbound::Northbound;
 use super::process::{Daemon, mortal};
+use super::stage::DEFAULT_SWITCH;
 
 /// How much of the log a failed test prints.
 const TAIL_LINES: usize = 60;
@@ -26,12 +27,12 @@ pub struct Service {
     address: OnceLock<String>,
 }
 
-/// What to run a [`Service`] with.
+/// What a [`Service`] is started with. [`Prepared::setup`](super::stage::Prepared::setup) gives one.
 #[derive(Debug, Clone)]
 pub struct Setup {
     remote: String,
     leadership: Vec<String>,
-    arguments: Vec<String>,
+    flags: Vec<String>,
     environment: Vec<(String, String)>,
     kubeconfig: PathBuf,
     selector: String,
@@ -39,6 +40,20 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// What nearly every test wants: this northbound, this cluster with the rights that `deploy/kubernetes` gives, the
+    /// namespaces of this test, no Lease.
+    pub(super) fn new(northbound: &Northbound, cluster: &Cluster, namespace: &Namespace) -> Self {
+        Self {
+            remote: northbound.remote(),
+            leadership: vec!["--no-lease".to_owned()],
+            flags: Vec::new(),
+            environment: Vec::new(),
+            kubeconfig: cluster.service_kubeconfig().to_owned(),
+            selector: namespace.selector(),
+            dir: northbound.dir().to_owned(),
+        }
+    }
+
     /// Another remote, or several, comma-separated, instead of the northbound's unix socket.
     #[must_use]
     pub fn nb(mut self, remote: &str) -> Self {
@@ -67,10 +82,17 @@ impl Setup {
         self
     }
 
-    /// More arguments.
+    /// More flags: `flags(["--instance", "blue"])`.
     #[must_use]
-    pub fn args(mut self, arguments: &[&str]) -> Self {
-        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+    pub fn flags(mut self, flags: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.flags.extend(flags.into_iter().map(|flag| flag.as_ref().to_owned()));
+        self
+    }
+
+    /// None of the flags so far.
+    #[must_use]
+    pub fn without_flags(mut self) -> Self {
+        self.flags.clear();
         self
     }
 
@@ -88,12 +110,12 @@ impl Setup {
         let file = File::create(&log).expect("a log in the northbound's directory");
         let mut command = mortal(binary());
         command
-            .args(["run", "--nb", &self.remote, "--default-switch", "ovn-default", "--http", "127.0.0.1:0"])
+            .args(["run", "--nb", &self.remote, "--default-switch", DEFAULT_SWITCH, "--http", "127.0.0.1:0"])
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .args(["--namespace-selector", &self.selector])
             .args(&self.leadership)
-            .args(&self.arguments)
+            .args(&self.flags)
             .env("RUST_LOG", "info,ovn_kubevirt=debug")
             .env("NO_COLOR", "1")
             .env_remove("KUBECONFIG")
@@ -112,30 +134,6 @@ impl Setup {
 }
 
 impl Service {
-    /// The setup that nearly every test wants: this northbound, this cluster with the rights that `deploy/kubernetes`
-    /// gives, the namespaces of this test, no Lease.
-    pub fn setup(northbound: &Northbound, cluster: &Cluster, namespace: &Namespace) -> Setup {
-        Setup {
-            remote: northbound.remote(),
-            leadership: vec!["--no-lease".to_owned()],
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            kubeconfig: cluster.service_kubeconfig().to_owned(),
-            selector: namespace.selector(),
-            dir: northbound.dir().to_owned(),
-        }
-    }
-
-    /// Starts the usual service with `extra` arguments, and waits until it is ready.
-    pub async fn start(northbound: &Northbound, cluster: &Cluster, namespace: &Namespace, extra: &[&str]) -> Self {
-        Self::setup(northbound, cluster, namespace).args(extra).start().await
-    }
-
-    /// Starts the usual service with `extra` arguments, and does not wait for anything.
-    pub fn spawn(northbound: &Northbound, cluster: &Cluster, namespace: &Namespace, extra: &[&str]) -> Self {
-        Self::setup(northbound, cluster, namespace).args(extra).spawn()
-    }
-
     /// Runs the binary to its end: `ports`, `status`, `release` and the other commands of an operator.
     pub fn command_line(arguments: &[&str]) -> Output {
         let mut command = Command::new(binary());
@@ -159,7 +157,7 @@ impl Service {
         .await;
     }
 
-    /// Waits for the HTTP server, whose port the log tells, and gives its address.
+    /// Waits for the HTTP server, whose port the log has, and gives its address.
     ///
     /// # Panics
     /// At the deadline, and at once when the process has ended.
@@ -264,10 +262,10 @@ impl Drop for Service {
     }
 }
 
-/// The binary that cargo built: told by cargo to tests and benches, and beside them for an example.
+/// The binary that cargo built: named by cargo for tests and benches, and beside them for an example.
 pub fn binary() -> OsString {
-    if let Some(told) = option_env!("CARGO_BIN_EXE_ovn-kubevirt") {
-        return told.into();
+    if let Some(binary) = option_env!("CARGO_BIN_EXE_ovn-kubevirt") {
+        return binary.into();
     }
     let this = std::env::current_exe().expect("a running program has a path");
     let beside = this.ancestors().skip(1).take(2).map(|dir| dir.join("ovn-kubevirt"));

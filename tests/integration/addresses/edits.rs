@@ -1,12 +1,11 @@
 //! Wishes that change while a VM runs, and while it does not.
 
-use super::{IP_ADDRESS, IP_POOL, NEXT, SWITCH, choosing, ips_of, wishing};
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Northbound, VmOptions, eventually};
+use super::{IP_ADDRESS, IP_POOL, NEXT, SWITCH, from_pool, ips_of, requesting};
+use crate::support::{Northbound, Stage, VmOptions, eventually};
 
 #[tokio::test]
 async fn a_new_pool_on_a_running_vm_reserves_an_address_at_once_which_the_next_start_applies() {
-    let stage = Stage::new("pool-edit").await;
+    let stage = Stage::build("pool-edit").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
     stage.player.edit_template_annotation("testvm", IP_POOL, Some("10.16.0.40..10.16.0.41")).await;
@@ -14,25 +13,25 @@ async fn a_new_pool_on_a_running_vm_reserves_an_address_at_once_which_the_next_s
     assert_eq!(reserved.external_id(NEXT), Some("0a:58:0a:10:00:02 10.16.0.40"));
     assert_eq!(ips_of(&reserved), ["10.16.0.2"]);
     stage.event("testvm", "AddressReserved", &["10.16.0.40", "next start", "10.16.0.2"]).await;
-    // Both are the VM's now: nobody else gets the one or the other.
+    // Both are the VM's now: no other VM gets either.
     let holder = stage.vm("testvm");
     for (vm, address) in [("next", "10.16.0.40"), ("present", "10.16.0.2")] {
-        stage.player.create_vm(vm, wishing(address)).await;
+        stage.player.create_vm(vm, requesting(address)).await;
         stage.refused(vm, address, &holder).await;
     }
-    stage.create("neighbour", choosing("10.16.0.40..10.16.0.41"), &["10.16.0.41"]).await;
+    stage.create("neighbour", from_pool("10.16.0.40..10.16.0.41"), &["10.16.0.41"]).await;
 
     stage.player.restart("testvm", "n1").await;
     let restarted = stage.holding("testvm", &["10.16.0.40"]).await;
     assert_eq!((&restarted.uuid, restarted.external_id(NEXT)), (&made.uuid, None));
-    // The old one is free: whoever waits for it has it.
+    // The old one is free: the VM that waits for it has it.
     stage.holding("present", &["10.16.0.2"]).await;
     assert_eq!(stage.northbound.port(&stage.name("next")), None);
 }
 
 #[tokio::test]
-async fn a_wish_that_is_changed_or_withdrawn_before_the_next_start_frees_what_was_reserved() {
-    let stage = Stage::new("withdrawn").await;
+async fn a_request_that_is_changed_or_withdrawn_before_the_next_start_releases_the_reservation() {
+    let stage = Stage::build("withdrawn").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
     let edit = async |address| stage.player.edit_template_annotation("testvm", IP_ADDRESS, address).await;
@@ -43,12 +42,12 @@ async fn a_wish_that_is_changed_or_withdrawn_before_the_next_start_frees_what_wa
     };
     edit(Some("10.16.0.15")).await;
     reserved(" 10.16.0.15").await;
-    stage.player.create_vm("first", wishing("10.16.0.15")).await;
+    stage.player.create_vm("first", requesting("10.16.0.15")).await;
     stage.refused("first", "10.16.0.15", &stage.vm("testvm")).await;
     edit(Some("10.16.0.16")).await;
     reserved(" 10.16.0.16").await;
     stage.holding("first", &["10.16.0.15"]).await;
-    stage.player.create_vm("second", wishing("10.16.0.16")).await;
+    stage.player.create_vm("second", requesting("10.16.0.16")).await;
     stage.refused("second", "10.16.0.16", &stage.vm("testvm")).await;
     edit(None).await;
     stage.holding("second", &["10.16.0.16"]).await;
@@ -60,12 +59,12 @@ async fn a_wish_that_is_changed_or_withdrawn_before_the_next_start_frees_what_wa
 
 #[tokio::test]
 async fn on_a_stopped_vm_a_new_address_or_pool_applies_at_once_and_frees_the_old() {
-    let stage = Stage::new("stopped-edit").await;
+    let stage = Stage::build("stopped-edit").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
     stage.player.stop("testvm").await;
     stage.port_where("testvm", "is not bound", |port| port.options.is_empty()).await;
-    stage.player.create_vm("waits", wishing("10.16.0.2")).await;
+    stage.player.create_vm("waits", requesting("10.16.0.2")).await;
     stage.refused("waits", "10.16.0.2", &stage.vm("testvm")).await;
     stage.player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.15")).await;
     let moved = stage.holding("testvm", &["10.16.0.15"]).await;
@@ -99,10 +98,7 @@ fn bound_on(northbound: &Northbound, port: &str) -> Option<String> {
 
 #[tokio::test]
 async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_southbound_follows() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    northbound.add_switch("team", &[("subnet", "10.40.0.0/24")]);
-    let stage = Stage::on("moves", northbound).await;
+    let stage = Stage::build("moves").switch("team", "10.40.0.0/24").northd().start().await;
     let followed = async |switch: &'static str| {
         let port = stage.name("testvm");
         eventually("the southbound has the port there", || async {
@@ -113,7 +109,7 @@ async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_
     };
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     followed("ovn-default").await;
-    stage.player.create_vm("waits", wishing("10.16.0.2")).await;
+    stage.player.create_vm("waits", requesting("10.16.0.2")).await;
     stage.refused("waits", "10.16.0.2", &stage.vm("testvm")).await;
     stage.player.edit_template_annotation("testvm", SWITCH, Some("team")).await;
     let moved = stage.port_where("testvm", "is on team", |port| port.switches == ["team"]).await;
@@ -132,15 +128,15 @@ async fn a_move_to_another_switch_frees_the_old_lease_and_keeps_the_row_and_the_
     assert_eq!((&back.uuid, ips_of(&back)), (&made.uuid, vec!["10.16.0.3"]));
     followed("ovn-default").await;
     stage.no_problem("testvm").await;
-    let wish = wishing("10.40.0.2").annotation(SWITCH, "team");
-    stage.player.create_vm("heir", wish).await;
+    let request = requesting("10.40.0.2").annotation(SWITCH, "team");
+    stage.player.create_vm("heir", request).await;
     stage.port_where("heir", "has what was left", |port| port.switches == ["team"]).await;
 }
 
 #[tokio::test]
-async fn a_wish_that_a_running_vm_cannot_have_is_told_at_once_and_what_was_reserved_stands() {
-    let stage = Stage::new("refused").await;
-    stage.create("owner", wishing("10.16.0.15"), &["10.16.0.15"]).await;
+async fn a_request_that_a_running_vm_cannot_have_is_in_its_status_at_once_and_the_reservation_stays() {
+    let stage = Stage::build("refused").start().await;
+    stage.create("owner", requesting("10.16.0.15"), &["10.16.0.15"]).await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
     stage.player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.15")).await;
@@ -149,12 +145,12 @@ async fn a_wish_that_a_running_vm_cannot_have_is_told_at_once_and_what_was_reser
     let reserved =
         |port: &crate::support::Port| port.external_id(NEXT).is_some_and(|next| next.ends_with(" 10.16.0.16"));
     stage.port_where("testvm", "has a reservation", reserved).await;
-    // A MAC that another has keeps the wish from being whole; what it has of it already, it keeps.
+    // A MAC that another has keeps the request from being granted whole; what it has of it already, it keeps.
     let owners = stage.port("owner").await.addresses.first().expect("one").split(' ').next().map(ToOwned::to_owned);
     let mac = "ovn.kubernetes.io/mac_address";
     stage.player.edit_template_annotation("testvm", mac, owners.as_deref()).await;
     stage.problem("testvm", "AddressConflict", &["MAC ", &stage.vm("owner")]).await;
-    stage.player.create_vm("other", wishing("10.16.0.16")).await;
+    stage.player.create_vm("other", requesting("10.16.0.16")).await;
     stage.refused("other", "10.16.0.16", &stage.vm("testvm")).await;
     stage.player.edit_template_annotation("testvm", mac, None).await;
     stage.player.restart("testvm", "n1").await;
@@ -163,10 +159,10 @@ async fn a_wish_that_a_running_vm_cannot_have_is_told_at_once_and_what_was_reser
 }
 
 #[tokio::test]
-async fn a_switch_that_cannot_be_moved_to_is_told_at_once_and_nothing_changes_where_the_port_is() {
-    let stage = Stage::new("nowhere").await;
+async fn a_switch_that_a_port_cannot_move_to_is_in_the_status_at_once_and_the_port_stays() {
+    let stage = Stage::build("nowhere").start().await;
     stage.northbound.add_switch("red", &[("subnet", "10.17.0.0/24")]);
-    stage.create("owner", wishing("10.17.0.9").annotation(SWITCH, "red"), &["10.17.0.9"]).await;
+    stage.create("owner", requesting("10.17.0.9").annotation(SWITCH, "red"), &["10.17.0.9"]).await;
     for (vm, runs) in [("stopped", false), ("running", true)] {
         stage.player.create_vm(vm, VmOptions::default()).await;
         let made = stage.port(vm).await;

@@ -1,16 +1,15 @@
 //! `exclude_ips` and subnets that change while their addresses are in use.
 
-use super::{IP_ADDRESS, lease, wishing};
-use crate::stage::Stage;
-use crate::support::VmOptions;
+use super::{IP_ADDRESS, lease, requesting};
+use crate::support::{Stage, VmOptions};
 
 #[tokio::test]
 async fn kube_ovn_5522_an_edit_of_exclude_ips_hands_no_used_address_out_again() {
-    let mut stage = Stage::new("excludes").await;
+    let mut stage = Stage::build("excludes").start().await;
     let first = stage.create("a", VmOptions::default(), &["10.16.0.2"]).await;
     let second = stage.create("b", VmOptions::default(), &["10.16.0.3"]).await;
     stage.started("b", "n1").await;
-    stage.create("named", wishing("10.16.0.5"), &["10.16.0.5"]).await;
+    stage.create("named", requesting("10.16.0.5"), &["10.16.0.5"]).await;
     stage.configure("exclude_ips", "10.16.0.1..10.16.0.5");
     for (vm, address) in [("a", "10.16.0.2"), ("b", "10.16.0.3")] {
         stage.problem(vm, "AddressExcluded", &[address, "exclude_ips", "ovn-default"]).await;
@@ -19,18 +18,18 @@ async fn kube_ovn_5522_an_edit_of_exclude_ips_hands_no_used_address_out_again() 
     // Who named the address knows.
     stage.no_problem("named").await;
     // Neither a restart of the service nor one of a VM takes the lease.
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stage.player.restart("b", "n2").await;
     let restarted = stage.port_where("b", "is on n2", |port| port.option("requested-chassis") == Some("n2")).await;
     assert_eq!(lease(&restarted), lease(&second));
     assert_eq!(stage.port("a").await, first);
-    // Taken back, it frees only what nobody has.
+    // Taken back, it makes only those addresses free that no port holds.
     stage.configure("exclude_ips", "10.16.0.1");
     stage.no_problem("a").await;
     stage.no_problem("b").await;
     stage.create("d", VmOptions::default(), &["10.16.0.4"]).await;
     stage.create("e", VmOptions::default(), &["10.16.0.7"]).await;
-    // What was given back while it is excluded is nobody's.
+    // An address that is released while it is excluded is not allocated.
     stage.configure("exclude_ips", "10.16.0.1..10.16.0.2");
     stage.player.delete_vm("a").await;
     stage.port_gone("a").await;
@@ -39,7 +38,7 @@ async fn kube_ovn_5522_an_edit_of_exclude_ips_hands_no_used_address_out_again() 
 
 #[tokio::test]
 async fn a_subnet_that_grows_has_room_at_once_and_one_that_shrinks_takes_no_lease_away() {
-    let mut stage = Stage::with_switch("grows", &[("subnet", "10.16.0.0/29")]).await;
+    let mut stage = Stage::build("grows").switch_with("ovn-default", &[("subnet", "10.16.0.0/29")]).start().await;
     let mut leases = Vec::new();
     for host in 2..=6 {
         leases.push(stage.create(&format!("vm-{host}"), VmOptions::default(), &[&format!("10.16.0.{host}")]).await);
@@ -57,7 +56,7 @@ async fn a_subnet_that_grows_has_room_at_once_and_one_that_shrinks_takes_no_leas
     stage.no_problem("vm-2").await;
     stage.player.create_vm("late", VmOptions::default()).await;
     stage.problem("late", "SubnetExhausted", &["10.16.0.0/30"]).await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stage.started("vm-6", "n1").await;
     stage.settled("sentinel").await;
     for before in &leases {
@@ -74,7 +73,7 @@ async fn a_subnet_that_grows_has_room_at_once_and_one_that_shrinks_takes_no_leas
 
 #[tokio::test]
 async fn a_subnet_that_is_renumbered_under_live_ports_leaves_them_their_leases_until_they_are_given_others() {
-    let mut stage = Stage::new("renumbered").await;
+    let mut stage = Stage::build("renumbered").start().await;
     let made = stage.create("a", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("b", VmOptions::default(), &["10.16.0.3"]).await;
     stage.started("a", "n1").await;
@@ -89,10 +88,10 @@ async fn a_subnet_that_is_renumbered_under_live_ports_leaves_them_their_leases_u
         stage.problem(vm, "AddressOutsideSubnet", &[address, "10.99.0.0/24"]).await;
     }
     stage.create("c", VmOptions::default(), &["10.99.0.2"]).await;
-    stage.player.create_vm("old", wishing("10.16.0.50")).await;
+    stage.player.create_vm("old", requesting("10.16.0.50")).await;
     stage.problem("old", "InvalidRequest", &["10.16.0.50", "10.99.0.0/24"]).await;
     // Also over a restart of both.
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stage.player.restart("a", "n2").await;
     let restarted = stage.port_where("a", "is on n2", |port| port.option("requested-chassis") == Some("n2")).await;
     assert_eq!(lease(&restarted), lease(&made));
@@ -110,7 +109,7 @@ async fn a_subnet_that_is_renumbered_under_live_ports_leaves_them_their_leases_u
 
 #[tokio::test]
 async fn of_several_router_networks_on_one_switch_each_is_used_and_its_own_ends_are_not() {
-    let stage = Stage::with_switch("routed", &[]).await;
+    let stage = Stage::build("routed").switch_with("ovn-default", &[]).start().await;
     stage.player.create_vm("early", VmOptions::default()).await;
     stage.problem("early", "SubnetMissing", &["ovn-default", "other_config:subnet"]).await;
     // The broadcast address of the first, 10.30.0.3, lies in the second.
@@ -123,5 +122,5 @@ async fn of_several_router_networks_on_one_switch_each_is_used_and_its_own_ends_
     stage.player.create_vm("more", VmOptions::default()).await;
     stage.problem("more", "SubnetExhausted", &["10.30.0.0/30", "10.30.0.0/29"]).await;
     // Who names it may have it: it is the second network's.
-    stage.create("named", wishing("10.30.0.3"), &["10.30.0.3"]).await;
+    stage.create("named", requesting("10.30.0.3"), &["10.30.0.3"]).await;
 }

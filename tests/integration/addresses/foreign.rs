@@ -1,8 +1,7 @@
 //! Ports of others: static, `virtual`, of a router, before ours and after.
 
-use super::{lease, wishing};
-use crate::stage::Stage;
-use crate::support::{Northbound, VmOptions};
+use super::{lease, requesting};
+use crate::support::{Northbound, Stage, VmOptions};
 
 /// A `virtual` port (ovn-nb(5)) with this address.
 fn add_virtual(northbound: &Northbound, name: &str, address: &str) {
@@ -12,13 +11,13 @@ fn add_virtual(northbound: &Northbound, name: &str, address: &str) {
 }
 
 #[tokio::test]
-async fn a_static_wish_for_what_another_port_holds_is_refused_with_its_name_and_granted_when_it_goes() {
-    let stage = Stage::new("held").await;
+async fn a_request_for_an_address_that_another_port_holds_is_refused_with_its_name_and_granted_when_it_goes() {
+    let stage = Stage::build("held").start().await;
     let northbound = &stage.northbound;
     northbound.add_foreign_port("ovn-default", "printer", &["unknown", "0a:00:00:00:00:01 10.16.0.9 10.16.0.50"]);
     add_virtual(northbound, "floating", "10.16.0.51");
     northbound.add_router_port("ovn-default", &["10.16.0.52/16"]);
-    stage.create("owner", wishing("10.16.0.53"), &["10.16.0.53"]).await;
+    stage.create("owner", requesting("10.16.0.53"), &["10.16.0.53"]).await;
     let owner = stage.vm("owner");
     let cases = [
         ("a", "10.16.0.50", "the port printer, which ovn-kubevirt does not manage"),
@@ -27,7 +26,7 @@ async fn a_static_wish_for_what_another_port_holds_is_refused_with_its_name_and_
         ("d", "10.16.0.53", owner.as_str()),
     ];
     for (vm, address, holder) in cases {
-        stage.player.create_vm(vm, wishing(address)).await;
+        stage.player.create_vm(vm, requesting(address)).await;
         stage.problem(vm, "AddressConflict", &[address, holder, "ovn-default"]).await;
         assert_eq!(stage.northbound.port(&stage.name(vm)), None);
     }
@@ -51,8 +50,8 @@ async fn conflicts(stage: &Stage) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_it_goes() {
-    let mut stage = Stage::new("doubled").await;
+async fn a_foreign_port_with_the_address_of_a_vm_leaves_the_lease_and_is_in_the_status_until_it_goes() {
+    let mut stage = Stage::build("doubled").start().await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let made = stage.started("testvm", "n1").await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.2"]);
@@ -60,7 +59,7 @@ async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_i
     assert_eq!(conflicts(&stage).await.as_deref(), Some("ovn_kubevirt_problems{reason=\"AddressConflict\"} 1"));
     // It is not spread: neither is the address anybody else's, nor does a restart of anything change it.
     stage.create("next", VmOptions::default(), &["10.16.0.3"]).await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stage.player.restart("testvm", "n1").await;
     stage.settled("sentinel").await;
     let now = stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
@@ -88,7 +87,7 @@ async fn a_port_that_takes_what_a_vm_has_leaves_the_lease_and_is_told_of_until_i
 
 #[tokio::test]
 async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_holder_goes() {
-    let stage = Stage::new("marked").await;
+    let stage = Stage::build("marked").start().await;
     let northbound = &stage.northbound;
     let marks = [
         ("kube-ovn", vec!["vendor=kube-ovn", "ls=ovn-default"], "which ovn-kubevirt does not manage"),
@@ -110,12 +109,12 @@ async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_h
             northbound.nbctl(&["set", "Logical_Switch_Port", port, &format!("external_ids:{mark}")]);
         }
         let vm = format!("wants-{number}");
-        stage.player.create_vm(&vm, wishing(&format!("10.16.0.{number}"))).await;
+        stage.player.create_vm(&vm, requesting(&format!("10.16.0.{number}"))).await;
         stage.problem(&vm, "AddressConflict", &[port, of]).await;
     }
     stage.create("chooses", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("next", VmOptions::default(), &["10.16.0.6"]).await;
-    let mac = wishing("10.16.0.9").annotation("ovn.kubernetes.io/mac_address", "0a:00:00:00:00:03");
+    let mac = requesting("10.16.0.9").annotation("ovn.kubernetes.io/mac_address", "0a:00:00:00:00:03");
     stage.player.create_vm("same-mac", mac).await;
     stage.problem("same-mac", "AddressConflict", &["MAC 0a:00:00:00:00:03", "the port kube-ovn"]).await;
     northbound.delete_port("kube-ovn");
@@ -125,8 +124,8 @@ async fn rows_that_others_marked_count_as_theirs_and_a_mac_is_granted_when_its_h
 }
 
 #[tokio::test]
-async fn a_foreign_duplicate_of_what_is_reserved_is_told_and_not_followed() {
-    let stage = Stage::new("reserved").await;
+async fn a_foreign_duplicate_of_a_reservation_is_in_the_status_and_moves_no_vm() {
+    let stage = Stage::build("reserved").start().await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     stage.started("testvm", "n1").await;
     stage.player.edit_template_annotation("testvm", super::IP_ADDRESS, Some("10.16.0.15")).await;

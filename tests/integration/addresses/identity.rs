@@ -3,19 +3,18 @@
 
 use serde_json::json;
 
-use super::{lease, wishing};
-use crate::stage::Stage;
-use crate::support::{Cluster, Nic, Player, Service, VmOptions, eventually};
+use super::{lease, requesting};
+use crate::support::{Nic, Player, Stage, VmOptions, eventually};
 
 #[tokio::test]
 async fn a_vmi_whose_vm_was_orphaned_and_made_anew_keeps_its_address_throughout() {
-    let stage = Stage::new("orphaned").await;
+    let stage = Stage::build("orphaned").start().await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let made = stage.started("testvm", "n1").await;
     // kubectl delete vm --cascade=orphan
     stage.player.delete_vm_start("testvm").await;
     stage.player.remove_vm_finalizer("testvm").await;
-    stage.player.create_vm("rival", wishing("10.16.0.2")).await;
+    stage.player.create_vm("rival", requesting("10.16.0.2")).await;
     stage.refused("rival", "10.16.0.2", &stage.vm("testvm")).await;
     assert_eq!(lease(&stage.port("testvm").await), lease(&made));
     // Its VM is there again, and adopts what runs.
@@ -36,8 +35,8 @@ async fn a_vmi_whose_vm_was_orphaned_and_made_anew_keeps_its_address_throughout(
 }
 
 #[tokio::test]
-async fn a_vm_of_another_namespace_gets_nothing_of_what_one_of_its_name_left_while_its_launcher_runs() {
-    let stage = Stage::new("namesakes").await;
+async fn a_vm_of_another_namespace_gets_no_address_of_its_deleted_namesake_while_that_ones_launcher_runs() {
+    let stage = Stage::build("namesakes").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let run = stage.player.start("testvm", "n1").await;
     stage.player.delete_vm_start("testvm").await;
@@ -46,14 +45,14 @@ async fn a_vm_of_another_namespace_gets_nothing_of_what_one_of_its_name_left_whi
     stage.player.remove_vm_finalizer("testvm").await;
     let sibling = stage.namespace.sibling("b").await;
     let other = Player::within(&sibling);
-    other.create_vm("testvm", wishing("10.16.0.2")).await;
+    other.create_vm("testvm", requesting("10.16.0.2")).await;
     let holder = stage.vm("testvm");
-    eventually("the namesake is told who has it", || async {
+    eventually("the namesake has an Event that names the holder", || async {
         let events = sibling.events("testvm").await;
-        let told = events
+        let named = events
             .iter()
             .any(|(_, reason, note)| reason == "AddressConflict" && note.contains(&holder) && note.contains("granted"));
-        if told { Ok(()) } else { Err(format!("{events:?}")) }
+        if named { Ok(()) } else { Err(format!("{events:?}")) }
     })
     .await;
     assert_eq!(lease(&stage.port("testvm").await), lease(&made));
@@ -67,8 +66,8 @@ async fn a_vm_of_another_namespace_gets_nothing_of_what_one_of_its_name_left_whi
 #[tokio::test]
 async fn harvester_4474_clones_and_restores_that_copy_an_address_or_a_mac_are_refused_and_others_get_their_own() {
     const MAC: &str = "02:00:00:00:00:01";
-    let stage = Stage::new("clones").await;
-    let original = wishing("10.16.0.50").mac(MAC);
+    let stage = Stage::build("clones").start().await;
+    let original = requesting("10.16.0.50").mac(MAC);
     stage.create("original", original.clone(), &["10.16.0.50"]).await;
     let holder = stage.vm("original");
     // A clone or a restore copies the whole template; a patch may take away the one or the other.
@@ -76,7 +75,7 @@ async fn harvester_4474_clones_and_restores_that_copy_an_address_or_a_mac_are_re
     stage.refused("copies-both", "10.16.0.50", &holder).await;
     stage.player.create_vm("copies-the-mac", VmOptions::default().mac(MAC)).await;
     stage.refused("copies-the-mac", MAC, &holder).await;
-    stage.player.create_vm("copies-the-address", wishing("10.16.0.50")).await;
+    stage.player.create_vm("copies-the-address", requesting("10.16.0.50")).await;
     stage.refused("copies-the-address", "10.16.0.50", &holder).await;
     for vm in ["copies-both", "copies-the-mac", "copies-the-address"] {
         assert_eq!(stage.northbound.port(&stage.name(vm)), None);
@@ -109,9 +108,9 @@ async fn harvester_4474_clones_and_restores_that_copy_an_address_or_a_mac_are_re
 }
 
 #[tokio::test]
-async fn of_a_pool_of_vms_with_one_address_one_has_it_and_each_of_the_others_is_told_who() {
+async fn of_the_replicas_of_a_pool_with_one_address_one_has_it_and_the_status_of_the_others_names_it() {
     const REPLICAS: usize = 6;
-    let stage = Stage::new("replicas").await;
+    let stage = Stage::build("replicas").start().await;
     let names: Vec<String> = (0..REPLICAS).map(|index| format!("pool-{index}")).collect();
     let template = VmOptions::default().nics([Nic::pod("default").mac("02:00:00:00:00:07")]);
     let template = template.annotation(super::IP_ADDRESS, "10.16.0.50");
@@ -139,9 +138,9 @@ async fn of_a_pool_of_vms_with_one_address_one_has_it_and_each_of_the_others_is_
         left.retain(|name| **name != holder);
     }
     // A pool with a range, which the documentation says to write instead, serves each.
-    let choosing = VmOptions::default().annotation(super::IP_POOL, "10.16.0.50..10.16.0.55");
+    let from_pool = VmOptions::default().annotation(super::IP_POOL, "10.16.0.50..10.16.0.55");
     futures::future::join_all((0..6).map(|index| {
-        let (player, options) = (&stage.player, choosing.clone());
+        let (player, options) = (&stage.player, from_pool.clone());
         async move { player.create_vm(&format!("ranged-{index}"), options).await }
     }))
     .await;
@@ -155,20 +154,20 @@ async fn of_a_pool_of_vms_with_one_address_one_has_it_and_each_of_the_others_is_
 }
 
 #[tokio::test]
-async fn in_a_database_that_was_lost_whoever_names_an_address_has_it_before_others_choose() {
-    let mut stage = Stage::new("lost").await;
+async fn in_a_database_that_was_lost_requests_for_an_address_go_before_allocations() {
+    let mut stage = Stage::build("lost").start().await;
     assert!(stage.service.stop().await.success());
     for vm in ["a", "b", "c", "d", "e", "f", "g"] {
         stage.player.create_vm(vm, VmOptions::default()).await;
     }
-    stage.player.create_vm("static", wishing("10.16.0.2")).await;
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.player.create_vm("static", requesting("10.16.0.2")).await;
+    stage.restart().await;
     stage.holding("static", &["10.16.0.2"]).await;
 }
 
 #[tokio::test]
-async fn what_somebody_writes_into_port_security_alone_moves_no_lease() {
-    let stage = Stage::new("secured").await;
+async fn a_drift_of_port_security_alone_moves_no_lease() {
+    let stage = Stage::build("secured").start().await;
     stage.create("owner", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.3"]).await;
     let made = stage.started("testvm", "n1").await;
@@ -177,10 +176,10 @@ async fn what_somebody_writes_into_port_security_alone_moves_no_lease() {
     for written in [vec![owners], vec![owners, own], vec![free, own], vec![free, owners, own]] {
         let arguments = [&["lsp-set-port-security", made.name.as_str()], &written[..]].concat();
         stage.northbound.nbctl(&arguments);
-        let healed = stage
+        let repaired = stage
             .port_where("testvm", "has its port security back", |port| port.port_security == made.port_security)
             .await;
-        assert_eq!(lease(&healed), lease(&made), "{written:?}");
+        assert_eq!(lease(&repaired), lease(&made), "{written:?}");
     }
     stage.holding("owner", &["10.16.0.2"]).await;
     stage.no_problem("owner").await;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{choosing, ips_of, wishing};
-use crate::stage::Stage;
+use super::{from_pool, ips_of, requesting};
 use crate::support::history::History;
-use crate::support::{Northbound, VmOptions, eventually};
+use crate::support::stage::Builder;
+use crate::support::{Northbound, Stage, VmOptions, eventually};
 
 const DYNAMIC_PORTS: usize = 60;
 const VMS: usize = 40;
@@ -22,27 +22,31 @@ async fn add_dynamic(northbound: &Northbound, name: &str) -> String {
     .await
 }
 
-async fn stage(name: &str, exclude_ips: &str) -> Stage {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24"), ("exclude_ips", exclude_ips)]);
-    let given = add_dynamic(&northbound, "theirs").await;
+fn build(name: &str, exclude_ips: &str) -> Builder<'static> {
+    Stage::build(name).switch_with("ovn-default", &[("subnet", "10.16.0.0/24"), ("exclude_ips", exclude_ips)]).northd()
+}
+
+/// A stage beside the dynamic port `theirs`.
+async fn beside_dynamic(name: &str, exclude_ips: &str) -> Stage {
+    let prepared = build(name, exclude_ips).prepare().await;
+    let given = add_dynamic(&prepared.northbound, "theirs").await;
     assert!(given.contains(" 10.16.0."), "{given}");
-    Stage::on(name, northbound).await
+    prepared.start().await
 }
 
 #[tokio::test]
-async fn beside_dynamic_ports_a_choice_needs_a_pool_that_exclude_ips_has() {
+async fn beside_dynamic_ports_an_allocation_needs_a_pool_that_exclude_ips_has() {
     const EXCLUDED: &str = "10.16.0.1..10.16.0.99 10.16.0.200..10.16.0.205";
-    let stage = stage("dynamic", EXCLUDED).await;
+    let stage = beside_dynamic("dynamic", EXCLUDED).await;
     let theirs = stage.northbound.port("theirs").expect("the port");
     stage.player.create_vm("plain", VmOptions::default()).await;
     stage.problem("plain", "PoolRequired", &["theirs", "ovn-default", "ip_pool"]).await;
     for (vm, pool) in [("outside", "10.16.0.150..10.16.0.160"), ("partly", "10.16.0.200..10.16.0.210")] {
-        stage.player.create_vm(vm, choosing(pool)).await;
+        stage.player.create_vm(vm, from_pool(pool)).await;
         stage.problem(vm, "PoolRequired", &["theirs", pool, "exclude_ips"]).await;
     }
-    stage.create("inside", choosing("10.16.0.50..10.16.0.60"), &["10.16.0.50"]).await;
-    stage.create("static", wishing("10.16.0.10"), &["10.16.0.10"]).await;
+    stage.create("inside", from_pool("10.16.0.50..10.16.0.60"), &["10.16.0.50"]).await;
+    stage.create("static", requesting("10.16.0.10"), &["10.16.0.10"]).await;
     for vm in ["plain", "outside", "partly"] {
         assert_eq!(stage.northbound.port(&stage.name(vm)), None);
     }
@@ -51,7 +55,7 @@ async fn beside_dynamic_ports_a_choice_needs_a_pool_that_exclude_ips_has() {
     stage.holding("partly", &["10.16.0.200"]).await;
     stage.northbound.sync_southbound();
     assert_eq!(stage.northbound.port("theirs").and_then(|port| port.dynamic_addresses), theirs.dynamic_addresses);
-    // And when northd has nobody left there, anything is.
+    // And when northd has no port left there, the others are.
     stage.northbound.delete_port("theirs");
     stage.holding("plain", &["10.16.0.100"]).await;
     stage.holding("outside", &["10.16.0.150"]).await;
@@ -59,9 +63,7 @@ async fn beside_dynamic_ports_a_choice_needs_a_pool_that_exclude_ips_has() {
 
 #[tokio::test]
 async fn a_vm_that_has_its_lease_keeps_it_when_dynamic_ports_come() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24"), ("exclude_ips", "10.16.0.1")]);
-    let stage = Stage::on("before", northbound).await;
+    let stage = build("before", "10.16.0.1").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let given = add_dynamic(&stage.northbound, "theirs").await;
     assert!(!given.ends_with(" 10.16.0.2"), "{given}");
@@ -87,13 +89,13 @@ fn given(history: &History) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn northd_renumbers_nobody_while_dynamic_ports_and_vms_are_made_at_the_same_time() {
-    let stage = stage("storm", "10.16.0.1..10.16.0.99").await;
+async fn northd_renumbers_no_port_while_dynamic_ports_and_vms_are_made_at_the_same_time() {
+    let stage = beside_dynamic("storm", "10.16.0.1..10.16.0.99").await;
     let history = History::from_now(stage.northbound.dir().join("nb.db"));
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:02}")).collect();
     let make = async |index: usize, name: &str| {
         // Every fourth names no pool: it must be refused, not served with what northd is about to give.
-        let options = if index.is_multiple_of(4) { VmOptions::default() } else { choosing("10.16.0.2..10.16.0.99") };
+        let options = if index.is_multiple_of(4) { VmOptions::default() } else { from_pool("10.16.0.2..10.16.0.99") };
         stage.player.apply_vm(name, options).await;
     };
     let vms = async {

@@ -4,16 +4,18 @@ use std::net::Ipv4Addr;
 
 use ovn_kubevirt::ipam::{AddressPool, Subnet};
 
-use super::{choosing, has_seen, ips_of, wishing};
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Nic, Northbound, VmOptions, eventually};
+use super::{from_pool, has_seen, ips_of, requesting};
+use crate::support::stage::SUBNET;
+use crate::support::{Nic, Northbound, Stage, VmOptions, eventually};
 
 #[tokio::test]
-async fn a_bad_word_in_exclude_ips_stops_no_vm_and_is_told_and_counted_until_it_is_corrected() {
-    let stage =
-        Stage::with_switch("bad-word", &[("subnet", "10.16.0.9/255.255.0.0"), ("exclude_ips", "10.16.0.2,x")]).await;
+async fn a_bad_word_in_exclude_ips_stops_no_vm_and_is_in_status_and_metrics_until_it_is_corrected() {
+    let stage = Stage::build("bad-word")
+        .switch_with("ovn-default", &[("subnet", "10.16.0.9/255.255.0.0"), ("exclude_ips", "10.16.0.2,x")])
+        .start()
+        .await;
     stage.create("plain", VmOptions::default(), &["10.16.0.3"]).await;
-    stage.create("named", wishing("10.16.0.2"), &["10.16.0.2"]).await;
+    stage.create("named", requesting("10.16.0.2"), &["10.16.0.2"]).await;
     for vm in ["plain", "named"] {
         stage.problem(vm, "SwitchSettingUnread", &["\"x\" in other_config:exclude_ips", "ovn-default"]).await;
     }
@@ -41,8 +43,7 @@ async fn given(northbound: &Northbound, name: &str) -> Ipv4Addr {
 /// Each list with a subnet, and what real northd gives first to a port of its own.
 #[tokio::test]
 async fn exclude_ips_and_subnet_are_read_as_the_northd_at_hand_reads_them() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &[]);
+    let northbound = Stage::build("northd").switch_with("ovn-default", &[]).northd().northbound().await;
     for (index, (subnet, list)) in [
         ("10.16.0.0/24", "10.16.0.2..10.16.0.4"),
         ("10.16.0.0/24", "10.16.0.2 .. 10.16.0.4"),
@@ -100,9 +101,9 @@ async fn exclude_ips_and_subnet_are_read_as_the_northd_at_hand_reads_them() {
 }
 
 #[tokio::test]
-async fn what_northd_holds_in_its_own_spelling_no_vm_gets() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &SUBNET);
+async fn an_address_that_northd_holds_in_its_own_spelling_is_never_allocated() {
+    let prepared = Stage::build("spellings").northd().prepare().await;
+    let northbound = &prepared.northbound;
     let spellings =
         ["a:58:a:10:0:2 10.16.0.002", "0A:58:0A:10:00:03\t10.16.0.3/24", "0a:58:0a:10:00:04 10.16.0.4/255.255.0.0"];
     for (index, spelling) in spellings.iter().enumerate() {
@@ -110,14 +111,14 @@ async fn what_northd_holds_in_its_own_spelling_no_vm_gets() {
     }
     northbound.sync_southbound();
     // That northd holds them shows in what it gives.
-    let theirs = given(&northbound, "theirs").await;
+    let theirs = given(northbound, "theirs").await;
     assert_eq!(theirs, Ipv4Addr::new(10, 16, 0, 5));
     northbound.delete_port("theirs");
-    let stage = Stage::on("spellings", northbound).await;
+    let stage = prepared.start().await;
     stage.create("plain", VmOptions::default(), &["10.16.0.5"]).await;
     for host in 2..=4 {
         let (vm, address) = (format!("vm-{host}"), format!("10.16.0.{host}"));
-        stage.player.create_vm(&vm, wishing(&address)).await;
+        stage.player.create_vm(&vm, requesting(&address)).await;
         stage.refused(&vm, &address, &format!("printer-{}", host - 2)).await;
     }
     stage.player.create_vm("mac", VmOptions::default().mac("0a:58:0a:10:00:02")).await;
@@ -126,23 +127,22 @@ async fn what_northd_holds_in_its_own_spelling_no_vm_gets() {
 
 #[tokio::test]
 async fn pools_beside_dynamic_ports_count_as_far_as_northd_reads() {
-    let northbound = Northbound::start().await.with_northd().await;
-    let exclude = "10.16.0.1..10.16.0.9,10.16.0.10..10.16.0.19";
-    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24"), ("exclude_ips", exclude)]);
-    let theirs = given(&northbound, "theirs").await;
+    let config = [("subnet", "10.16.0.0/24"), ("exclude_ips", "10.16.0.1..10.16.0.9,10.16.0.10..10.16.0.19")];
+    let prepared = Stage::build("comma").switch_with("ovn-default", &config).northd().prepare().await;
+    let theirs = given(&prepared.northbound, "theirs").await;
     assert_eq!(theirs, Ipv4Addr::new(10, 16, 0, 10), "northd stops at the comma");
-    let stage = Stage::on("comma", northbound).await;
-    stage.create("before", choosing("10.16.0.5..10.16.0.9"), &["10.16.0.5"]).await;
-    stage.player.create_vm("behind", choosing("10.16.0.11..10.16.0.19")).await;
+    let stage = prepared.start().await;
+    stage.create("before", from_pool("10.16.0.5..10.16.0.9"), &["10.16.0.5"]).await;
+    stage.player.create_vm("behind", from_pool("10.16.0.11..10.16.0.19")).await;
     stage.problem("behind", "PoolRequired", &["theirs", "first comma", "blanks"]).await;
     stage.configure("exclude_ips", "10.16.0.1..10.16.0.9 10.16.0.10..10.16.0.19");
     stage.holding("behind", &["10.16.0.11"]).await;
 }
 
 #[tokio::test]
-async fn sources_of_health_checks_and_what_a_foreign_port_may_speak_with_are_nobodys() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &SUBNET);
+async fn sources_of_health_checks_and_addresses_that_a_foreign_port_may_speak_with_are_never_allocated() {
+    let prepared = Stage::build("answered").northd().prepare().await;
+    let northbound = &prepared.northbound;
     northbound.nbctl(&["lb-add", "shop", "10.200.0.1:80", "10.16.0.9:80"]);
     northbound.nbctl(&["set", "Load_Balancer", "shop", "ip_port_mappings:10.16.0.9=backend:10.16.0.2"]);
     northbound.add_foreign_port("ovn-default", "keepalived", &["02:00:00:00:00:01 10.16.0.3"]);
@@ -156,14 +156,14 @@ async fn sources_of_health_checks_and_what_a_foreign_port_may_speak_with_are_nob
     northbound.nbctl(&[&["create", "Static_MAC_Binding"], &binding[..]].concat());
     let options = ["cidr=10.16.0.0/16", "options:router=10.16.0.7"];
     northbound.nbctl(&[&["create", "DHCP_Options"], &options[..]].concat());
-    let stage = Stage::on("answered", northbound).await;
+    let stage = prepared.start().await;
     stage.create("plain", VmOptions::default(), &["10.16.0.8"]).await;
     for (vm, address, holder) in [
         ("checks", "10.16.0.2", "the health checks of the load balancer shop"),
         ("vip", "10.16.0.4", "keepalived"),
         ("vrrp", "10.16.0.5", "keepalived"),
     ] {
-        stage.player.create_vm(vm, wishing(address)).await;
+        stage.player.create_vm(vm, requesting(address)).await;
         stage.problem(vm, "AddressConflict", &[address, holder]).await;
     }
     stage.northbound.nbctl(&["clear", "Load_Balancer", "shop", "ip_port_mappings"]);
@@ -175,25 +175,25 @@ async fn sources_of_health_checks_and_what_a_foreign_port_may_speak_with_are_nob
 
 #[tokio::test]
 async fn the_forwarding_group_of_a_switch_keeps_its_address_and_mac() {
-    let stage = Stage::new("forwarding").await;
+    let stage = Stage::build("forwarding").start().await;
     stage.northbound.add_foreign_port("ovn-default", "uplink", &["02:00:00:00:00:01"]);
     stage.northbound.nbctl(&["fwd-group-add", "up", "ovn-default", "10.16.0.2", "02:00:00:00:00:02", "uplink"]);
     has_seen_after(&stage).await;
     stage.create("plain", VmOptions::default(), &["10.16.0.4"]).await;
-    stage.player.create_vm("named", wishing("10.16.0.2").mac("02:00:00:00:00:02")).await;
+    stage.player.create_vm("named", requesting("10.16.0.2").mac("02:00:00:00:00:02")).await;
     stage.problem("named", "AddressConflict", &["10.16.0.2", "the forwarding group up"]).await;
     stage.northbound.nbctl(&["fwd-group-del", "up"]);
     stage.holding("named", &["10.16.0.2"]).await;
 }
 
 async fn has_seen_after(stage: &Stage) {
-    stage.create("sentinel-vm", wishing("10.16.0.3"), &["10.16.0.3"]).await;
+    stage.create("sentinel-vm", requesting("10.16.0.3"), &["10.16.0.3"]).await;
     has_seen(stage, "sentinel-vm").await;
 }
 
 #[tokio::test]
 async fn nics_on_switches_of_one_subnet_have_a_mac_each() {
-    let stage = Stage::new("two-macs").await;
+    let stage = Stage::build("two-macs").start().await;
     stage.northbound.add_switch("twin", &SUBNET);
     stage.player.create_nad("net1", Some("twin")).await;
     stage.player.create_vm("testvm", VmOptions::default().nic(Nic::nad("second", "net1"))).await;
@@ -210,11 +210,13 @@ async fn nics_on_switches_of_one_subnet_have_a_mac_each() {
 
 #[tokio::test]
 async fn a_switch_without_addresses_serves_macs_alone_where_that_is_wanted() {
-    let northbound = Northbound::start().await.with_northd().await;
-    northbound.add_switch("ovn-default", &[("mac_only", "true")]);
-    northbound.add_switch("bare", &[]);
-    northbound.add_switch("full", &SUBNET[..1]);
-    let mut stage = Stage::on("mac-only", northbound).await;
+    let mut stage = Stage::build("mac-only")
+        .switch_with("ovn-default", &[("mac_only", "true")])
+        .switch_with("bare", &[])
+        .switch("full", "10.16.0.0/16")
+        .northd()
+        .start()
+        .await;
     let on = |switch: &str| VmOptions::default().annotation(super::SWITCH, switch);
     let plain = stage.create("plain", VmOptions::default(), &[]).await;
     stage.event("plain", "AddressAssigned", &["the MAC 0a:58:", "alone", "ovn-default"]).await;
@@ -228,16 +230,17 @@ async fn a_switch_without_addresses_serves_macs_alone_where_that_is_wanted() {
     assert_eq!((ips_of(&asks), &asks.port_security), (vec![], &asks.addresses));
     // It is a lease, through restarts of both.
     stage.started("plain", "n1").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stage.player.restart("plain", "n2").await;
     let now = stage.port_where("plain", "is on n2", |port| port.option("requested-chassis") == Some("n2")).await;
     assert_eq!(super::lease(&now), super::lease(&plain));
     // From none to an address at the next start, and back.
     stage.started("on-full", "n1").await;
-    for (wish, expected) in [(None, vec!["10.16.0.2"]), (Some("none"), vec![]), (Some("10.16.0.9"), vec!["10.16.0.9"])]
+    for (request, expected) in
+        [(None, vec!["10.16.0.2"]), (Some("none"), vec![]), (Some("10.16.0.9"), vec!["10.16.0.9"])]
     {
         let before = stage.port("on-full").await;
-        stage.player.edit_template_annotation("on-full", super::IP_ADDRESS, wish).await;
+        stage.player.edit_template_annotation("on-full", super::IP_ADDRESS, request).await;
         let reserved =
             stage.port_where("on-full", "has a reservation", |port| port.external_id(super::NEXT).is_some()).await;
         assert_eq!(reserved.addresses, before.addresses, "the guest runs");

@@ -1,21 +1,19 @@
 //! Full subnets, and addresses that rest after they are given back.
 
-use super::{lease, stage_with, wishing};
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Northbound, VmOptions, eventually};
+use super::{lease, requesting};
+use crate::support::stage::Builder;
+use crate::support::{Stage, VmOptions, eventually};
 
 /// Six addresses, of which `exclude_ips` names the first.
 const FIVE: [(&str, &str); 2] = [("subnet", "10.16.0.0/29"), ("exclude_ips", "10.16.0.1")];
 
-async fn five(name: &str, flags: &[&str]) -> Stage {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &FIVE);
-    stage_with(name, northbound, flags).await
+fn five(name: &str) -> Builder<'static> {
+    Stage::build(name).switch_with("ovn-default", &FIVE)
 }
 
 #[tokio::test]
 async fn a_full_subnet_never_stops_a_vm_that_has_its_lease() {
-    let mut stage = five("full", &[]).await;
+    let mut stage = five("full").start().await;
     stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.6"]);
     let mut leases = Vec::new();
     for host in 2..=5 {
@@ -42,7 +40,7 @@ async fn a_full_subnet_never_stops_a_vm_that_has_its_lease() {
     // And with the service restarted while one is down, and while one starts.
     stage.player.stop("vm-2").await;
     stage.player.create_vmi("vm-3").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stage.player.launch("vm-3", "n1").await;
     stage.started("vm-2", "n1").await;
     stage.port_where("vm-3", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;
@@ -65,8 +63,8 @@ async fn a_full_subnet_never_stops_a_vm_that_has_its_lease() {
 }
 
 #[tokio::test]
-async fn a_released_address_rests_and_is_given_to_another_only_when_nothing_else_is_free() {
-    let stage = five("rests", &["--address-rest", "1h"]).await;
+async fn a_released_address_rests_and_is_allocated_to_another_only_when_nothing_else_is_free() {
+    let stage = five("rests").flags(["--address-rest", "1h"]).start().await;
     stage.create("first", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("second", VmOptions::default(), &["10.16.0.3"]).await;
     stage.player.delete_vm("first").await;
@@ -87,18 +85,18 @@ async fn a_released_address_rests_and_is_given_to_another_only_when_nothing_else
 }
 
 #[tokio::test]
-async fn who_asks_for_an_address_that_rests_has_it_and_its_own_vm_too() {
-    let stage = five("asks", &["--address-rest", "1h"]).await;
+async fn a_request_for_an_address_that_rests_is_granted_to_any_vm() {
+    let stage = five("asks").flags(["--address-rest", "1h"]).start().await;
     stage.create("first", VmOptions::default(), &["10.16.0.2"]).await;
     stage.player.delete_vm("first").await;
     stage.port_gone("first").await;
-    stage.create("asks", wishing("10.16.0.2"), &["10.16.0.2"]).await;
+    stage.create("asks", requesting("10.16.0.2"), &["10.16.0.2"]).await;
     stage.create("second", VmOptions::default(), &["10.16.0.3"]).await;
 }
 
 #[tokio::test]
 async fn without_a_rest_a_released_address_is_the_next_vms_at_once() {
-    let stage = five("no-rest", &["--address-rest", "0s"]).await;
+    let stage = five("no-rest").flags(["--address-rest", "0s"]).start().await;
     for round in 0..5 {
         let vm = format!("vm-{round}");
         stage.create(&vm, VmOptions::default(), &["10.16.0.2"]).await;
@@ -109,9 +107,7 @@ async fn without_a_rest_a_released_address_is_the_next_vms_at_once() {
 
 #[tokio::test]
 async fn an_address_that_has_rested_long_enough_is_the_lowest_free_one_again() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let stage = stage_with("rested", northbound, &["--address-rest", "1s"]).await;
+    let stage = Stage::build("rested").flags(["--address-rest", "1s"]).start().await;
     stage.create("first", VmOptions::default(), &["10.16.0.2"]).await;
     stage.player.delete_vm("first").await;
     stage.port_gone("first").await;

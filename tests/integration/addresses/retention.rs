@@ -2,9 +2,9 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{lease, stage_with, wishing};
-use crate::stage::{SUBNET, Stage};
-use crate::support::{Cluster, Nic, Northbound, Port, Service, VmOptions, eventually};
+use super::{lease, requesting};
+use crate::support::service::Setup;
+use crate::support::{Nic, Port, Stage, VmOptions, eventually};
 
 const RETAIN: &str = "ovn-kubevirt.io/retain";
 const UNTIL: &str = "ovn-kubevirt.io/retained-until";
@@ -25,7 +25,7 @@ async fn retained(stage: &Stage, vm: &str) -> Port {
 
 #[tokio::test]
 async fn a_deleted_vms_addresses_stay_reserved_for_the_time_and_are_its_own_when_it_comes_back() {
-    let mut stage = Stage::new("retains").await;
+    let mut stage = Stage::build("retains").start().await;
     let options = retaining("72h").nic(Nic::nad("second", "net1"));
     stage.player.create_nad("net1", Some("ovn-default")).await;
     stage.player.create_vm("testvm", options.clone()).await;
@@ -47,9 +47,9 @@ async fn a_deleted_vms_addresses_stay_reserved_for_the_time_and_are_its_own_when
 
     // Nobody else's, over a restart of the service, too.
     let address = super::ips_of(&port)[0].to_owned();
-    stage.player.create_vm("rival", wishing(&address)).await;
+    stage.player.create_vm("rival", requesting(&address)).await;
     stage.refused("rival", &address, &stage.vm("testvm")).await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stage.create("chosen", VmOptions::default(), &["10.16.0.4"]).await;
     assert_eq!(stage.port("testvm").await, port);
 
@@ -67,12 +67,12 @@ async fn a_deleted_vms_addresses_stay_reserved_for_the_time_and_are_its_own_when
 }
 
 #[tokio::test]
-async fn after_its_time_a_retained_port_goes_and_who_waits_for_its_address_has_it() {
-    let stage = Stage::new("three-seconds").await;
+async fn after_its_time_a_retained_port_goes_and_the_vm_that_waits_for_its_address_has_it() {
+    let stage = Stage::build("three-seconds").start().await;
     stage.create("testvm", retaining("3s"), &["10.16.0.2"]).await;
     stage.player.delete_vm("testvm").await;
     let port = retained(&stage, "testvm").await;
-    stage.player.create_vm("waits", wishing("10.16.0.2")).await;
+    stage.player.create_vm("waits", requesting("10.16.0.2")).await;
     stage.refused("waits", "10.16.0.2", &stage.vm("testvm")).await;
     stage.port_gone("testvm").await;
     assert!(seconds_left(&port) <= 0, "{port:#?} went before its time");
@@ -80,15 +80,15 @@ async fn after_its_time_a_retained_port_goes_and_who_waits_for_its_address_has_i
 }
 
 #[tokio::test]
-async fn what_is_retained_forever_stays_and_a_vm_that_comes_back_may_say_otherwise() {
-    let stage = Stage::new("forever").await;
+async fn a_port_that_is_retained_forever_stays_and_a_vm_that_comes_back_may_say_otherwise() {
+    let stage = Stage::build("forever").start().await;
     let made = stage.create("testvm", retaining("forever"), &["10.16.0.2"]).await;
     stage.player.delete_vm("testvm").await;
     let port = retained(&stage, "testvm").await;
     assert_eq!((port.external_id(UNTIL), lease(&port)), (Some("forever"), lease(&made)));
     stage.create("next", VmOptions::default(), &["10.16.0.3"]).await;
     assert_eq!(stage.port("testvm").await, port);
-    // Another wish than what it left: it is freed, as at any other edit.
+    // A request for another address than the one it left: that one is released, as at any other edit.
     stage.player.create_vm("testvm", retaining("0s").annotation(super::IP_ADDRESS, "10.16.0.15")).await;
     let moved = stage.holding("testvm", &["10.16.0.15"]).await;
     assert_eq!((&moved.uuid, moved.external_id(UNTIL)), (&made.uuid, None));
@@ -98,7 +98,7 @@ async fn what_is_retained_forever_stays_and_a_vm_that_comes_back_may_say_otherwi
 
 #[tokio::test]
 async fn a_vm_that_is_deleted_while_the_service_is_down_is_retained_all_the_same_and_one_whose_time_is_over_goes() {
-    let mut stage = Stage::new("down").await;
+    let mut stage = Stage::build("down").start().await;
     let first = stage.create("long", retaining("72h"), &["10.16.0.2"]).await;
     stage.create("short", retaining("2s"), &["10.16.0.3"]).await;
     stage.create("none", VmOptions::default(), &["10.16.0.4"]).await;
@@ -113,7 +113,7 @@ async fn a_vm_that_is_deleted_while_the_service_is_down_is_retained_all_the_same
     })
     .await;
     assert!(stage.northbound.port(&short.name).is_some());
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.restart().await;
     let port = retained(&stage, "long").await;
     assert_eq!(lease(&port), lease(&first));
     assert!(seconds_left(&port) > 71 * 3_600, "{port:#?}");
@@ -123,9 +123,7 @@ async fn a_vm_that_is_deleted_while_the_service_is_down_is_retained_all_the_same
 
 #[tokio::test]
 async fn the_operators_default_retains_vms_that_say_nothing_and_a_vm_may_say_otherwise() {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let mut stage = stage_with("default-retain", northbound, &["--default-retain", "72h"]).await;
+    let mut stage = Stage::build("default-retain").flags(["--default-retain", "72h"]).start().await;
     stage.create("silent", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("never", retaining("0s"), &["10.16.0.3"]).await;
     stage.create("forever", retaining("forever"), &["10.16.0.4"]).await;
@@ -149,7 +147,7 @@ async fn the_operators_default_retains_vms_that_say_nothing_and_a_vm_may_say_oth
     }
     assert_eq!(retained(&stage, "forever").await.external_id(UNTIL), Some("forever"));
     // What is retained stays so under an operator who retains nothing.
-    stage.kill_and_restart().await;
+    stage.restart_with(Setup::without_flags).await;
     stage.settled("another-sentinel").await;
     for vm in ["silent", "forever"] {
         assert!(stage.port(vm).await.external_id(UNTIL).is_some());
@@ -158,7 +156,7 @@ async fn the_operators_default_retains_vms_that_say_nothing_and_a_vm_may_say_oth
 
 #[tokio::test]
 async fn nothing_is_retained_while_a_launcher_runs_and_its_time_begins_when_that_ends() {
-    let stage = Stage::new("launcher").await;
+    let stage = Stage::build("launcher").start().await;
     stage.create("testvm", retaining("1h"), &["10.16.0.2"]).await;
     let bound = stage.started("testvm", "n1").await;
     let pods = stage.player.launchers("testvm").await;

@@ -1,8 +1,8 @@
 //! Addresses that routers and switches answer for by themselves: NAT rules and load balancers.
 
-use super::{lease, wishing};
-use crate::stage::Stage;
-use crate::support::{Northbound, VmOptions};
+use super::{lease, requesting};
+use crate::support::stage::Builder;
+use crate::support::{Northbound, Stage, VmOptions};
 
 const ROUTER: &str = "ovn-default-router";
 
@@ -70,19 +70,18 @@ fn refer(northbound: &Northbound, name: &str, [table, row]: [&str; 2]) -> String
     northbound.nbctl(&["add", table, row, "load_balancer_group", group.trim()])
 }
 
-async fn stage(name: &str) -> Stage {
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &[("subnet", "10.16.0.0/24")]);
-    northbound.add_router_port("ovn-default", &["10.16.0.1/24"]);
-    // Its router is not connected to the VMs' switch.
-    northbound.add_switch("elsewhere", &[("subnet", "10.16.0.0/24")]);
-    northbound.add_router_port("elsewhere", &["10.16.0.1/24"]);
-    Stage::on(name, northbound).await
+fn build(name: &str) -> Builder<'static> {
+    Stage::build(name)
+        .switch("ovn-default", "10.16.0.0/24")
+        .router("ovn-default", &["10.16.0.1/24"])
+        // Its router is not connected to the VMs' switch.
+        .switch("elsewhere", "10.16.0.0/24")
+        .router("elsewhere", &["10.16.0.1/24"])
 }
 
 #[tokio::test]
-async fn an_address_of_a_nat_rule_or_a_load_balancer_is_never_chosen_and_a_wish_for_it_waits_until_it_goes() {
-    let stage = stage("services").await;
+async fn an_address_of_a_nat_rule_or_a_load_balancer_is_never_allocated_and_a_request_for_it_waits_until_it_goes() {
+    let stage = build("services").start().await;
     let northbound = &stage.northbound;
     let address = |index: usize| format!("10.16.0.{}", index + 2);
     for (index, (way, _)) in WAYS.iter().enumerate() {
@@ -93,13 +92,13 @@ async fn an_address_of_a_nat_rule_or_a_load_balancer_is_never_chosen_and_a_wish_
     northbound.nbctl(&["lr-lb-add", "elsewhere-router", "of-elsewhere"]);
     stage.create("chosen", VmOptions::default(), &["10.16.0.9"]).await;
     for (index, (way, holder)) in WAYS.iter().enumerate() {
-        stage.player.create_vm(way.name(), wishing(&address(index))).await;
+        stage.player.create_vm(way.name(), requesting(&address(index))).await;
         stage.problem(way.name(), "AddressConflict", &[&address(index), holder, "ovn-default"]).await;
         assert_eq!(northbound.port(&stage.name(way.name())), None);
     }
     // What another switch's router answers for is free here for who asks for it.
-    stage.create("elsewhere", wishing("10.16.0.7"), &["10.16.0.7"]).await;
-    stage.create("elsewhere-too", wishing("10.16.0.8"), &["10.16.0.8"]).await;
+    stage.create("elsewhere", requesting("10.16.0.7"), &["10.16.0.7"]).await;
+    stage.create("elsewhere-too", requesting("10.16.0.8"), &["10.16.0.8"]).await;
     stage.no_problem("elsewhere").await;
     for (index, (way, _)) in WAYS.iter().enumerate() {
         way.remove(northbound, &address(index));
@@ -109,14 +108,14 @@ async fn an_address_of_a_nat_rule_or_a_load_balancer_is_never_chosen_and_a_wish_
 }
 
 #[tokio::test]
-async fn a_nat_rule_or_load_balancer_that_comes_after_a_lease_leaves_it_and_is_told_of_until_it_goes() {
-    let mut stage = stage("services-after").await;
+async fn a_nat_rule_or_load_balancer_that_comes_after_a_lease_leaves_it_and_is_in_the_status_until_it_goes() {
+    let mut stage = build("services-after").start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     for (way, holder) in WAYS {
         way.add(&stage.northbound, "10.16.0.2");
         stage.problem("testvm", "AddressConflict", &["10.16.0.2", holder, "keeps"]).await;
         if matches!(way, Way::GroupOnSwitch) {
-            stage.kill_and_restart().await;
+            stage.restart().await;
         }
         way.remove(&stage.northbound, "10.16.0.2");
         stage.no_problem("testvm").await;

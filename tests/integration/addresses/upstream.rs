@@ -1,12 +1,11 @@
 //! What users of others complained about, one test each, with the issue in its name. Elsewhere are `kube_ovn_5522`
 //! (`exclusions.rs`), `harvester_4474` (`identity.rs`), the full subnet (`rest.rs`), and `kube_ovn_5933`, `_6762` and
-//! `_5848` (`nics/wishes.rs`).
+//! `_5848` (`nics/requests.rs`).
 
 use std::time::Duration;
 
-use super::{IP_ADDRESS, ips_of, lease, wishing};
-use crate::stage::Stage;
-use crate::support::{Cluster, Nic, Service, VmOptions, holds_for};
+use super::{IP_ADDRESS, ips_of, lease, requesting};
+use crate::support::{Nic, Stage, VmOptions, holds_for};
 
 /// A running VM with a NIC on the NAD `net1`, stopped, and its port as it was before.
 async fn stopped_on_a_nad(stage: &Stage, nics: Vec<Nic>, port_name: &str) -> crate::support::Port {
@@ -26,7 +25,7 @@ async fn stopped_on_a_nad(stage: &Stage, nics: Vec<Nic>, port_name: &str) -> cra
 /// The port stays as it was, over restarts of the service, whatever it looks at when it starts.
 async fn stays_over_restarts(stage: &mut Stage, made: &crate::support::Port) {
     for _ in 0..2 {
-        stage.kill_and_restart().await;
+        stage.restart().await;
         let sentinel = format!("sentinel-{}", uuid::Uuid::new_v4().simple());
         stage.settled(&sentinel).await;
         let northbound = &stage.northbound;
@@ -43,7 +42,7 @@ async fn stays_over_restarts(stage: &mut Stage, made: &crate::support::Port) {
 /// A garbage collector did not understand a stopped VM whose only network is a NAD in the pod network's place.
 #[tokio::test]
 async fn kube_ovn_5556_the_port_of_a_stopped_vm_on_a_nad_in_the_pod_networks_place_is_not_collected() {
-    let mut stage = Stage::new("ko-5556").await;
+    let mut stage = Stage::build("ko-5556").start().await;
     let (nad, name) = (format!("{}/net1", stage.namespace.name), stage.namespace.name.clone());
     let port_name = format!("testvm.{name}.net1.{name}.ovn");
     let made = stopped_on_a_nad(&stage, vec![Nic::default_nad("default", &nad)], &port_name).await;
@@ -59,13 +58,13 @@ async fn kube_ovn_5556_the_port_of_a_stopped_vm_on_a_nad_in_the_pod_networks_pla
 
 /// The garbage collector took a stopped VM's port and address.
 #[tokio::test]
-async fn kube_ovn_2916_the_port_of_a_vm_that_was_stopped_while_nobody_looked_is_not_collected() {
-    let mut stage = Stage::new("ko-2916").await;
+async fn kube_ovn_2916_the_port_of_a_vm_that_was_stopped_while_the_service_was_down_is_not_collected() {
+    let mut stage = Stage::build("ko-2916").start().await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let made = stage.started("testvm", "n1").await;
     stage.service.kill9();
     stage.player.stop("testvm").await;
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.restart().await;
     stage.port_where("testvm", "is not bound", |port| port.options.is_empty()).await;
     stays_over_restarts(&mut stage, &made).await;
     stage.player.edit_template_annotation("testvm", "anything", Some("else")).await;
@@ -76,8 +75,8 @@ async fn kube_ovn_2916_the_port_of_a_vm_that_was_stopped_while_nobody_looked_is_
 
 /// Collecting the port of a second NIC freed the first one's address, too, which a pod then got.
 #[tokio::test]
-async fn kube_ovn_2486_the_addresses_of_a_stopped_vm_with_several_nics_are_nobody_elses() {
-    let mut stage = Stage::new("ko-2486").await;
+async fn kube_ovn_2486_the_addresses_of_a_stopped_vm_with_several_nics_stay_its_own() {
+    let mut stage = Stage::build("ko-2486").start().await;
     let first = stage.name("testvm");
     let nics = vec![Nic::pod("default"), Nic::nad("second", "net1")];
     let made = stopped_on_a_nad(&stage, nics, &first).await;
@@ -96,17 +95,17 @@ async fn kube_ovn_2486_the_addresses_of_a_stopped_vm_with_several_nics_are_nobod
     for (vm, address) in [("a", "10.16.0.3"), ("b", "10.16.0.4")] {
         stage.create(vm, VmOptions::default(), &[address]).await;
     }
-    stage.player.create_vm("rival", wishing("10.16.0.2")).await;
+    stage.player.create_vm("rival", requesting("10.16.0.2")).await;
     stage.refused("rival", "10.16.0.2", &stage.vm("testvm")).await;
 }
 
 /// Days after a VM was made, its address was given to a pod of its subnet.
 #[tokio::test]
-async fn kube_ovn_2344_the_address_of_a_vm_is_never_given_away_however_often_the_service_starts_anew() {
-    let mut stage = Stage::with_switch("ko-2344", &[("subnet", "10.16.0.0/29")]).await;
+async fn kube_ovn_2344_the_address_of_a_vm_is_never_allocated_again_however_often_the_service_starts_anew() {
+    let mut stage = Stage::build("ko-2344").switch_with("ovn-default", &[("subnet", "10.16.0.0/29")]).start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     for round in 0..4 {
-        stage.kill_and_restart().await;
+        stage.restart().await;
         let vm = format!("pod-{round}");
         stage.create(&vm, VmOptions::default(), &[&format!("10.16.0.{}", round + 3)]).await;
     }
@@ -118,8 +117,10 @@ async fn kube_ovn_2344_the_address_of_a_vm_is_never_given_away_however_often_the
 /// A VM that was stopped first and deleted then kept its address for ever.
 #[tokio::test]
 async fn kube_ovn_5367_a_vm_that_is_stopped_and_then_deleted_leaks_no_address() {
-    let mut stage =
-        Stage::with_switch("ko-5367", &[("subnet", "10.16.0.0/29"), ("exclude_ips", "10.16.0.4..10.16.0.6")]).await;
+    let mut stage = Stage::build("ko-5367")
+        .switch_with("ovn-default", &[("subnet", "10.16.0.0/29"), ("exclude_ips", "10.16.0.4..10.16.0.6")])
+        .start()
+        .await;
     let empty = stage.northbound.dump();
     for (round, by_the_watch) in [true, false, true].into_iter().enumerate() {
         let names = [format!("a-{round}"), format!("b-{round}")];
@@ -137,7 +138,7 @@ async fn kube_ovn_5367_a_vm_that_is_stopped_and_then_deleted_leaks_no_address() 
             stage.player.delete_vm(vm).await;
         }
         if !by_the_watch {
-            stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+            stage.restart().await;
         }
         // Both addresses of the subnet are there for the next two.
         for vm in &names {
@@ -149,15 +150,15 @@ async fn kube_ovn_5367_a_vm_that_is_stopped_and_then_deleted_leaks_no_address() 
 
 /// After another address was asked for, the old one was never released.
 #[tokio::test]
-async fn kube_ovn_5654_an_address_that_an_edit_replaced_is_free_for_another_vm() {
-    let stage = Stage::new("ko-5654").await;
-    stage.create("first", wishing("10.16.0.10"), &["10.16.0.10"]).await;
+async fn kube_ovn_5654_an_address_that_an_edit_replaced_is_released_for_another_vm() {
+    let stage = Stage::build("ko-5654").start().await;
+    stage.create("first", requesting("10.16.0.10"), &["10.16.0.10"]).await;
     stage.started("first", "n1").await;
     stage.player.edit_template_annotation("first", IP_ADDRESS, Some("10.16.0.20")).await;
     stage.event("first", "AddressReserved", &["10.16.0.20"]).await;
     stage.player.restart("first", "n1").await;
     stage.holding("first", &["10.16.0.20"]).await;
-    stage.create("second", wishing("10.16.0.10"), &["10.16.0.10"]).await;
+    stage.create("second", requesting("10.16.0.10"), &["10.16.0.10"]).await;
     // There and back, each has what the other had.
     stage.player.edit_template_annotation("second", IP_ADDRESS, Some("10.16.0.30")).await;
     stage.holding("second", &["10.16.0.30"]).await;
@@ -172,19 +173,19 @@ async fn kube_ovn_5654_an_address_that_an_edit_replaced_is_free_for_another_vm()
 
 /// What was deleted while the controller was down kept its port for a while, and its address was given again.
 #[tokio::test]
-async fn kube_ovn_4304_what_is_deleted_and_made_while_the_service_is_down_has_no_address_twice() {
-    let mut stage = Stage::new("ko-4304").await;
-    stage.create("static", wishing("10.16.0.10"), &["10.16.0.10"]).await;
+async fn kube_ovn_4304_vms_that_are_deleted_and_made_while_the_service_is_down_have_no_address_twice() {
+    let mut stage = Stage::build("ko-4304").start().await;
+    stage.create("static", requesting("10.16.0.10"), &["10.16.0.10"]).await;
     let stays = stage.create("stays", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("chosen", VmOptions::default(), &["10.16.0.3"]).await;
     stage.service.kill9();
     stage.player.delete_vm("static").await;
     stage.player.delete_vm("chosen").await;
-    stage.player.create_vm("heir", wishing("10.16.0.10")).await;
+    stage.player.create_vm("heir", requesting("10.16.0.10")).await;
     for vm in ["a", "b", "c"] {
         stage.player.create_vm(vm, VmOptions::default()).await;
     }
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.restart().await;
     stage.port_gone("static").await;
     stage.port_gone("chosen").await;
     stage.holding("heir", &["10.16.0.10"]).await;

@@ -1,4 +1,4 @@
-//! Histories: whatever is written, by whoever, and however often the connection is lost, the replica has what the
+//! Histories: whatever is written, by any writer, and however often the connection is lost, the replica has what the
 //! database has, its indexes are those of a replica that has just come, and it has noted just what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +63,7 @@ async fn newcomer(remotes: &str) -> Arc<Shared<View>> {
 /// The database at one moment, and a replica made of it.
 struct Moment {
     image: Image,
-    /// The same with the keys that nobody reads.
+    /// The same with the keys that are not read.
     whole: Image,
     view: Arc<Shared<View>>,
 }
@@ -194,12 +194,12 @@ fn due_wakes(before: &Moment, after: &Moment) -> BTreeSet<Wake> {
     due
 }
 
-/// Every VM that changed is named and no other is, and everybody is woken who waited for what happened.
+/// Every VM that changed is named and no other is, and every VM is woken that waited for what happened.
 #[track_caller]
 fn assert_noted(changes: &Changes, before: &Moment, after: &Moment, when: &str) {
     let difference = before.whole.difference(&after.whole);
     let (must, mut may) = changed_vms(&before.image, &after.image);
-    // A row in which only what nobody reads has changed may be looked at, too.
+    // A row in which only keys that are not read have changed may be looked at, too.
     may.extend(changed_vms(&before.whole, &after.whole).0);
     may.extend(concerned_vms(before, after));
     let missing: Vec<_> = must.difference(&changes.vms).collect();
@@ -296,7 +296,7 @@ async fn every_change_is_noted_where_a_cluster_sends_only_what_was_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_replicas_of_several_writers_and_of_who_is_cut_off_all_the_time_equal_the_database() {
+async fn the_replicas_of_several_writers_and_of_a_client_that_is_cut_off_all_the_time_equal_the_database() {
     for seed in 0..2 * soak() {
         let northbound = Northbound::start().await;
         let tcp = northbound.tcp_remote().await;

@@ -141,7 +141,7 @@ impl Image {
         ]))
     }
 
-    /// The same without what the replica does not keep: keys that nobody reads.
+    /// The same without what the replica does not keep: keys that are not read.
     pub(super) fn kept(&self) -> Self {
         let mut image = self.clone();
         for line in image.0.entry("Logical_Switch_Port").or_default().values_mut() {

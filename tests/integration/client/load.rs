@@ -10,10 +10,9 @@ use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use super::{shared, soak, target};
-use crate::stage::Stage;
-use crate::support::{Northbound, VmOptions};
+use crate::support::{Northbound, Stage, VmOptions};
 
-/// Ports of somebody else's, who has something to say of each, on a switch of their own, made in one transaction. Gives
+/// Ports of another program, each with a note, on a switch of their own, made in one transaction. Gives
 /// back their UUIDs.
 pub(super) fn add_ports(northbound: &Northbound, switch: usize, count: usize, note: &str) -> Vec<Uuid> {
     let name = |port: usize| format!("web-frontend-{:09x}-{port:05}.team-{}", port * 7_919, port % 97);
@@ -105,7 +104,7 @@ fn memory(pid: u32, line: &str) -> u64 {
 
 #[tokio::test]
 async fn a_service_that_slept_through_40_mb_of_updates_has_them_all_and_took_no_memory_for_them() {
-    let stage = Stage::new("slept").await;
+    let stage = Stage::build("slept").start().await;
     let ports = add_ports(&stage.northbound, 0, 1_000, "");
     stage.player.create_vm("before", VmOptions::default()).await;
     stage.port("before").await;
@@ -123,8 +122,8 @@ async fn a_service_that_slept_through_40_mb_of_updates_has_them_all_and_took_no_
     }
     stage.service.thaw();
     // Once a port of its own is acknowledged, the service has all that was committed before.
-    let wish = VmOptions::default().annotation("ovn.kubernetes.io/ip_address", "10.16.0.50");
-    stage.player.create_vm("first", wish).await;
+    let request = VmOptions::default().annotation("ovn.kubernetes.io/ip_address", "10.16.0.50");
+    stage.player.create_vm("first", request).await;
     stage.port("first").await;
     stage.player.create_vm("second", VmOptions::default()).await;
     let port = stage.port("second").await;

@@ -15,8 +15,8 @@ use super::image::Image;
 use super::load::{add_ports, update_ports};
 use super::writer::connected;
 use super::{connect, shared, target};
-use crate::stage::Stage;
-use crate::support::{Northbound, VmOptions, eventually};
+use crate::support::stage::SUBNET;
+use crate::support::{Northbound, Stage, VmOptions, eventually};
 
 /// OVN's own schema.
 fn schema() -> Value {
@@ -100,8 +100,8 @@ async fn refused(northbound: &Northbound) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_table_that_came_with_a_newer_ovn_is_read_from_the_conversion_on_and_missed_by_nobody_after_the_next() {
-    let stage = Stage::new("newer-table").await;
+async fn a_table_of_a_newer_ovn_is_read_from_the_conversion_on_and_not_missed_after_the_next() {
+    let stage = Stage::build("newer-table").start().await;
     stage.player.create_vm("before", VmOptions::default()).await;
     let before = stage.port("before").await;
     let mut newer = schema();
@@ -111,8 +111,8 @@ async fn a_table_that_came_with_a_newer_ovn_is_read_from_the_conversion_on_and_m
     convert(&stage.northbound, &newer);
     stage.northbound.transact(json!([{"op": "insert", "table": "Logical_Switch_Port_Health_Check",
         "row": {"address": "10.16.0.2", "src_ip": "10.16.0.3"}}]));
-    let wish = || VmOptions::default().annotation("ovn.kubernetes.io/ip_address", "10.16.0.3");
-    stage.player.create_vm("after", wish()).await;
+    let request = || VmOptions::default().annotation("ovn.kubernetes.io/ip_address", "10.16.0.3");
+    stage.player.create_vm("after", request()).await;
     stage.event("after", "AddressConflict", &["10.16.0.3", "the health checks of the port with 10.16.0.2"]).await;
     // And back: what it kept is free.
     convert(&stage.northbound, &schema());
@@ -123,8 +123,8 @@ async fn a_table_that_came_with_a_newer_ovn_is_read_from_the_conversion_on_and_m
 }
 
 #[tokio::test]
-async fn the_service_lives_through_conversions_names_what_lacks_and_heals_what_they_took() {
-    let stage = Stage::new("converted").await;
+async fn the_service_lives_through_conversions_names_what_lacks_and_repairs_what_they_took() {
+    let stage = Stage::build("converted").start().await;
     stage.player.create_vm("before", VmOptions::default()).await;
     let before = stage.port("before").await;
 
@@ -151,18 +151,18 @@ async fn the_service_lives_through_conversions_names_what_lacks_and_heals_what_t
     assert_eq!(stage.service.http_get("/livez").await.0, 200);
     stage.player.create_vm("meanwhile", VmOptions::default()).await;
 
-    // The column is back, and empty: whoever relies on it would find every port without its security.
+    // The column is back, and empty: taken as it is, every port would be without its security.
     convert(&stage.northbound, &newer);
-    let healed = |vm: &'static str| stage.port_where(vm, "is secured", |port| port.port_security == port.addresses);
-    healed("meanwhile").await;
-    healed("after").await;
-    assert_eq!(healed("before").await, before);
+    let repaired = |vm: &'static str| stage.port_where(vm, "is secured", |port| port.port_security == port.addresses);
+    repaired("meanwhile").await;
+    repaired("after").await;
+    assert_eq!(repaired("before").await, before);
     assert!(stage.service.is_running());
 }
 
 /// A member that still knows the last transaction would send only what came after; a conversion came, too.
 #[tokio::test]
-async fn what_a_conversion_took_while_nobody_looked_is_seen_on_a_cluster_too() {
+async fn a_conversion_while_the_client_is_away_is_seen_on_a_cluster_too() {
     let northbound = Northbound::start_cluster().await;
     northbound.add_switch("s0", &[("subnet", "10.0.0.0/24")]);
     for port in ["p0", "p1"] {
@@ -203,7 +203,7 @@ async fn missed(connection: &Connection, transaction: &Transaction) -> Vec<usize
 
 /// The server says of such an insert that it went well.
 #[tokio::test]
-async fn a_port_whose_switch_has_gone_is_collected_in_silence_and_the_outcome_tells() {
+async fn a_port_without_a_switch_is_collected_in_silence_and_the_outcome_says_so() {
     let northbound = Northbound::start().await;
     let switch: Uuid = northbound.add_switch("s0", &[]).parse().expect("a UUID");
     let (connection, view) = connect(&northbound).await;
@@ -225,7 +225,7 @@ async fn a_port_whose_switch_has_gone_is_collected_in_silence_and_the_outcome_te
 /// A switch goes at the very moment that a VM is put on it.
 #[tokio::test]
 async fn the_service_notices_that_a_switch_went_from_under_its_insert_and_serves_the_vm_on_the_next() {
-    let stage = Stage::new("orphan").await;
+    let stage = Stage::build("orphan").start().await;
     let others = add_ports(&stage.northbound, 0, 1_000, "");
     for round in 0..2 {
         // While the service sleeps, the switch goes and the VM comes. It hears of the VM first: before the news of the
@@ -240,10 +240,10 @@ async fn the_service_notices_that_a_switch_went_from_under_its_insert_and_serves
         stage.service.thaw();
         stage.event(&vm, "SwitchNotFound", &["ovn-default"]).await;
         assert_eq!(stage.northbound.port(&stage.name(&vm)), None);
-        // Its owner is told what is, and not what the server said of the insert.
+        // Its status has what is, and not what the server said of the insert.
         let events = stage.namespace.events(&vm).await;
         assert!(events.iter().all(|(_, reason, _)| reason != "AddressAssigned"), "{events:?}");
-        stage.northbound.add_switch("ovn-default", &crate::stage::SUBNET);
+        stage.northbound.add_switch("ovn-default", &SUBNET);
         for earlier in 0..=round {
             stage.port(&format!("vm-{earlier}")).await;
         }

@@ -1,5 +1,5 @@
 //! What no server of ours sends, or seldom: fed to the client by hand, through a stream in memory. It is the parser
-//! that is shown here; nobody plays a server.
+//! that is shown here; no part of a server is played.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,7 +178,7 @@ async fn end(message: &str) -> String {
     peer.send(message).await;
     let reason = connection.closed().await.to_string();
     match under_way.await.expect("an outcome") {
-        Outcome::Unknown(told) => assert_eq!(told, reason),
+        Outcome::Unknown(found) => assert_eq!(found, reason),
         other => panic!("{message}: {other:?}"),
     }
     assert!(matches!(connection.transact(&transaction()).await, Outcome::NotSent));
@@ -248,13 +248,13 @@ async fn an_error_of_any_shape_refuses_the_call_and_the_connection_stays() {
         let called = tokio::spawn(async move { sender.call::<IgnoredAny>("get_schema", &["x"]).await });
         let call = peer.call("get_schema").await;
         peer.send(&format!(r#"{{"id":{},"result":null,"error":{error}}}"#, call["id"])).await;
-        let told = called.await.expect("a reply").map(drop).expect_err("an error").to_string();
-        assert_eq!(told, format!("the server refused \"get_schema\": {error}"));
+        let said = called.await.expect("a reply").map(drop).expect_err("an error").to_string();
+        assert_eq!(said, format!("the server refused \"get_schema\": {error}"));
 
         let (monitor, call) = monitoring(&connection, &mut peer).await;
         peer.send(&format!(r#"{{"id":{},"error":{error}}}"#, call["id"])).await;
-        let told = monitor.await.expect("a reply").expect_err("an error");
-        assert_eq!(told, format!("the server refused \"monitor_cond_since\": {error}"));
+        let said = monitor.await.expect("a reply").expect_err("an error");
+        assert_eq!(said, format!("the server refused \"monitor_cond_since\": {error}"));
     }
     for error in [r#"{"error":"unknown database"}"#, r#"["a"]"#, "7"] {
         match outcome(&connection, &mut peer, &format!(r#""result":null,"error":{error}"#)).await {
@@ -331,7 +331,7 @@ async fn unknown_tables_columns_and_members_are_passed_over_however_deep() {
 
 /// The client takes a dump in as it comes. One that breaks off leaves a part, which the next one puts right.
 #[tokio::test]
-async fn a_dump_that_breaks_off_anywhere_is_put_right_by_the_next_and_what_changed_is_told() {
+async fn a_dump_that_breaks_off_anywhere_is_corrected_by_the_next_and_the_changes_are_noted() {
     let row = |number: u128, name: &str| {
         let marks = [
             ("vendor", "ovn-kubevirt"),

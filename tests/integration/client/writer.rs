@@ -171,7 +171,7 @@ impl Writer {
             }
             // On a second switch, too.
             2 => vec![refer(SWITCH, self.switch(), Mutator::Insert, self.port())],
-            // Referred to by nobody: collected.
+            // No row refers to it: collected.
             _ => vec![Operation::Insert { table: PORT, uuid: self.port(), row: self.port_row() }],
         }
     }
@@ -311,7 +311,7 @@ impl Writer {
         ]
     }
 
-    /// The marks of a row: whole, lacking one, or somebody else's.
+    /// The marks of a row: whole, lacking one, or those of another.
     fn marks(&mut self) -> Vec<(&'static str, String)> {
         let vm = format!("n/{}", self.numbers.pick(&VMS));
         let mut marks = vec![

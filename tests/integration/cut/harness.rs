@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use ovn_kubevirt::controller::{Link, Office, Report};
-use ovn_kubevirt::kubevirt::Change;
 use ovn_kubevirt::ovn;
 use ovn_kubevirt::ovsdb::Shared;
 use ovn_kubevirt::plan::Problem;
@@ -17,7 +16,7 @@ use super::scenario::{self, Effects, Pace, Start, Written};
 use crate::support::cutter::{Carried, Cut, Cutter};
 use crate::support::eventually::deadline;
 use crate::support::history::History;
-use crate::support::in_process::{self, InProcess};
+use crate::support::in_process::InProcess;
 use crate::support::{Northbound, Port, eventually};
 
 /// One byte of so many is cut at, unless `OVN_KUBEVIRT_CUT_STRIDE` says otherwise.
@@ -34,16 +33,11 @@ pub(super) struct Service {
 
 /// Starts it on these remotes; on any member of a cluster, leading or not.
 pub(super) fn start_service(remotes: &str) -> Service {
-    let of = in_process::start(remotes, false, scenario::DEFAULT_SWITCH, 1_000);
+    let of = InProcess::on(remotes).any_member().default_switch(scenario::DEFAULT_SWITCH).room(1_000).start();
     Service { northbound: Arc::clone(&of.northbound), of, looks: 0 }
 }
 
 impl Service {
-    /// Hands changes over as the watches would, all before the writer looks at any.
-    fn feed(&self, changes: Vec<Change>) {
-        changes.into_iter().for_each(|change| self.of.changes.try_send(change).expect("room for the changes"));
-    }
-
     /// Waits until the writer has nothing to do and nothing in flight.
     async fn idle(&mut self) {
         let looks = &mut self.looks;
@@ -70,7 +64,7 @@ impl Service {
     }
 }
 
-/// Waits until the writer has looked at all that it was told: a VM that it can do nothing for is reported then.
+/// Waits until the writer has decided all that it was fed: the status of a VM without a switch comes then.
 async fn looked(service: &mut InProcess, looks: &mut usize) {
     *looks += 1;
     let switch = scenario::hopeless_switch(*looks);
@@ -108,21 +102,21 @@ pub(super) struct Ran {
 /// What the database is served by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Servers {
-    /// One that stands alone: it tells everything anew on every connection.
+    /// One that stands alone: it sends everything anew on every connection.
     Standalone,
-    /// The one member of a RAFT cluster: it knows what the client has seen, and tells what came after.
+    /// The one member of a RAFT cluster: it knows what the client has seen, and sends what came after.
     Member,
     /// Three members: a connection after a cut one is to another of them.
     Cluster,
 }
 
 /// Servers, and the runs on them.
-pub(super) struct Stage {
+pub(super) struct TestBed {
     pub(super) northbound: Northbound,
     runs: usize,
 }
 
-impl Stage {
+impl TestBed {
     pub(super) async fn new(servers: Servers) -> Self {
         let northbound = match servers {
             Servers::Standalone => Northbound::start().await,
@@ -175,7 +169,7 @@ impl Stage {
         let steps = scenario::steps(case.pace);
         let (count, last) = (steps.len(), steps.last().expect("a step").ports.clone());
         for (number, step) in steps.into_iter().enumerate() {
-            service.feed(step.changes);
+            service.of.feed(step.changes);
             let waits = number + 1 == count || case.pace == Pace::Patient;
             eventually(&format!("the database is as it should be after step {number}"), || {
                 let ports = self.northbound.ports();
@@ -290,7 +284,7 @@ impl<T: std::fmt::Debug> Drop for Announced<'_, T> {
 pub(super) fn in_parallel<T, F>(servers: Servers, sample: &Sample, cases: &[T], run: F)
 where
     T: std::fmt::Debug + Sync,
-    F: AsyncFn(&mut Stage, &T) + Sync,
+    F: AsyncFn(&mut TestBed, &T) + Sync,
 {
     let (began, next) = (Instant::now(), AtomicUsize::new(0));
     // A case waits most of its time: for a server, for a link to be tried again.
@@ -298,13 +292,13 @@ where
     let workers = if servers == Servers::Cluster { cores } else { cores * 2 };
     println!("{} cases, OVN_KUBEVIRT_CUT_STRIDE={} OVN_KUBEVIRT_CUT_SEED={}", cases.len(), sample.stride, sample.seed);
     let work = async || {
-        let mut stage = Stage::new(servers).await;
+        let mut bed = TestBed::new(servers).await;
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if stage.runs >= CASES_A_SERVER {
-                stage = Stage::new(servers).await;
+            if bed.runs >= CASES_A_SERVER {
+                bed = TestBed::new(servers).await;
             }
             let _announced = Announced(case, sample, &next);
-            run(&mut stage, case).await;
+            run(&mut bed, case).await;
         }
     };
     let ended: Vec<_> = std::thread::scope(|scope| {

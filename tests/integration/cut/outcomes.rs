@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ends;
-use super::harness::{Sample, Servers, Service, Stage, block_on, in_parallel, start_service};
+use super::harness::{Sample, Servers, Service, TestBed, block_on, in_parallel, start_service};
 use super::scenario::{self, BLUE, Start};
 use crate::support::cutter::{Carried, Cut, Cutter, Direction};
 use crate::support::eventually::deadline;
@@ -43,7 +43,7 @@ struct InOffice {
 }
 
 impl InOffice {
-    async fn on(stage: &mut Stage, cuts: Vec<Cut>) -> Self {
+    async fn on(stage: &mut TestBed, cuts: Vec<Cut>) -> Self {
         scenario::reset(&stage.northbound, Start::Successor);
         let cutter = stage.cutter(&cuts);
         let mut service = start_service(&cutter.remote());
@@ -65,7 +65,7 @@ struct Undisturbed {
 }
 
 impl Undisturbed {
-    async fn of(stage: &mut Stage, fenced: bool) -> Self {
+    async fn of(stage: &mut TestBed, fenced: bool) -> Self {
         let InOffice { cutter, service: _service, office } = InOffice::on(stage, Vec::new()).await;
         let before = cutter.carried().remove(0);
         let outcome = office.connection.transact(&insertion(fenced.then_some(&*office))).await;
@@ -94,7 +94,7 @@ impl Undisturbed {
 #[test]
 fn the_outcome_of_a_transaction_is_true_whatever_byte_the_connection_is_cut_at() {
     let sample = Sample::from_environment();
-    let undisturbed = block_on(async { Undisturbed::of(&mut Stage::new(Servers::Standalone).await, true).await });
+    let undisturbed = block_on(async { Undisturbed::of(&mut TestBed::new(Servers::Standalone).await, true).await });
     let cases = undisturbed.cuts(&sample);
     let seen = Mutex::new(BTreeSet::new());
     in_parallel(Servers::Standalone, &sample, &cases, async |stage, cut| {
@@ -117,7 +117,9 @@ fn the_outcome_of_a_transaction_is_true_whatever_byte_the_connection_is_cut_at()
             Outcome::Unknown(_) if there => "unknown, and it is there",
             Outcome::Unknown(_) => "unknown, and it is not there",
             Outcome::NotSent => panic!("something may have been sent"),
-            Outcome::Rejected(_) | Outcome::Fenced | Outcome::Raced => panic!("nobody refuses it: {outcome:?}"),
+            Outcome::Rejected(_) | Outcome::Fenced | Outcome::Raced => {
+                panic!("there is no reason to refuse it: {outcome:?}")
+            }
         };
         // What the barrier found stays so: a transaction over the new connection comes after all of the old.
         let settled = link.office.connection.transact(&Transaction::default()).await;
@@ -133,7 +135,7 @@ fn the_outcome_of_a_transaction_is_true_whatever_byte_the_connection_is_cut_at()
 /// A transaction that the network keeps until the next connection has raised the epoch: what the server answers to it,
 /// and whether the row is there then.
 async fn late(fenced: bool) -> (Value, bool) {
-    let stage = &mut Stage::new(Servers::Standalone).await;
+    let stage = &mut TestBed::new(Servers::Standalone).await;
     let (from, to) = Undisturbed::of(stage, fenced).await.request;
     let mut link = InOffice::on(stage, vec![Cut::Late { from, to, until: u64::MAX }]).await;
     let outcome = link.office.connection.transact(&insertion(fenced.then_some(&*link.office))).await;
@@ -157,7 +159,7 @@ async fn a_transaction_that_is_late_never_commits_behind_the_next_epoch_and_with
 
 #[tokio::test]
 async fn a_caller_that_gives_up_cancels_nothing_and_the_connection_goes_on() {
-    let mut stage = Stage::new(Servers::Standalone).await;
+    let mut stage = TestBed::new(Servers::Standalone).await;
     let link = InOffice::on(&mut stage, Vec::new()).await;
     let transaction = insertion(Some(&link.office));
     // Never asked for, never sent.
@@ -173,7 +175,7 @@ async fn a_caller_that_gives_up_cancels_nothing_and_the_connection_goes_on() {
         if is_there(&stage.northbound) { Ok(()) } else { Err("it is not there") }
     })
     .await;
-    // The answer that nobody waits for is no trouble; were the transaction repeated, it would collide.
+    // An answer without a caller does no harm; were the transaction repeated, it would collide.
     match link.office.connection.transact(&transaction).await {
         Outcome::Rejected(rejection) => assert_eq!(rejection.kind, RejectionKind::DuplicateUuid),
         other => panic!("{other:?}"),
@@ -183,7 +185,7 @@ async fn a_caller_that_gives_up_cancels_nothing_and_the_connection_goes_on() {
 
 #[tokio::test]
 async fn what_a_caller_gave_up_is_settled_by_the_next_epoch() {
-    let mut stage = Stage::new(Servers::Standalone).await;
+    let mut stage = TestBed::new(Servers::Standalone).await;
     let (from, to) = Undisturbed::of(&mut stage, true).await.request;
     let mut link = InOffice::on(&mut stage, vec![Cut::Late { from, to, until: u64::MAX }]).await;
     {

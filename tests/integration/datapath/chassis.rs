@@ -1,7 +1,7 @@
 //! An ovn-controller that exits in order in mid-migration and comes back, with packets flowing. `make bench` has the
 //! figures of what else could be asked for meanwhile.
 
-use crate::support::Northbound;
+use crate::support::Stage;
 use crate::support::lab::{Lab, Pointing};
 use crate::support::objects::Binding;
 
@@ -10,9 +10,8 @@ use crate::support::objects::Binding;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_whose_ovn_controller_goes_and_returns_costs_its_absence_and_leaves_no_target_open() {
     for binding in [Binding::Masquerade, Binding::Bridge] {
-        let northbound = Northbound::start().await;
         let name = format!("source-gone-{binding:?}").to_lowercase();
-        let mut lab = Lab::with(&name, Pointing::Service("rarp"), binding, northbound).await;
+        let mut lab = Lab::start(Stage::build(&name), Pointing::Service("rarp"), binding).await;
         let (migration, arriving) = lab.prepare("hv1", "hv2", None).await;
         let (pings, echo) = (lab.pings(), lab.echo());
         lab.stop_chassis("hv1").await;
@@ -40,14 +39,14 @@ async fn a_source_whose_ovn_controller_goes_and_returns_costs_its_absence_and_le
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_whose_ovn_controller_goes_and_returns_costs_nothing() {
-    let mut lab = Lab::new("target-gone", Pointing::Service("rarp")).await;
+    let mut lab = Lab::start(Stage::build("target-gone"), Pointing::Service("rarp"), Binding::Bridge).await;
     let (migration, arriving) = lab.prepare("hv1", "hv2", None).await;
     let pings = lab.pings();
     lab.stop_chassis("hv2").await;
     lab.bound("hv1").await;
     lab.start_chassis("hv2").await;
     lab.bound("hv1,hv2").await;
-    lab.tells("moving hv1 -> hv2 (waiting for the guest)").await;
+    lab.shows("moving hv1 -> hv2 (waiting for the guest)").await;
     lab.flows_stand();
     let pings = pings.end();
     assert_eq!((pings.lost, pings.duplicates), (0, 0), "{pings:?}");

@@ -104,7 +104,7 @@ impl Candidate {
         self.candidacy.send_modify(|candidacy| candidacy.stands = stands);
     }
 
-    /// Waits until it knows whom it follows.
+    /// Waits until it follows this leader.
     pub(super) async fn follows(&self, leader: &Self) {
         eventually("it follows the leader", || async {
             match self.leadership() {

@@ -13,7 +13,7 @@ use super::candidate::{Candidate, Log, Place, one_leads};
 use crate::support::{Cluster, Namespace, deploy, eventually};
 
 #[tokio::test]
-async fn garbage_in_a_lease_locks_nobody_out() {
+async fn garbage_in_a_lease_locks_no_candidate_out() {
     let garbage = [
         (json!({}), 1),
         (json!({"holderIdentity": ""}), 1),

@@ -16,8 +16,7 @@ use kube::config::Kubeconfig;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::stage::Stage;
-use crate::support::{Cluster, Namespace, VmOptions, deploy};
+use crate::support::{Cluster, Namespace, Stage, VmOptions, deploy};
 
 /// API group, resource and verb.
 type Call = (&'static str, &'static str, &'static str);
@@ -183,7 +182,7 @@ async fn the_roles_allow_twenty_three_calls_of_all_that_the_api_server_knows() {
 
 #[tokio::test]
 async fn calls_outside_of_the_role_are_refused() {
-    let stage = Stage::new("refused").await;
+    let stage = Stage::build("refused").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let run = stage.player.start("testvm", "n1").await;
     let client = client(Cluster::shared().service_kubeconfig()).await;

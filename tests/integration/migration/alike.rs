@@ -29,7 +29,7 @@ async fn a_restart_onto_another_node_does_not_wait_for_the_old_pod_to_end() {
 async fn a_vm_of_a_lost_node_stays_there_until_its_pod_is_given_up() {
     let stage = running("node-lost").await;
     let stuck = stage.player.launchers("testvm").await.remove(0);
-    // The node controller deletes the pod; nobody there ends it.
+    // The node controller deletes the pod; there is no kubelet to end it.
     stage.player.delete_pod_start(&stuck).await;
     stage.player.vmi_phase("testvm", "Failed").await;
     stage.player.delete_vmi_start("testvm").await;

@@ -5,19 +5,12 @@ use std::process::Command;
 
 use serde_json::{Map, Value};
 
-use super::{bound, northbound, running, running_with_southbound, stays_bound};
-use crate::stage::Stage;
-use crate::support::{Cluster, Northbound, Player, Service, VmOptions, eventually};
+use super::{bound, build_with_southbound, run, running, running_with_southbound, stays_bound};
+use crate::support::{Northbound, Stage, VmOptions, eventually};
 
 /// As an ovn-controller that exits in order.
 fn row_goes(stage: &Stage, chassis: &str) {
     stage.northbound.sbctl(&["chassis-del", chassis]);
-}
-
-async fn restart_with_southbound(stage: &mut Stage) {
-    stage.service.kill9();
-    let sb = stage.northbound.sb_remote();
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &["--sb", &sb]).await;
 }
 
 #[tokio::test]
@@ -26,13 +19,13 @@ async fn a_chassis_row_that_goes_leaves_the_ports_of_vms_that_stay_as_they_are()
     row_goes(&stage, "chassis-n1");
     stage.event("testvm", "ChassisNotFound", &["n1", "keeps requested-chassis chassis-n1", "ovn-controller"]).await;
     stays_bound(&stage, "chassis-n1").await;
-    restart_with_southbound(&mut stage).await;
+    stage.restart().await;
     stays_bound(&stage, "chassis-n1").await;
     // The southbound is wiped whole.
     row_goes(&stage, "chassis-n2");
     row_goes(&stage, "chassis-n3");
     stays_bound(&stage, "chassis-n1").await;
-    restart_with_southbound(&mut stage).await;
+    stage.restart().await;
     stays_bound(&stage, "chassis-n1").await;
     // A VM that moves to a node without a chassis is unbound; here its old one has its row again.
     stage.northbound.add_chassis("chassis-n1", "n1.example");
@@ -52,7 +45,7 @@ async fn a_row_that_goes_in_mid_migration_takes_the_second_chassis_away_until_it
         row_goes(&stage, chassis);
         bound(&stage, "chassis-n1").await;
         stage.event("testvm", "ChassisNotFound", &[&host[..2]]).await;
-        restart_with_southbound(&mut stage).await;
+        stage.restart().await;
         stays_bound(&stage, "chassis-n1").await;
         stage.northbound.add_chassis(chassis, host);
         bound(&stage, "chassis-n1,chassis-n2").await;
@@ -76,7 +69,7 @@ async fn of_two_rows_of_one_node_the_port_keeps_its_own_and_follows_when_the_sta
     let words = ["n1", "anew-n1, chassis-n1", "on chassis-n1", "ovn-sbctl chassis-del"];
     stage.event("testvm", "ChassisAmbiguous", &words).await;
     stays_bound(&stage, "chassis-n1").await;
-    restart_with_southbound(&mut stage).await;
+    stage.restart().await;
     stays_bound(&stage, "chassis-n1").await;
     // A new VM on that node is on neither, until one of them claims its port.
     stage.player.create_vm("new", VmOptions::default()).await;
@@ -143,7 +136,7 @@ fn convert(northbound: &Northbound, remote: &str, schema: &Value) {
 }
 
 /// How often the log says that a port that migrates has one chassis at a time.
-fn told(stage: &Stage) -> usize {
+fn warnings(stage: &Stage) -> usize {
     stage.service.log().lines().filter(|line| line.contains("one chassis at a time")).count()
 }
 
@@ -166,15 +159,13 @@ async fn follows_with_one_chassis(stage: &Stage, chassis: [&str; 2]) {
 #[tokio::test]
 async fn on_an_ovn_without_lists_the_port_follows_with_one_chassis_until_it_is_upgraded() {
     for (version, word) in [("6.1.0", "older than 22.09"), ("6.3.0", "--sb")] {
-        let northbound = northbound().await;
-        northbound.kill9_northd();
-        convert(&northbound, &northbound.remote(), &old_northbound(version));
-        let stage = Stage::on(&format!("nb-{}", version.replace('.', "-")), northbound).await;
-        stage.player.create_vm("testvm", VmOptions::default()).await;
-        stage.player.start("testvm", "n1").await;
-        bound(&stage, "n1").await;
+        let prepared = Stage::build(&format!("nb-{}", version.replace('.', "-"))).northd().prepare().await;
+        prepared.northbound.kill9_northd();
+        convert(&prepared.northbound, &prepared.northbound.remote(), &old_northbound(version));
+        let stage = prepared.start().await;
+        run(&stage, "n1").await;
         follows_with_one_chassis(&stage, ["n1", "n2"]).await;
-        assert_eq!(told(&stage), 1, "{}", stage.service.log());
+        assert_eq!(warnings(&stage), 1, "{}", stage.service.log());
         assert!(stage.service.log().contains(word), "{}", stage.service.log());
         // It is upgraded in the middle of a migration.
         let migration = stage.player.start_migration("testvm", "n3").await;
@@ -183,29 +174,19 @@ async fn on_an_ovn_without_lists_the_port_follows_with_one_chassis_until_it_is_u
         convert(&stage.northbound, &stage.northbound.remote(), &schema("ovn-nb.ovsschema"));
         stage.northbound.start_northd().await;
         bound(&stage, "n2,n3").await;
-        assert_eq!(told(&stage), 1, "{}", stage.service.log());
+        assert_eq!(warnings(&stage), 1, "{}", stage.service.log());
     }
 }
 
 #[tokio::test]
 async fn a_southbound_without_additional_chassis_is_read_and_its_ports_follow_with_one() {
-    let northbound = northbound().await;
-    for node in ["n1", "n2", "n3"] {
-        northbound.add_chassis(&format!("chassis-{node}"), &format!("{node}.example"));
-    }
-    northbound.kill9_northd();
-    convert(&northbound, &northbound.sb_remote(), &old_southbound());
-    let cluster = Cluster::shared();
-    let namespace = cluster.namespace("sb-22-03").await;
-    let player = Player::within(&namespace);
-    let sb = northbound.sb_remote();
-    let service = Service::start(&northbound, cluster, &namespace, &["--sb", &sb]).await;
-    let stage = Stage { northbound, namespace, player, service };
-    stage.player.create_vm("testvm", VmOptions::default()).await;
-    stage.player.start("testvm", "n1").await;
-    bound(&stage, "chassis-n1").await;
+    let prepared = build_with_southbound("sb-22-03").prepare().await;
+    prepared.northbound.kill9_northd();
+    convert(&prepared.northbound, &prepared.northbound.sb_remote(), &old_southbound());
+    let stage = prepared.start().await;
+    run(&stage, "chassis-n1").await;
     follows_with_one_chassis(&stage, ["chassis-n1", "chassis-n2"]).await;
-    assert_eq!(told(&stage), 1, "{}", stage.service.log());
+    assert_eq!(warnings(&stage), 1, "{}", stage.service.log());
     let migration = stage.player.start_migration("testvm", "n3").await;
     stage.player.bind_target(&migration).await;
     stays_bound(&stage, "chassis-n2").await;
@@ -223,5 +204,8 @@ async fn a_list_is_taken_back_when_ovn_is_rolled_back_to_one_without() {
     stage.northbound.kill9_northd();
     convert(&stage.northbound, &stage.northbound.remote(), &old_northbound("6.1.0"));
     bound(&stage, "n1").await;
-    eventually("it is told once", || async { if told(&stage) == 1 { Ok(()) } else { Err(stage.service.log()) } }).await;
+    eventually("the log says so once", || async {
+        if warnings(&stage) == 1 { Ok(()) } else { Err(stage.service.log()) }
+    })
+    .await;
 }

@@ -4,10 +4,9 @@
 //! Each side has its own VM, VMI, VMIM and port. The sender's port stays where its launcher is, whatever the state says
 //! of a node elsewhere; the receiver's is bound to the target launcher as soon as that has a node: there is no other.
 
-use super::{bound, northbound, running, stays_bound};
-use crate::stage::Stage;
+use super::{bound, running, stays_bound};
 use crate::support::player::Remote;
-use crate::support::{Port, VmOptions};
+use crate::support::{Port, Stage, VmOptions};
 
 #[tokio::test]
 async fn the_sender_keeps_its_port_at_home_until_its_launcher_is_gone() {
@@ -39,7 +38,7 @@ async fn a_sender_whose_migration_fails_has_lost_nothing() {
 
 #[tokio::test]
 async fn the_receiver_is_bound_where_its_launcher_is_and_to_nothing_else() {
-    let stage = Stage::on("receiver", northbound().await).await;
+    let stage = Stage::build("receiver").northd().start().await;
     stage.player.create_vm("testvm", VmOptions::default().run_strategy("WaitAsReceiver")).await;
     let nowhere = |port: &Port| port.options.is_empty();
     stage.port_where("testvm", "is bound nowhere", nowhere).await;

@@ -1,8 +1,7 @@
 //! Every end of a migration: one chassis again, and the right one.
 
 use super::{bound, running, stays_bound};
-use crate::stage::Stage;
-use crate::support::{Cluster, Migration, Service, VmOptions};
+use crate::support::{Migration, Stage, VmOptions};
 
 /// The VM, and its migration from n1 to n2 with the target prepared. The hand-off has not come.
 async fn under_way(name: &str) -> (Stage, Migration) {
@@ -101,7 +100,7 @@ async fn a_vm_that_is_stopped_in_mid_flight_is_bound_nowhere_and_starts_anywhere
     bound(&stage, "n3").await;
 }
 
-/// Both launchers end at the same moment, as far as the service can tell: it was not there.
+/// Both launchers end at the same moment, as far as the service can see: it was not there.
 #[tokio::test]
 async fn a_guest_that_ends_in_mid_flight_leaves_its_port_on_one_chassis() {
     let (mut stage, migration) = under_way("guest-ended").await;
@@ -109,7 +108,7 @@ async fn a_guest_that_ends_in_mid_flight_leaves_its_port_on_one_chassis() {
     stage.service.kill9();
     stage.player.guest_ends("testvm", "Succeeded").await;
     stage.player.vmim_phase(&migration, "Failed").await;
-    stage.service = Service::start(&stage.northbound, Cluster::shared(), &stage.namespace, &[]).await;
+    stage.restart().await;
     bound(&stage, "n1").await;
     stage.player.stop("testvm").await;
     unbound(&stage).await;

@@ -1,4 +1,4 @@
-//! What users of others complained about, each by the number of its issue. kube-ovn 5343, an outage of 18 s, is told with
+//! What users of others complained about, each by the number of its issue. kube-ovn 5343, an outage of 18 s, has its test with
 //! packets (`datapath.rs`).
 
 use super::{bound, running, running_with_southbound, stays_bound};
@@ -17,7 +17,7 @@ async fn kube_ovn_7419_nothing_unrelated_touches_a_migration_under_way() {
     let migration = stage.player.start_migration("testvm", "n3").await;
     stage.player.bind_target(&migration).await;
     bound(&stage, "n2,n3").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stays_bound(&stage, "n2,n3").await;
     let other = stage.player.start_migration("other", "n3").await;
     stage.player.bind_target(&other).await;
@@ -53,7 +53,7 @@ async fn kube_ovn_7416_the_target_is_prepared_in_every_phase() {
         // Somebody undoes what the service did; a service that starts in this phase does it again.
         let alone = ["lsp-set-options", &stage.name("testvm"), "requested-chassis=n1"];
         stage.northbound.nbctl(&alone);
-        stage.kill_and_restart().await;
+        stage.restart().await;
         bound(&stage, "n1,n2").await;
     }
 }
@@ -80,7 +80,7 @@ async fn kube_ovn_6220_a_stale_migration_state_swaps_nothing() {
     let vmi = stage.player.vmi("testvm").await.expect("the VMI");
     assert_eq!(vmi["status"]["migrationState"]["targetNode"], "n2", "the previous migration's");
     bound(&stage, "n2,n1").await;
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stays_bound(&stage, "n2,n1").await;
 }
 

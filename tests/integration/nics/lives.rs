@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
 
-use super::{addresses, ips, stage, two};
+use super::{addresses, build, ips, two};
 use crate::support::{Nic, Player, Port, VmOptions, holds_for};
 
 fn row(port: &Port) -> (&str, &str, &str) {
@@ -15,7 +15,7 @@ fn row(port: &Port) -> (&str, &str, &str) {
 
 #[tokio::test]
 async fn a_running_vm_is_given_a_nic_and_deprived_of_it() {
-    let stage = stage("hotplug").await;
+    let stage = build("hotplug").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.player.start("testvm", "n1").await;
     stage.player.plug("testvm", &Nic::nad("second", "net1")).await;
@@ -43,16 +43,16 @@ async fn a_running_vm_is_given_a_nic_and_deprived_of_it() {
     assert_eq!(row(&left["default"]), row(&plugged["default"]));
     stage.event("testvm", "PortReleased", &["network second", "10.17.0.2", &stage.name_on("testvm", "net1")]).await;
     // Now it is another's to have.
-    let wish = VmOptions::default()
+    let request = VmOptions::default()
         .nics([Nic::nad("second", "net1")])
         .annotation("second.ovn.kubernetes.io/ip_address", "10.17.0.2");
-    stage.player.create_vm("heir", wish).await;
+    stage.player.create_vm("heir", request).await;
     assert_eq!(ips(&stage.nics("heir", &["second"]).await["second"]), ["10.17.0.2"]);
 }
 
 #[tokio::test]
 async fn a_nic_that_is_unplugged_in_the_template_only_goes_with_the_run() {
-    let stage = stage("template-only").await;
+    let stage = build("template-only").start().await;
     stage.player.create_vm("testvm", two()).await;
     let run = stage.player.start("testvm", "n1").await;
     let made = stage
@@ -83,7 +83,7 @@ async fn a_nic_that_is_unplugged_in_the_template_only_goes_with_the_run() {
 
 #[tokio::test]
 async fn a_network_that_is_renamed_keeps_its_row_where_there_is_no_doubt_which_it_was() {
-    let stage = stage("renamed").await;
+    let stage = build("renamed").start().await;
     let rename = async |vm: &str, names: &'static [(&'static str, &'static str)]| {
         let change = |vm: &mut serde_json::Value| {
             let spec = &mut vm["spec"]["template"]["spec"];
@@ -103,7 +103,7 @@ async fn a_network_that_is_renamed_keeps_its_row_where_there_is_no_doubt_which_i
     assert_eq!(row(&renamed["mgmt"]), row(&made["default"]));
     assert_eq!(row(&renamed["data"]), row(&made["second"]));
 
-    // Two on one NAD: which of them is which nobody can say, and neither gets what may have been the other's.
+    // Two on one NAD cannot be told apart, and neither gets an address that may have been the other's.
     let nics = [Nic::nad("red", "net1"), Nic::nad("blue", "net1"), Nic::pod("default")];
     stage.player.create_vm("twins", VmOptions::default().nics(nics)).await;
     let made = stage.nics("twins", &["red", "blue", "default"]).await;
@@ -117,7 +117,7 @@ async fn a_network_that_is_renamed_keeps_its_row_where_there_is_no_doubt_which_i
 
 #[tokio::test]
 async fn a_nic_that_changes_from_a_nad_to_the_pod_network_leaves_the_nads_switch() {
-    let stage = stage("changes").await;
+    let stage = build("changes").start().await;
     stage.player.create_vm("testvm", VmOptions::default().nics([Nic::nad("default", "net1")])).await;
     let made = stage.nics("testvm", &["default"]).await;
     assert_eq!(made["default"].switches, ["red"]);
@@ -137,7 +137,7 @@ async fn a_nic_that_changes_from_a_nad_to_the_pod_network_leaves_the_nads_switch
 
 #[tokio::test]
 async fn a_nic_that_comes_from_the_pod_network_goes_back_to_it_and_leaves_for_a_network_of_others() {
-    let stage = stage("back").await;
+    let stage = build("back").start().await;
     stage.player.create_vm("testvm", VmOptions::default().nics([Nic::pod("default")])).await;
     let made = stage.nics("testvm", &["default"]).await;
     let on = async |networks: serde_json::Value| {
@@ -164,7 +164,7 @@ async fn a_nic_that_comes_from_the_pod_network_goes_back_to_it_and_leaves_for_a_
 
 #[tokio::test]
 async fn a_bare_vmi_and_one_that_outlives_its_vm_keep_every_nic() {
-    let stage = stage("bare").await;
+    let stage = build("bare").start().await;
     stage.player.create_bare_vmi("bare", two()).await;
     stage.player.launch("bare", "n1").await;
     let bare = stage.nics("bare", &["default", "second"]).await;
@@ -192,7 +192,7 @@ async fn a_bare_vmi_and_one_that_outlives_its_vm_keep_every_nic() {
 
 #[tokio::test]
 async fn a_vm_that_is_made_anew_while_its_old_launcher_runs_keeps_every_lease() {
-    let stage = stage("anew").await;
+    let stage = build("anew").start().await;
     stage.player.create_vm("testvm", two()).await;
     let run = stage.player.start("testvm", "n1").await;
     let made = stage.nics("testvm", &["default", "second"]).await;
@@ -200,8 +200,8 @@ async fn a_vm_that_is_made_anew_while_its_old_launcher_runs_keeps_every_lease() 
     stage.player.delete_vmi_start("testvm").await;
     stage.player.remove_vmi_finalizer("testvm").await;
     stage.player.remove_vm_finalizer("testvm").await;
-    let wish = two().annotation("second.ovn.kubernetes.io/ip_address", "10.17.0.99");
-    let uid = stage.player.create_vm("testvm", wish).await;
+    let request = two().annotation("second.ovn.kubernetes.io/ip_address", "10.17.0.99");
+    let uid = stage.player.create_vm("testvm", request).await;
     let uid_key = "ovn-kubevirt.io/vm-uid";
     let next = "ovn-kubevirt.io/next-addresses";
     let taken_over = stage
@@ -216,7 +216,7 @@ async fn a_vm_that_is_made_anew_while_its_old_launcher_runs_keeps_every_lease() 
     stage.player.pod_phase(&run.pod, "Succeeded").await;
     stage.player.delete_pod(&run.pod).await;
     let settled = stage
-        .ports_where("testvm", "has its wish", |ports| {
+        .ports_where("testvm", "has the address that it requests", |ports| {
             ports.get("second").is_some_and(|port| ips(port) == ["10.17.0.99"])
         })
         .await;
@@ -225,7 +225,7 @@ async fn a_vm_that_is_made_anew_while_its_old_launcher_runs_keeps_every_lease() 
 
 #[tokio::test]
 async fn a_namespace_that_is_deleted_takes_every_port_along() {
-    let stage = stage("doomed").await;
+    let stage = build("doomed").start().await;
     let doomed = stage.namespace.sibling("b").await;
     let player = Player::within(&doomed);
     player.create_nad("net1", Some("red")).await;

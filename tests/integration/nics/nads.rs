@@ -7,13 +7,13 @@ use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind};
 use serde_json::json;
 
-use super::{addresses, ips, stage, two};
-use crate::stage::{SUBNET, bound_to};
-use crate::support::{Binding, Cluster, Nic, Northbound, Player, Service, VmOptions, eventually, holds_for};
+use super::{addresses, build, ips, two};
+use crate::contract::bound_to;
+use crate::support::{Binding, Cluster, Nic, Player, Service, Stage, VmOptions, eventually, holds_for};
 
 #[tokio::test]
-async fn every_nic_has_the_row_of_the_contract_and_its_owner_is_told_of_each() {
-    let stage = stage("nics").await;
+async fn every_nic_has_the_row_of_the_contract_and_its_status() {
+    let stage = build("nics").start().await;
     let uid = stage.player.create_vm("testvm", two()).await;
     stage.player.start("testvm", "n1").await;
     let ports = stage
@@ -31,14 +31,14 @@ async fn every_nic_has_the_row_of_the_contract_and_its_owner_is_told_of_each() {
     expected.switches = vec!["red".into()];
     assert_eq!(ports["second"], expected);
 
-    let told = stage.told("testvm", "both", |told| told.as_array().is_some_and(|told| told.len() == 2)).await;
+    let status = stage.status_of("testvm", 2).await;
     let expected = json!([
         {"network": "default", "port": stage.name("testvm"), "switch": "ovn-default",
          "mac": "0a:58:0a:10:00:02", "ips": ["10.16.0.2"], "state": "Assigned"},
         {"network": "second", "port": stage.name_on("testvm", "net1"), "switch": "red",
          "mac": "0a:58:0a:11:00:02", "ips": ["10.17.0.2"], "state": "Assigned"},
     ]);
-    assert_eq!(told, expected);
+    assert_eq!(status, expected);
     stage.event("testvm", "AddressAssigned", &["10.16.0.2", "network default", "ovn-default"]).await;
     stage.event("testvm", "AddressAssigned", &["10.17.0.2", "network second", "red"]).await;
 
@@ -62,7 +62,7 @@ async fn every_nic_has_the_row_of_the_contract_and_its_owner_is_told_of_each() {
 
 #[tokio::test]
 async fn the_same_nad_twice_has_two_names_which_outlive_restarts_and_another_order() {
-    let mut stage = stage("twice").await;
+    let mut stage = build("twice").start().await;
     let nics = [Nic::nad("red", "net1").mac("02:aa:bb:cc:dd:01"), Nic::pod("default"), Nic::nad("blue", "net1")];
     stage.player.create_vm("testvm", VmOptions::default().nics(nics)).await;
     let made = stage.nics("testvm", &["red", "default", "blue"]).await;
@@ -70,7 +70,7 @@ async fn the_same_nad_twice_has_two_names_which_outlive_restarts_and_another_ord
     assert_eq!((&made["red"].name, &made["blue"].name), (&name, &format!("{name}.blue")));
     assert_eq!(addresses(&made["red"]), "02:aa:bb:cc:dd:01 10.17.0.2");
     assert_eq!(addresses(&made["blue"]), "0a:58:0a:11:00:03 10.17.0.3");
-    stage.kill_and_restart().await;
+    stage.restart().await;
     stage
         .player
         .edit_vm("testvm", |vm| {
@@ -88,7 +88,7 @@ async fn the_same_nad_twice_has_two_names_which_outlive_restarts_and_another_ord
 
 #[tokio::test]
 async fn a_name_that_is_taken_twice_is_an_error_on_the_vm_and_never_a_hijack() {
-    let stage = stage("taken").await;
+    let stage = build("taken").start().await;
     let name = stage.name_on("testvm", "net1");
     for taken in [name.clone(), format!("{name}.second")] {
         stage.northbound.add_foreign_port("ovn-default", &taken, &["unknown"]);
@@ -107,7 +107,7 @@ async fn a_name_that_is_taken_twice_is_an_error_on_the_vm_and_never_a_hijack() {
 
 #[tokio::test]
 async fn a_nad_of_another_namespace_and_one_in_the_pod_networks_place_are_nads_as_any() {
-    let stage = stage("elsewhere").await;
+    let stage = build("elsewhere").start().await;
     let sibling = stage.namespace.sibling("b").await;
     Player::within(&sibling).create_nad("shared", Some("blue")).await;
     let nad = format!("{}/shared", sibling.name);
@@ -122,7 +122,7 @@ async fn a_nad_of_another_namespace_and_one_in_the_pod_networks_place_are_nads_a
 
 #[tokio::test]
 async fn nics_without_a_switch_are_left_alone_in_every_respect() {
-    let stage = stage("not-ours").await;
+    let stage = build("not-ours").start().await;
     let foreign = stage.nad_key("plain", "ip_address");
     let nics =
         [Nic::nad("macvlan", "plain"), Nic::nad("vf", "plain").binding(Binding::Sriov), Nic::nad("none", "gone")];
@@ -136,10 +136,15 @@ async fn nics_without_a_switch_are_left_alone_in_every_respect() {
     stage.player.start("foreign", "n1").await;
     stage.nics("mixed", &["default"]).await;
     stage.event("mixed", "AddressAssigned", &["10.16.0.2"]).await;
-    holds_for("nobody says a word of them", Duration::from_millis(300), || async {
+    holds_for("no Event and no status is written for them", Duration::from_millis(300), || async {
         let (foreign, mixed) = (stage.namespace.events("foreign").await, stage.namespace.events("mixed").await);
-        let told = stage.player.vm("foreign").await.is_some_and(|vm| vm.to_string().contains("ovn-kubevirt.io/ports"));
-        if foreign.is_empty() && mixed.len() == 1 && !told { Ok(()) } else { Err(format!("{foreign:?} {mixed:?}")) }
+        let foreign_vm = stage.player.vm("foreign").await.unwrap_or_default();
+        let has_status = foreign_vm.to_string().contains("ovn-kubevirt.io/ports");
+        if foreign.is_empty() && mixed.len() == 1 && !has_status {
+            Ok(())
+        } else {
+            Err(format!("{foreign:?} {mixed:?}"))
+        }
     })
     .await;
     assert_eq!(stage.northbound.ports().len(), 1, "{}", stage.northbound.dump());
@@ -147,7 +152,7 @@ async fn nics_without_a_switch_are_left_alone_in_every_respect() {
 
 #[tokio::test]
 async fn a_nic_whose_switch_is_named_is_ours_whatever_binds_it() {
-    let stage = stage("sriov").await;
+    let stage = build("sriov").start().await;
     let nics = [Nic::nad("vf", "net1").binding(Binding::Sriov), Nic::nad("named", "plain")];
     let options = VmOptions::default().nics(nics).annotation("named.ovn.kubernetes.io/logical_switch", "blue");
     stage.player.create_vm("testvm", options).await;
@@ -156,8 +161,8 @@ async fn a_nic_whose_switch_is_named_is_ours_whatever_binds_it() {
 }
 
 #[tokio::test]
-async fn what_becomes_of_a_nad_is_seen_at_once_and_takes_nothing_away() {
-    let stage = stage("nad-edits").await;
+async fn an_edit_or_a_deletion_of_a_nad_is_seen_at_once_and_takes_no_port_away() {
+    let stage = build("nad-edits").start().await;
     stage.player.create_vm("late", VmOptions::default().nics([Nic::nad("red", "plain")])).await;
     stage.player.create_vm("later", VmOptions::default().nics([Nic::nad("red", "to-come")])).await;
     stage.player.put_nad_on("plain", Some("red")).await;
@@ -175,7 +180,7 @@ async fn what_becomes_of_a_nad_is_seen_at_once_and_takes_nothing_away() {
     };
     let moved = stage.ports_where("late", "on blue", on_blue).await;
     assert_eq!((&moved["red"].uuid, ips(&moved["red"])), (&made["red"].uuid, vec!["10.18.0.3"]));
-    // A NAD that goes, or says no more: whoever has a port keeps it, and nobody new gets one.
+    // A NAD that goes, or names no switch any more: its ports stay, and no new one is made.
     stage.player.delete_nad("plain").await;
     stage.player.put_nad_on("to-come", None).await;
     stage.player.create_vm("too-late", VmOptions::default().nics([Nic::nad("red", "to-come")])).await;
@@ -189,22 +194,19 @@ async fn what_becomes_of_a_nad_is_seen_at_once_and_takes_nothing_away() {
 async fn a_cluster_without_nads_is_served_and_their_crd_is_noticed_when_it_comes() {
     const CRD: &str = "network-attachment-definitions.k8s.cni.cncf.io";
     let cluster = Cluster::own();
-    let namespace = cluster.namespace("no-multus").await;
+    let prepared = Stage::build("no-multus").cluster(&cluster).prepare().await;
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
-    let crds: Api<DynamicObject> = Api::all_with(namespace.client.clone(), &ApiResource::from_gvk(&kind));
+    let crds: Api<DynamicObject> = Api::all_with(prepared.namespace.client.clone(), &ApiResource::from_gvk(&kind));
     let mut crd = crds.get(CRD).await.expect("the CRD of the tests");
     crds.delete(CRD, &DeleteParams::default()).await.expect("it is deleted");
     eventually("the CRD is gone", || async {
         crds.get_opt(CRD).await.expect("an answer").map_or(Ok(()), |crd| Err(crd.data.to_string()))
     })
     .await;
-    let northbound = Northbound::start().await;
-    northbound.add_switch("ovn-default", &SUBNET);
-    let service = Service::start(&northbound, &cluster, &namespace, &[]).await;
-    let player = Player::within(&namespace);
-    player.create_vm("testvm", VmOptions::default().nic(Nic::nad("red", "net1"))).await;
-    let names = || northbound.ports().into_iter().map(|port| port.name).collect::<BTreeSet<_>>();
-    let pod_port = format!("testvm.{}", namespace.name);
+    let stage = prepared.start().await;
+    stage.player.create_vm("testvm", VmOptions::default().nic(Nic::nad("red", "net1"))).await;
+    let names = || stage.northbound.ports().into_iter().map(|port| port.name).collect::<BTreeSet<_>>();
+    let pod_port = stage.name("testvm");
     let has = |expected: BTreeSet<String>| {
         let names = &names;
         eventually("the ports are as expected", move || {
@@ -213,7 +215,7 @@ async fn a_cluster_without_nads_is_served_and_their_crd_is_noticed_when_it_comes
         })
     };
     has(BTreeSet::from([pod_port.clone()])).await;
-    let log = service.log();
+    let log = stage.service.log();
     let said = log.lines().filter(|line| line.contains("the API server knows no NetworkAttachmentDefinitions")).count();
     assert_eq!(said, 1, "{log}");
 
@@ -224,11 +226,13 @@ async fn a_cluster_without_nads_is_served_and_their_crd_is_noticed_when_it_comes
         // Until the API server serves the kind.
         let nad = GroupVersionKind::gvk("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition");
         let resource = ApiResource::from_gvk_with_plural(&nad, "network-attachment-definitions");
+        let namespace = &stage.namespace;
         let nads: Api<DynamicObject> = Api::namespaced_with(namespace.client.clone(), &namespace.name, &resource);
         let nad = serde_json::from_value(crate::support::objects::nad("net1", Some("ovn-default"))).expect("a NAD");
         nads.create(&Default::default(), &nad).await.map(drop).map_err(|error| error.to_string())
     })
     .await;
-    has(BTreeSet::from([pod_port.clone(), format!("{pod_port}.net1.{}.ovn", namespace.name)])).await;
-    assert!(service.log().contains("the API server knows NetworkAttachmentDefinitions now"), "{}", service.log());
+    has(BTreeSet::from([pod_port.clone(), format!("{pod_port}.net1.{}.ovn", stage.namespace.name)])).await;
+    let log = stage.service.log();
+    assert!(log.contains("the API server knows NetworkAttachmentDefinitions now"), "{log}");
 }

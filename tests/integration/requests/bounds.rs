@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{IP_ADDRESS, SWITCH, stage};
-use crate::stage::Stage;
-use crate::support::{Nic, VmOptions};
+use super::{IP_ADDRESS, SWITCH, build};
+use crate::support::{Nic, Stage, VmOptions};
 
 fn many(count: usize) -> Vec<Nic> {
     (0..count).map(|index| Nic::nad(&format!("net-{index}"), "net1")).collect()
@@ -18,7 +17,7 @@ async fn others_go_on(stage: &Stage) {
 
 #[tokio::test]
 async fn as_many_networks_as_kubevirt_admits_are_served_and_more_are_refused_as_a_whole() {
-    let stage = stage("networks").await;
+    let stage = build("networks").start().await;
     stage.northbound.add_switch("wide", &[("subnet", "10.40.0.0/16")]);
     stage.player.put_nad_on("net1", Some("wide")).await;
     stage.player.create_vm("most", VmOptions::default().nics(many(256))).await;
@@ -43,7 +42,7 @@ async fn as_many_networks_as_kubevirt_admits_are_served_and_more_are_refused_as_
 
 #[tokio::test]
 async fn a_value_of_a_megabyte_is_refused_by_its_key_and_goes_into_no_message() {
-    let stage = stage("megabyte").await;
+    let stage = build("megabyte").start().await;
     let long = "9".repeat(1_200_000);
     stage.player.create_vm("address", VmOptions::default().annotation(IP_ADDRESS, &long)).await;
     stage.event("address", "InvalidRequest", &[IP_ADDRESS, "4096 bytes"]).await;
@@ -64,8 +63,8 @@ async fn a_value_of_a_megabyte_is_refused_by_its_key_and_goes_into_no_message() 
 }
 
 #[tokio::test]
-async fn what_forges_a_log_line_is_escaped_in_every_message() {
-    let stage = stage("forged").await;
+async fn a_forged_log_line_is_escaped_in_every_message() {
+    let stage = build("forged").start().await;
     let forged = "x\n2026-01-01T00:00:00Z  INFO forged \u{202e}\u{1b}[2K";
     stage.player.create_vm("switch", VmOptions::default().annotation(SWITCH, forged)).await;
     let escaped = "x\\n2026-01-01T00:00:00Z  INFO forged \\u{202e}\\u{1b}[2K";

@@ -1,8 +1,7 @@
-//! Requests in the wrong place: each is told, and none is served.
+//! Requests in the wrong place: a warning names each, and it changes nothing.
 
-use super::{IP_ADDRESS, stage};
-use crate::stage::Stage;
-use crate::support::{Nic, VmOptions};
+use super::{IP_ADDRESS, build};
+use crate::support::{Nic, Stage, VmOptions};
 
 const REASON: &str = "MisplacedAnnotation";
 
@@ -13,7 +12,7 @@ async fn nothing_is_misplaced(stage: &Stage, vm: &str) {
 
 #[tokio::test]
 async fn on_the_vm_itself() {
-    let stage = stage("place-vm").await;
+    let stage = build("place-vm").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     stage.port("testvm").await;
     nothing_is_misplaced(&stage, "testvm").await;
@@ -33,7 +32,7 @@ async fn on_the_vm_itself() {
 
 #[tokio::test]
 async fn on_the_nad() {
-    let stage = stage("place-nad").await;
+    let stage = build("place-nad").start().await;
     stage.player.create_vm("testvm", VmOptions::default().nic(Nic::nad("second", "net1"))).await;
     stage.player.create_vm("another", VmOptions::default()).await;
     stage.port("testvm").await;
@@ -47,7 +46,7 @@ async fn on_the_nad() {
 
 #[tokio::test]
 async fn on_the_launcher_pod() {
-    let stage = stage("place-pod").await;
+    let stage = build("place-pod").start().await;
     // What KubeVirt copies to the pod is where it belongs.
     stage.player.create_vm("testvm", VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15")).await;
     let run = stage.player.start("testvm", "n1").await;
@@ -61,7 +60,7 @@ async fn on_the_launcher_pod() {
 
 #[tokio::test]
 async fn in_a_domain_that_lacks_ovn() {
-    let stage = stage("place-domain").await;
+    let stage = build("place-domain").start().await;
     let by_nad = format!("net1.{}.kubernetes.io/ip_address", stage.namespace.name);
     let options = VmOptions::default()
         .nic(Nic::nad("second", "net1"))

@@ -4,6 +4,7 @@
 //! others would: the updates that this leads to go through.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ovn_kubevirt::controller::Report;
 use ovn_kubevirt::kubevirt::{Change, Kind};
@@ -11,13 +12,12 @@ use ovn_kubevirt::plan::Problem;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::stage::SUBNET;
 use crate::support::eventually::deadline;
 use crate::support::history::History;
-use crate::support::in_process::{self, InProcess};
+use crate::support::in_process::InProcess;
 use crate::support::raft_log::Committed;
 use crate::support::valve::Valve;
-use crate::support::{Northbound, eventually};
+use crate::support::{Northbound, Stage, eventually};
 
 fn read<T: DeserializeOwned>(object: Value) -> Box<T> {
     Box::new(serde_json::from_value(object).expect("an object"))
@@ -56,7 +56,7 @@ fn migration(name: &str) -> Change {
 
 /// The writing path on a server whose requests can be kept back.
 struct Path {
-    northbound: Northbound,
+    northbound: Arc<Northbound>,
     valve: Valve,
     service: InProcess,
     looks: usize,
@@ -65,22 +65,17 @@ struct Path {
 impl Path {
     /// In office, with a port for the VM `first`.
     async fn new() -> Self {
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &SUBNET);
+        let northbound = Stage::build("ahead").northbound().await;
         let remote = northbound.remote();
         let valve = Valve::start(remote.trim_start_matches("unix:").as_ref(), &northbound.dir().join("valve.sock"));
-        let service = in_process::start(&valve.remote(), true, "ovn-default", 10_000);
+        let service = InProcess::on(&valve.remote()).start();
         let mut path = Self { northbound, valve, service, looks: 0 };
-        path.feed([Change::Namespace(read(json!({"name": "ns"})))]);
-        path.feed(Kind::ALL.map(Change::ListEnds));
-        path.feed([vm("first", &[])]);
+        path.service.feed([Change::Namespace(read(json!({"name": "ns"})))]);
+        path.service.feed(Kind::ALL.map(Change::ListEnds));
+        path.service.feed([vm("first", &[])]);
         path.address_is("first", "10.16.0.2").await;
         path.idle().await;
         path
-    }
-
-    fn feed(&self, changes: impl IntoIterator<Item = Change>) {
-        changes.into_iter().for_each(|change| self.service.changes.try_send(change).expect("room for the changes"));
     }
 
     /// Waits until a VM has its port, and holds this.
@@ -93,13 +88,13 @@ impl Path {
         .await;
     }
 
-    /// Waits until the writer has looked at all that it was told.
+    /// Waits until the writer has decided all that it was fed.
     async fn looked(&mut self) {
         self.looks += 1;
         looked(&mut self.service, self.looks, &mut Vec::new()).await;
     }
 
-    /// Waits until the writer has taken all that it was told. In the same breath it prepares what it can: the test and it
+    /// Waits until the writer has taken all that it was fed. In the same breath it prepares what it can: the test and it
     /// share a thread.
     async fn taken(&self) {
         eventually("the writer has taken all of it", || async {
@@ -122,7 +117,7 @@ impl Path {
     /// Has a VM's port in flight from now on.
     async fn keep_in_flight(&self, name: &str) {
         self.valve.shut();
-        self.feed([vm(name, &[])]);
+        self.service.feed([vm(name, &[])]);
         eventually("its transaction is on its way", || async {
             if self.valve.kept() > 0 { Ok(()) } else { Err("nothing has been sent") }
         })
@@ -135,13 +130,13 @@ impl Path {
     }
 }
 
-/// Waits until the writer has looked at all that it was told: it says so of a VM that nothing can be done for. Adds who
+/// Waits until the writer has decided all that it was fed: the status of a VM without a switch comes then. Adds who
 /// else is reported meanwhile.
 async fn looked(service: &mut InProcess, number: usize, reported: &mut Vec<String>) {
     let switch = format!("nowhere-{number}");
     let hopeless = vm("hopeless", &[("ovn.kubernetes.io/logical_switch", &switch)]);
     service.changes.try_send(hopeless).expect("room for the change");
-    let told = async {
+    let reported = async {
         while let Some(report) = service.reports.recv().await {
             let Report::Status { subject, status } = report else { continue };
             let mut problems = status.problems();
@@ -151,7 +146,7 @@ async fn looked(service: &mut InProcess, number: usize, reported: &mut Vec<Strin
             reported.push(subject.vm().name.clone());
         }
     };
-    tokio::time::timeout(deadline(), told).await.expect("the writer looks at it");
+    tokio::time::timeout(deadline(), reported).await.expect("the writer looks at it");
 }
 
 /// The names of the ports that a transaction made, and what it wrote into others.
@@ -162,10 +157,10 @@ fn written(transaction: &Committed) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_address_that_a_foreign_port_takes_meanwhile_is_not_given_by_what_was_prepared() {
+async fn an_address_that_a_foreign_port_takes_meanwhile_is_not_allocated_by_a_prepared_transaction() {
     let mut path = Path::new().await;
     path.keep_in_flight("flying").await;
-    path.feed([vm("prepared", &[])]);
+    path.service.feed([vm("prepared", &[])]);
     path.looked().await;
     path.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.4"]);
     eventually("the replica has the foreign port", || async {
@@ -178,10 +173,10 @@ async fn an_address_that_a_foreign_port_takes_meanwhile_is_not_given_by_what_was
 }
 
 #[tokio::test]
-async fn an_address_that_somebody_writes_into_a_port_of_ours_meanwhile_is_not_given_by_what_was_prepared() {
+async fn an_address_that_drifts_into_a_port_of_ours_meanwhile_is_not_allocated_by_a_prepared_transaction() {
     let mut path = Path::new().await;
     path.keep_in_flight("flying").await;
-    path.feed([vm("prepared", &[])]);
+    path.service.feed([vm("prepared", &[])]);
     path.looked().await;
     path.northbound.nbctl(&["lsp-set-addresses", "first.ns", "0a:58:0a:10:00:02 10.16.0.4"]);
     eventually("the replica has it", || async {
@@ -206,11 +201,11 @@ async fn an_address_that_somebody_writes_into_a_port_of_ours_meanwhile_is_not_gi
 async fn a_vm_that_changes_while_it_is_prepared_is_not_sent_as_it_was() {
     let mut path = Path::new().await;
     path.keep_in_flight("flying").await;
-    path.feed([vm("edited", &[]), vm("deleted", &[]), vm("other", &[])]);
+    path.service.feed([vm("edited", &[]), vm("deleted", &[]), vm("other", &[])]);
     path.looked().await;
     let address = ("ovn.kubernetes.io/ip_address", "10.16.0.77");
-    path.feed([vm("edited", &[address])]);
-    path.feed([Change::Gone(Kind::Vm, read(json!({"name": "deleted", "namespace": "ns"})))]);
+    path.service.feed([vm("edited", &[address])]);
+    path.service.feed([Change::Gone(Kind::Vm, read(json!({"name": "deleted", "namespace": "ns"})))]);
     path.looked().await;
     let history = path.history();
     path.valve.open();
@@ -226,16 +221,16 @@ async fn a_vm_that_changes_while_it_is_prepared_is_not_sent_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_migration_goes_before_what_was_prepared() {
+async fn a_migration_goes_before_a_prepared_transaction() {
     let mut path = Path::new().await;
-    path.feed([vm("moves", &[]), run("moves", "n1", None), launcher("moves", "n1")]);
+    path.service.feed([vm("moves", &[]), run("moves", "n1", None), launcher("moves", "n1")]);
     path.address_is("moves", "10.16.0.3").await;
     path.idle().await;
     path.keep_in_flight("flying").await;
     // A full one is prepared when all of this has been taken, and the rest waits behind it.
-    path.feed((0..150).map(|index| vm(&format!("storm-{index:03}"), &[])));
+    path.service.feed((0..150).map(|index| vm(&format!("storm-{index:03}"), &[])));
     path.taken().await;
-    path.feed([migration("moves"), launcher("moves", "n2"), run("moves", "n2", Some("moves-n2"))]);
+    path.service.feed([migration("moves"), launcher("moves", "n2"), run("moves", "n2", Some("moves-n2"))]);
     path.taken().await;
     let history = path.history();
     path.valve.open();
@@ -250,10 +245,10 @@ async fn a_migration_goes_before_what_was_prepared() {
 }
 
 #[tokio::test]
-async fn a_vm_is_looked_at_once_when_nobody_else_writes() {
+async fn a_vm_is_decided_once_when_no_other_program_writes() {
     let mut path = Path::new().await;
     let names: Vec<String> = (0..250).map(|index| format!("storm-{index:03}")).collect();
-    path.feed(names.iter().map(|name| vm(name, &[])));
+    path.service.feed(names.iter().map(|name| vm(name, &[])));
     path.address_is("storm-249", "10.16.0.252").await;
     let mut reported = path.idle().await;
     reported.sort();

@@ -28,7 +28,7 @@ impl Player {
         value_of(created.unwrap_or_else(|error| panic!("{} is refused: {error}\n  {shown}", self.place(api))))
     }
 
-    /// Reads, changes and writes back, again and again while somebody else writes at the same time.
+    /// Reads, changes and writes back, again and again while another writes at the same time.
     pub(super) async fn modify(&self, api: &Api<DynamicObject>, part: Part, name: &str, change: impl Fn(&mut Value)) {
         loop {
             let Some(mut object) = self.get(api, name).await else {

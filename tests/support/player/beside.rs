@@ -49,7 +49,7 @@ impl Player {
         migration
     }
 
-    /// Somebody takes the VMIM's finalizer away and deletes it: nobody cancels anything.
+    /// The VMIM's finalizer is taken away, and it is deleted: nothing is cancelled.
     pub async fn lose_vmim(&self, migration: &Migration) {
         self.cancel_start(migration).await;
         self.remove_finalizers(&self.vmims, &migration.name).await;

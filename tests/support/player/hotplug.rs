@@ -1,6 +1,6 @@
 //! Plays NIC hot-plug: the user's edit of the VM's template, and what virt-controller makes of it on a running VM.
 //!
-//! virt-controller regenerates the whole Multus annotation of the pods, over whatever somebody has merged into it.
+//! virt-controller regenerates the whole Multus annotation of the pods, over whatever others have merged into it.
 
 use serde_json::{Value, json};
 

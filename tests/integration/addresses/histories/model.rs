@@ -12,14 +12,14 @@ use super::super::NEXT;
 
 /// What a VM's owner asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct Request {
     /// `ip_address`, of each family one at most.
     pub(super) addresses: Vec<IpAddr>,
     /// `ip_pool`, as it is written, and what it has within the subnet.
     pub(super) pool: Option<&'static str>,
 }
 
-/// All pools that anybody names, with what they have of the subnet: what is no host of it, nobody gets.
+/// All pools that VMs request, with their addresses in the subnet: no VM gets one that is no host of it.
 const POOLS: [(&str, &[&str], &[u8]); 5] = [
     ("10.0.0.4..10.0.0.6", &[], &[4, 5, 6]),
     ("10.0.0.0/29", &[], &[1, 2, 3, 4, 5, 6, 7]),
@@ -39,7 +39,7 @@ pub(super) fn pools() -> impl Iterator<Item = &'static str> {
     POOLS.iter().map(|(text, ..)| *text)
 }
 
-impl Wish {
+impl Request {
     fn address(&self, ipv4: bool) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == ipv4)
     }
@@ -58,10 +58,10 @@ impl Wish {
         self.addresses.contains(&address) || self.pool(address.is_ipv4()).is_some_and(|pool| pool.contains(&address))
     }
 
-    /// Whether a VM with this wish is content with an address.
+    /// Whether a VM with this request is content with an address.
     fn fits(&self, address: IpAddr) -> bool {
         match self.address(address.is_ipv4()) {
-            Some(wished) => wished == address,
+            Some(requested) => requested == address,
             None => self.pool(address.is_ipv4()).is_none_or(|pool| pool.contains(&address)),
         }
     }
@@ -71,13 +71,13 @@ impl Wish {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Machine {
     pub(super) uid: String,
-    pub(super) vm: Option<Wish>,
-    /// The VMI: its UID and the wish that it was made with.
-    pub(super) run: Option<(String, Wish)>,
+    pub(super) vm: Option<Request>,
+    /// The VMI: its UID and the request that it was made with.
+    pub(super) run: Option<(String, Request)>,
     /// Launcher pods, all of them live: name, and the UID of their VMI.
     pub(super) pods: Vec<(String, String)>,
     /// The annotation of ours that its VM has.
-    pub(super) told: Option<String>,
+    pub(super) status: Option<String>,
 }
 
 impl Machine {
@@ -95,20 +95,20 @@ impl Machine {
         self.pods.iter().any(|(_, of)| self.run.as_ref().is_none_or(|(uid, _)| uid != of))
     }
 
-    fn now(&self) -> Option<&Wish> {
-        self.run.as_ref().map(|(_, wish)| wish).or(self.vm.as_ref())
+    fn now(&self) -> Option<&Request> {
+        self.run.as_ref().map(|(_, request)| request).or(self.vm.as_ref())
     }
 
-    /// The addresses that its owner was told last.
-    fn told_addresses(&self) -> BTreeSet<IpAddr> {
-        let told = self.told.as_deref().and_then(PortsAnnotation::parse);
-        let ports = told.into_iter().flat_map(|told| told.ports);
+    /// The addresses in its last status.
+    fn status_addresses(&self) -> BTreeSet<IpAddr> {
+        let status = self.status.as_deref().and_then(PortsAnnotation::parse);
+        let ports = status.into_iter().flat_map(|status| status.ports);
         ports.flat_map(|port| [port.ips.join(" "), port.last.unwrap_or_default()]).flat_map(|text| ips(&text)).collect()
     }
 
-    /// Every wish that has a say.
-    pub(super) fn wishes(&self) -> impl Iterator<Item = &Wish> {
-        self.run.iter().map(|(_, wish)| wish).chain(&self.vm)
+    /// Every request that has a say.
+    pub(super) fn requests(&self) -> impl Iterator<Item = &Request> {
+        self.run.iter().map(|(_, request)| request).chain(&self.vm)
     }
 }
 
@@ -119,7 +119,7 @@ pub(super) struct Lease {
     mac: String,
     ips: BTreeSet<IpAddr>,
     next: BTreeSet<IpAddr>,
-    /// Somebody overwrote its addresses, marks, name or type, and nobody has mended them.
+    /// Its addresses, marks, name or type have drifted, and are not repaired yet.
     broken: bool,
     /// Where it is bound.
     requested: Option<String>,
@@ -172,9 +172,9 @@ pub(super) struct State {
 /// What happened between two states at rest.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Between {
-    /// Every wish of each VM.
-    pub(super) wishes: BTreeMap<String, Vec<Wish>>,
-    /// VMs of which there was nothing at some time, or whose row somebody deleted.
+    /// Every request of each VM.
+    pub(super) requests: BTreeMap<String, Vec<Request>>,
+    /// VMs of which there was nothing at some time, or whose row was deleted.
     pub(super) gone: BTreeSet<String>,
     /// What ports of others let go of, though they may hold it again.
     pub(super) let_go: BTreeSet<IpAddr>,
@@ -187,7 +187,7 @@ pub(super) struct Between {
 }
 
 impl State {
-    /// Takes in what the database has; an error where a row is nobody's.
+    /// Takes in what the database has; an error where a row has no owner.
     pub(super) fn read(&mut self, ports: &[Port]) -> Result<(), String> {
         self.leases.clear();
         let mut foreign = BTreeMap::new();
@@ -207,31 +207,31 @@ impl State {
         if foreign != self.foreign { Err(format!("foreign rows: {:?}, now {foreign:?}", self.foreign)) } else { Ok(()) }
     }
 
-    /// What everybody but this VM holds.
+    /// All addresses but those of this VM.
     fn held_by_others(&self, vm: &str) -> BTreeSet<IpAddr> {
         let ours = self.leases.iter().filter(|(other, _)| *other != vm).flat_map(|(_, lease)| lease.all());
-        // What a VM was told is kept for it until it has a port again.
+        // The addresses of a status are kept for its VM until it has a port again.
         let lost = self.machines.iter().filter(|(other, _)| *other != vm && !self.leases.contains_key(*other));
-        let lost = lost.flat_map(|(_, machine)| machine.told_addresses());
+        let lost = lost.flat_map(|(_, machine)| machine.status_addresses());
         ours.chain(self.foreign.values().flatten().copied()).chain(lost).collect()
     }
 
     /// Every rule, against the state before.
     pub(super) fn check(&self, before: &Self, between: &Between) -> Result<(), String> {
-        self.nobody_shares()?;
+        self.no_address_is_shared()?;
         for (vm, lease) in &self.leases {
             let machine = self.machines.get(vm).filter(|machine| !machine.is_gone());
             let Some(machine) = machine else { return Err(format!("{vm} is gone and holds {lease:?}")) };
             self.nothing_was_taken_from_others(before, between, vm, lease)?;
             self.the_lease_is_stable(before, between, vm, lease)?;
-            self.the_wish_is_fulfilled(vm, machine, lease)?;
+            self.the_request_is_granted(vm, machine, lease)?;
             self.the_port_is_bound(before, between, vm, machine, lease)?;
         }
         for (vm, machine) in &self.machines {
-            if let (None, Some(wish)) = (self.leases.get(vm), machine.now())
-                && self.can_be_had(vm, wish, None, false)
+            if let (None, Some(request)) = (self.leases.get(vm), machine.now())
+                && self.can_be_had(vm, request, None, false)
             {
-                return Err(format!("{vm} has no port, and {wish:?} could be had"));
+                return Err(format!("{vm} has no port, and {request:?} could be had"));
             }
         }
         Ok(())
@@ -272,7 +272,7 @@ impl State {
         if kept { Ok(()) } else { Err(format!("{vm} was on {had}, and is on {requested:?}, with {:?}", self.chassis)) }
     }
 
-    fn nobody_shares(&self) -> Result<(), String> {
+    fn no_address_is_shared(&self) -> Result<(), String> {
         let (mut holders, mut macs) = (BTreeMap::new(), BTreeMap::new());
         for (vm, lease) in &self.leases {
             for address in lease.all() {
@@ -287,7 +287,7 @@ impl State {
         Ok(())
     }
 
-    /// What is newly held was nobody's, is in the subnet, and excluded only where the owner named it.
+    /// An address that is newly held was free, is in the subnet, and excluded only where the owner requested it.
     fn nothing_was_taken_from_others(
         &self,
         before: &Self,
@@ -296,7 +296,8 @@ impl State {
         lease: &Lease,
     ) -> Result<(), String> {
         let had = before.leases.get(vm).map(Lease::all).unwrap_or_default();
-        let named = |address: IpAddr| between.wishes.get(vm).into_iter().flatten().any(|wish| wish.names(address));
+        let named =
+            |address: IpAddr| between.requests.get(vm).into_iter().flatten().any(|request| request.names(address));
         for address in lease.all().difference(&had).copied() {
             let all_the_time = |(name, held): (&String, &BTreeSet<IpAddr>)| {
                 held.contains(&address) && before.foreign.get(name).is_some_and(|held| held.contains(&address))
@@ -317,16 +318,17 @@ impl State {
             }
             let excludes = |excluded: &BTreeSet<u8>| excluded.iter().any(|at| host(*at) == address);
             let mut all = between.excluded.iter().chain([&self.excluded, &before.excluded]);
-            // What it was told is as good as named, where its row was lost.
-            let was_told = before.machines.get(vm).is_some_and(|machine| machine.told_addresses().contains(&address));
-            if all.all(excludes) && !named(address) && !was_told {
+            // An address in the status is as good as requested, where the row was lost.
+            let in_status =
+                before.machines.get(vm).is_some_and(|machine| machine.status_addresses().contains(&address));
+            if all.all(excludes) && !named(address) && !in_status {
                 return Err(format!("{vm} was given {address}, which is excluded and which it did not name"));
             }
         }
         Ok(())
     }
 
-    /// A lease that every wish since was content with is the same.
+    /// A lease that every request since was content with is the same.
     fn the_lease_is_stable(&self, before: &Self, between: &Between, vm: &str, lease: &Lease) -> Result<(), String> {
         let Some(had) = before.leases.get(vm).filter(|_| !between.gone.contains(vm)) else { return Ok(()) };
         if between.remade && !self.takes_up_again(before, between, vm, had) {
@@ -336,85 +338,85 @@ impl State {
             return Err(format!("{vm} had {had:?} and has {lease:?}"));
         }
         for address in &had.ips {
-            let content = between.wishes.get(vm).into_iter().flatten().all(|wish| wish.fits(*address));
+            let content = between.requests.get(vm).into_iter().flatten().all(|request| request.fits(*address));
             if content && !lease.ips.contains(address) {
-                return Err(format!("{vm} had {had:?} and has {lease:?}, which nobody asked for"));
+                return Err(format!("{vm} had {had:?} and has {lease:?}, without a request"));
             }
         }
         Ok(())
     }
 
-    /// Whether a VM whose row was lost with its switch has to get the same lease again: it was told of it, its guest runs or
+    /// Whether a VM whose row was lost with its switch has to get the same lease again: its status has it, its guest runs or
     /// no other VM names one of its addresses.
     fn takes_up_again(&self, before: &Self, between: &Between, vm: &str, had: &Lease) -> bool {
         let Some(machine) = before.machines.get(vm) else { return false };
-        let told = machine.told_addresses();
-        let others = between.wishes.iter().filter(|(other, _)| *other != vm).flat_map(|(_, wishes)| wishes);
-        let is_named = others.flat_map(|wish| &wish.addresses).any(|address| had.ips.contains(address));
-        had.ips.iter().all(|address| told.contains(address)) && (!machine.pods.is_empty() || !is_named)
+        let in_status = machine.status_addresses();
+        let others = between.requests.iter().filter(|(other, _)| *other != vm).flat_map(|(_, requests)| requests);
+        let is_named = others.flat_map(|request| &request.addresses).any(|address| had.ips.contains(address));
+        had.ips.iter().all(|address| in_status.contains(address)) && (!machine.pods.is_empty() || !is_named)
     }
 
     /// What can be had, is; now, and for the next start.
-    fn the_wish_is_fulfilled(&self, vm: &str, machine: &Machine, lease: &Lease) -> Result<(), String> {
+    fn the_request_is_granted(&self, vm: &str, machine: &Machine, lease: &Lease) -> Result<(), String> {
         let running = !machine.pods.is_empty();
-        let content = |wish: &Wish, ips: &BTreeSet<IpAddr>, running: bool| {
-            [true, false].into_iter().all(|ipv4| match (wish.address(ipv4), running) {
+        let content = |request: &Request, ips: &BTreeSet<IpAddr>, running: bool| {
+            [true, false].into_iter().all(|ipv4| match (request.address(ipv4), running) {
                 (Some(address), _) => ips.contains(&address),
                 (None, true) => true,
-                (None, false) => ips.iter().any(|address| address.is_ipv4() == ipv4 && wish.fits(*address)),
+                (None, false) => ips.iter().any(|address| address.is_ipv4() == ipv4 && request.fits(*address)),
             })
         };
-        let is_of = |wish: &Wish, address: &IpAddr| match wish.address(address.is_ipv4()) {
+        let is_of = |request: &Request, address: &IpAddr| match request.address(address.is_ipv4()) {
             Some(named) => named == *address,
-            None => wish.fits(*address),
+            None => request.fits(*address),
         };
         let Some(now) = machine.now() else { return Ok(()) };
         if lease.broken {
-            return Err(format!("{vm} has {lease:?}, and nobody mends it"));
+            return Err(format!("{vm} has {lease:?}, and it is not repaired"));
         }
         if !machine.held() && self.can_be_had(vm, now, Some(lease), running) && !content(now, &lease.ips, running) {
             return Err(format!("{vm} has {lease:?}, and {now:?} could be had"));
         }
         let next = match (machine.held(), &machine.run, &machine.vm) {
             (true, ..) => Some(now),
-            (false, Some(_), Some(wish)) => Some(wish),
+            (false, Some(_), Some(request)) => Some(request),
             _ => None,
         };
         let planned = if lease.next.is_empty() { &lease.ips } else { &lease.next };
-        // For a guest that runs with the very wish nothing else is chosen.
+        // For a guest that runs with the very request no other address is allocated.
         let edited = matches!((&machine.run, &machine.vm), (Some((_, now)), Some(next)) if now != next);
         let fixed = running && !edited;
         match next {
             None if !lease.next.is_empty() => Err(format!("{vm} has {lease:?} reserved for no start")),
-            Some(wish) if self.can_be_had(vm, wish, Some(lease), fixed) && !content(wish, planned, fixed) => {
-                Err(format!("{vm} has {lease:?} planned, and {wish:?} could be had"))
+            Some(request) if self.can_be_had(vm, request, Some(lease), fixed) && !content(request, planned, fixed) => {
+                Err(format!("{vm} has {lease:?} planned, and {request:?} could be had"))
             }
-            Some(wish) if lease.next.is_empty() || content(wish, planned, fixed) => Ok(()),
+            Some(request) if lease.next.is_empty() || content(request, planned, fixed) => Ok(()),
             // The whole cannot be had; what was reserved of it before stands.
-            Some(wish) if lease.next.iter().all(|address| is_of(wish, address)) => Ok(()),
-            Some(wish) => Err(format!("{vm} has {lease:?} reserved, which is not {wish:?}")),
+            Some(request) if lease.next.iter().all(|address| is_of(request, address)) => Ok(()),
+            Some(request) => Err(format!("{vm} has {lease:?} reserved, which is not {request:?}")),
             None => Ok(()),
         }
     }
 
-    /// Whether a wish can be fulfilled in both families.
-    fn can_be_had(&self, vm: &str, wish: &Wish, lease: Option<&Lease>, running: bool) -> bool {
+    /// Whether a request can be granted in both families.
+    fn can_be_had(&self, vm: &str, request: &Request, lease: Option<&Lease>, running: bool) -> bool {
         let held = self.held_by_others(vm);
         let family = |ipv4: bool| {
             let is_host = |address: &IpAddr| match address {
                 IpAddr::V4(_) => HOSTS.map(host).any(|host| host == *address),
                 IpAddr::V6(ipv6) => ipv6.segments()[0] == 0xfd00,
             };
-            if let Some(address) = wish.address(ipv4) {
+            if let Some(address) = request.address(ipv4) {
                 let kept = lease.is_some_and(|lease| lease.ips.contains(&address));
                 return kept || (is_host(&address) && !held.contains(&address));
             }
             let had = lease.and_then(|lease| lease.of_family(ipv4));
-            if had.is_some_and(|had| running || wish.fits(had)) {
+            if had.is_some_and(|had| running || request.fits(had)) {
                 return true;
             }
             let free = |address: &IpAddr| !held.contains(address);
-            match (wish.pool(ipv4), ipv4) {
+            match (request.pool(ipv4), ipv4) {
                 (Some(pool), _) => pool.iter().any(free),
                 // The first is for who names it.
                 (None, true) => {

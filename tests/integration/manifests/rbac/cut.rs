@@ -1,5 +1,6 @@
 //! Each verb of the roles is taken away in turn, and missed.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,8 +13,7 @@ use tokio::task::JoinSet;
 
 use super::super::LEASE;
 use super::{ALLOWED, ALLOWED_AT_HOME, ALLOWED_OF_KUBE_SYSTEM, Call, account};
-use crate::stage::SUBNET;
-use crate::support::{Cluster, Namespace, Nic, Northbound, Player, Service, VmOptions, deploy, eventually, holds_for};
+use crate::support::{Cluster, Nic, Player, Prepared, Service, Stage, VmOptions, deploy, eventually, holds_for};
 
 const PORTS: &str = "ovn-kubevirt.io/ports";
 
@@ -68,20 +68,25 @@ fn cut(rules: &[PolicyRule], all: &[Call], without: Option<Call>) -> Vec<PolicyR
     left
 }
 
-/// A stage whose service runs under copies of the roles, with less in them.
+/// Services under copies of the roles, with less in them.
 struct Cut {
-    northbound: Northbound,
-    namespace: Namespace,
-    player: Player,
+    prepared: Prepared,
     kubeconfig: PathBuf,
+}
+
+impl Deref for Cut {
+    type Target = Prepared;
+
+    fn deref(&self) -> &Prepared {
+        &self.prepared
+    }
 }
 
 impl Cut {
     async fn new(index: usize, everywhere: &[PolicyRule], at_home: &[PolicyRule]) -> Self {
-        let northbound = Northbound::start().await;
-        northbound.add_switch("ovn-default", &SUBNET);
-        let namespace = Cluster::shared().namespace(&format!("cut-{index}")).await;
-        let kubeconfig = account(&namespace, "service", northbound.dir()).await;
+        let prepared = Stage::build(&format!("cut-{index}")).prepare().await;
+        let namespace = &prepared.namespace;
+        let kubeconfig = account(namespace, "service", prepared.dir()).await;
         let name = &namespace.name;
         let binding = |role: &str| {
             json!({
@@ -103,28 +108,25 @@ impl Cut {
         let bound: ClusterRoleBinding = serde_json::from_value(binding("ClusterRole")).expect("a binding");
         Api::all(all()).create(&parameters, &bound).await.expect("a binding");
         deploy::await_rights(&kubeconfig).await.unwrap_or_else(|error| panic!("{error}"));
-        let player = Player::within(&namespace);
-        Self { northbound, namespace, player, kubeconfig }
+        Self { prepared, kubeconfig }
     }
 
     async fn shows_the_need_for(self, call: Option<Call>) {
         // The Lease is the one that it would have in a pod of this namespace.
-        let setup = Service::setup(&self.northbound, Cluster::shared(), &self.namespace)
-            .lease(&format!("{}/{}", self.namespace.name, LEASE))
-            .kubeconfig(&self.kubeconfig);
-        let slow = setup.clone().args(&["--lease-duration", "600"]);
+        let setup = self.setup().lease(&format!("{}/{}", self.namespace.name, LEASE)).kubeconfig(&self.kubeconfig);
+        let slow = setup.clone().flags(["--lease-duration", "600"]);
         match call {
             None => {
                 self.put_lease("another", 600).await;
                 let service = slow.start().await;
                 self.nobody_leads(&service, "led", ("coordination.k8s.io", "leases", "nothing")).await;
                 self.put_lease("", 1).await;
-                self.port(&self.name("led")).await;
+                self.port("led").await;
                 self.all_is_well(&service).await;
             }
             Some(call @ (_, "leases", "get" | "create")) => self.never_leads(&setup.start().await, call).await,
             Some(call @ (_, "leases", "update")) => {
-                self.leads_not_for_long(&setup.args(&["--lease-duration", "5"]).start().await, call).await;
+                self.leads_not_for_long(&setup.flags(["--lease-duration", "5"]).start().await, call).await;
             }
             Some(call @ (_, "leases", _)) => {
                 self.put_lease("another", 600).await;
@@ -133,7 +135,7 @@ impl Cut {
             Some(call @ (_, _, "list" | "get")) => self.never_ready(&setup.spawn(), call).await,
             Some(call @ (_, _, "watch")) => self.news_unseen(&setup.spawn(), call).await,
             Some(call @ (_, "events", "patch")) => self.uncounted(&setup.start().await, call).await,
-            Some(call) => self.owner_untold(&setup.start().await, call).await,
+            Some(call) => self.owner_without_status(&setup.start().await, call).await,
         }
         let name = &self.namespace.name;
         let client = || self.namespace.client.clone();
@@ -148,15 +150,19 @@ impl Cut {
         self.player.create_bare_vmi("bare", VmOptions::default()).await;
         let sibling = self.namespace.sibling("b").await;
         Player::within(&sibling).create_vm("testvm", VmOptions::default()).await;
-        self.port(&format!("testvm.{}", sibling.name)).await;
-        eventually("both owners are told, and the VM is bound", || async {
+        self.port_named(&format!("testvm.{}", sibling.name)).await;
+        eventually("both have a status, and the VM is bound", || async {
             let vm = self.player.vm("testvm").await.unwrap_or_default();
             let bare = self.player.vmi("bare").await.unwrap_or_default();
             let port = self.northbound.port(&self.name("testvm"));
             let bound = port.is_some_and(|port| port.option("requested-chassis") == Some("n1"));
-            let told = [&vm, &bare].iter().all(|object| object["metadata"]["annotations"][PORTS].is_string());
+            let have_status = [&vm, &bare].iter().all(|object| object["metadata"]["annotations"][PORTS].is_string());
             let events = self.namespace.events("testvm").await;
-            if bound && told && !events.is_empty() { Ok(()) } else { Err(format!("{bound} {vm} {bare} {events:?}")) }
+            if bound && have_status && !events.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{bound} {vm} {bare} {events:?}"))
+            }
         })
         .await;
     }
@@ -225,12 +231,12 @@ impl Cut {
         assert_eq!(self.northbound.ports(), [], "{call:?}");
     }
 
-    /// Without `watch`: what happens after the start goes unseen, while what another watch tells is served.
+    /// Without `watch`: what happens after the start goes unseen, while what another watch brings is served.
     async fn news_unseen(&self, service: &Service, call: Call) {
         service.listening().await;
         refused(service, call).await;
         let (_, resource, _) = call;
-        eventually(&format!("readiness tells of {call:?}"), || async {
+        eventually(&format!("readiness shows {call:?}"), || async {
             match service.http_get("/readyz").await {
                 (503, body) if body.contains(&format!("the watch of {resource} fails")) => Ok(()),
                 other => Err(format!("{other:?}")),
@@ -281,7 +287,7 @@ impl Cut {
         } else {
             self.player.create_vm("seen", VmOptions::default()).await;
         }
-        self.port(&self.name("seen")).await;
+        self.port("seen").await;
         holds_for(&format!("unseen without {call:?}"), Duration::from_millis(300), || async {
             match self.northbound.port(&unseen) {
                 None => Ok(()),
@@ -299,19 +305,19 @@ impl Cut {
     }
 
     /// Without `patch` or `create`: there is a port, and its owner does not learn of it by the annotation or by an Event.
-    async fn owner_untold(&self, service: &Service, call: Call) {
+    async fn owner_without_status(&self, service: &Service, call: Call) {
         let bare = call.1 == "virtualmachineinstances";
         if bare {
-            self.player.create_bare_vmi("untold", VmOptions::default()).await;
+            self.player.create_bare_vmi("silent", VmOptions::default()).await;
         } else {
-            self.player.create_vm("untold", VmOptions::default()).await;
+            self.player.create_vm("silent", VmOptions::default()).await;
         }
-        self.port(&self.name("untold")).await;
+        self.port("silent").await;
         refused(service, call).await;
-        let object = if bare { self.player.vmi("untold").await } else { self.player.vm("untold").await };
+        let object = if bare { self.player.vmi("silent").await } else { self.player.vm("silent").await };
         let annotations = &object.expect("it is there")["metadata"]["annotations"];
         if call.1 == "events" {
-            assert_eq!(self.namespace.events("untold").await, []);
+            assert_eq!(self.namespace.events("silent").await, []);
         } else {
             assert!(annotations[PORTS].is_null(), "{call:?}: {annotations}");
             // What was refused is said once, and the Event that came through is not repeated.
@@ -322,35 +328,21 @@ impl Cut {
             })
             .await;
             let reasons: Vec<String> =
-                self.namespace.events("untold").await.into_iter().map(|(_, reason, _)| reason).collect();
+                self.namespace.events("silent").await.into_iter().map(|(_, reason, _)| reason).collect();
             assert_eq!(reasons, ["AddressAssigned"]);
         }
     }
 
-    /// Without `patch` on Events: that the same thing happened again is not counted, and all else is told.
+    /// Without `patch` on Events: that the same thing happened again is not counted, and all else is written.
     async fn uncounted(&self, service: &Service, call: Call) {
         const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
         self.player.create_vm("counted", VmOptions::default().annotation(IP_ADDRESS, "10.16.0.10")).await;
         for address in ["10.16.0.10", "10.16.0.11", "10.16.0.10", "10.16.0.11"] {
             self.player.edit_template_annotation("counted", IP_ADDRESS, Some(address)).await;
-            eventually("the annotation follows", || async {
-                let vm = self.player.vm("counted").await.unwrap_or_default();
-                let told = vm["metadata"]["annotations"][PORTS].as_str().unwrap_or_default().to_owned();
-                if told.contains(&format!("\"{address}\"")) { Ok(()) } else { Err(told) }
-            })
-            .await;
+            self.status("counted", &[&format!("\"{address}\"")]).await;
         }
         refused(service, call).await;
         assert_eq!(self.namespace.events("counted").await.len(), 2);
-    }
-
-    fn name(&self, vm: &str) -> String {
-        format!("{vm}.{}", self.namespace.name)
-    }
-
-    async fn port(&self, name: &str) {
-        let look = || async { self.northbound.port(name).map(drop).ok_or_else(|| self.northbound.dump()) };
-        eventually(&format!("the port {name} is there"), look).await;
     }
 }
 

@@ -1,4 +1,5 @@
-//! How VM owners are told: once, at a pace, by the instance whose VM it is, and whatever the API server answers.
+//! The status of VMs, in annotation and Events: written once, at a pace, by the instance that serves the VM, and whatever the
+//! API server answers.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,10 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::json;
 
 use crate::fronted::Fronted;
-use crate::stage::Stage;
-use crate::support::front::{Front, Rule};
-use crate::support::{Cluster, Service, VmOptions, eventually, holds_for, objects};
+use crate::support::front::Rule;
+use crate::support::player::PORTS_ANNOTATION;
+use crate::support::{Stage, VmOptions, eventually, holds_for, objects};
 
-const PORTS: &str = "ovn-kubevirt.io/ports";
 const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 
 fn rule(method: &'static str, path: &str, times: usize, status: u16) -> Rule {
@@ -25,7 +25,7 @@ async fn an_overloaded_api_server_is_left_alone_for_as_long_as_it_says() {
         let overloaded = Rule { retry_after: Some(2), ..rule("POST", "/events", 2, status) };
         let stage = Fronted::new("overloaded", &[overloaded]).await;
         stage.player.create_vm("testvm", VmOptions::default()).await;
-        stage.told("testvm", &["10.16.0.2"]).await;
+        stage.status("testvm", &["10.16.0.2"]).await;
         eventually("the Event has come", || async {
             let events = stage.events("testvm").await;
             if events.len() == 1 { Ok(()) } else { Err(format!("{events:?}")) }
@@ -45,7 +45,7 @@ async fn an_event_whose_answer_was_lost_is_not_sent_a_second_time() {
     let lost = Rule { done: true, ..rule("POST", "/events", 1, 504) };
     let stage = Fronted::new("lost-answer", &[lost]).await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
-    stage.told("testvm", &["10.16.0.2"]).await;
+    stage.status("testvm", &["10.16.0.2"]).await;
     assert_eq!(stage.front.asked("POST", &["/events"]).len(), 2);
     let events = stage.events("testvm").await;
     assert_eq!(events.len(), 1, "{events:#?}");
@@ -56,7 +56,7 @@ async fn a_vm_that_changes_all_the_time_gets_few_events_and_an_annotation_a_seco
     const CHANGES: usize = 120;
     let stage = Fronted::new("pace", &[]).await;
     stage.player.create_vm("testvm", VmOptions::default().annotation(IP_ADDRESS, "10.16.0.10")).await;
-    stage.told("testvm", &["10.16.0.10"]).await;
+    stage.status("testvm", &["10.16.0.10"]).await;
     let begun = Instant::now();
     for change in 0..CHANGES {
         let address = format!("10.16.0.{}", 10 + change % 2);
@@ -68,7 +68,7 @@ async fn a_vm_that_changes_all_the_time_gets_few_events_and_an_annotation_a_seco
         }
     }
     stage.player.edit_template_annotation("testvm", IP_ADDRESS, Some("10.16.0.99")).await;
-    stage.told("testvm", &["10.16.0.99"]).await;
+    stage.status("testvm", &["10.16.0.99"]).await;
     let patches = stage.front.asked("PATCH", &["/virtualmachines/testvm"]);
     let gaps: Vec<Duration> = patches.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
     assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(950)), "{gaps:?}");
@@ -82,7 +82,7 @@ async fn a_vm_that_changes_all_the_time_gets_few_events_and_an_annotation_a_seco
 }
 
 #[tokio::test]
-async fn a_refused_report_is_one_line_in_the_log_and_is_forgotten_with_its_vm() {
+async fn a_refused_status_is_one_line_in_the_log_and_is_forgotten_with_its_vm() {
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422, "reason": "Invalid",
         "message": "VirtualMachine.kubevirt.io \"some\" is invalid: spec: Required value",
@@ -96,8 +96,8 @@ async fn a_refused_report_is_one_line_in_the_log_and_is_forgotten_with_its_vm() 
     let patches = |name: &str| stage.front.asked("PATCH", &[&format!("/virtualmachines/{name}?")]).len();
     for name in &names {
         eventually("its Event has come", || async {
-            let told = patches(name) == 1 && stage.events(name).await.len() == 1;
-            if told { Ok(()) } else { Err(format!("{:?}", stage.events(name).await)) }
+            let has_event = patches(name) == 1 && stage.events(name).await.len() == 1;
+            if has_event { Ok(()) } else { Err(format!("{:?}", stage.events(name).await)) }
         })
         .await;
     }
@@ -126,13 +126,11 @@ async fn a_refused_report_is_one_line_in_the_log_and_is_forgotten_with_its_vm() 
 
 #[tokio::test]
 async fn two_instances_that_serve_one_namespace_do_not_rewrite_one_annotation() {
-    let stage = Fronted::new("rivals", &[]).await;
+    let mut stage = Fronted::new("rivals", &[]).await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
-    let told = stage.told("testvm", &["\"instance\":\"default\""]).await;
-    let cluster = Cluster::shared();
-    let (front, kubeconfig) = Front::to_api_server(cluster.service_kubeconfig(), stage.northbound.dir()).await;
-    let second = Service::setup(&stage.northbound, cluster, &stage.namespace).kubeconfig(kubeconfig);
-    let second = second.args(&["--instance", "second"]).start().await;
+    let status = stage.status("testvm", &["\"instance\":\"default\""]).await;
+    let front = stage.stage.front().await;
+    let second = stage.setup().flags(["--instance", "second"]).start().await;
     eventually("the second instance says so", || async {
         let events = stage.events("testvm").await;
         let found = events.iter().filter(|event| event.reason.as_deref() == Some("ServedElsewhere"));
@@ -146,43 +144,33 @@ async fn two_instances_that_serve_one_namespace_do_not_rewrite_one_annotation() 
         stage.player.edit_vm("testvm", |vm| vm["metadata"]["labels"]["some"] = format!("l-{label}").into()).await;
     }
     stage.player.start("testvm", "n1").await;
-    holds_for("nobody writes more", Duration::from_secs(3), || async {
+    holds_for("neither instance writes more", Duration::from_secs(3), || async {
         let (events, patches) = (stage.events("testvm").await, front.asked("PATCH", &["/virtualmachines/"]));
         if events.len() <= 2 && patches.is_empty() { Ok(()) } else { Err(format!("{events:?} {patches:?}")) }
     })
     .await;
-    assert_eq!(stage.told("testvm", &[]).await, told);
+    assert_eq!(stage.status("testvm", &[]).await, status);
     assert!(second.is_running() && stage.service.is_running());
 }
 
 #[tokio::test]
-async fn a_clone_is_told_of_its_own_conflict_and_nothing_of_its_parents_port() {
-    let stage = Stage::new("clone").await;
+async fn the_status_of_a_clone_has_its_own_conflict_and_nothing_of_its_parents_port() {
+    let stage = Stage::build("clone").start().await;
     let options = || VmOptions::default().annotation(IP_ADDRESS, "10.16.0.9");
     stage.player.create_vm("parent", options()).await;
     stage.event("parent", "AddressAssigned", &["10.16.0.9"]).await;
-    let text = eventually("the parent tells its ports", || async {
-        let vm = stage.player.vm("parent").await.expect("the VM");
-        let told = vm["metadata"]["annotations"][PORTS].as_str().map(ToOwned::to_owned);
-        told.ok_or(vm["metadata"].to_string())
-    })
-    .await;
+    let status = stage.status("parent", &[]).await;
     // What a clone or a restore writes: the parent's annotations, all of them.
     let mut child = objects::vm("child", &options());
-    child["metadata"]["annotations"] = json!({PORTS: text});
+    child["metadata"]["annotations"] = json!({PORTS_ANNOTATION: status.to_string()});
     let kind = GroupVersionKind::gvk("kubevirt.io", "v1", "VirtualMachine");
     let namespaced = (stage.namespace.client.clone(), stage.namespace.name.as_str());
     let vms: Api<DynamicObject> = Api::namespaced_with(namespaced.0, namespaced.1, &ApiResource::from_gvk(&kind));
     let parameters = PatchParams::apply("test").force();
     let child = vms.patch("child", &parameters, &Patch::Apply(&child)).await.expect("the clone");
     stage.event("child", "AddressConflict", &["10.16.0.9", "parent"]).await;
-    eventually("the child tells of itself", || async {
-        let vm = stage.player.vm("child").await.expect("the VM");
-        let told = vm["metadata"]["annotations"][PORTS].as_str().unwrap_or_default().to_owned();
-        let uid = child.metadata.uid.as_deref().expect("a UID");
-        if told.contains(uid) && told.contains("AddressConflict") { Ok(()) } else { Err(told) }
-    })
-    .await;
+    let uid = child.metadata.uid.as_deref().expect("a UID");
+    stage.status("child", &[uid, "AddressConflict"]).await;
     let reasons: Vec<String> = stage.namespace.events("child").await.into_iter().map(|(_, reason, _)| reason).collect();
     assert_eq!(reasons, ["AddressConflict"]);
 }

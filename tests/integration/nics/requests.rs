@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{addresses, ips, stage, stage_with, two};
+use super::{addresses, build, ips, two};
 use crate::support::{Nic, VmOptions, holds_for};
 
 #[tokio::test]
 async fn every_key_is_read_by_every_prefix_and_the_networks_own_is_the_strongest() {
-    let stage = stage("keys").await;
+    let stage = build("keys").start().await;
     let nics =
         [Nic::pod("default"), Nic::nad("second", "net1"), Nic::nad("third", "net2"), Nic::nad("fourth", "plain")];
     let options = VmOptions::default()
@@ -35,8 +35,8 @@ async fn every_key_is_read_by_every_prefix_and_the_networks_own_is_the_strongest
 }
 
 #[tokio::test]
-async fn one_family_given_on_a_nad_and_the_other_chosen() {
-    let stage = stage("dual").await;
+async fn one_family_requested_on_a_nad_and_the_other_allocated() {
+    let stage = build("dual").start().await;
     stage.northbound.add_switch("dual", &[("subnet", "10.19.0.0/24"), ("ipv6_prefix", "fd00:19::")]);
     stage.player.create_nad("both", Some("dual")).await;
     let options = VmOptions::default().nics([Nic::nad("second", "both")]);
@@ -46,8 +46,8 @@ async fn one_family_given_on_a_nad_and_the_other_chosen() {
 }
 
 #[tokio::test]
-async fn one_address_for_two_nics_is_an_error_that_says_what_to_write() {
-    let stage = stage("shared").await;
+async fn one_address_for_two_nics_is_an_error_with_the_correction() {
+    let stage = build("shared").start().await;
     let key = stage.nad_key("net1", "ip_address");
     let nics = [Nic::nad("red", "net1"), Nic::nad("blue", "net1")];
     let options = VmOptions::default().nics(nics).annotation(&key, "10.17.0.15");
@@ -60,7 +60,7 @@ async fn one_address_for_two_nics_is_an_error_that_says_what_to_write() {
 
 #[tokio::test]
 async fn nics_of_one_vm_exchange_their_addresses_and_macs() {
-    let stage = stage("exchange").await;
+    let stage = build("exchange").start().await;
     let key = |network: &str, what: &str| format!("{network}.ovn.kubernetes.io/{what}");
     let mut options = VmOptions::default().nics([Nic::nad("red", "net1"), Nic::nad("blue", "net1")]);
     for (network, host) in [("red", 15), ("blue", 16)] {
@@ -87,8 +87,8 @@ async fn nics_of_one_vm_exchange_their_addresses_and_macs() {
 }
 
 #[tokio::test]
-async fn what_one_nic_names_another_on_its_switch_does_not_choose() {
-    let stage = stage("named").await;
+async fn the_address_that_one_nic_requests_is_not_allocated_to_another_on_its_switch() {
+    let stage = build("named").start().await;
     let nics = [Nic::nad("red", "net1"), Nic::nad("blue", "net1")];
     let options = VmOptions::default().nics(nics).annotation("blue.ovn.kubernetes.io/ip_address", "10.17.0.2");
     stage.player.create_vm("testvm", options).await;
@@ -98,7 +98,7 @@ async fn what_one_nic_names_another_on_its_switch_does_not_choose() {
 
 #[tokio::test]
 async fn a_mac_that_is_given_twice_and_not_alike_is_an_error_that_names_both() {
-    let stage = stage("mismatch").await;
+    let stage = build("mismatch").start().await;
     let options = VmOptions::default().mac("02:00:00:00:00:01");
     stage.player.create_vm("testvm", options.annotation("ovn.kubernetes.io/mac_address", "02:00:00:00:00:02")).await;
     stage.event("testvm", "InvalidRequest", &["02:00:00:00:00:01", "02:00:00:00:00:02", "Remove one"]).await;
@@ -111,13 +111,13 @@ async fn a_mac_that_is_given_twice_and_not_alike_is_an_error_that_names_both() {
 #[tokio::test]
 async fn port_security_goes_off_only_where_the_operator_allows_it() {
     let key = "second.ovn.kubernetes.io/port_security";
-    let strict = stage("strict").await;
+    let strict = build("strict").start().await;
     strict.player.create_vm("testvm", two().annotation(key, "false")).await;
     strict.event("testvm", "PortSecurityKept", &["network second", "--allow-port-security-off"]).await;
     let ports = strict.nics("testvm", &["default", "second"]).await;
     assert!(ports.values().all(|port| port.port_security == port.addresses), "{ports:#?}");
 
-    let lax = stage_with("lax", &["--allow-port-security-off"]).await;
+    let lax = build("lax").flags(["--allow-port-security-off"]).start().await;
     lax.player.create_vm("testvm", two().annotation(key, "false")).await;
     let off = lax.nics("testvm", &["default", "second"]).await;
     assert!(off["second"].port_security.is_empty(), "{off:#?}");
@@ -143,8 +143,8 @@ async fn port_security_goes_off_only_where_the_operator_allows_it() {
 }
 
 #[tokio::test]
-async fn keys_that_nobody_serves_are_reported_once_and_notes_are_not() {
-    let stage = stage("unserved").await;
+async fn keys_that_are_not_served_are_in_one_event_and_notes_are_not() {
+    let stage = build("unserved").start().await;
     let options = two()
         .annotation("ovn.kubernetes.io/security_groups", "sg")
         .annotation(&stage.nad_key("net1", "ingress_rate"), "5")
@@ -164,7 +164,7 @@ async fn keys_that_nobody_serves_are_reported_once_and_notes_are_not() {
     stage.event("testvm", "InvalidRequest", &["ovn-kubevirt.io/retain", "\"a while\"", "72h", "forever"]).await;
     stage.nics("testvm", &["default", "second"]).await;
     stage.player.start("testvm", "n1").await;
-    stage.told("testvm", "both ports", |told| told.as_array().is_some_and(|told| told.len() == 3)).await;
+    stage.status_of("testvm", 3).await;
     let events = stage.namespace.events("testvm").await;
     assert_eq!(events.iter().filter(|(_, found, _)| found == reason).count(), 4, "{events:#?}");
     assert!(!events.iter().any(|(.., text)| text.contains("allocated") || text.contains("cidr")), "{events:#?}");
@@ -172,13 +172,13 @@ async fn keys_that_nobody_serves_are_reported_once_and_notes_are_not() {
 
 #[tokio::test]
 async fn kube_ovn_5933_changing_the_subnet_of_nic_1_leaves_nic_2_alone() {
-    let stage = stage("kube-ovn-5933").await;
+    let stage = build("kube-ovn-5933").start().await;
     stage.northbound.add_switch("green", &[("subnet", "10.19.0.0/24")]);
     stage.player.create_vm("other", two()).await;
     stage.nics("other", &["default", "second"]).await;
     stage.player.create_vm("testvm", two()).await;
     let before = stage.nics("testvm", &["default", "second"]).await;
-    // An address below is free: whoever chooses anew is seen.
+    // An address below is free: an allocation made anew would show.
     stage.player.delete_vm("other").await;
     stage.nics("other", &[]).await;
     stage.player.edit_template_annotation("testvm", "ovn.kubernetes.io/logical_switch", Some("green")).await;
@@ -203,12 +203,12 @@ async fn kube_ovn_5933_changing_the_subnet_of_nic_1_leaves_nic_2_alone() {
 
 #[tokio::test]
 async fn kube_ovn_6762_a_static_address_of_the_second_nic_alone_is_the_second_nics() {
-    let stage = stage("kube-ovn-6762").await;
+    let stage = build("kube-ovn-6762").start().await;
     let key = stage.nad_key("net1", "ip_address");
     stage.player.create_vm("testvm", two().annotation(&key, "10.17.0.50")).await;
     let made = stage.nics("testvm", &["default", "second"]).await;
     assert_eq!((ips(&made["default"]), ips(&made["second"])), (vec!["10.16.0.2"], vec!["10.17.0.50"]));
-    // Another wish for it, while the VM runs: reserved for that NIC alone, and in force at the next start.
+    // Another request for it, while the VM runs: reserved for that NIC alone, and in force at the next start.
     stage.player.start("testvm", "n1").await;
     stage.player.edit_template_annotation("testvm", &key, Some("10.17.0.51")).await;
     let next = "ovn-kubevirt.io/next-addresses";
@@ -231,7 +231,7 @@ async fn kube_ovn_6762_a_static_address_of_the_second_nic_alone_is_the_second_ni
 
 #[tokio::test]
 async fn kube_ovn_5848_each_nic_has_its_own_static_address_over_restarts_and_a_migration() {
-    let stage = stage("kube-ovn-5848").await;
+    let stage = build("kube-ovn-5848").start().await;
     let options = two()
         .nic(Nic::nad("third", "net2"))
         .annotation("ovn.kubernetes.io/ip_address", "10.16.0.60")
