@@ -1,0 +1,5 @@
+//! The webhooks' certificate: given as files.
+
+mod files;
+
+pub use files::{CertificateFiles, follow_files};
