@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::admission::{self, Certificates, Reviewer, follow_files};
+use crate::admission::{self, Certificates, Reviewer, follow_files, keep_certificate};
 use crate::config::RunOptions;
 use crate::controller::{
     ApiServer, CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Ledger, Link, LinkSettings, Linker,
@@ -40,7 +40,7 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let server = ApiServer::new(kubernetes(&options).await?, metrics.health());
     let Started { candidacy, mut tasks, link: _link } = start(&options, &server, metrics.clone(), listener)?;
     if let Some(listener) = webhooks {
-        start_webhooks(&options, metrics, listener, &mut tasks)?;
+        start_webhooks(&options, &server, &metrics, listener, &mut tasks)?;
     }
     tokio::select! {
         _ = terminate.recv() => hand_over(&candidacy, &mut tasks, "SIGTERM").await,
@@ -186,21 +186,35 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
 /// The listener of the webhooks, and what keeps its certificate.
 fn start_webhooks(
     options: &RunOptions,
-    metrics: Metrics,
+    server: &ApiServer,
+    metrics: &Metrics,
     listener: TcpListener,
     tasks: &mut JoinSet<Ended>,
 ) -> anyhow::Result<()> {
     let certificates = Certificates::default();
     tracing::info!(address = %listener.local_addr()?, "webhooks listening");
     let served = certificates.clone();
-    if let Some(files) = options.webhooks.files() {
-        tasks.spawn(async move {
-            follow_files(files, certificates).await;
-            Ended("files of the webhooks' certificate", Ok(()))
-        });
+    match options.webhooks.files() {
+        Some(files) => {
+            let keeping = follow_files(files, certificates, metrics.webhooks());
+            tasks.spawn(async move {
+                keeping.await;
+                Ended("files of the webhooks' certificate", Ok(()))
+            });
+        }
+        None => {
+            let client = server.requests().context("the Kubernetes client cannot be made")?;
+            let secret = options.webhooks.secret(client.default_namespace());
+            let keeping = keep_certificate(client, secret, certificates, metrics.webhooks());
+            tasks.spawn(async move {
+                keeping.await;
+                Ended("webhooks' certificate", Ok(()))
+            });
+        }
     }
+    let counted = metrics.webhooks();
     tasks.spawn(async move {
-        let ended = admission::serve(listener, &served, Reviewer, metrics.webhooks()).await;
+        let ended = admission::serve(listener, &served, Reviewer, counted).await;
         Ended("webhooks", ended.map_err(Into::into))
     });
     Ok(())

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::pki::UnixTime;
 use super::request::Hook;
 
 /// From a quarter of a millisecond, which a pod that is not ours takes, to the limit of a request.
@@ -48,12 +50,17 @@ impl MetricConstructor<Histogram> for Buckets {
 pub struct WebhookMetrics {
     durations: Family<[(&'static str, &'static str); 2], Histogram, Buckets>,
     refusals: Family<[(&'static str, &'static str); 1], Counter>,
+    certificate_expiry: Gauge,
 }
 
 impl WebhookMetrics {
     /// Metrics that are told in the registry.
     pub fn registered(registry: &mut Registry) -> Self {
-        let metrics = Self { durations: Family::new_with_constructor(Buckets), refusals: Family::default() };
+        let metrics = Self {
+            durations: Family::new_with_constructor(Buckets),
+            refusals: Family::default(),
+            certificate_expiry: Gauge::default(),
+        };
         registry.register_with_unit(
             "webhook_duration",
             "Time from the head of a webhook's request to its answer, by the hook and by what was answered",
@@ -61,7 +68,18 @@ impl WebhookMetrics {
             metrics.durations.clone(),
         );
         registry.register("webhook_refusals", "Objects that a webhook refused, by the hook", metrics.refusals.clone());
+        registry.register_with_unit(
+            "webhook_certificate_expiry",
+            "When the certificate that the webhooks show expires, in time since 1970; 0 where there is none",
+            Unit::Seconds,
+            metrics.certificate_expiry.clone(),
+        );
         metrics
+    }
+
+    /// From now on the certificate that is shown expires then.
+    pub(super) fn certificate_expires(&self, at: Option<UnixTime>) {
+        self.certificate_expiry.set(at.unwrap_or_default());
     }
 
     pub(super) fn ended(&self, hook: Hook, outcome: Outcome, after: Duration) {

@@ -14,12 +14,13 @@
 
 mod certificate;
 mod metrics;
+mod pki;
 mod request;
 mod review;
 mod server;
 mod tls;
 
-pub use certificate::{CertificateFiles, follow_files};
+pub use certificate::{CertificateFiles, SecretOptions, follow_files, keep_certificate};
 pub use metrics::WebhookMetrics;
 pub use request::{Hook, Kind, Request, Review, Unreadable, User};
 pub use review::Reviewer;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{is_label, is_name};
-use crate::admission::CertificateFiles;
+use crate::admission::{CertificateFiles, SecretOptions};
 use crate::intent::Retention;
 
 /// Options of the admission webhooks.
@@ -75,6 +75,17 @@ impl WebhookOptions {
     pub fn files(&self) -> Option<CertificateFiles> {
         let (certificate, key) = self.webhook_cert.clone().zip(self.webhook_key.clone())?;
         Some(CertificateFiles { certificate, key })
+    }
+
+    /// The Secret of a certificate that the service makes.
+    pub fn secret(&self, own_namespace: &str) -> SecretOptions {
+        SecretOptions {
+            namespace: own_namespace.to_owned(),
+            name: self.webhook_secret.clone(),
+            hosts: self.hosts(own_namespace),
+            configuration: self.webhook_configuration.clone(),
+            lifetime: self.webhook_certificate_lifetime,
+        }
     }
 
     /// The names and addresses that a certificate is for.

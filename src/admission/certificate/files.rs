@@ -6,6 +6,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Trouble;
+use crate::admission::metrics::WebhookMetrics;
+use crate::admission::pki;
 use crate::admission::tls::Certificates;
 
 /// A read of two small files: cheap, and soon enough for a certificate that is renewed days before it expires.
@@ -22,9 +25,9 @@ pub struct CertificateFiles {
 
 /// Shows the certificate in the files, and again whenever they change, for ever. What cannot be used is told once, and the
 /// certificate before it stays.
-pub async fn follow_files(files: CertificateFiles, certificates: Certificates) {
+pub async fn follow_files(files: CertificateFiles, certificates: Certificates, metrics: WebhookMetrics) {
     let mut seen = None;
-    let mut told = String::new();
+    let mut trouble = Trouble::default();
     loop {
         match files.read().await {
             Ok(read) if seen.as_ref() == Some(&read) => {}
@@ -32,12 +35,13 @@ pub async fn follow_files(files: CertificateFiles, certificates: Certificates) {
                 Ok(()) => {
                     let (certificate, again) = (files.certificate.display(), seen.is_some());
                     tracing::info!(%certificate, again, "the webhooks show the certificate of --webhook-cert");
-                    told.clear();
+                    metrics.certificate_expires(pki::expires_at(&read.0));
+                    trouble.is_over();
                     seen = Some(read);
                 }
-                Err(error) => files.tell(&mut told, error.to_string()),
+                Err(error) => files.tell(&mut trouble, error.to_string()),
             },
-            Err(error) => files.tell(&mut told, error),
+            Err(error) => files.tell(&mut trouble, error),
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -51,15 +55,14 @@ impl CertificateFiles {
         Ok((read(&self.certificate).await?, read(&self.key).await?))
     }
 
-    fn tell(&self, told: &mut String, error: String) {
-        if *told != error {
+    fn tell(&self, trouble: &mut Trouble, error: String) {
+        if trouble.is_news(&error) {
             tracing::warn!(
                 certificate = %self.certificate.display(),
                 key = %self.key.display(),
                 error,
                 "the webhooks' certificate cannot be used, and the one before stays in force. Check the files of --webhook-cert and --webhook-key; they are read again every {EVERY:?}"
             );
-            *told = error;
         }
     }
 }
