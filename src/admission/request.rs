@@ -211,7 +211,7 @@ mod tests {
         for (body, words) in [
             ("", "is no AdmissionReview"),
             ("{", "is no AdmissionReview"),
-            ("[]", "is no AdmissionReview"),
+            ("[]", "reads AdmissionReview"),
             ("{}", "reads AdmissionReview of admission.k8s.io/v1"),
             (nested.as_str(), "is no AdmissionReview"),
             (long.as_str(), "KKK"),

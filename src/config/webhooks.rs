@@ -168,7 +168,7 @@ mod tests {
             ("--webhook-certificate-lifetime", "1s"),
             ("--webhook-certificate-lifetime", "forever"),
         ] {
-            let error = run(&[flag, bad]).expect_err(bad);
+            let error = run(&[&format!("{flag}={bad}")]).expect_err(bad);
             assert!(error.contains(flag), "{error}");
         }
         let error = run(&["--webhook-cert", "a"]).expect_err("no key");
