@@ -29,7 +29,7 @@ use crate::support::{Cluster, Namespace, Northbound, Service, eventually};
 /// The Secret's name, unless a flag names another.
 pub(crate) const SECRET: &str = "ovn-kubevirt-webhook";
 /// Both kinds of configurations, as a path of the API has them.
-const CONFIGURATIONS: [&str; 2] = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
+pub(crate) const CONFIGURATIONS: [&str; 2] = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
 
 /// A namespace, a database, an account and, once they are made, webhook configurations.
 struct Stage {
