@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -37,8 +37,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// connection that it does not use after 90 s, and has to be the one that does, as a request that meets a closing
 /// connection is lost.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// A request's body is to be here within this, or make room.
-const BODY_TIMEOUT: Duration = Duration::from_secs(3);
+/// A request's body is to be here within this, once it may be read.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A review takes no longer: the API server waits 10 s, and 3 s where it asks about a VM.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so long the answer to a request is the last one on its connection, so that the API server spreads its requests
@@ -157,24 +157,29 @@ impl<R: Review> Context<R> {
             let text = format!("the body has {length} bytes, and {LARGEST_BODY} are the most. Make the object smaller");
             return Err(Failure::unreadable(StatusCode::PAYLOAD_TOO_LARGE, text));
         }
-        let late = || {
+        // Held until the answer is there: so long the body is in memory.
+        let _permit = match length > SMALL_BODY {
+            true => Some(self.room().await?),
+            false => None,
+        };
+        let body = timeout(BODY_TIMEOUT, Limited::new(body, length).collect()).await.map_err(|_| {
             let text = format!("the body did not come within {BODY_TIMEOUT:?}. Send it again");
             Failure::unreadable(StatusCode::REQUEST_TIMEOUT, text)
-        };
-        let read = async {
-            // Held until the answer is there: so long the body is in memory.
-            let permit = match length > SMALL_BODY {
-                true => self.webhooks.large_bodies.acquire().await.ok(),
-                false => None,
-            };
-            Limited::new(body, length).collect().await.map(|body| (body.to_bytes(), permit))
-        };
-        let read = timeout(BODY_TIMEOUT, read).await.map_err(|_| late())?;
-        let (body, _permit) = read.map_err(|error| {
+        })?;
+        let body = body.map_err(|error| {
             Failure::unreadable(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}. Send it again"))
         })?;
         let _busy = self.work.begin();
-        self.asked(hook, &body).await
+        self.asked(hook, &body.to_bytes()).await
+    }
+
+    /// Waits until a large body may be read.
+    async fn room(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        let busy = || {
+            Failure::unreadable(StatusCode::SERVICE_UNAVAILABLE, "too many large objects are in review. Send it again")
+        };
+        let permit = timeout(REVIEW_TIMEOUT, self.webhooks.large_bodies.acquire()).await.map_err(|_| busy())?;
+        permit.map_err(|_| busy())
     }
 
     async fn asked(&self, hook: Hook, body: &Bytes) -> Result<(Outcome, Vec<u8>), Failure> {

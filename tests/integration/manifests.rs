@@ -244,7 +244,8 @@ async fn the_api_server_takes_every_overlay_and_selectors_find_the_pods() {
 
 #[tokio::test]
 async fn the_webhooks_lead_to_the_port_where_the_service_listens_and_ask_about_no_more_than_they_must() {
-    let failing = |hook: &Value| (hook["failurePolicy"].clone(), hook["timeoutSeconds"].clone(), hook["sideEffects"].clone());
+    let failing =
+        |hook: &Value| (hook["failurePolicy"].clone(), hook["timeoutSeconds"].clone(), hook["sideEffects"].clone());
     for overlay in ["standalone", "sidecar/deployment", "sidecar/statefulset"] {
         let objects = applied(overlay);
         let (service, container) = (of_kind(objects, "Service"), our_container(objects));
@@ -252,10 +253,17 @@ async fn the_webhooks_lead_to_the_port_where_the_service_listens_and_ask_about_n
         let mutating = &of_kind(objects, "MutatingWebhookConfiguration")["webhooks"];
         for hook in list(validating).iter().chain(list(mutating)) {
             let called = &hook["clientConfig"]["service"];
-            assert_eq!((&called["name"], &called["namespace"]), (&service["metadata"]["name"], &service["metadata"]["namespace"]));
+            assert_eq!(
+                (&called["name"], &called["namespace"]),
+                (&service["metadata"]["name"], &service["metadata"]["namespace"])
+            );
             // The names that the certificate is for, without a flag.
-            assert_eq!((&called["name"], &called["namespace"]), (&json!("ovn-kubevirt"), &workload(objects)["metadata"]["namespace"]));
-            let port = list(&service["spec"]["ports"]).iter().find(|port| port["port"] == called["port"]).expect("a port");
+            assert_eq!(
+                (&called["name"], &called["namespace"]),
+                (&json!("ovn-kubevirt"), &workload(objects)["metadata"]["namespace"])
+            );
+            let port =
+                list(&service["spec"]["ports"]).iter().find(|port| port["port"] == called["port"]).expect("a port");
             let port = named(&container["ports"], port["targetPort"].as_str().expect("a port by its name"));
             let listens: SocketAddr = variables(container)["OVN_KUBEVIRT_WEBHOOKS"].parse().expect("an address");
             assert!(port["containerPort"] == listens.port() && listens.ip().is_unspecified(), "{overlay}");
@@ -270,7 +278,10 @@ async fn the_webhooks_lead_to_the_port_where_the_service_listens_and_ask_about_n
         assert_eq!(launchers["reinvocationPolicy"], "IfNeeded");
         for hook in [launchers, forged] {
             assert_eq!(failing(hook), (json!("Fail"), json!(10), json!("None")));
-            assert_eq!((&hook["clientConfig"]["service"]["path"], &hook["rules"][0]["resources"]), (&json!("/mutate"), &json!(["pods"])));
+            assert_eq!(
+                (&hook["clientConfig"]["service"]["path"], &hook["rules"][0]["resources"]),
+                (&json!("/mutate"), &json!(["pods"]))
+            );
         }
         // Every other pod of the cluster would be asked about without it.
         let rendered = joined(rendered(overlay));

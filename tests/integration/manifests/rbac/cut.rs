@@ -25,7 +25,8 @@ async fn without_any_one_of_its_verbs_the_service_does_not_do_its_job() {
     // Before all run at once: whoever comes first starts the servers.
     let (everywhere, at_home) = deploy::shipped_rules(Cluster::shared().client().await).await;
     let mut cases = JoinSet::new();
-    let of_all: Vec<Call> = ALLOWED.into_iter().chain(ALLOWED_OF_KUBE_SYSTEM).chain(ALLOWED_OF_CONFIGURATIONS).collect();
+    let of_all: Vec<Call> =
+        ALLOWED.into_iter().chain(ALLOWED_OF_KUBE_SYSTEM).chain(ALLOWED_OF_CONFIGURATIONS).collect();
     let calls = of_all.clone().into_iter().chain(ALLOWED_AT_HOME).map(Some).chain([None]);
     for (index, without) in calls.enumerate() {
         let everywhere = cut(&everywhere, &of_all, without);
@@ -168,7 +169,8 @@ impl Cut {
         let update = call.2 == "update";
         if update {
             let labels = json!({"app.kubernetes.io/managed-by": "ovn-kubevirt"});
-            let damaged = json!({"metadata": {"name": SECRET, "labels": labels}, "stringData": {"tls.crt": "nonsense"}});
+            let damaged =
+                json!({"metadata": {"name": SECRET, "labels": labels}, "stringData": {"tls.crt": "nonsense"}});
             let damaged: Secret = serde_json::from_value(damaged).expect("a Secret");
             secrets.create(&PostParams::default(), &damaged).await.expect("a Secret");
         }
