@@ -248,7 +248,8 @@ async fn the_webhooks_lead_to_the_port_where_the_service_listens_and_ask_about_n
         |hook: &Value| (hook["failurePolicy"].clone(), hook["timeoutSeconds"].clone(), hook["sideEffects"].clone());
     for overlay in ["standalone", "sidecar/deployment", "sidecar/statefulset"] {
         let objects = applied(overlay);
-        let (service, container) = (of_kind(objects, "Service"), our_container(objects));
+        let ours = |object: &&Value| object["kind"] == "Service" && object["metadata"]["name"] == OURS;
+        let (service, container) = (objects.iter().find(ours).expect("a Service"), our_container(objects));
         let validating = &of_kind(objects, "ValidatingWebhookConfiguration")["webhooks"];
         let mutating = &of_kind(objects, "MutatingWebhookConfiguration")["webhooks"];
         for hook in list(validating).iter().chain(list(mutating)) {
