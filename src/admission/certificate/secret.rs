@@ -109,6 +109,8 @@ impl Keeper {
                         "the webhooks' certificate cannot be kept in its Secret; trying again"
                     );
                 }
+                // Others may know of newer CAs.
+                return;
             }
         }
         let Some(material) = &self.shown else { return };

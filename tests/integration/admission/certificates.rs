@@ -199,7 +199,7 @@ async fn a_secret_of_another_program_is_left_alone_and_named() {
 }
 
 /// A certificate that another program has made, and its CA.
-fn issue(dir: &Path) -> String {
+pub(super) fn issue(dir: &Path) -> String {
     let authority_key = rcgen::KeyPair::generate().expect("a key");
     let mut authority = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

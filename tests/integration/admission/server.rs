@@ -1,5 +1,12 @@
 //! The listener under nonsense and under attack: each answer says what is wrong, and the API server finds room.
 
+use kube::core::admission::AdmissionResponse;
+use ovn_kubevirt::admission::{Certificates, Request, Review, WebhookMetrics, serve};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use super::certificates::issue;
 use super::*;
 use crate::support::holds_for;
 
@@ -25,6 +32,49 @@ async fn an_answer_has_the_questions_uid() {
             (&json!("admission.k8s.io/v1"), &json!("AdmissionReview"))
         );
     }
+}
+
+/// Refuses every VM, and never comes to an end with a pod.
+struct Hard;
+
+impl Review for Hard {
+    async fn validate(&self, request: Request<'_>) -> AdmissionResponse {
+        request.allow().deny(format!("not {}, said the review", request.name))
+    }
+
+    async fn mutate(&self, _: Request<'_>) -> AdmissionResponse {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_handed_on_and_a_review_that_never_ends_is_given_up() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let authority = issue(dir.path());
+    let read = |file: &str| std::fs::read(dir.path().join(file)).expect("a file");
+    let certificates = Certificates::default();
+    certificates.show(&read("tls.crt"), &read("tls.key")).expect("a certificate");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let caller = Caller::new(&listener.local_addr().expect("a port").to_string(), &authority).expect("a CA");
+    let mut registry = Registry::default();
+    let metrics = WebhookMetrics::registered(&mut registry);
+    let serving = tokio::spawn(async move { serve(listener, &certificates, Hard, metrics).await });
+    let (status, body) = caller.post("/validate", &question("7")).await.expect("an answer");
+    let answer: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, &answer["response"]["allowed"]), (200, &json!(false)));
+    assert_eq!(answer["response"]["status"]["message"], "not a, said the review");
+    let (status, text) = caller.post("/mutate", &question("7")).await.expect("an answer");
+    assert!(status == 504 && text.contains("longer than 10s"), "{status} {text}");
+    let mut counted = String::new();
+    encode(&mut counted, &registry).expect("metrics");
+    for line in [
+        "webhook_refusals_total{hook=\"validate\"} 1",
+        "webhook_duration_seconds_count{hook=\"validate\",outcome=\"refused\"} 1",
+        "webhook_duration_seconds_count{hook=\"mutate\",outcome=\"timed_out\"} 1",
+    ] {
+        assert!(counted.contains(line), "{counted}");
+    }
+    serving.abort();
 }
 
 #[tokio::test]
