@@ -1,5 +1,7 @@
 //! What the operator says: flags, and `OVN_KUBEVIRT_*` variables where a flag is not given.
 
+mod webhooks;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use clap::Args;
 use crate::controller::{LeaseOptions, LeaseTiming};
 use crate::intent::{Retention, Settings, Strategy};
 use crate::ovsdb::{Remotes, Target, TlsFiles};
+pub use webhooks::{ServiceName, WebhookOptions};
 
 /// Where `run` listens unless it is told otherwise, and where `status` asks.
 pub const DEFAULT_HTTP: &str = "127.0.0.1:9443";
@@ -153,6 +156,10 @@ pub struct RunOptions {
     /// How long a released address rests before another VM gets it, unless nothing else is free
     #[arg(long, env = "OVN_KUBEVIRT_ADDRESS_REST", value_name = "DURATION", default_value = "60s", value_parser = rest)]
     pub address_rest: Duration,
+
+    /// The admission webhooks.
+    #[command(flatten)]
+    pub webhooks: WebhookOptions,
 }
 
 /// OVN lets a switch have any name, an empty one, too; a name that begins or ends with a blank is a slip of the pen.
@@ -242,11 +249,16 @@ pub struct LeaseName {
 
 fn lease_name(text: &str) -> Result<LeaseName, String> {
     match text.split_once('/') {
-        Some((namespace, name)) if is_label(namespace) && name.len() <= 253 && name.split('.').all(is_label) => {
+        Some((namespace, name)) if is_label(namespace) && is_name(name) => {
             Ok(LeaseName { namespace: namespace.to_owned(), name: name.to_owned() })
         }
         _ => Err("write <namespace>/<name>, as in ovn/ovn-kubevirt-default".to_owned()),
     }
+}
+
+/// The name of a Kubernetes object: a DNS subdomain (RFC 1123).
+fn is_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 /// A part of a Kubernetes name (RFC 1123).

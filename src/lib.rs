@@ -4,9 +4,11 @@
 //! port per VM NIC in OVN's northbound database, with addresses that never change. ARCHITECTURE.md
 //! has the picture; the modules below are its rooms.
 
+pub mod admission;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod connections;
 pub mod contract;
 pub mod controller;
 pub mod escaped;

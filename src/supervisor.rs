@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::admission::{self, Certificates, Reviewer, follow_files, keep_certificate};
 use crate::config::RunOptions;
 use crate::controller::{
     ApiServer, CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Ledger, Link, LinkSettings, Linker,
@@ -29,9 +30,18 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let listener = TcpListener::bind(options.http).await.with_context(|| {
         format!("cannot listen on {} for /readyz: choose another address with --http", options.http)
     })?;
+    let webhooks = match options.webhooks.webhooks {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address} for the webhooks: choose another address with --webhooks")
+        })?),
+        None => None,
+    };
     let metrics = Metrics::default();
     let server = ApiServer::new(kubernetes(&options).await?, metrics.health());
-    let Started { candidacy, mut tasks, link: _link } = start(&options, &server, metrics, listener)?;
+    let Started { candidacy, mut tasks, link: _link } = start(&options, &server, metrics.clone(), listener)?;
+    if let Some(listener) = webhooks {
+        start_webhooks(&options, &server, &metrics, listener, &mut tasks)?;
+    }
     tokio::select! {
         _ = terminate.recv() => hand_over(&candidacy, &mut tasks, "SIGTERM").await,
         _ = interrupt.recv() => hand_over(&candidacy, &mut tasks, "SIGINT").await,
@@ -171,6 +181,43 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
         async move { Ended("http server", crate::api::serve(listener, status, metrics).await.map_err(Into::into)) },
     );
     Ok(Started { candidacy: candidacy_sender, tasks, link: link_sender })
+}
+
+/// The listener of the webhooks, and what keeps its certificate.
+fn start_webhooks(
+    options: &RunOptions,
+    server: &ApiServer,
+    metrics: &Metrics,
+    listener: TcpListener,
+    tasks: &mut JoinSet<Ended>,
+) -> anyhow::Result<()> {
+    let certificates = Certificates::default();
+    tracing::info!(address = %listener.local_addr()?, "webhooks listening");
+    let served = certificates.clone();
+    match options.webhooks.files() {
+        Some(files) => {
+            let keeping = follow_files(files, certificates, metrics.webhooks());
+            tasks.spawn(async move {
+                keeping.await;
+                Ended("files of the webhooks' certificate", Ok(()))
+            });
+        }
+        None => {
+            let client = server.requests().context("the Kubernetes client cannot be made")?;
+            let secret = options.webhooks.secret(client.default_namespace());
+            let keeping = keep_certificate(client, secret, certificates, metrics.webhooks());
+            tasks.spawn(async move {
+                keeping.await;
+                Ended("webhooks' certificate", Ok(()))
+            });
+        }
+    }
+    let counted = metrics.webhooks();
+    tasks.spawn(async move {
+        let ended = admission::serve(listener, &served, Reviewer, counted).await;
+        Ended("webhooks", ended.map_err(Into::into))
+    });
+    Ok(())
 }
 
 /// Ends when the process is to.

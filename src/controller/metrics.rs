@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::kubernetes::{Health, WatchAges};
 use super::reporter::PaceMetrics;
+use crate::admission::WebhookMetrics;
 use crate::plan::VmStatus;
 
 type ByReason = Family<[(&'static str, &'static str); 1], Gauge>;
@@ -22,6 +23,7 @@ pub struct Metrics {
     pub(super) held_ports: Gauge,
     health: Arc<Health>,
     pace: PaceMetrics,
+    webhooks: WebhookMetrics,
 }
 
 impl Default for Metrics {
@@ -42,7 +44,8 @@ impl Default for Metrics {
         let health: Arc<Health> = Arc::default();
         registry.register_collector(Box::new(WatchAges(Arc::clone(&health))));
         let pace = PaceMetrics::registered(&mut registry);
-        Self { registry: Arc::new(registry), problems, held_ports, health, pace }
+        let webhooks = WebhookMetrics::registered(&mut registry);
+        Self { registry: Arc::new(registry), problems, held_ports, health, pace, webhooks }
     }
 }
 
@@ -63,6 +66,11 @@ impl Metrics {
     /// The problems in the statuses of VMs.
     pub(super) fn problems(&self) -> ProblemsByReason {
         ProblemsByReason(self.problems.clone())
+    }
+
+    /// What the webhooks count.
+    pub fn webhooks(&self) -> WebhookMetrics {
+        self.webhooks.clone()
     }
 
     /// All of them in the OpenMetrics text format.

@@ -35,6 +35,7 @@ mod writer;
 pub use epoch::{Epoch, EpochError};
 pub use holding::Holding;
 pub use identity::{ClusterIdentity, OtherCluster, identify_cluster};
+pub(crate) use kubernetes::chain;
 pub use kubernetes::{ApiServer, Health, probe_api_server};
 pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
 pub use ledger::Ledger;

@@ -7,6 +7,7 @@
 mod support;
 
 mod addresses;
+mod admission;
 mod brake;
 mod client;
 mod commands;

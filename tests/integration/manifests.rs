@@ -16,6 +16,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
+use crate::admission::SECRET;
 use crate::support::process::{Daemon, mortal};
 use crate::support::{Cluster, Service, Stage, VmOptions, deploy, eventually, service};
 
@@ -83,8 +84,19 @@ fn joined(documents: impl IntoIterator<Item = (String, String)>) -> String {
 
 fn apply(overlay: &str) -> Vec<Value> {
     let documents = for_this_server(rendered(overlay));
+    // Stored, the webhooks would be asked about the pods of every other test.
+    let (tried, stored): (Vec<_>, Vec<_>) =
+        documents.into_iter().partition(|(kind, _)| kind.ends_with("WebhookConfiguration"));
+    let mut objects = apply_documents(overlay, stored, &[]);
+    if !tried.is_empty() {
+        objects.extend(apply_documents(overlay, tried, &["--dry-run=server"]));
+    }
+    objects
+}
+
+fn apply_documents(overlay: &str, documents: Vec<(String, String)>, options: &[&str]) -> Vec<Value> {
     let kinds: Vec<String> = documents.iter().map(|(kind, _)| kind.clone()).collect();
-    let apply = ["apply", "--server-side", "--force-conflicts", "--output=json", "--filename=-"];
+    let apply = [&["apply", "--server-side", "--force-conflicts", "--output=json", "--filename=-"], options].concat();
     let answer = parsed(&kubectl(&apply, &joined(documents)));
     let objects = answer["items"].as_array().cloned().unwrap_or_else(|| panic!("no list: {answer}"));
     let stored: Vec<&str> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
@@ -98,7 +110,7 @@ fn take_away(overlay: &str) {
     kubectl(&["delete", "--ignore-not-found", "--wait=false", "--filename=-"], &joined(documents));
 }
 
-/// The manifests are for Kubernetes 1.25 and newer. An older API server gets what it knows, and the output says so.
+/// The manifests are for Kubernetes 1.30 and newer. An older API server gets what it knows, and the output says so.
 fn for_this_server(documents: Vec<(String, String)>) -> Vec<(String, String)> {
     static MINOR: OnceLock<u32> = OnceLock::new();
     let minor = *MINOR.get_or_init(|| {
@@ -112,6 +124,12 @@ fn for_this_server(documents: Vec<(String, String)>) -> Vec<(String, String)> {
                 "note: Kubernetes 1.{minor} has no policy/v1: its PodDisruptionBudget is applied as policy/v1beta1"
             );
         }
+        if minor < 28 {
+            let _ = writeln!(
+                std::io::stderr(),
+                "note: Kubernetes 1.{minor} has no matchConditions: the webhook of forged launchers is applied without"
+            );
+        }
         minor
     });
     let rewrite = |(kind, document): (String, String)| match kind.as_str() {
@@ -119,6 +137,12 @@ fn for_this_server(documents: Vec<(String, String)>) -> Vec<(String, String)> {
             let old = document.replace("apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n");
             assert_ne!(old, document, "the PodDisruptionBudget is one of policy/v1");
             (kind, old)
+        }
+        "MutatingWebhookConfiguration" if minor < 28 => {
+            // From the key to the next one of its webhook.
+            let (before, rest) = document.split_once("  matchConditions:\n").expect("one webhook has a condition");
+            let end = rest.find("\n  match").expect("matchPolicy comes next") + 1;
+            (kind, format!("{before}{}", &rest[end..]))
         }
         _ => (kind, document),
     };
@@ -203,7 +227,7 @@ async fn the_api_server_takes_every_overlay_and_selectors_find_the_pods() {
     assert_eq!(budget["spec"]["maxUnavailable"], 1, "a node can be drained");
     assert!(selects(&policy["spec"]["podSelector"]["matchLabels"], pod));
     let open: Vec<&Value> = list(&policy["spec"]["ingress"]).iter().flat_map(|rule| list(&rule["ports"])).collect();
-    assert_eq!(open, [&json!({"protocol": "TCP", "port": 9443})]);
+    assert_eq!(open, [9443, 9444].map(|port| json!({"protocol": "TCP", "port": port})).each_ref());
     let out = list(&policy["spec"]["egress"]).iter().flat_map(|rule| list(&rule["ports"]));
     let out: Vec<i64> = out.filter_map(|port| port["port"].as_i64()).collect();
     for port in [443, 6443, 6641, 6642, 53] {
@@ -215,6 +239,54 @@ async fn the_api_server_takes_every_overlay_and_selectors_find_the_pods() {
     // The new one is ready before an old one ends.
     let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
     assert_eq!(workload(objects)["spec"]["strategy"], rolling);
+}
+
+#[tokio::test]
+async fn the_webhooks_lead_to_the_port_where_the_service_listens_and_ask_about_no_more_than_they_must() {
+    let failing =
+        |hook: &Value| (hook["failurePolicy"].clone(), hook["timeoutSeconds"].clone(), hook["sideEffects"].clone());
+    for overlay in ["standalone", "sidecar/deployment", "sidecar/statefulset"] {
+        let objects = applied(overlay);
+        let ours = |object: &&Value| object["kind"] == "Service" && object["metadata"]["name"] == OURS;
+        let (service, container) = (objects.iter().find(ours).expect("a Service"), our_container(objects));
+        let validating = &of_kind(objects, "ValidatingWebhookConfiguration")["webhooks"];
+        let mutating = &of_kind(objects, "MutatingWebhookConfiguration")["webhooks"];
+        for hook in list(validating).iter().chain(list(mutating)) {
+            let called = &hook["clientConfig"]["service"];
+            assert_eq!(
+                (&called["name"], &called["namespace"]),
+                (&service["metadata"]["name"], &service["metadata"]["namespace"])
+            );
+            // The names that the certificate is for, without a flag.
+            assert_eq!(
+                (&called["name"], &called["namespace"]),
+                (&json!("ovn-kubevirt"), &workload(objects)["metadata"]["namespace"])
+            );
+            let port =
+                list(&service["spec"]["ports"]).iter().find(|port| port["port"] == called["port"]).expect("a port");
+            let port = named(&container["ports"], port["targetPort"].as_str().expect("a port by its name"));
+            let listens: SocketAddr = variables(container)["OVN_KUBEVIRT_WEBHOOKS"].parse().expect("an address");
+            assert!(port["containerPort"] == listens.port() && listens.ip().is_unspecified(), "{overlay}");
+            assert_eq!(hook["admissionReviewVersions"], json!(["v1"]));
+        }
+        let [vms] = list(validating) else { panic!("{validating}") };
+        assert_eq!(failing(vms), (json!("Ignore"), json!(3), json!("None")));
+        assert_eq!(vms["clientConfig"]["service"]["path"], "/validate");
+        assert_eq!(vms["rules"][0]["resources"], json!(["virtualmachines", "virtualmachineinstances"]));
+        let [launchers, forged] = list(mutating) else { panic!("{mutating}") };
+        assert_eq!(launchers["objectSelector"]["matchLabels"], json!({"kubevirt.io": "virt-launcher"}));
+        assert_eq!(launchers["reinvocationPolicy"], "IfNeeded");
+        for hook in [launchers, forged] {
+            assert_eq!(failing(hook), (json!("Fail"), json!(10), json!("None")));
+            assert_eq!(
+                (&hook["clientConfig"]["service"]["path"], &hook["rules"][0]["resources"]),
+                (&json!("/mutate"), &json!(["pods"]))
+            );
+        }
+        // Every other pod of the cluster would be asked about without it.
+        let rendered = joined(rendered(overlay));
+        assert_eq!(rendered.matches("owner.kind == 'VirtualMachineInstance'").count(), 1, "{overlay}");
+    }
 }
 
 #[tokio::test]
@@ -380,6 +452,7 @@ async fn the_binary_runs_with_the_arguments_and_variables_of_the_manifests() {
             .envs(&variables)
             .env("OVN_KUBEVIRT_NB", prepared.northbound.remote())
             .env("OVN_KUBEVIRT_HTTP", "127.0.0.1:0")
+            .env("OVN_KUBEVIRT_WEBHOOKS", "127.0.0.1:0")
             .env("OVN_KUBEVIRT_KUBECONFIG", &kubeconfig)
             .env("OVN_KUBEVIRT_NAMESPACE_SELECTOR", prepared.namespace.selector())
             .stdout(file.try_clone().expect("a log has two writers"))
@@ -395,6 +468,12 @@ async fn the_binary_runs_with_the_arguments_and_variables_of_the_manifests() {
         // It leads by the Lease that the Role names, in its own namespace, and gives it back.
         let lease = || parsed(&kubectl(&["get", "lease", LEASE, "--namespace", account[0], "--output=json"], ""));
         assert!(lease()["spec"]["holderIdentity"].is_string(), "{overlay}");
+        // And makes the webhooks' certificate, in the Secret that the Role names.
+        eventually("the Secret of the certificate is there", || async {
+            let get = ["get", "secret", SECRET, "--namespace", account[0], "--output=name"];
+            deploy::kubectl(Cluster::shared().kubeconfig(), &get, "")
+        })
+        .await;
         assert!(daemon.stop().await.success(), "{overlay}");
         assert_eq!(lease()["spec"]["holderIdentity"], Value::Null, "{overlay}");
     }

@@ -11,9 +11,13 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use kube::api::PostParams;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use serde_json::json;
+
+use super::cluster::{Cluster, Namespace};
 
 /// The manifests.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes");
@@ -112,6 +116,77 @@ pub async fn write_kubeconfig(admin: &Path, namespace: &str, account: &str, file
     // JSON is YAML.
     let text = serde_json::to_string(&config).map_err(|error| error.to_string())?;
     std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// The rules of the ClusterRole and of the Role, as they are shipped.
+pub async fn shipped_rules(admin: Client) -> (Vec<PolicyRule>, Vec<PolicyRule>) {
+    let everywhere = Api::<ClusterRole>::all(admin.clone()).get(ACCOUNT).await;
+    let at_home = Api::<Role>::namespaced(admin, ACCOUNT).get(ACCOUNT).await;
+    let everywhere = everywhere.expect("the cluster role of the manifests").rules;
+    (everywhere.unwrap_or_default(), at_home.expect("the role of the manifests").rules.unwrap_or_default())
+}
+
+/// An account of its own for the service of one test, in that test's namespace and with that name, under rules of its own.
+/// They end with the value.
+pub struct Account {
+    name: String,
+    /// The file with which the service reaches the API server.
+    pub kubeconfig: PathBuf,
+}
+
+impl Account {
+    /// With these rules everywhere, and those in the own namespace. The name of the webhook configurations becomes that of
+    /// the namespace, as they are objects of the whole cluster.
+    pub async fn new(namespace: &Namespace, dir: &Path, everywhere: &[PolicyRule], at_home: &[PolicyRule]) -> Self {
+        let name = &namespace.name;
+        let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "service"}})).expect("JSON");
+        let accounts: Api<ServiceAccount> = Api::namespaced(namespace.client.clone(), name);
+        accounts.create(&PostParams::default(), &account).await.expect("an account");
+        let kubeconfig = dir.join("service.kubeconfig");
+        let written = write_kubeconfig(Cluster::shared().kubeconfig(), name, "service", &kubeconfig).await;
+        written.unwrap_or_else(|error| panic!("{error}"));
+        let own = |rule: &PolicyRule| {
+            let mut rule = rule.clone();
+            if rule.api_groups.iter().flatten().any(|group| group == "admissionregistration.k8s.io") {
+                rule.resource_names = Some(vec![name.clone()]);
+            }
+            rule
+        };
+        let everywhere: Vec<PolicyRule> = everywhere.iter().map(own).collect();
+        let binding = |role: &str| {
+            json!({
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": "service", "namespace": name}],
+            })
+        };
+        let role = |rules: &[PolicyRule]| json!({"metadata": {"name": name}, "rules": rules});
+        let parameters = PostParams::default();
+        let all = || namespace.client.clone();
+        // First that of the namespace: the other is waited for.
+        let home: Role = serde_json::from_value(role(at_home)).expect("a role");
+        Api::namespaced(all(), name).create(&parameters, &home).await.expect("a role");
+        let bound: RoleBinding = serde_json::from_value(binding("Role")).expect("a binding");
+        Api::namespaced(all(), name).create(&parameters, &bound).await.expect("a binding");
+        let objects: ClusterRole = serde_json::from_value(role(&everywhere)).expect("a role");
+        Api::all(all()).create(&parameters, &objects).await.expect("a role");
+        let bound: ClusterRoleBinding = serde_json::from_value(binding("ClusterRole")).expect("a binding");
+        Api::all(all()).create(&parameters, &bound).await.expect("a binding");
+        await_rights(&kubeconfig).await.unwrap_or_else(|error| panic!("{error}"));
+        Self { name: name.clone(), kubeconfig }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        // Those of the namespace end with it; these two are objects of the whole cluster.
+        for kind in ["clusterrolebinding", "clusterrole"] {
+            let arguments = ["delete", kind, &self.name, "--ignore-not-found", "--wait=false"];
+            if let Err(error) = kubectl(Cluster::shared().kubeconfig(), &arguments, "") {
+                eprintln!("{error}");
+            }
+        }
+    }
 }
 
 /// Waits until the role of the account in `kubeconfig` is in force: it takes effect as a whole.

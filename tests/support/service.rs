@@ -163,18 +163,30 @@ impl Service {
     /// At the deadline, and at once when the process has ended.
     pub async fn listening(&self) -> &str {
         if self.address.get().is_none() {
-            let address = eventually("the service logs where its HTTP server listens", async || {
-                self.assert_running();
-                let log = self.log();
-                let line = log.lines().find(|line| line.contains("http server listening"));
-                let address = line.and_then(|line| line.split_once("address=")).map(|(_, rest)| rest);
-                let address = address.and_then(|rest| rest.split_whitespace().next());
-                address.map(|address| address.trim_matches('"').to_owned()).ok_or_else(|| self.tail())
-            })
-            .await;
+            let address = self.logged_address("http server listening").await;
             self.address.get_or_init(|| address);
         }
         self.address.get().expect("set above")
+    }
+
+    /// Waits for the webhooks' listener, whose port the log tells, and gives its address.
+    ///
+    /// # Panics
+    /// At the deadline, and at once when the process has ended.
+    pub async fn webhooks(&self) -> String {
+        self.logged_address("webhooks listening").await
+    }
+
+    async fn logged_address(&self, words: &str) -> String {
+        eventually(&format!("the service logs an address with the words: {words}"), async || {
+            self.assert_running();
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains(words));
+            let address = line.and_then(|line| line.split_once("address=")).map(|(_, rest)| rest);
+            let address = address.and_then(|rest| rest.split_whitespace().next());
+            address.map(|address| address.trim_matches('"').to_owned()).ok_or_else(|| self.tail())
+        })
+        .await
     }
 
     /// One GET on the service's HTTP port: the status and the body.
@@ -276,7 +288,7 @@ pub fn binary() -> OsString {
 }
 
 /// The status and the body of a response that ended with its connection.
-fn read_response(response: &str) -> Option<(u16, String)> {
+pub fn read_response(response: &str) -> Option<(u16, String)> {
     let (head, body) = response.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.split_whitespace().next()?.parse().ok()?;
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");

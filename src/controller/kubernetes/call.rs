@@ -125,7 +125,7 @@ fn cut(mut text: String) -> String {
 }
 
 /// The chain of causes, each said once.
-pub(in crate::controller) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -18,7 +18,8 @@ mod client;
 mod health;
 mod probe;
 
-pub(super) use call::{Refusal, call, chain};
+pub(crate) use call::chain;
+pub(super) use call::{Refusal, call};
 pub use client::ApiServer;
 pub use health::Health;
 pub(super) use health::WatchAges;

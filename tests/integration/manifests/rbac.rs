@@ -16,6 +16,7 @@ use kube::config::Kubeconfig;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::admission::SECRET;
 use crate::support::{Cluster, Namespace, Stage, VmOptions, deploy};
 
 /// API group, resource and verb.
@@ -48,13 +49,26 @@ const KUBE_SYSTEM: &str = "kube-system";
 /// What it may do with that: read its UID.
 const ALLOWED_OF_KUBE_SYSTEM: [Call; 1] = [("", "namespaces", "get")];
 
-/// Every call that it may make in its own namespace: to create a Lease, and the others for the one of its name.
-const ALLOWED_AT_HOME: [Call; 5] = [
+/// The name of both webhook configurations.
+const CONFIGURATION: &str = "ovn-kubevirt";
+/// What it may do with those: write its CA where it is missing.
+const ALLOWED_OF_CONFIGURATIONS: [Call; 4] = [
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "get"),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "patch"),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "get"),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "patch"),
+];
+
+/// Every call that it may make in its own namespace: to create a Lease and a Secret, and the others for those of its names.
+const ALLOWED_AT_HOME: [Call; 8] = [
     ("coordination.k8s.io", "leases", "create"),
     ("coordination.k8s.io", "leases", "get"),
     ("coordination.k8s.io", "leases", "list"),
     ("coordination.k8s.io", "leases", "watch"),
     ("coordination.k8s.io", "leases", "update"),
+    ("", "secrets", "create"),
+    ("", "secrets", "get"),
+    ("", "secrets", "update"),
 ];
 
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
@@ -145,7 +159,7 @@ fn owned((group, resource, verb): Call) -> (String, String, String) {
 }
 
 #[tokio::test]
-async fn the_roles_allow_twenty_three_calls_of_all_that_the_api_server_knows() {
+async fn the_roles_allow_thirty_one_calls_of_all_that_the_api_server_knows() {
     let cluster = Cluster::shared();
     let namespace = cluster.namespace("allowed").await;
     let dir = tempfile::tempdir().expect("a directory");
@@ -172,11 +186,15 @@ async fn the_roles_allow_twenty_three_calls_of_all_that_the_api_server_knows() {
     let with = |more: &[Call]| everywhere.iter().cloned().chain(more.iter().copied().map(owned)).collect();
     assert_eq!(allowed(Where::default()).await, everywhere);
     assert_eq!(allowed(Where { namespace: None, name: Some(KUBE_SYSTEM) }).await, with(&ALLOWED_OF_KUBE_SYSTEM));
-    let home = Some(deploy::ACCOUNT);
+    assert_eq!(allowed(Where { namespace: None, name: Some(CONFIGURATION) }).await, with(&ALLOWED_OF_CONFIGURATIONS));
+    let at_home = async |name| allowed(Where { namespace: Some(deploy::ACCOUNT), name }).await;
     // RBAC cannot say which object may be created.
-    assert_eq!(allowed(Where { namespace: home, name: None }).await, with(&ALLOWED_AT_HOME[..1]));
-    assert_eq!(allowed(Where { namespace: home, name: Some(super::LEASE) }).await, with(&ALLOWED_AT_HOME));
-    assert_eq!(allowed(Where { namespace: home, name: Some("another") }).await, with(&ALLOWED_AT_HOME[..1]));
+    let (leases, secrets) = ALLOWED_AT_HOME.split_at(5);
+    let create = [leases[0], secrets[0]];
+    assert_eq!(at_home(None).await, with(&create));
+    assert_eq!(at_home(Some(super::LEASE)).await, with(&[leases, &create].concat()));
+    assert_eq!(at_home(Some(SECRET)).await, with(&[secrets, &create].concat()));
+    assert_eq!(at_home(Some("another")).await, with(&create));
     assert_eq!(allowed(Where { namespace: Some("default"), name: Some(super::LEASE) }).await, everywhere);
 }
 
@@ -191,6 +209,7 @@ async fn calls_outside_of_the_role_are_refused() {
     let subresources = format!("/apis/subresources.kubevirt.io/v1/namespaces/{}", stage.namespace.name);
     let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", stage.namespace.name);
     let home = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", deploy::ACCOUNT);
+    let hooks = "/apis/admissionregistration.k8s.io/v1";
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
     let pod = &run.pod;
     let refused = [
@@ -226,6 +245,14 @@ async fn calls_outside_of_the_role_are_refused() {
         ("PATCH", "/api/v1/namespaces/kube-system".to_owned()),
         ("GET", "/api/v1/secrets".to_owned()),
         ("GET", format!("{core}/secrets/any")),
+        ("POST", format!("{core}/secrets")),
+        ("GET", format!("/api/v1/namespaces/{}/secrets", deploy::ACCOUNT)),
+        ("GET", format!("/api/v1/namespaces/{}/secrets/any", deploy::ACCOUNT)),
+        ("DELETE", format!("/api/v1/namespaces/{}/secrets/{SECRET}", deploy::ACCOUNT)),
+        ("GET", format!("{hooks}/mutatingwebhookconfigurations")),
+        ("POST", format!("{hooks}/mutatingwebhookconfigurations")),
+        ("PATCH", format!("{hooks}/validatingwebhookconfigurations/another")),
+        ("DELETE", format!("{hooks}/validatingwebhookconfigurations/{CONFIGURATION}")),
         ("GET", format!("{core}/configmaps")),
         ("GET", format!("{core}/events")),
         ("POST", format!("{core}/events")),

@@ -1,18 +1,21 @@
 //! Each verb of the roles is taken away in turn, and missed.
 
 use std::ops::Deref;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::super::LEASE;
-use super::{ALLOWED, ALLOWED_AT_HOME, ALLOWED_OF_KUBE_SYSTEM, Call, account};
+use super::{ALLOWED, ALLOWED_AT_HOME, ALLOWED_OF_CONFIGURATIONS, ALLOWED_OF_KUBE_SYSTEM, Call};
+use crate::admission::{CONFIGURATIONS, Configurations, SECRET, bundles, webhook_flags};
+use crate::support::deploy::Account;
+use crate::support::service::Setup;
 use crate::support::{Cluster, Nic, Player, Prepared, Service, Stage, VmOptions, deploy, eventually, holds_for};
 
 const PORTS: &str = "ovn-kubevirt.io/ports";
@@ -20,13 +23,10 @@ const PORTS: &str = "ovn-kubevirt.io/ports";
 #[tokio::test]
 async fn without_any_one_of_its_verbs_the_service_does_not_do_its_job() {
     // Before all run at once: whoever comes first starts the servers.
-    let client = Cluster::shared().client().await;
-    let everywhere = Api::<ClusterRole>::all(client.clone()).get(deploy::ACCOUNT).await;
-    let everywhere = everywhere.expect("the cluster role of the manifests").rules.unwrap_or_default();
-    let at_home = Api::<Role>::namespaced(client, deploy::ACCOUNT).get(deploy::ACCOUNT).await;
-    let at_home = at_home.expect("the role of the manifests").rules.unwrap_or_default();
+    let (everywhere, at_home) = deploy::shipped_rules(Cluster::shared().client().await).await;
     let mut cases = JoinSet::new();
-    let of_all: Vec<Call> = ALLOWED.into_iter().chain(ALLOWED_OF_KUBE_SYSTEM).collect();
+    let of_all: Vec<Call> =
+        ALLOWED.into_iter().chain(ALLOWED_OF_KUBE_SYSTEM).chain(ALLOWED_OF_CONFIGURATIONS).collect();
     let calls = of_all.clone().into_iter().chain(ALLOWED_AT_HOME).map(Some).chain([None]);
     for (index, without) in calls.enumerate() {
         let everywhere = cut(&everywhere, &of_all, without);
@@ -71,7 +71,7 @@ fn cut(rules: &[PolicyRule], all: &[Call], without: Option<Call>) -> Vec<PolicyR
 /// Services under copies of the roles, with less in them.
 struct Cut {
     prepared: Prepared,
-    kubeconfig: PathBuf,
+    account: Account,
 }
 
 impl Deref for Cut {
@@ -85,45 +85,35 @@ impl Deref for Cut {
 impl Cut {
     async fn new(index: usize, everywhere: &[PolicyRule], at_home: &[PolicyRule]) -> Self {
         let prepared = Stage::build(&format!("cut-{index}")).prepare().await;
-        let namespace = &prepared.namespace;
-        let kubeconfig = account(namespace, "service", prepared.dir()).await;
-        let name = &namespace.name;
-        let binding = |role: &str| {
-            json!({
-                "metadata": {"name": name},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name},
-                "subjects": [{"kind": "ServiceAccount", "name": "service", "namespace": name}],
-            })
-        };
-        let role = |rules: &[PolicyRule]| json!({"metadata": {"name": name}, "rules": rules});
-        let parameters = PostParams::default();
-        let all = || namespace.client.clone();
-        // First that of the Lease: the other is waited for.
-        let leases: Role = serde_json::from_value(role(at_home)).expect("a role");
-        Api::namespaced(all(), name).create(&parameters, &leases).await.expect("a role");
-        let bound: RoleBinding = serde_json::from_value(binding("Role")).expect("a binding");
-        Api::namespaced(all(), name).create(&parameters, &bound).await.expect("a binding");
-        let objects: ClusterRole = serde_json::from_value(role(everywhere)).expect("a role");
-        Api::all(all()).create(&parameters, &objects).await.expect("a role");
-        let bound: ClusterRoleBinding = serde_json::from_value(binding("ClusterRole")).expect("a binding");
-        Api::all(all()).create(&parameters, &bound).await.expect("a binding");
-        deploy::await_rights(&kubeconfig).await.unwrap_or_else(|error| panic!("{error}"));
-        Self { prepared, kubeconfig }
+        let account = Account::new(&prepared.namespace, prepared.dir(), everywhere, at_home).await;
+        Self { prepared, account }
     }
 
     async fn shows_the_need_for(self, call: Option<Call>) {
         // The Lease is the one that it would have in a pod of this namespace.
-        let setup = self.setup().lease(&format!("{}/{}", self.namespace.name, LEASE)).kubeconfig(&self.kubeconfig);
+        let lease = format!("{}/{}", self.namespace.name, LEASE);
+        let setup = self.setup().lease(&lease).kubeconfig(&self.account.kubeconfig);
         let slow = setup.clone().flags(["--lease-duration", "600"]);
         match call {
             None => {
                 self.put_lease("another", 600).await;
-                let service = slow.start().await;
+                let service = self.with_webhooks(&slow).start().await;
+                let configurations = Configurations::new(&self.namespace, &service.webhooks().await);
+                for kind in CONFIGURATIONS {
+                    eventually("the CA is there", || async {
+                        let bundles = bundles(&self.namespace, kind).await;
+                        if bundles.iter().all(|it| it.contains("BEGIN")) { Ok(()) } else { Err(service.log()) }
+                    })
+                    .await;
+                }
+                drop(configurations);
                 self.nobody_leads(&service, "led", ("coordination.k8s.io", "leases", "nothing")).await;
                 self.put_lease("", 1).await;
                 self.port("led").await;
                 self.all_is_well(&service).await;
             }
+            Some(call @ (_, "secrets", _)) => self.no_certificate(&setup, call).await,
+            Some(call @ ("admissionregistration.k8s.io", ..)) => self.not_trusted(&setup, call).await,
             Some(call @ (_, "leases", "get" | "create")) => self.never_leads(&setup.start().await, call).await,
             Some(call @ (_, "leases", "update")) => {
                 self.leads_not_for_long(&setup.flags(["--lease-duration", "5"]).start().await, call).await;
@@ -137,10 +127,6 @@ impl Cut {
             Some(call @ (_, "events", "patch")) => self.uncounted(&setup.start().await, call).await,
             Some(call) => self.owner_without_status(&setup.start().await, call).await,
         }
-        let name = &self.namespace.name;
-        let client = || self.namespace.client.clone();
-        Api::<ClusterRoleBinding>::all(client()).delete(name, &DeleteParams::default()).await.expect("the binding");
-        Api::<ClusterRole>::all(client()).delete(name, &DeleteParams::default()).await.expect("the role");
     }
 
     /// The copy itself takes nothing away: with all its rules the same VMs are served.
@@ -176,6 +162,47 @@ impl Cut {
         let leases: Api<Lease> = Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
         let applied = leases.patch(LEASE, &PatchParams::apply("test").force(), &Patch::Apply(&lease)).await;
         applied.expect("a Lease");
+    }
+
+    fn with_webhooks(&self, setup: &Setup) -> Setup {
+        let flags = webhook_flags("127.0.0.1:0", &self.namespace.name);
+        setup.clone().flags(flags)
+    }
+
+    /// Without `get` or `create`: there is no certificate. Without `update`: one that cannot be used stays.
+    async fn no_certificate(&self, setup: &Setup, call: Call) {
+        let secrets: Api<Secret> = Api::namespaced(self.namespace.client.clone(), &self.namespace.name);
+        let update = call.2 == "update";
+        if update {
+            let labels = json!({"app.kubernetes.io/managed-by": "ovn-kubevirt"});
+            let damaged =
+                json!({"metadata": {"name": SECRET, "labels": labels}, "stringData": {"tls.crt": "nonsense"}});
+            let damaged: Secret = serde_json::from_value(damaged).expect("a Secret");
+            secrets.create(&PostParams::default(), &damaged).await.expect("a Secret");
+        }
+        let service = self.with_webhooks(setup).start().await;
+        refused(&service, call).await;
+        let found = secrets.get_opt(SECRET).await.expect("an answer").and_then(|secret| secret.data);
+        assert_eq!(found.is_some_and(|data| data["tls.crt"].0 == b"nonsense"), update, "{call:?}");
+        // All else works.
+        self.player.create_vm("testvm", VmOptions::default()).await;
+        self.port("testvm").await;
+    }
+
+    /// Without `get` or `patch` on one of the two configurations: it gets no CA, and the other does.
+    async fn not_trusted(&self, setup: &Setup, call: Call) {
+        let service = self.with_webhooks(setup).start().await;
+        let _configurations = Configurations::new(&self.namespace, &service.webhooks().await);
+        refused(&service, call).await;
+        for kind in CONFIGURATIONS {
+            let trusts = || async { !bundles(&self.namespace, kind).await.iter().any(String::is_empty) };
+            if kind == call.1 {
+                assert!(!trusts().await, "{call:?}");
+            } else {
+                let look = || async { if trusts().await { Ok(()) } else { Err(service.log()) } };
+                eventually(&format!("the CA is in the {kind} without {call:?}"), look).await;
+            }
+        }
     }
 
     /// No VM gets a port, while the service is ready.

@@ -1,0 +1,68 @@
+//! A certificate that another program writes, such as cert-manager.
+//!
+//! Kubernetes replaces the files of a mounted Secret by renaming a link, and other programs write them one after the other.
+//! So both are read again and again, and shown once they fit together.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Trouble;
+use crate::admission::metrics::WebhookMetrics;
+use crate::admission::pki;
+use crate::admission::tls::Certificates;
+
+/// A read of two small files: cheap, and soon enough for a certificate that is renewed days before it expires.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// The files of `--webhook-cert` and `--webhook-key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate with its intermediates, in PEM.
+    pub certificate: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
+}
+
+/// Shows the certificate in the files, and again whenever they change, for ever. What cannot be used is told once, and the
+/// certificate before it stays.
+pub async fn follow_files(files: CertificateFiles, certificates: Certificates, metrics: WebhookMetrics) {
+    let mut seen = None;
+    let mut trouble = Trouble::default();
+    loop {
+        match files.read().await {
+            Ok(read) if seen.as_ref() == Some(&read) => {}
+            Ok(read) => match certificates.show(&read.0, &read.1) {
+                Ok(()) => {
+                    let (certificate, again) = (files.certificate.display(), seen.is_some());
+                    tracing::info!(%certificate, again, "the webhooks show the certificate of --webhook-cert");
+                    metrics.certificate_expires(pki::expires_at(&read.0));
+                    trouble.is_over();
+                    seen = Some(read);
+                }
+                Err(error) => files.tell(&mut trouble, error.to_string()),
+            },
+            Err(error) => files.tell(&mut trouble, error),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+impl CertificateFiles {
+    async fn read(&self) -> Result<(Vec<u8>, Vec<u8>), String> {
+        let read = async |path: &PathBuf| {
+            tokio::fs::read(path).await.map_err(|error| format!("{} cannot be read: {error}", path.display()))
+        };
+        Ok((read(&self.certificate).await?, read(&self.key).await?))
+    }
+
+    fn tell(&self, trouble: &mut Trouble, error: String) {
+        if trouble.is_news(&error) {
+            tracing::warn!(
+                certificate = %self.certificate.display(),
+                key = %self.key.display(),
+                error,
+                "the webhooks' certificate cannot be used, and the one before stays in force. Check the files of --webhook-cert and --webhook-key; they are read again every {EVERY:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Flags of the admission webhooks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{is_label, is_name};
+use crate::admission::{CertificateFiles, SecretOptions};
+use crate::intent::Retention;
+
+/// Options of the admission webhooks.
+#[derive(Debug, Clone, Args)]
+pub struct WebhookOptions {
+    /// The address for the admission webhooks, over TLS; without it there are none. Port 0 takes a free one
+    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOKS", value_name = "ADDRESS:PORT")]
+    pub webhooks: Option<SocketAddr>,
+
+    /// The webhooks' certificate, made by another program such as cert-manager, which then also writes the CA into the
+    /// webhook configurations. It is read again when it changes. Without it the service makes certificates itself
+    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_CERT", value_name = "FILE", requires = "webhook_key")]
+    pub webhook_cert: Option<PathBuf>,
+
+    /// The key of --webhook-cert
+    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_KEY", value_name = "FILE", requires = "webhook_cert")]
+    pub webhook_key: Option<PathBuf>,
+
+    /// The Secret in the own namespace by which the processes of an installation share the certificate that they made
+    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_SECRET", value_name = "NAME", default_value = "ovn-kubevirt-webhook",
+        value_parser = name)]
+    pub webhook_secret: String,
+
+    /// The Service by which the API server reaches the webhooks, in the own namespace unless another is named: the
+    /// certificate is for it
+    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_SERVICE", value_name = "NAME[.NAMESPACE]", default_value = "ovn-kubevirt",
+        value_parser = service)]
+    pub webhook_service: ServiceName,
+
+    /// Another name or IP address for the certificate, for webhooks that the API server calls by URL; several
+    /// comma-separated
+    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_HOST", value_name = "HOST", value_delimiter = ',', value_parser = host)]
+    pub webhook_host: Vec<String>,
+
+    /// The name of the ValidatingWebhookConfiguration and of the MutatingWebhookConfiguration that get the CA
+    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_CONFIGURATION", value_name = "NAME", default_value = "ovn-kubevirt",
+        value_parser = name)]
+    pub webhook_configuration: String,
+
+    /// How long a certificate is good; one is renewed after two thirds of it. Its CA is good for ten times as long
+    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_CERTIFICATE_LIFETIME", value_name = "DURATION", default_value = "8760h",
+        value_parser = lifetime, hide = true)]
+    pub webhook_certificate_lifetime: Duration,
+}
+
+/// A Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceName {
+    /// Its name.
+    pub name: String,
+    /// Its namespace, unless it is the own one.
+    pub namespace: Option<String>,
+}
+
+impl ServiceName {
+    /// The names that the API server may find in the certificate.
+    pub fn hosts(&self, own_namespace: &str) -> [String; 2] {
+        let namespace = self.namespace.as_deref().unwrap_or(own_namespace);
+        ["svc", "svc.cluster.local"].map(|domain| format!("{}.{namespace}.{domain}", self.name))
+    }
+}
+
+impl WebhookOptions {
+    /// The files of a certificate that another program makes.
+    pub fn files(&self) -> Option<CertificateFiles> {
+        let (certificate, key) = self.webhook_cert.clone().zip(self.webhook_key.clone())?;
+        Some(CertificateFiles { certificate, key })
+    }
+
+    /// The Secret of a certificate that the service makes.
+    pub fn secret(&self, own_namespace: &str) -> SecretOptions {
+        SecretOptions {
+            namespace: own_namespace.to_owned(),
+            name: self.webhook_secret.clone(),
+            hosts: self.hosts(own_namespace),
+            configuration: self.webhook_configuration.clone(),
+            lifetime: self.webhook_certificate_lifetime,
+        }
+    }
+
+    /// The names and addresses that a certificate is for.
+    pub fn hosts(&self, own_namespace: &str) -> Vec<String> {
+        self.webhook_service.hosts(own_namespace).into_iter().chain(self.webhook_host.iter().cloned()).collect()
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write the name of a Kubernetes object, as in ovn-kubevirt".to_owned()),
+    }
+}
+
+fn service(text: &str) -> Result<ServiceName, String> {
+    let (name, namespace) = match text.split_once('.') {
+        Some((name, namespace)) => (name, Some(namespace)),
+        None => (text, None),
+    };
+    if !is_label(name) || namespace.is_some_and(|namespace| !is_label(namespace)) {
+        return Err("write <name> or <name>.<namespace>, as in ovn-kubevirt.ovn".to_owned());
+    }
+    Ok(ServiceName { name: name.to_owned(), namespace: namespace.map(ToOwned::to_owned) })
+}
+
+fn host(text: &str) -> Result<String, String> {
+    match text.parse::<std::net::IpAddr>().is_ok() || is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write a host's name or IP address, as in webhooks.example or 192.0.2.1".to_owned()),
+    }
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(Retention::For(lifetime)) if (SHORTEST_LIFETIME..=LONGEST_LIFETIME).contains(&lifetime) => Ok(lifetime),
+        _ => Err("write a duration from 15s to 87600h".to_owned()),
+    }
+}
+
+/// Shorter ones would be renewed before the API server has heard of the one before.
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(15);
+const LONGEST_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Run {
+        #[command(flatten)]
+        options: WebhookOptions,
+    }
+
+    fn run(arguments: &[&str]) -> Result<WebhookOptions, String> {
+        let arguments = [&["run"], arguments].concat();
+        Run::try_parse_from(arguments).map(|run| run.options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_certificate_is_for_the_service_and_for_what_else_is_named() {
+        let hosts = |arguments: &[&str]| run(arguments).expect("options").hosts("ovn");
+        assert_eq!(hosts(&[]), ["ovn-kubevirt.ovn.svc", "ovn-kubevirt.ovn.svc.cluster.local"]);
+        let named = hosts(&["--webhook-service", "a.b", "--webhook-host=1.2.3.4,c.d", "--webhook-host", "::1"]);
+        assert_eq!(named, ["a.b.svc", "a.b.svc.cluster.local", "1.2.3.4", "c.d", "::1"]);
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused_by_their_flag() {
+        for (flag, bad) in [
+            ("--webhook-service", "a.b.c"),
+            ("--webhook-service", "A"),
+            ("--webhook-service", "a."),
+            ("--webhook-host", "a b"),
+            ("--webhook-host", "-a"),
+            ("--webhook-secret", "a/b"),
+            ("--webhook-configuration", ""),
+            ("--webhook-certificate-lifetime", "1s"),
+            ("--webhook-certificate-lifetime", "forever"),
+        ] {
+            let error = run(&[&format!("{flag}={bad}")]).expect_err(bad);
+            assert!(error.contains(flag), "{error}");
+        }
+        let error = run(&["--webhook-cert", "a"]).expect_err("no key");
+        assert!(error.contains("--webhook-key"), "{error}");
+    }
+}
