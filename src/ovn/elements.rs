@@ -2,7 +2,8 @@
 //!
 //! Nearly every port has one element, and it is a NIC's `MAC IP...` as this service, Kube-OVN and Neutron write it. Such
 //! a column is kept as [`Addresses`] alone, from which the text follows: it takes less memory than the text, and nothing
-//! parses it again. Any other column is kept as its texts.
+//! parses it again. Any other column is kept as its texts, since only a drifted row of ours is ever asked for the NICs
+//! in it, and lists of other programs may be long.
 
 use std::borrow::Cow;
 use std::fmt;
