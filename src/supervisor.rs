@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use crate::admission::{self, Certificates, Reviewer, follow_files, keep_certificate};
 use crate::config::RunOptions;
 use crate::controller::{
-    ApiServer, CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Ledger, Link, LinkSettings, Linker,
-    Metrics, Reporter, SouthboundFeed, Status, Writer, WriterSettings, follow_southbound, identify_cluster, keep_lease,
-    probe_api_server, watch_all,
+    ApiServer, Asker, CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Ledger, Link, LinkSettings,
+    Linker, Metrics, Reporter, SouthboundFeed, Status, Writer, WriterSettings, follow_southbound, identify_cluster,
+    keep_lease, probe_api_server, watch_all,
 };
 use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Shared, Target};
@@ -38,9 +38,9 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     };
     let metrics = Metrics::default();
     let server = ApiServer::new(kubernetes(&options).await?, metrics.health());
-    let Started { candidacy, mut tasks, link: _link } = start(&options, &server, metrics.clone(), listener)?;
+    let Started { candidacy, mut tasks, asker, link: _link } = start(&options, &server, metrics.clone(), listener)?;
     if let Some(listener) = webhooks {
-        start_webhooks(&options, &server, &metrics, listener, &mut tasks)?;
+        start_webhooks(&options, &server, &metrics, (listener, asker), &mut tasks)?;
     }
     tokio::select! {
         _ = terminate.recv() => hand_over(&candidacy, &mut tasks, "SIGTERM").await,
@@ -78,6 +78,8 @@ async fn hand_over(candidacy: &watch::Sender<Candidacy>, tasks: &mut JoinSet<End
 struct Started {
     candidacy: watch::Sender<Candidacy>,
     tasks: JoinSet<Ended>,
+    /// Asks the writer.
+    asker: Asker,
     /// Where the link ends, the others are not deserted at once: it is the link that says why.
     link: watch::Sender<Link>,
 }
@@ -109,12 +111,15 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
         });
         SouthboundFeed { replica, in_sync }
     });
+    let (asker, questions) = Asker::channel();
     let writer = Writer::new(WriterSettings {
         settings: options.settings(),
         northbound: Arc::clone(&northbound),
         link,
         southbound: feed,
         changes,
+        probe_interval: options.northbound.target().probe_interval,
+        questions,
         ledger: Ledger::new(reports_sender, &metrics),
         metrics: metrics.clone(),
         address_rest: options.address_rest,
@@ -180,7 +185,7 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
     tasks.spawn(
         async move { Ended("http server", crate::api::serve(listener, status, metrics).await.map_err(Into::into)) },
     );
-    Ok(Started { candidacy: candidacy_sender, tasks, link: link_sender })
+    Ok(Started { candidacy: candidacy_sender, tasks, asker, link: link_sender })
 }
 
 /// The listener of the webhooks, and what keeps its certificate.
@@ -188,10 +193,11 @@ fn start_webhooks(
     options: &RunOptions,
     server: &ApiServer,
     metrics: &Metrics,
-    listener: TcpListener,
+    (listener, asker): (TcpListener, Asker),
     tasks: &mut JoinSet<Ended>,
 ) -> anyhow::Result<()> {
     let certificates = Certificates::default();
+    let reviewer = Reviewer::new(asker, options.webhooks.review());
     tracing::info!(address = %listener.local_addr()?, "webhooks listening");
     let served = certificates.clone();
     match options.webhooks.files() {
@@ -214,7 +220,7 @@ fn start_webhooks(
     }
     let counted = metrics.webhooks();
     tasks.spawn(async move {
-        let ended = admission::serve(listener, &served, Reviewer, counted).await;
+        let ended = admission::serve(listener, &served, reviewer, counted).await;
         Ended("webhooks", ended.map_err(Into::into))
     });
     Ok(())

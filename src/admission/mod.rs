@@ -23,6 +23,6 @@ mod tls;
 pub use certificate::{CertificateFiles, SecretOptions, follow_files, keep_certificate};
 pub use metrics::WebhookMetrics;
 pub use request::{Hook, Kind, Request, Review, Unreadable, User};
-pub use review::Reviewer;
+pub use review::{ReviewOptions, Reviewer};
 pub use server::serve;
 pub use tls::{CertificateError, Certificates};

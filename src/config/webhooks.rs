@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{is_label, is_name};
-use crate::admission::{CertificateFiles, SecretOptions};
+use crate::admission::{CertificateFiles, ReviewOptions, SecretOptions};
+use crate::contract::NadKey;
 use crate::intent::Retention;
 
 /// Options of the admission webhooks.
@@ -47,10 +48,36 @@ pub struct WebhookOptions {
         value_parser = name)]
     pub webhook_configuration: String,
 
+    /// The namespace of KubeVirt: its service account kubevirt-controller makes launcher pods, and no other user may
+    #[arg(long, env = "OVN_KUBEVIRT_KUBEVIRT_NAMESPACE", value_name = "NAMESPACE", default_value = "kubevirt",
+        value_parser = namespace)]
+    pub kubevirt_namespace: String,
+
+    /// Other users that may make launcher pods, by their full names as in
+    /// system:serviceaccount:backup:restore; several comma-separated
+    #[arg(long, env = "OVN_KUBEVIRT_LAUNCHER_CREATORS", value_name = "USER", value_delimiter = ',')]
+    pub launcher_creators: Vec<String>,
+
+    /// The NetworkAttachmentDefinition that takes the pod network's place in launcher pods, so that Multus plugs their
+    /// first interface into OVN; without it the cluster's own CNI makes that interface
+    #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_NETWORK", value_name = "NAMESPACE/NAME", value_parser = nad)]
+    pub default_network: Option<NadKey>,
+
     /// How long a certificate is good; one is renewed after two thirds of it. Its CA is good for ten times as long
     #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_CERTIFICATE_LIFETIME", value_name = "DURATION", default_value = "8760h",
         value_parser = lifetime, hide = true)]
     pub webhook_certificate_lifetime: Duration,
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    if is_label(text) { Ok(text.to_owned()) } else { Err("write the name of a namespace, as in kubevirt".to_owned()) }
+}
+
+fn nad(text: &str) -> Result<NadKey, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if is_label(namespace) && is_name(name) => Ok(NadKey::new(namespace, name)),
+        _ => Err("write <namespace>/<name>, as in kube-system/ovn-primary".to_owned()),
+    }
 }
 
 /// A Service.
@@ -71,6 +98,15 @@ impl ServiceName {
 }
 
 impl WebhookOptions {
+    /// What the operator chose for launcher pods.
+    pub fn review(&self) -> ReviewOptions {
+        ReviewOptions {
+            kubevirt_namespace: self.kubevirt_namespace.clone(),
+            launcher_creators: self.launcher_creators.clone(),
+            default_network: self.default_network.clone(),
+        }
+    }
+
     /// The files of a certificate that another program makes.
     pub fn files(&self) -> Option<CertificateFiles> {
         let (certificate, key) = self.webhook_cert.clone().zip(self.webhook_key.clone())?;

@@ -28,6 +28,8 @@ pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
 /// `NB_Global:external_ids`: the cluster that the instance serves, with the instance's name appended. Its value is
 /// the UID of the namespace `kube-system`.
 pub const CLUSTER_PREFIX: &str = "ovn-kubevirt.io/cluster.";
+/// `other_config` of a switch: the MTU of its ports, for CNIs.
+pub const MTU: &str = "mtu";
 /// `options`: the chassis of the port (ovn-nb(5)).
 pub const REQUESTED_CHASSIS: &str = "requested-chassis";
 /// `options`: the strategy that opens an additional chassis (ovn-nb(5)).

@@ -16,6 +16,7 @@
 //! The writer alone decides and writes. Everything that happens only tells it which VM to look
 //! at; what it does then follows from the state of the watches and of the replica.
 
+mod asking;
 mod epoch;
 mod holding;
 mod identity;
@@ -32,6 +33,7 @@ mod waiting;
 mod watches;
 mod writer;
 
+pub use asking::{Asker, Moment, Questions, Unanswered};
 pub use epoch::{Epoch, EpochError};
 pub use holding::Holding;
 pub use identity::{ClusterIdentity, OtherCluster, identify_cluster};

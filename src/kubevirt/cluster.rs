@@ -10,7 +10,9 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::annotations;
-use super::objects::{LauncherPod, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration};
+use super::objects::{
+    LauncherPod, MigrationState, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration,
+};
 use super::state::{Launcher, Migration, Namespace, Place, Reported, Run, Template, Vm, VmObjects, networks};
 use crate::contract::annotations::{
     LAUNCHER_LABEL, MIGRATION_LABEL, PORTS_ANNOTATION, PROVISIONING, SWITCH_ANNOTATION,
@@ -153,22 +155,15 @@ impl Cluster {
     pub fn apply(&mut self, change: Change) -> BTreeSet<VmKey> {
         match change {
             Change::Vm(vm) => {
-                let VirtualMachine { metadata, spec } = *vm;
-                let annotations = spec.template.metadata.annotations;
-                self.put_vm(&metadata, Template::new(annotations, spec.template.spec))
+                let (metadata, vm) = vm_of(*vm);
+                self.put_vm(&metadata, vm)
             }
-            Change::UnreadableVm(metadata, error) => self.put_vm(&metadata, Err(shortened(error))),
+            Change::UnreadableVm(metadata, error) => self.put_vm(&metadata, unreadable_vm(&metadata, error)),
             Change::Run(run) => {
-                let VirtualMachineInstance { metadata, spec, status } = *run;
-                let template = Template::new(metadata.annotations.clone(), spec);
-                let domain_ready_on = status
-                    .migration_state
-                    .filter(|state| state.target_node_domain_ready_timestamp.is_some())
-                    .and_then(|state| state.target_pod);
-                self.put_run(&metadata, template, status.node_name, domain_ready_on)
+                let (metadata, run) = run_of(*run);
+                self.put_run(&metadata, run)
             }
-            // Where it runs is not known either: placement then goes by the launcher pods alone.
-            Change::UnreadableRun(metadata, error) => self.put_run(&metadata, Err(shortened(error)), None, None),
+            Change::UnreadableRun(metadata, error) => self.put_run(&metadata, unreadable_run(&metadata, error)),
             Change::Launcher(pod) => self.put_launcher(&pod),
             Change::Migration(migration) => self.put_migration(&migration),
             Change::Node(metadata) => self.put_node(&metadata),
@@ -194,36 +189,37 @@ impl Cluster {
         }
     }
 
-    fn put_vm(&mut self, metadata: &ObjectMeta, template: Result<Template, String>) -> BTreeSet<VmKey> {
+    /// The objects of a VM, with this VirtualMachine in the place of the one that is known.
+    pub fn with_vm(&self, vm: VirtualMachine) -> (VmKey, VmObjects) {
+        let (metadata, vm) = vm_of(vm);
+        self.with(&metadata, |objects| objects.set_vm(&metadata, vm))
+    }
+
+    /// The objects of a VM, with this VirtualMachineInstance in the place of the one that is known.
+    pub fn with_run(&self, run: VirtualMachineInstance) -> (VmKey, VmObjects) {
+        let (metadata, run) = run_of(run);
+        self.with(&metadata, |objects| objects.set_run(run))
+    }
+
+    fn with(&self, metadata: &ObjectMeta, set: impl FnOnce(&mut VmObjects)) -> (VmKey, VmObjects) {
+        let (namespace, name) = identity(metadata);
+        let key = VmKey::new(namespace, name);
+        let mut objects = self.vms.get(&key).cloned().unwrap_or_default();
+        set(&mut objects);
+        self.find_nads_of(&key, &mut objects);
+        (key, objects)
+    }
+
+    fn put_vm(&mut self, metadata: &ObjectMeta, vm: Vm) -> BTreeSet<VmKey> {
         let key = self.confirm(Kind::Vm, metadata);
-        let reported = reported(metadata, networks(&template));
-        let objects = self.vms.entry(key.clone()).or_default();
-        objects.vm = Some(Vm { uid: uid(metadata), template, reported });
-        objects.put_misplaced(Place::Vm, misplaced::on_vm(metadata));
+        self.vms.entry(key.clone()).or_default().set_vm(metadata, vm);
         self.find_nads(&key);
         BTreeSet::from([key])
     }
 
-    fn put_run(
-        &mut self,
-        metadata: &ObjectMeta,
-        template: Result<Template, String>,
-        node: Option<String>,
-        domain_ready_on: Option<String>,
-    ) -> BTreeSet<VmKey> {
+    fn put_run(&mut self, metadata: &ObjectMeta, run: Run) -> BTreeSet<VmKey> {
         let key = self.confirm(Kind::Run, metadata);
-        let owner = controller(metadata, "VirtualMachine").map(|owner| owner.uid.clone());
-        let run = Run {
-            uid: uid(metadata),
-            vm_uid: owner.filter(|uid| annotations::is_uid(uid)),
-            reported: reported(metadata, networks(&template)),
-            template,
-            node: node.filter(|node| annotations::is_subdomain(node)),
-            domain_ready_on,
-        };
-        let objects = self.vms.entry(key.clone()).or_default();
-        objects.run = Some(run);
-        objects.compare_launchers();
+        self.vms.entry(key.clone()).or_default().set_run(run);
         self.find_nads(&key);
         BTreeSet::from([key])
     }
@@ -361,6 +357,59 @@ impl Cluster {
             Kind::Nad => self.nads.keys().map(|nad| (nad.namespace.clone(), nad.name.clone())).collect(),
         }
     }
+}
+
+impl VmObjects {
+    fn set_vm(&mut self, metadata: &ObjectMeta, vm: Vm) {
+        self.vm = Some(vm);
+        self.put_misplaced(Place::Vm, misplaced::on_vm(metadata));
+    }
+
+    fn set_run(&mut self, run: Run) {
+        self.run = Some(run);
+        self.compare_launchers();
+    }
+}
+
+fn vm_of(VirtualMachine { metadata, spec }: VirtualMachine) -> (ObjectMeta, Vm) {
+    let template = Template::new(spec.template.metadata.annotations, spec.template.spec);
+    let vm = Vm { uid: uid(&metadata), reported: reported(&metadata, networks(&template)), template };
+    (metadata, vm)
+}
+
+fn unreadable_vm(metadata: &ObjectMeta, error: String) -> Vm {
+    Vm { uid: uid(metadata), reported: reported(metadata, 0), template: Err(shortened(error)) }
+}
+
+fn run_of(VirtualMachineInstance { metadata, spec, status }: VirtualMachineInstance) -> (ObjectMeta, Run) {
+    let ready = |state: &MigrationState| state.target_node_domain_ready_timestamp.is_some();
+    let template = Template::new(metadata.annotations.clone(), spec);
+    let run = Run {
+        uid: uid(&metadata),
+        vm_uid: vm_uid(&metadata),
+        reported: reported(&metadata, networks(&template)),
+        template,
+        node: status.node_name.filter(|node| annotations::is_subdomain(node)),
+        domain_ready_on: status.migration_state.filter(ready).and_then(|state| state.target_pod),
+    };
+    (metadata, run)
+}
+
+/// Where it runs is not known either: placement then goes by the launcher pods alone.
+fn unreadable_run(metadata: &ObjectMeta, error: String) -> Run {
+    Run {
+        uid: uid(metadata),
+        vm_uid: vm_uid(metadata),
+        reported: reported(metadata, 0),
+        template: Err(shortened(error)),
+        node: None,
+        domain_ready_on: None,
+    }
+}
+
+/// The UID of the VM that a VMI is a run of.
+fn vm_uid(metadata: &ObjectMeta) -> Option<String> {
+    controller(metadata, "VirtualMachine").map(|owner| owner.uid.clone()).filter(|uid| annotations::is_uid(uid))
 }
 
 /// Namespace (empty for a namespace itself) and name.

@@ -141,14 +141,16 @@ impl Network {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct PodNetwork {}
 
-/// `networks[].multus`. Whether it takes the pod network's place (`default`) makes no difference here: it is on its
-/// NAD either way.
+/// `networks[].multus`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MultusNetwork {
     /// `[<namespace>/]<name>` of a NetworkAttachmentDefinition.
     #[serde(default, deserialize_with = "annotations::name")]
     pub network_name: String,
+    /// It takes the pod network's place. Its port is on its NAD either way.
+    #[serde(default)]
+    pub default: bool,
 }
 
 /// `VirtualMachineInstance.status`

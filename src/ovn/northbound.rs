@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use macaddr::MacAddr6;
 use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
@@ -163,16 +164,25 @@ impl Northbound {
         self.index.on_switch.get(switch).map(|index| &index.pool)
     }
 
+    /// The addresses of the routers on a switch, each with its network (ovn-nb(5) Logical_Router_Port `networks`).
+    pub fn gateways(&self, switch: &Uuid) -> Vec<IpNet> {
+        self.router_networks(switch).filter_map(|text| text.parse().ok()).collect()
+    }
+
+    fn router_networks<'a>(&'a self, switch: &Uuid) -> impl Iterator<Item = &'a str> + use<'a> {
+        let routers = self.index.on_switch.get(switch).map(|index| &index.routers);
+        let router_ports = routers.into_iter().flatten().filter_map(|port| {
+            let peer = self.ports.get(port)?.options.get(keys::ROUTER_PORT)?;
+            self.router_ports.get(self.index.router_ports_by_name.get(peer)?)
+        });
+        router_ports.flat_map(|router_port| router_port.networks.iter())
+    }
+
     /// The subnet of a switch, from its own settings or else from its routers.
     pub fn subnet(&self, switch: &Uuid) -> Result<Subnet, SubnetError> {
         let Some(row) = self.switches.get(switch) else { return Err(SubnetError::Missing) };
         let config = &row.other_config;
-        let routers = self.index.on_switch.get(switch).map(|index| &index.routers);
-        let networks = routers.into_iter().flatten().filter_map(|port| {
-            let peer = self.ports.get(port)?.options.get(keys::ROUTER_PORT)?;
-            self.router_ports.get(self.index.router_ports_by_name.get(peer)?)
-        });
-        let networks = networks.flat_map(|router_port| router_port.networks.iter());
+        let networks = self.router_networks(switch);
         Subnet::new(config.get("subnet"), config.get("exclude_ips"), config.get("ipv6_prefix"), networks)
     }
 

@@ -50,7 +50,10 @@ impl<R: Replica> Reader<R> {
             splitter.buffer().reserve(READ_SIZE);
             match input.read_buf(splitter.buffer()).await {
                 Ok(0) => return ConnectionError::Closed,
-                Ok(_) => self.heard.something(),
+                Ok(_) => {
+                    self.heard.something();
+                    self.feeder.heard();
+                }
                 Err(error) => return error.into(),
             }
         }

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::column::Word;
@@ -53,12 +55,19 @@ struct Progress {
     /// The last transaction that the replica has; nil where the server keeps no history, and while
     /// the replica is not whole.
     last_transaction: Uuid,
+    /// When the server was last heard.
+    heard: Option<Instant>,
 }
 
 impl<R> Shared<R> {
     /// Shares a replica.
     pub fn new(replica: R) -> Self {
         Self { replica: RwLock::new(replica), progress: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// The time since the server was last heard; `None` before the first time.
+    pub fn silence(&self) -> Option<Duration> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).heard.map(|heard| heard.elapsed())
     }
 
     /// Reads it.
@@ -99,6 +108,14 @@ impl<R: Replica> Feeder<R> {
             progress.feeder
         };
         Self { shared, number }
+    }
+
+    /// The server was heard.
+    pub(super) fn heard(&self) {
+        let mut progress = self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if progress.feeder == self.number {
+            progress.heard = Some(Instant::now());
+        }
     }
 
     /// What to name to a server, so that it sends only what came after.

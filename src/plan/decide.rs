@@ -47,7 +47,14 @@ pub struct Waits {
 /// Decides for a VM, which may have been deleted: its rows, its status and its waits. `claims` holds the claims that
 /// the transaction has granted to other VMs.
 pub fn decide(snapshot: &Snapshot<'_>, claims: &Claims, vm: &VmKey) -> Decision {
-    let Some(objects) = snapshot.objects(vm) else { return released(snapshot, vm) };
+    match snapshot.objects(vm) {
+        Some(objects) => decide_for(snapshot, claims, vm, objects),
+        None => released(snapshot, vm),
+    }
+}
+
+/// Decides for a VM as if it had these objects in Kubernetes.
+pub fn decide_for(snapshot: &Snapshot<'_>, claims: &Claims, vm: &VmKey, objects: &VmObjects) -> Decision {
     let is_selected = snapshot.cluster.namespace(&vm.namespace).is_some();
     // The annotation of a VM without ports here may belong to a namesake that is served on another database.
     if !is_selected && snapshot.northbound.ports_of(vm).next().is_none() {

@@ -47,7 +47,7 @@ mod vm_rows;
 pub use batch::{Queue, Turn};
 pub use change::{Placed, PortChange, RowChange};
 pub use claims::Claims;
-pub use decide::{Decision, Waits, decide, present};
+pub use decide::{Decision, Waits, decide, decide_for, present};
 pub use expectation::{Expectation, Freed};
 pub use fabric::{Seen, Settling};
 pub use lost::{LastLease, Looked, Lost};

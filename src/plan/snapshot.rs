@@ -83,7 +83,10 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The subnet of a switch.
-    pub(super) fn subnet(&self, switch: Uuid) -> Result<Arc<Subnet>, SubnetError> {
+    ///
+    /// # Errors
+    /// The switch has none, or its settings cannot be read.
+    pub fn subnet(&self, switch: Uuid) -> Result<Arc<Subnet>, SubnetError> {
         let mut subnets = self.subnets.0.borrow_mut();
         subnets.entry(switch).or_insert_with(|| self.northbound.subnet(&switch).map(Arc::new)).clone()
     }

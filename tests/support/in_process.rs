@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::controller::{
-    ClusterIdentity, Leadership, Ledger, Link, LinkSettings, Linker, Metrics, Report, SouthboundFeed, Status, Writer,
-    WriterSettings, follow_southbound,
+    Asker, ClusterIdentity, Leadership, Ledger, Link, LinkSettings, Linker, Metrics, Report, SouthboundFeed, Status,
+    Writer, WriterSettings, follow_southbound,
 };
 use ovn_kubevirt::intent::{Retention, Settings, Strategy};
 use ovn_kubevirt::kubevirt::Change;
@@ -168,6 +168,8 @@ fn run(options: Options<'_>) -> InProcess {
         link: link.clone(),
         southbound: southbound.clone(),
         changes: changes_receiver,
+        probe_interval: Duration::from_secs(30),
+        questions: Asker::channel().1,
         ledger: Ledger::new(reports_sender, &metrics),
         metrics: metrics.clone(),
         address_rest,

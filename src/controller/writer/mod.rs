@@ -7,6 +7,7 @@
 //! until then, absence means nothing.
 
 mod abilities;
+mod answering;
 mod batch;
 mod brake;
 mod outcome;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use self::batch::{Batch, Flight, outcome};
 use self::brake::{Brake, Presence};
+use super::asking::Questions;
 use super::ledger::Ledger;
 use super::link::{Link, Office};
 use super::metrics::Metrics;
@@ -70,6 +72,10 @@ pub struct WriterSettings {
     pub southbound: Option<SouthboundFeed>,
     /// What the watches report.
     pub changes: mpsc::Receiver<Change>,
+    /// How often a silent server is probed.
+    pub probe_interval: Duration,
+    /// What others ask.
+    pub questions: Questions,
     /// The statuses of VMs.
     pub ledger: Ledger,
     /// The count of held ports.
@@ -99,6 +105,8 @@ pub struct Writer {
     southbound: Option<SouthboundFeed>,
     southbound_in_sync: bool,
     changes: mpsc::Receiver<Change>,
+    probe_interval: Duration,
+    questions: Questions,
     ledger: Ledger,
     status: Status,
     cluster: Cluster,
@@ -147,6 +155,8 @@ impl Writer {
             link,
             southbound,
             changes,
+            probe_interval,
+            questions,
             ledger,
             metrics,
             address_rest,
@@ -160,6 +170,8 @@ impl Writer {
             southbound,
             southbound_in_sync: false,
             changes,
+            probe_interval,
+            questions,
             ledger,
             status,
             cluster: Cluster::default(),
@@ -188,6 +200,7 @@ impl Writer {
             if self.advance() {
                 gone_out().await;
             }
+            self.answer_questions();
             let more = self.has_more();
             let retry = self.retries.values().map(|retry| retry.at).chain(self.timetable.next()).min();
             tokio::select! {
@@ -212,6 +225,7 @@ impl Writer {
                 () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
                     self.retry_due();
                 }
+                () = self.questions.arrive() => {}
                 // A turn of no-ops is over and more VMs wait.
                 () = tokio::task::yield_now(), if more => {}
             }

@@ -14,10 +14,10 @@ use super::{Role, VMS_PER_TURN, Writer};
 use crate::contract::VmKey;
 use crate::controller::link::Office;
 use crate::controller::reporter::Subject;
-use crate::ovn::Northbound;
+use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::Shared;
 use crate::plan::{
-    Claims, Decision, Expectation, Filled, Freed, Pipeline, RowChange, Seen, Snapshot, VmStatus, Waits, fill,
+    Claims, Decision, Expectation, Filled, Freed, Pipeline, RowChange, Seen, Settling, Snapshot, VmStatus, Waits, fill,
 };
 
 impl Writer {
@@ -203,7 +203,7 @@ impl Writer {
             self.pipeline.done(&vm);
             self.note_waits(&vm, waits, now);
             if rows.is_empty() {
-                self.ledger.record(&vm, None, status);
+                self.record(&vm, Record::Status(None, status));
             }
         }
     }
@@ -227,12 +227,7 @@ impl Writer {
         goes_on: impl Fn(&Pipeline<VmKey, Batch>, &Filled) -> bool,
     ) -> Filled {
         let southbound = self.southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
-        let seen = match &southbound {
-            None => Seen::Never(&self.settling),
-            Some((None, _)) => Seen::NotYet,
-            Some((Some(false), replica)) => Seen::Before(replica),
-            Some((Some(true), replica)) => Seen::Now(replica),
-        };
+        let seen = seen(southbound.as_ref(), &self.settling);
         let snapshot = Snapshot::new(view, &self.cluster, seen, &self.settings, now);
         let snapshot = snapshot.with(&self.lost, self.brake.held());
         let pipeline = &mut self.pipeline;
@@ -252,7 +247,8 @@ impl Writer {
     }
 
     /// Records a status that is true now.
-    pub(super) fn record(&self, vm: &VmKey, record: Record) {
+    pub(super) fn record(&mut self, vm: &VmKey, record: Record) {
+        self.questions.decided(vm);
         match record {
             Record::Status(subject, status) => self.ledger.record(vm, subject, status),
             Record::Released(ports) => self.ledger.release(vm, ports),
@@ -260,8 +256,21 @@ impl Writer {
     }
 }
 
+/// The southbound as it is known: its replica, and whether that is in sync; `None` where it is not read.
+pub(super) fn seen<'a>(
+    southbound: Option<&'a (Option<bool>, RwLockReadGuard<'_, Southbound>)>,
+    settling: &'a Settling,
+) -> Seen<'a> {
+    match southbound {
+        None => Seen::Never(settling),
+        Some((None, _)) => Seen::NotYet,
+        Some((Some(false), replica)) => Seen::Before(replica),
+        Some((Some(true), replica)) => Seen::Now(replica),
+    }
+}
+
 /// The time of the wall clock, which retained addresses go by.
-fn seconds_since_the_epoch() -> i64 {
+pub(super) fn seconds_since_the_epoch() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -56,7 +56,13 @@ impl Cluster {
 
     /// Looks up the NADs of a VM.
     pub(super) fn find_nads(&mut self, vm: &VmKey) {
-        let Some(objects) = self.vms.get_mut(vm) else { return };
+        let Some(mut objects) = self.vms.get_mut(vm).map(std::mem::take) else { return };
+        self.find_nads_of(vm, &mut objects);
+        self.vms.insert(vm.clone(), objects);
+    }
+
+    /// Looks up the NADs of a VM with these objects.
+    pub(super) fn find_nads_of(&self, vm: &VmKey, objects: &mut VmObjects) {
         let there = |nad: NadKey| self.nads.get(&nad).cloned().map(|switch| (nad, switch));
         objects.nads = objects.nads_of(vm).filter_map(there).collect();
         if !self.misplaced_on_nads.is_empty() || !objects.misplaced.is_empty() {

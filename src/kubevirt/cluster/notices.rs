@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Cluster, Kind, identity};
+use super::{Cluster, Kind, identity, unreadable_run, unreadable_vm};
 use crate::contract::VmKey;
 use crate::escaped::{Escaped, EscapedError, shortened};
 
@@ -74,8 +74,8 @@ impl Cluster {
         let told = self.unreadable.get(&key) == Some(&error);
         self.confirm(kind, metadata);
         let dirty = match kind {
-            Kind::Vm => self.put_vm(metadata, Err(error.clone())),
-            Kind::Run => self.put_run(metadata, Err(error.clone()), None, None),
+            Kind::Vm => self.put_vm(metadata, unreadable_vm(metadata, error.clone())),
+            Kind::Run => self.put_run(metadata, unreadable_run(metadata, error.clone())),
             // Of these, only the metadata counts.
             Kind::Node => self.put_node(metadata),
             Kind::Namespace => self.put_namespace(metadata),

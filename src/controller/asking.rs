@@ -1,0 +1,197 @@
+//! Questions to the writer: what would be decided, on the snapshot of the task that decides.
+//!
+//! ```text
+//!   webhooks --Question--> writer, between two turns: on its snapshot --answer--> webhooks
+//!                            |                 ^
+//!                            +-- not yet: -----+
+//!                                again when the VM has been decided
+//! ```
+//!
+//! A question is a function of a [`Moment`]. Leader and followers answer alike, as long as what they know is current.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::ledger::Ledger;
+use crate::contract::VmKey;
+use crate::plan::{Claims, Snapshot};
+
+/// Questions that wait for the writer; more of them wait outside.
+const QUESTIONS_AHEAD: usize = 256;
+
+/// What a question is asked on.
+pub struct Moment<'a> {
+    /// Both sides as they are now.
+    pub snapshot: &'a Snapshot<'a>,
+    /// The claims of the transactions that are in flight or about to be sent.
+    pub claims: &'a Claims,
+    /// The status of every VM.
+    pub ledger: &'a Ledger,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// What this process knows is not current, for this reason.
+    #[error("{0}")]
+    NotCurrent(String),
+    /// The time is up, and this is still to come.
+    #[error("{0}")]
+    NotYet(String),
+}
+
+/// Asks the writer. Clones ask the same one.
+#[derive(Clone)]
+pub struct Asker(mpsc::Sender<Question>);
+
+/// The questions to a writer.
+pub struct Questions {
+    incoming: mpsc::Receiver<Question>,
+    /// Those to be asked at the next turn.
+    due: Vec<Question>,
+    /// Those that wait until their VM has been decided.
+    waiting: HashMap<VmKey, Vec<Question>>,
+}
+
+/// A question, with the way to answer it.
+pub(super) struct Question {
+    vm: VmKey,
+    asked: Box<dyn Asked>,
+}
+
+trait Asked: Send {
+    /// Asks. Returns true if there is an answer.
+    fn ask(&mut self, moment: &Moment<'_>) -> bool;
+
+    /// Answers that nothing current is known.
+    fn fail(&mut self, reason: &str);
+
+    /// Returns true if the answer is still awaited.
+    fn is_open(&self) -> bool;
+}
+
+struct Open<T, F> {
+    question: F,
+    answer: Option<oneshot::Sender<Result<T, Unanswered>>>,
+    /// What the last answer was missing.
+    missing: Arc<Mutex<String>>,
+}
+
+impl<T: Send, F: FnMut(&Moment<'_>) -> ControlFlow<T, String> + Send> Asked for Open<T, F> {
+    fn ask(&mut self, moment: &Moment<'_>) -> bool {
+        match (self.question)(moment) {
+            ControlFlow::Break(answer) => {
+                // Whoever gave up waiting does not need it.
+                self.answer.take().map(|sender| sender.send(Ok(answer)));
+                true
+            }
+            ControlFlow::Continue(missing) => {
+                *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, reason: &str) {
+        let answer = Err(Unanswered::NotCurrent(reason.to_owned()));
+        self.answer.take().map(|sender| sender.send(answer));
+    }
+
+    fn is_open(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| !answer.is_closed())
+    }
+}
+
+impl Asker {
+    /// Creates an asker, and the other end for the writer.
+    pub fn channel() -> (Self, Questions) {
+        let (sender, incoming) = mpsc::channel(QUESTIONS_AHEAD);
+        (Self(sender), Questions { incoming, due: Vec::new(), waiting: HashMap::new() })
+    }
+
+    /// Asks about a VM until the question breaks with an answer, at most for this time. A question that continues says
+    /// what is missing, and is asked again whenever the VM has been decided.
+    ///
+    /// # Errors
+    /// What this process knows is not current, or the time is up.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        vm: &VmKey,
+        within: Duration,
+        question: impl FnMut(&Moment<'_>) -> ControlFlow<T, String> + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        const ENDING: &str = "ovn-kubevirt is ending. Try again";
+        let (sender, answer) = oneshot::channel();
+        let missing = Arc::new(Mutex::new("ovn-kubevirt has not come to this VM yet. Try again".to_owned()));
+        let asked = Box::new(Open { question, answer: Some(sender), missing: Arc::clone(&missing) });
+        let asking = async {
+            self.0.send(Question { vm: vm.clone(), asked }).await.ok()?;
+            answer.await.ok()
+        };
+        match tokio::time::timeout(within, asking).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => Err(Unanswered::NotCurrent(ENDING.to_owned())),
+            Err(_) => Err(Unanswered::NotYet(missing.lock().unwrap_or_else(PoisonError::into_inner).clone())),
+        }
+    }
+}
+
+impl Questions {
+    /// Waits for the next question.
+    pub(super) async fn arrive(&mut self) {
+        match self.incoming.recv().await {
+            Some(question) => self.due.push(question),
+            // Nothing asks in this process.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The VM has been decided: its questions are asked again.
+    pub(super) fn decided(&mut self, vm: &VmKey) {
+        if !self.waiting.is_empty() {
+            self.due.extend(self.waiting.remove(vm).into_iter().flatten());
+        }
+    }
+
+    /// Takes out what is to be asked now. If nothing is current, that is all there is.
+    pub(super) fn take_due(&mut self, is_current: bool) -> Vec<Question> {
+        while self.due.len() < QUESTIONS_AHEAD
+            && let Ok(question) = self.incoming.try_recv()
+        {
+            self.due.push(question);
+        }
+        if !is_current {
+            self.due.extend(self.waiting.drain().flat_map(|(_, questions)| questions));
+        }
+        let mut due = std::mem::take(&mut self.due);
+        due.retain(|question| question.asked.is_open());
+        due
+    }
+
+    /// Keeps a question that has no answer yet.
+    pub(super) fn keep(&mut self, question: Question) {
+        let waiting = self.waiting.entry(question.vm.clone()).or_default();
+        waiting.retain(|question| question.asked.is_open());
+        waiting.push(question);
+        if waiting.len() == 1 {
+            // Whoever gave up leaves no trace for longer than others wait.
+            self.waiting.retain(|_, questions| questions.iter().any(|question| question.asked.is_open()));
+        }
+    }
+}
+
+impl Question {
+    /// Asks. Returns true if there is an answer.
+    pub(super) fn ask(&mut self, moment: &Moment<'_>) -> bool {
+        self.asked.ask(moment)
+    }
+
+    /// Answers that nothing current is known.
+    pub(super) fn fail(&mut self, reason: &str) {
+        self.asked.fail(reason);
+    }
+}

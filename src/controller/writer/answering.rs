@@ -1,0 +1,62 @@
+//! Answers to questions of others, on the writer's own snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Writer;
+use super::sending::{seconds_since_the_epoch, seen};
+use crate::controller::asking::Moment;
+use crate::plan::{Claims, Snapshot};
+
+/// A replica whose server has been silent for so long beyond the probe's interval is not current.
+const BEHIND_THE_PROBE: Duration = Duration::from_secs(2);
+
+impl Writer {
+    /// Answers what has been asked, and asks again what has been decided meanwhile.
+    pub(super) fn answer_questions(&mut self) {
+        let current = self.is_current();
+        let due = self.questions.take_due(current.is_ok());
+        if due.is_empty() {
+            return;
+        }
+        if let Err(reason) = current {
+            due.into_iter().for_each(|mut question| question.fail(&reason));
+            return;
+        }
+        let mut open = Vec::new();
+        {
+            let view = Arc::clone(&self.northbound);
+            let view = view.read();
+            let southbound = self.southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
+            let seen = seen(southbound.as_ref(), &self.settling);
+            let snapshot = Snapshot::new(&view, &self.cluster, seen, &self.settings, seconds_since_the_epoch());
+            let snapshot = snapshot.with(&self.lost, self.brake.held());
+            let in_flight = self.in_flight.iter().flat_map(|flight| flight.batch.changes());
+            let prepared = self.pipeline.prepared().into_iter().flat_map(|batch| batch.changes());
+            let claims = Claims::of(in_flight.chain(prepared));
+            let moment = Moment { snapshot: &snapshot, claims: &claims, ledger: &self.ledger };
+            for mut question in due {
+                if !question.ask(&moment) {
+                    open.push(question);
+                }
+            }
+        }
+        open.into_iter().for_each(|question| self.questions.keep(question));
+    }
+
+    /// Whether both sides are known, and what is known of them is current. The error is the reason why not.
+    fn is_current(&self) -> Result<(), String> {
+        self.status.ready().map_err(|unready| format!("{unready}. Try again when ovn-kubevirt is ready"))?;
+        let has_swept = self.swept.is_some() && self.role() == self.swept;
+        if !has_swept {
+            return Err("ovn-kubevirt is about to look at every VM. Try again".to_owned());
+        }
+        match self.northbound.silence() {
+            Some(silence) if silence > self.probe_interval + BEHIND_THE_PROBE => Err(format!(
+                "the northbound database has been silent for {} s. Try again when ovn-kubevirt is ready",
+                silence.as_secs()
+            )),
+            _ => Ok(()),
+        }
+    }
+}
