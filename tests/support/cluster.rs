@@ -30,6 +30,8 @@ const GUARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kube/guard.sh");
 /// The custom resources of KubeVirt and Multus.
 const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kube/crds.yaml");
 /// Their names.
+/// The user that virt-controller is, in the namespace where KubeVirt usually is.
+pub const VIRT_CONTROLLER: &str = "system:serviceaccount:kubevirt:kubevirt-controller";
 const CRD_NAMES: [&str; 4] = [
     "virtualmachines.kubevirt.io",
     "virtualmachineinstances.kubevirt.io",
@@ -81,9 +83,21 @@ impl Cluster {
 
     /// A client for the calling test: each has a runtime of its own, and a client belongs to one runtime.
     pub async fn client(&self) -> Client {
+        Client::try_from(self.config().await).expect("a client of the cluster")
+    }
+
+    /// The same for requests that virt-controller makes: the API server takes them for those of its service account.
+    async fn client_of_virt_controller(&self) -> Client {
+        let mut config = self.config().await;
+        config.auth_info.impersonate = Some(VIRT_CONTROLLER.to_owned());
+        config.auth_info.impersonate_groups = Some(vec!["system:masters".to_owned()]);
+        Client::try_from(config).expect("a client of the cluster")
+    }
+
+    async fn config(&self) -> Config {
         let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("the cluster's kubeconfig can be read");
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        Client::try_from(config.expect("the kubeconfig has a current context")).expect("a client of the cluster")
+        config.expect("the kubeconfig has a current context")
     }
 
     /// A new namespace `<story>-<6 hex digits>`, labelled so that a test's service can be confined to it.
@@ -92,7 +106,7 @@ impl Cluster {
     pub async fn namespace(&self, story: &str) -> Namespace {
         let unique = Uuid::new_v4().simple().to_string();
         let name = format!("{story}-{}", &unique[..6]);
-        Namespace::create(self.client().await, &name, &name).await
+        Namespace::create(self.client().await, self.client_of_virt_controller().await, &name, &name).await
     }
 
     /// An existing cluster, with the custom resources applied where it lacks them.
@@ -177,12 +191,15 @@ pub struct Namespace {
     pub label: String,
     /// The test's client.
     pub client: Client,
+    /// A client with virt-controller's name.
+    pub virt_controller: Client,
 }
 
 impl Namespace {
     /// One more namespace of the same test, `<name>-<suffix>`, which the same service watches.
     pub async fn sibling(&self, suffix: &str) -> Self {
-        Self::create(self.client.clone(), &format!("{}-{suffix}", self.name), &self.label).await
+        let clients = (self.client.clone(), self.virt_controller.clone());
+        Self::create(clients.0, clients.1, &format!("{}-{suffix}", self.name), &self.label).await
     }
 
     /// The value for `--namespace-selector`.
@@ -273,7 +290,7 @@ impl Namespace {
         name
     }
 
-    async fn create(client: Client, name: &str, label: &str) -> Self {
+    async fn create(client: Client, virt_controller: Client, name: &str, label: &str) -> Self {
         let namespace = core::Namespace {
             metadata: kube::api::ObjectMeta {
                 name: Some(name.to_owned()),
@@ -295,6 +312,6 @@ impl Namespace {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             created => drop(created.unwrap_or_else(|error| panic!("service account of {name}: {error}"))),
         }
-        Self { name: name.to_owned(), label: label.to_owned(), client }
+        Self { name: name.to_owned(), label: label.to_owned(), client, virt_controller }
     }
 }

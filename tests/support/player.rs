@@ -57,6 +57,10 @@ pub struct Run {
 impl Player {
     /// A player for the namespace of that name.
     pub fn new(client: Client, namespace: &str) -> Self {
+        Self::of(client.clone(), client, namespace)
+    }
+
+    fn of(client: Client, virt_controller: Client, namespace: &str) -> Self {
         let api = |resource: &ApiResource| Api::namespaced_with(client.clone(), namespace, resource);
         let kubevirt = |kind| api(&ApiResource::from_gvk(&GroupVersionKind::gvk("kubevirt.io", "v1", kind)));
         let nad = GroupVersionKind::gvk("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition");
@@ -65,14 +69,14 @@ impl Player {
             vms: kubevirt("VirtualMachine"),
             vmis: kubevirt("VirtualMachineInstance"),
             vmims: kubevirt("VirtualMachineInstanceMigration"),
-            pods: api(&ApiResource::erase::<Pod>(&())),
+            pods: Api::namespaced_with(virt_controller, namespace, &ApiResource::erase::<Pod>(&())),
             nads: api(&ApiResource::from_gvk_with_plural(&nad, "network-attachment-definitions")),
         }
     }
 
     /// A player for a test's namespace.
     pub fn within(namespace: &Namespace) -> Self {
-        Self::new(namespace.client.clone(), &namespace.name)
+        Self::of(namespace.client.clone(), namespace.virt_controller.clone(), &namespace.name)
     }
 
     /// `kubectl apply` of a VM, and virt-controller's first write to it. Gives back its UID.

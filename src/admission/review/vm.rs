@@ -48,11 +48,15 @@ pub(super) enum Passes {
 }
 
 impl Object {
-    fn read(request: &Request<'_>, text: &str) -> Result<Self, String> {
-        fn read<T: DeserializeOwned>(text: &str) -> Result<Box<T>, String> {
-            serde_json::from_str(text).map(Box::new).map_err(|error| error.to_string())
+    fn read(request: &Request<'_>, text: &str) -> Result<Self, Passes> {
+        fn read<T: DeserializeOwned>(text: &str) -> Result<Box<T>, Passes> {
+            serde_json::from_str(text).map(Box::new).map_err(|error| Passes::Unreadable(error.to_string()))
         }
-        if request.kind.kind == "VirtualMachine" { read(text).map(Self::Vm) } else { read(text).map(Self::Run) }
+        match request.kind.kind.as_ref() {
+            "VirtualMachine" => read(text).map(Self::Vm),
+            "VirtualMachineInstance" => read(text).map(Self::Run),
+            _ => Err(Passes::Unconcerned),
+        }
     }
 
     fn metadata(&self) -> &kube::core::ObjectMeta {
@@ -106,7 +110,7 @@ impl Edited {
         let object = request.object.ok_or(Passes::Unconcerned)?;
         let before = request.old_object.filter(|_| request.operation == Operation::Update);
         let before = before.and_then(|text| Object::read(request, text.get()).ok());
-        let mut after = Object::read(request, object.get()).map_err(Passes::Unreadable)?;
+        let mut after = Object::read(request, object.get())?;
         let is_deleted = after.metadata().deletion_timestamp.is_some();
         if is_deleted || before.as_ref().is_some_and(|before| before.request() == after.request()) {
             return Err(Passes::Unconcerned);
