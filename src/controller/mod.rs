@@ -17,6 +17,7 @@
 //! at; what it does then follows from the state of the watches and of the replica.
 
 mod epoch;
+mod following;
 mod holding;
 mod identity;
 mod kubernetes;
@@ -33,10 +34,12 @@ mod watches;
 mod writer;
 
 pub use epoch::{Epoch, EpochError};
+pub(crate) use following::{Followed, follow};
 pub use holding::Holding;
 pub use identity::{ClusterIdentity, OtherCluster, identify_cluster};
 pub(crate) use kubernetes::chain;
 pub use kubernetes::{ApiServer, Health, probe_api_server};
+pub(crate) use kubernetes::{NewEvent, Refusal, WatchAges, create_event};
 pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
 pub use ledger::Ledger;
 pub use link::{Link, LinkSettings, Linker, Office};
@@ -44,5 +47,5 @@ pub use metrics::Metrics;
 pub use reporter::{PaceMetrics, Report, Reporter, Subject};
 pub use southbound::follow_southbound;
 pub use status::{Standing, Status, Unready};
-pub use watches::{WatchError, watch_all};
+pub use watches::{WatchError, watch_all, watch_pods_of_node};
 pub use writer::{CHANGES_AHEAD, SouthboundFeed, Writer, WriterError, WriterSettings};
