@@ -131,8 +131,11 @@ impl Service {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let log = dir.join(format!("service-{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
         let file = File::create(&log).expect("a log in the database's directory");
+        // Unless the test has said how much it wants to read.
+        if command.get_envs().all(|(key, _)| key != "RUST_LOG") {
+            command.env("RUST_LOG", "info,ovn_kubevirt=debug");
+        }
         command
-            .env("RUST_LOG", "info,ovn_kubevirt=debug")
             .env("NO_COLOR", "1")
             .env_remove("KUBECONFIG")
             .stdout(file.try_clone().expect("a log has two writers"))

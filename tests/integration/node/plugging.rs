@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::NodeStage;
+use crate::support::eventually;
 use crate::support::local_switch::{BR_EX, LocalSwitch, Plug};
 use crate::support::node::{annotate, pod_port};
 
@@ -15,8 +16,14 @@ async fn an_interface_that_is_there_before_its_pod_is_known_gets_the_port() {
     assert!(stage.switch.ids("veth1").is_empty());
     stage.bind(&launcher).await;
     stage.switch.set("veth1", &launcher.uid, &stage.port("testvm")).await;
-    let (_, metrics) = stage.service.http_get("/metrics").await;
-    assert!(metrics.contains("ovn_kubevirt_node_changes_total{change=\"set\"} 2\n"), "{metrics}");
+    eventually("both are counted", || async {
+        let (_, metrics) = stage.service.http_get("/metrics").await;
+        match metrics.contains("ovn_kubevirt_node_changes_total{change=\"set\"} 2\n") {
+            true => Ok(()),
+            false => Err(metrics),
+        }
+    })
+    .await;
     assert_eq!(stage.service.http_get("/livez").await, (200, "ok\n".to_owned()));
     let ready = format!("ok, serving the node {}\n", stage.node);
     assert_eq!(stage.service.http_get("/readyz").await, (200, ready));
