@@ -273,7 +273,7 @@ fn a_nic_without_an_interface_on_ovns_bridge_is_waited_for() {
     assert_eq!(told(&[Row::of("u1", "eth1"), Row::of("u2", "eth0")]), [missing]);
     let elsewhere = Row { bridge: "br-ex", ..Row::of("u1", "eth0") };
     let on_br_ex = "The NIC \"net-eth0\" (interface eth0) is on the OVS bridge br-ex, and OVN serves the bridge br-int on this node. Correct \"bridge\" in the NetworkAttachmentDefinition, and start the VM anew.";
-    assert_eq!(told(&[elsewhere.clone()]), [on_br_ex]);
+    assert_eq!(told(std::slice::from_ref(&elsewhere)), [on_br_ex]);
     // A CNI that says nothing of pods has set the port itself.
     let mut plugged = Row::of("", "").with(keys::IFACE_ID, "vm.ns");
     plugged.nic = None;
@@ -288,7 +288,7 @@ fn a_nic_without_an_interface_on_ovns_bridge_is_waited_for() {
     // The operator says which bridge is OVN's.
     let settings = |pairs: &[(&str, &str)]| {
         let settings = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        decide(&pods, &switch_with(&[elsewhere.clone()], &settings)).changes.len()
+        decide(&pods, &switch_with(std::slice::from_ref(&elsewhere), &settings)).changes.len()
     };
     assert_eq!(settings(&[("ovn-bridge", "br-ex")]), 1);
     assert_eq!(settings(&[("ovn-bridge", "br-int"), ("ovn-bridge-hv1", "br-ex"), ("system-id", "hv1")]), 1);
