@@ -13,9 +13,9 @@ async fn a_guest_that_ovs_cni_0_39_plugs_is_reachable_on_either_chassis_and_afte
     lab.has_iface_id(true).await;
     unharmed(&lab.migrate("hv1", "hv2", Duration::ZERO).await);
     lab.has_iface_id(true).await;
-    lab.tells("on hv2").await;
+    lab.shows("on hv2").await;
     unharmed(&lab.migrate("hv2", "hv1", Duration::ZERO).await);
-    lab.tells("on hv1").await;
+    lab.shows("on hv1").await;
     assert_eq!(lab.residue(), "");
 
     // The switch goes down and comes back: what was set stands in its database.

@@ -1,9 +1,9 @@
 //! The same network where the CNI names no port: `ovn-kubevirt node` runs on hv1 and hv2, and goes by what the launcher pod
 //! carries.
 
+use super::super::Cluster;
 use super::super::fabric::{Cni, Fabric, Guest};
 use super::super::node::{NodeSetup, annotate, pod_port};
-use super::super::Cluster;
 use super::{Binding, Builder, Lab, Pointing, eventually};
 
 /// The two nodes that the VM runs on.
