@@ -1,5 +1,6 @@
 //! What the operator says: flags, and `OVN_KUBEVIRT_*` variables where a flag is not given.
 
+mod node;
 mod webhooks;
 
 use std::net::SocketAddr;
@@ -11,9 +12,10 @@ use clap::Args;
 use crate::controller::{LeaseOptions, LeaseTiming};
 use crate::intent::{Retention, Settings, Strategy};
 use crate::ovsdb::{Remotes, Target, TlsFiles};
+pub use node::NodeOptions;
 pub use webhooks::{ServiceName, WebhookOptions};
 
-/// Where `run` listens unless it is told otherwise, and where `status` asks.
+/// Where `run` and `node` listen unless they are told otherwise, and where `status` asks.
 pub const DEFAULT_HTTP: &str = "127.0.0.1:9443";
 
 /// Where the northbound database is; every command has these.

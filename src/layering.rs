@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that take values and return values: no I/O, no clock, no task.
-const PURE: [&str; 8] = ["admission/pki", "contract", "controller/lease", "intent", "ipam", "kubevirt", "ovn", "plan"];
+const PURE: [&str; 9] =
+    ["admission/pki", "contract", "controller/lease", "intent", "ipam", "kubevirt", "node/core", "ovn", "plan"];
 /// What they must not name.
 const IMPURE: [&str; 14] = [
     "tokio",

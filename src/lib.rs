@@ -16,6 +16,7 @@ pub mod hash;
 pub mod intent;
 pub mod ipam;
 pub mod kubevirt;
+pub mod node;
 pub mod ovn;
 pub mod ovsdb;
 pub mod plan;

@@ -1,14 +1,18 @@
-//! The life of `run`: every task in one set; when one ends, the process does, and says why.
+//! The life of `run` and of `node`: every task in one set; when one ends, the process does, and says why.
 
+mod node;
+
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::admission::{self, Certificates, Reviewer, follow_files, keep_certificate};
 use crate::config::RunOptions;
@@ -20,38 +24,67 @@ use crate::controller::{
 use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Shared, Target};
 
+pub use node::run_node;
+
 /// The Lease is given back within this, or left to run out: the process is to end within a second.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(700);
 
 /// Runs the service until it is told to stop (`Ok`) or cannot go on.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
-    let listener = TcpListener::bind(options.http).await.with_context(|| {
-        format!("cannot listen on {} for /readyz: choose another address with --http", options.http)
-    })?;
+    let mut signals = Signals::catch()?;
+    let listener = listen(options.http, "/readyz", "--http").await?;
     let webhooks = match options.webhooks.webhooks {
-        Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address} for the webhooks: choose another address with --webhooks")
-        })?),
+        Some(address) => Some(listen(address, "the webhooks", "--webhooks").await?),
         None => None,
     };
     let metrics = Metrics::default();
-    let server = ApiServer::new(kubernetes(&options).await?, metrics.health());
+    let server = ApiServer::new(kubernetes(options.kubeconfig.as_deref()).await?, metrics.health());
     let Started { candidacy, mut tasks, asker, link: _link } = start(&options, &server, metrics.clone(), listener)?;
     if let Some(listener) = webhooks {
         start_webhooks(&options, &server, &metrics, (listener, asker), &mut tasks)?;
     }
     tokio::select! {
-        _ = terminate.recv() => hand_over(&candidacy, &mut tasks, "SIGTERM").await,
-        _ = interrupt.recv() => hand_over(&candidacy, &mut tasks, "SIGINT").await,
-        Some(ended) = tasks.join_next() => match ended {
-            Ok(Ended(task, Ok(()))) => anyhow::bail!("the task \"{task}\" has ended"),
-            Ok(Ended(task, Err(error))) => return Err(error.context(format!("the task \"{task}\" has ended"))),
-            Err(error) => anyhow::bail!("a task died: {error}"),
-        },
+        signal = signals.told() => hand_over(&candidacy, &mut tasks, signal).await,
+        Some(ended) = tasks.join_next() => return Err(why(ended)),
     }
     Ok(())
+}
+
+/// The signals by which a process is told to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?,
+        })
+    }
+
+    /// Waits for one of them, and names it.
+    async fn told(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn listen(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
+    let listening = TcpListener::bind(address).await;
+    listening.with_context(|| format!("cannot listen on {address} for {what}: choose another address with {flag}"))
+}
+
+/// Why the process ends with a task.
+fn why(ended: Result<Ended, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ended(task, Ok(()))) => anyhow::anyhow!("the task \"{task}\" has ended"),
+        Ok(Ended(task, Err(error))) => error.context(format!("the task \"{task}\" has ended")),
+        Err(error) => anyhow::anyhow!("a task died: {error}"),
+    }
 }
 
 struct Ended(&'static str, anyhow::Result<()>);
@@ -236,8 +269,8 @@ async fn stopping(
     stopping.map(drop).map_err(|_| LeaseError::Deserted)
 }
 
-async fn kubernetes(options: &RunOptions) -> anyhow::Result<kube::Config> {
-    match &options.kubeconfig {
+async fn kubernetes(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Config> {
+    match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
                 .with_context(|| format!("the kubeconfig {} cannot be read", path.display()))?;

@@ -128,10 +128,9 @@ impl Review for Reviewer {
         let unchanged = before.as_ref().is_some_and(|before| pod.carries_the_same(before));
         let launcher = pod.launcher_of(&request.namespace).filter(|_| !unchanged);
         let Some((vm, instance)) = launcher else { return request.allow() };
-        let exists = before.is_some();
         let annotations = pod.metadata.annotations.is_some();
         let question =
-            Question { pod, vm: vm.clone(), instance, default_network: self.options.default_network.clone(), exists };
+            Question { pod, vm: vm.clone(), instance, default_network: self.options.default_network.clone(), before };
         let asked = move |moment: &crate::controller::Moment<'_>| question.ask(moment);
         match self.asker.ask(&vm, POD_WITHIN, asked).await {
             Ok(Answer::Annotate(changed)) if changed.is_empty() => request.allow(),

@@ -2,10 +2,7 @@
 
 mod server;
 
-use std::sync::Arc;
-
 use axum::Router;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
@@ -13,22 +10,32 @@ use tokio::net::TcpListener;
 
 use crate::controller::{Metrics, Status};
 
-/// Serves `/livez`, `/readyz` and `/metrics` until the listener fails.
+/// Serves `/livez`, `/readyz` and `/metrics` of `run` until the listener fails.
 pub async fn serve(listener: TcpListener, status: Status, metrics: Metrics) -> std::io::Result<()> {
-    let counted = move || async move { ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], metrics.text()) };
+    let ready = move || match status.ready() {
+        Ok(standing) => Ok(format!("ok, {standing}{}", status.remark())),
+        Err(reason) => Err(reason.to_string()),
+    };
+    serve_probes(listener, Metrics::CONTENT_TYPE, ready, move || metrics.text()).await
+}
+
+/// Serves `/livez`, `/readyz` and `/metrics` until the listener fails. `/readyz` is 200 with what `ready` says, or 503 with
+/// the reason.
+pub async fn serve_probes(
+    listener: TcpListener,
+    content_type: &'static str,
+    ready: impl Fn() -> Result<String, String> + Clone + Send + Sync + 'static,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+) -> std::io::Result<()> {
+    let readyz = move || async move {
+        match ready() {
+            Ok(standing) => (StatusCode::OK, format!("{standing}\n")),
+            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        }
+    };
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(counted))
-        .with_state(Arc::new(status));
+        .route("/metrics", get(move || async move { ([(CONTENT_TYPE, content_type)], metrics()) }));
     server::run(listener, router).await
-}
-
-/// 200 once the watches and the northbound replica have synced, and while the database is there;
-/// 503 with the reason otherwise.
-async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
-    match status.ready() {
-        Ok(standing) => (StatusCode::OK, format!("ok, {standing}{}\n", status.remark())),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-    }
 }

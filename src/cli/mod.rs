@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::RunOptions;
+use crate::config::{NodeOptions, RunOptions};
 
 /// Fixed addresses for KubeVirt VMs on OVN.
 #[derive(Debug, Parser)]
@@ -22,10 +22,21 @@ pub struct Cli {
     command: Command,
 }
 
+const NODE_EXAMPLES: &str = "\
+Examples:
+  ovn-kubevirt node --node \"$(hostname)\" --kubeconfig /etc/kubernetes/node.kubeconfig
+  OVN_KUBEVIRT_NODE=node1 ovn-kubevirt node --ovs unix:/var/run/openvswitch/db.sock --http 0.0.0.0:9443
+  ovs-vsctl --columns=name,external_ids find Interface 'external_ids:\"ovn-kubevirt.io/node\"!=\"\"'
+
+In a pod of the DaemonSet (deploy/kubernetes/node) the downward API sets OVN_KUBEVIRT_NODE.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch VMs and keep their logical switch ports
     Run(Box<RunOptions>),
+    /// On a node, bind the interfaces of its launcher pods to their ports, where the CNI does not
+    #[command(after_help = NODE_EXAMPLES)]
+    Node(Box<NodeOptions>),
     /// List the ports of VMs, straight from the northbound database
     Ports(Box<ports::PortsOptions>),
     /// Ask the running service whether it is ready; exits with 1 and the reason when it is not
@@ -60,6 +71,10 @@ impl Cli {
                 crate::telemetry::start(self.log_json);
                 return Ended::Service(crate::supervisor::run(*options).await);
             }
+            Command::Node(options) => {
+                crate::telemetry::start(self.log_json);
+                return Ended::Service(crate::supervisor::run_node(*options).await);
+            }
             Command::Ports(options) => ports::print(&options).await,
             Command::Status(options) => status::print(&options).await,
             Command::Version => {
@@ -74,7 +89,7 @@ impl Cli {
 /// How a command has ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// `run`: a failure is its last log line.
+    /// `run` or `node`: a failure is its last log line.
     Service(anyhow::Result<()>),
     /// Another: a failure is told on stderr.
     Command(anyhow::Result<()>),

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Options of `status`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct StatusOptions {
-    /// Where the service listens, as given to `run`
+    /// Where the service listens, as given to `run` or `node`
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     http: SocketAddr,
 }
@@ -37,7 +37,7 @@ pub(super) async fn print(options: &StatusOptions) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("the service at {address} did not answer within {PATIENCE:?}"))?
         .with_context(|| {
-            format!("no ovn-kubevirt answers at {address}: is `ovn-kubevirt run` up, with this --http?")
+            format!("no ovn-kubevirt answers at {address}: is `ovn-kubevirt run` up, or `node`, with this --http?")
         })?;
     if status != StatusCode::OK {
         bail!("not ready: {}", body.trim());

@@ -44,6 +44,19 @@ pub const VIRTUAL_IP: &str = "virtual-ip";
 pub const ARP_PROXY: &str = "arp_proxy";
 /// `options` of a `router` port: addresses that it announces.
 pub const NAT_ADDRESSES: &str = "nat-addresses";
+/// `Interface:external_ids` of a node's Open vSwitch: the port of the interface (ovn-controller(8)).
+pub const IFACE_ID: &str = "iface-id";
+/// `Interface:external_ids` of a node's Open vSwitch: `<pod uid>/<port name>` where this service has set [`IFACE_ID`].
+pub const NODE_MARK: &str = "ovn-kubevirt.io/node";
+/// `Port:external_ids` of a node's Open vSwitch, by ovs-cni: the pod's UID.
+pub const POD_UID: &str = "contPodUid";
+/// `Port:external_ids` of a node's Open vSwitch, by ovs-cni: the interface's name in the pod.
+pub const POD_INTERFACE: &str = "contIface";
+/// `Open_vSwitch:external_ids`: the bridge that ovn-controller serves; of one chassis with a hyphen and the value of
+/// [`SYSTEM_ID`] appended (ovn-controller(8)).
+pub const OVN_BRIDGE: &str = "ovn-bridge";
+/// `Open_vSwitch:external_ids`: the name of the chassis.
+pub const SYSTEM_ID: &str = "system-id";
 
 /// Returns true if a key of the `external_ids` of a row is read here; other keys are not kept in the replica.
 pub(crate) fn is_mark(key: &str) -> bool {

@@ -18,6 +18,7 @@
 
 mod asking;
 mod epoch;
+mod following;
 mod holding;
 mod identity;
 mod kubernetes;
@@ -35,10 +36,12 @@ mod writer;
 
 pub use asking::{Asker, Moment, Questions, Unanswered};
 pub use epoch::{Epoch, EpochError};
+pub(crate) use following::{Followed, follow};
 pub use holding::Holding;
 pub use identity::{ClusterIdentity, OtherCluster, identify_cluster};
 pub(crate) use kubernetes::chain;
 pub use kubernetes::{ApiServer, Health, probe_api_server};
+pub(crate) use kubernetes::{NewEvent, Refusal, WatchAges, create_event};
 pub use lease::{Candidacy, Leadership, LeaseError, LeaseOptions, LeaseTiming, keep_lease};
 pub use ledger::Ledger;
 pub use link::{Link, LinkSettings, Linker, Office};
@@ -46,5 +49,5 @@ pub use metrics::Metrics;
 pub use reporter::{PaceMetrics, Report, Reporter, Subject};
 pub use southbound::follow_southbound;
 pub use status::{Standing, Status, Unready};
-pub use watches::{WatchError, watch_all};
+pub use watches::{WatchError, watch_all, watch_pods_of_node};
 pub use writer::{CHANGES_AHEAD, SouthboundFeed, Writer, WriterError, WriterSettings};

@@ -106,6 +106,23 @@ pub fn watch_all(
     Ok(tasks)
 }
 
+/// Watches the pods of one node; goes on until it cannot. All of them, whatever their labels: a pod that loses a label is
+/// not gone.
+///
+/// # Errors
+/// When no client can be made of the configuration.
+pub fn watch_pods_of_node(
+    server: &ApiServer,
+    health: &Arc<Health>,
+    node: &str,
+    changes: &mpsc::Sender<Change>,
+) -> Result<impl Future<Output = WatchError> + Send + use<>, kube::Error> {
+    let config = watcher::Config::default().timeout(WATCH_SECONDS + random() % WATCH_JITTER);
+    let of_node = config.fields(&format!("spec.nodeName={node}"));
+    let pods = watcher(Api::<LauncherPod>::all(server.watch(Kind::Launcher)?), of_node);
+    Ok(Forwarder::new(Kind::Launcher, health, changes).run(pods, |pod| Change::Launcher(Box::new(pod))))
+}
+
 /// Another number for each watch of each process.
 fn random() -> u32 {
     let hash = RandomState::new().build_hasher().finish();

@@ -454,7 +454,7 @@ pub(crate) fn version(metadata: &ObjectMeta) -> u64 {
 
 /// The VM (by its VMI's name) and the VMI's UID, when a pod is a launcher. Labels do not count: the
 /// VM's name there is sanitised, and hot-plug pods carry some of them too.
-fn launcher_owner(metadata: &ObjectMeta) -> Option<(String, String)> {
+pub(crate) fn launcher_owner(metadata: &ObjectMeta) -> Option<(String, String)> {
     let label = metadata.labels.as_ref()?.get(LAUNCHER_LABEL.0)?;
     if label != LAUNCHER_LABEL.1 {
         return None;

@@ -11,8 +11,8 @@ mod pod_ports;
 mod ports_annotation;
 mod state;
 
-pub(crate) use cluster::version;
 pub use cluster::{Change, Cluster, InvalidChassis, Kind, Notice};
+pub(crate) use cluster::{launcher_owner, version};
 pub use pod_ports::{PodPort, PodPortsError};
 pub use ports_annotation::{AnnotatedPort, AnnotatedProblem, Guest, PortsAnnotation};
 pub use state::{Launcher, Migration, Namespace, Place, Reported, Run, Template, Vm, VmObjects};

@@ -6,6 +6,7 @@
 
 mod chassis;
 mod faults;
+mod node;
 
 use std::time::Duration;
 

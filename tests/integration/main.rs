@@ -27,6 +27,7 @@ mod manifests;
 mod marks;
 mod migration;
 mod nics;
+mod node;
 mod ownership;
 mod raft;
 mod requests;

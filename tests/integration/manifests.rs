@@ -3,6 +3,7 @@
 //! kubectl may be any version from 1.20 on: `bases` and `patchesStrategicMerge` are what all of them know.
 //! The API server may be older than the manifests are for: see [`for_this_server`].
 
+mod node;
 mod rbac;
 
 use std::collections::BTreeMap;

@@ -23,6 +23,10 @@ use super::cluster::{Cluster, Namespace};
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes");
 /// The overlay that has the ServiceAccount of the tests' service.
 const STANDALONE: &str = "standalone";
+/// The overlay of the service on the nodes.
+pub const NODE: &str = "node";
+/// Its account, and its namespace, which have the same name.
+pub const NODE_ACCOUNT: &str = "ovn-kubevirt-node";
 /// What of it the tests' service needs: it runs on this machine, and not in a pod.
 const ACCOUNT_KINDS: [&str; 6] =
     ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
@@ -83,7 +87,19 @@ fn output(mut command: Command, input: &str) -> Result<String, String> {
 /// Applies the ServiceAccount, its roles and their bindings as they are shipped, and writes a kubeconfig for that
 /// account to `file`.
 pub async fn apply_account(admin: &Path, file: &Path) -> Result<(), String> {
-    let rendered = render(STANDALONE)?;
+    apply_account_of(STANDALONE, ACCOUNT, admin, file).await?;
+    await_rights(file).await
+}
+
+/// The same for the service on the nodes.
+pub async fn apply_node_account(admin: &Path, file: &Path) -> Result<(), String> {
+    apply_account_of(NODE, NODE_ACCOUNT, admin, file).await?;
+    await_rights_to(file, "events.k8s.io").await
+}
+
+/// Applies an account with its roles and writes its kubeconfig. The account and its namespace have one name.
+async fn apply_account_of(overlay: &str, account: &str, admin: &Path, file: &Path) -> Result<(), String> {
+    let rendered = render(overlay)?;
     let documents = documents(&rendered);
     let chosen: Vec<&str> = documents
         .iter()
@@ -91,8 +107,7 @@ pub async fn apply_account(admin: &Path, file: &Path) -> Result<(), String> {
         .map(|(_, document)| document.as_str())
         .collect();
     kubectl(admin, &["apply", "--server-side", "--force-conflicts", "-f", "-"], &chosen.join("\n---\n"))?;
-    write_kubeconfig(admin, ACCOUNT, ACCOUNT, file).await?;
-    await_rights(file).await
+    write_kubeconfig(admin, account, account, file).await
 }
 
 /// Writes a kubeconfig for a ServiceAccount, whose token comes from the TokenRequest API. Its own namespace is that of
@@ -191,6 +206,11 @@ impl Drop for Account {
 
 /// Waits until the role of the account in `kubeconfig` is in force: it takes effect as a whole.
 pub async fn await_rights(kubeconfig: &Path) -> Result<(), String> {
+    await_rights_to(kubeconfig, "kubevirt.io").await
+}
+
+/// The same by the API group of one of its rules.
+pub async fn await_rights_to(kubeconfig: &Path, group: &str) -> Result<(), String> {
     let review = SelfSubjectRulesReview {
         // Only ClusterRoles count here, which hold in any namespace.
         spec: SelfSubjectRulesReviewSpec { namespace: Some("default".to_owned()) },
@@ -202,7 +222,7 @@ pub async fn await_rights(kubeconfig: &Path) -> Result<(), String> {
     loop {
         let answer = reviews.create(&PostParams::default(), &review).await;
         let rules = answer.map_err(|error| error.to_string())?.status.unwrap_or_default().resource_rules;
-        let ours = |group: &String| group == "kubevirt.io";
+        let ours = |present: &String| present == group;
         if rules.iter().any(|rule| rule.api_groups.iter().flatten().any(ours)) {
             return Ok(());
         }

@@ -38,6 +38,8 @@ pub struct Fabric {
     // The daemons end before their namespaces go.
     /// The ovn-controllers, by host.
     controllers: BTreeMap<usize, Daemon>,
+    /// The ovs-vswitchds, by host.
+    switches: BTreeMap<usize, Daemon>,
     daemons: Vec<Daemon>,
     hosts: Hosts,
     dir: PathBuf,
@@ -49,7 +51,8 @@ impl Fabric {
     pub async fn start(northbound: &Northbound, count: usize) -> Self {
         let hosts = Hosts::without_addresses(count);
         let dir = northbound.dir().to_owned();
-        let mut fabric = Self { controllers: BTreeMap::new(), daemons: Vec::new(), hosts, dir, count };
+        let mut fabric =
+            Self { controllers: BTreeMap::new(), switches: BTreeMap::new(), daemons: Vec::new(), hosts, dir, count };
         for host in 1..=count {
             fabric.add_chassis(host, &northbound.sb_remote()).await;
         }
@@ -94,23 +97,55 @@ impl Fabric {
         let mut set = vec!["--no-wait", "set", "Open_vSwitch", "."];
         set.extend(settings.iter().map(String::as_str));
         self.vsctl(host, &set);
-        let database = format!("unix:{}", file("db.sock"));
-        self.daemon(host, "ovs-vswitchd", &[&database]);
+        self.start_switch(host);
         // A tunnel of userspace needs its own address on a bridge that holds the wire.
         let mac = format!("other_config:hwaddr={}", mac(host));
         let bridge =
             ["add-br", "br-phy", "--", "set", "Bridge", "br-phy", "datapath_type=netdev", "fail_mode=standalone"];
         self.vsctl(host, &[&bridge[..], &[&mac, "--", "add-port", "br-phy", "eth0"]].concat());
-        let there = self.hosts.host(host);
-        there.ip(&["address", "add", &format!("{}/24", Hosts::address(host)), "dev", "br-phy"]);
-        there.ip(&["link", "set", "br-phy", "mtu", UNDERLAY_MTU, "up"]);
+        self.address(host);
         self.start_controller(host);
+    }
+
+    fn start_switch(&mut self, host: usize) {
+        let switch = self.begin(host, "ovs-vswitchd", &[&self.database(host)]);
+        self.switches.insert(host, switch);
+    }
+
+    /// The address of the tunnel's end. It goes with vswitchd, which makes the device.
+    fn address(&self, host: usize) {
+        let there = self.hosts.host(host);
+        there.ip(&["address", "replace", &format!("{}/24", Hosts::address(host)), "dev", "br-phy"]);
+        there.ip(&["link", "set", "br-phy", "mtu", UNDERLAY_MTU, "up"]);
+    }
+
+    /// Kills a chassis' ovs-vswitchd with -9 and starts it again: what stands in its database is all that it has.
+    pub async fn restart_switch(&mut self, host: usize) {
+        self.switches.remove(&host).expect("it runs").kill9();
+        self.start_switch(host);
+        eventually("br-phy is there again", || async {
+            let mut show = self.hosts.host(host).mortal("ip");
+            let shown = show.args(["link", "show", "br-phy"]).output().expect("ip runs");
+            if shown.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&shown.stderr).into_owned()) }
+        })
+        .await;
+        self.address(host);
+        self.know_each_other();
+    }
+
+    /// The remote of a chassis' own Open vSwitch database.
+    pub fn database(&self, host: usize) -> String {
+        format!("unix:{}", self.folder(host).join("db.sock").display())
+    }
+
+    /// The `external_ids` of a guest's interface in that database, as ovs-vsctl prints them.
+    pub fn interface_ids(&self, guest: &Guest) -> String {
+        self.vsctl(guest.chassis, &["get", "Interface", &guest.interface, "external_ids"])
     }
 
     /// Starts a chassis' ovn-controller, again after [`stop_controller`](Self::stop_controller).
     pub fn start_controller(&mut self, host: usize) {
-        let database = format!("unix:{}", self.folder(host).join("db.sock").display());
-        let controller = self.begin(host, "ovn-controller", &[&database]);
+        let controller = self.begin(host, "ovn-controller", &[&self.database(host)]);
         self.controllers.insert(host, controller);
     }
 
@@ -166,7 +201,7 @@ impl Fabric {
     }
 
     fn vsctl(&self, host: usize, arguments: &[&str]) -> String {
-        let database = format!("--db=unix:{}", self.folder(host).join("db.sock").display());
+        let database = format!("--db={}", self.database(host));
         run_tool(self.inside(host, "ovs-vsctl").arg(database).arg("--timeout=20").args(arguments))
     }
 
@@ -181,6 +216,11 @@ impl Fabric {
 
     /// The same with another binding than a bridge.
     pub fn plug_bound(&self, host: usize, port: &str, mac: &str, address: &str, binding: Binding) -> Guest {
+        self.plug_by(host, &Cni::IfaceId(port), mac, address, binding)
+    }
+
+    /// The same by a CNI of any kind.
+    pub fn plug_by(&self, host: usize, cni: &Cni<'_>, mac: &str, address: &str, binding: Binding) -> Guest {
         static PLUGGED: AtomicUsize = AtomicUsize::new(0);
         let interface = format!("g{}", PLUGGED.fetch_add(1, Ordering::Relaxed));
         let (chassis, guest) = (self.hosts.host(host), Host::new());
@@ -196,8 +236,9 @@ impl Fabric {
         // The guest has its address while it is awake; the way to its network stays.
         guest.ip(&["route", "add", SUBNET, "dev", "eth0"]);
         chassis.ip(&["link", "set", &interface, "up"]);
-        let id = format!("external_ids:iface-id={port}");
-        self.vsctl(host, &["add-port", "br-int", &interface, "--", "set", "Interface", &interface, &id]);
+        let noted = cni.notes(&interface);
+        let noted: Vec<&str> = noted.iter().map(String::as_str).collect();
+        self.vsctl(host, &[&["add-port", "br-int", &interface, "--", "set"][..], &noted].concat());
         let mut command = guest.mortal("python3");
         let (rarps, kernel) = match binding {
             Binding::Bridge | Binding::ManagedTap => (RARPS, None),
@@ -216,6 +257,33 @@ impl Fabric {
     pub fn unplug(&self, guest: Guest) {
         self.vsctl(guest.chassis, &["--if-exists", "del-port", "br-int", &guest.interface]);
         drop(guest);
+    }
+}
+
+/// What a CNI writes beside the interface, in the same transaction.
+#[derive(Debug, Clone, Copy)]
+pub enum Cni<'a> {
+    /// The name of the port.
+    IfaceId(&'a str),
+    /// As ovs-cni 0.39.0: of which pod it is, by its UID, and nothing of a port.
+    OvsCni(&'a str),
+}
+
+impl Cni<'_> {
+    fn notes(&self, interface: &str) -> Vec<String> {
+        match self {
+            Self::IfaceId(port) => {
+                vec!["Interface".to_owned(), interface.to_owned(), format!("external_ids:iface-id={port}")]
+            }
+            Self::OvsCni(uid) => vec![
+                "Port".to_owned(),
+                interface.to_owned(),
+                format!("external_ids:contPodUid={uid}"),
+                format!("external_ids:contNetns=/var/run/netns/cni-{uid}"),
+                "external_ids:contIface=eth0".to_owned(),
+                "external_ids:owner=ovs-cni.network.kubevirt.io".to_owned(),
+            ],
+        }
     }
 }
 

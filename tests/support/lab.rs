@@ -4,13 +4,14 @@
 //! it goes. A migration goes in [`Phase`]s, in each of which the service or the database may have a [`Fault`].
 
 mod chassis;
+mod nodes;
 
 use std::ops::Deref;
 use std::time::Duration;
 
 pub use self::chassis::{Away, Guests};
 use super::eventually::{eventually, holds_for};
-use super::fabric::{Echo, Echoed, Fabric, Guest, Probe, Probed};
+use super::fabric::{Cni, Echo, Echoed, Fabric, Guest, Probe, Probed};
 use super::northbound::Port;
 use super::objects::{Binding, VmOptions};
 use super::player::Migration;
@@ -79,6 +80,8 @@ pub struct Lab {
     prober: Guest,
     guest: Option<Guest>,
     service: Option<Service>,
+    /// `ovn-kubevirt node` on hv1 and hv2, where the CNI names no port.
+    nodes: Vec<Service>,
     fabric: Fabric,
     prepared: Prepared,
     pointing: Pointing,
@@ -101,6 +104,13 @@ impl Lab {
     /// The VM runs on hv1, with such a binding of its NIC, and answers. `builder` names the test, and the northbound where
     /// it is none of the usual ones.
     pub async fn start(builder: Builder<'_>, pointing: Pointing, binding: Binding) -> Self {
+        let mut lab = Self::without_guest(builder, pointing, binding).await;
+        lab.begin().await;
+        lab
+    }
+
+    /// The VM is bound to hv1, and its guest is not there yet.
+    async fn without_guest(builder: Builder<'_>, pointing: Pointing, binding: Binding) -> Self {
         let strategy = match pointing {
             Pointing::Service(strategy) => strategy,
             Pointing::Afterwards(_) => "rarp",
@@ -119,19 +129,27 @@ impl Lab {
         let port = prepared.port_where("testvm", "is bound to hv1", on_hv1).await;
         // From here on the port is the test's own, where it stands for another controller.
         let service = matches!(pointing, Pointing::Service(_)).then_some(service);
-        let mut lab = Self { prober, guest: None, service, fabric, prepared, pointing, binding, port };
-        let mut guest = lab.plug("hv1");
+        let nodes = Vec::new();
+        Self { prober, guest: None, service, nodes, fabric, prepared, pointing, binding, port }
+    }
+
+    /// The guest begins on hv1, and answers.
+    async fn begin(&mut self) {
+        let mut guest = self.plug_launcher("hv1").await;
         guest.wake();
-        lab.guest = Some(guest);
-        lab.reachable().await;
-        lab
+        self.guest = Some(guest);
+        self.reachable().await;
     }
 
     /// The VM's other self, asleep.
     pub fn plug(&self, chassis: &str) -> Guest {
         let host = chassis.trim_start_matches("hv").parse().expect("hv and a number");
         let (mac, address) = self.addresses();
-        let guest = self.fabric.plug_bound(host, &self.port.name, mac, address, self.binding);
+        self.plug_by(host, &Cni::IfaceId(&self.port.name), mac, address)
+    }
+
+    fn plug_by(&self, host: usize, cni: &Cni<'_>, mac: &str, address: &str) -> Guest {
+        let guest = self.fabric.plug_by(host, cni, mac, address, self.binding);
         let (_, mac, address) = PROBER;
         guest.knows(address, mac);
         guest
@@ -231,7 +249,7 @@ impl Lab {
         self.inject(fault, Phase::HandedOff);
         self.player.hand_off(&migration).await;
         self.recover(fault, Phase::HandedOff).await;
-        let arriving = self.plug(to);
+        let arriving = self.plug_launcher(to).await;
         if self.service.is_some() {
             self.claimed().await;
         }

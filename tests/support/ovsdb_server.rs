@@ -36,7 +36,7 @@ pub struct OvsdbServer {
 }
 
 impl OvsdbServer {
-    /// Creates the database from the schema in `/usr/share/ovn` and serves it on `<dir>/<stem>.sock`.
+    /// Creates the database from the schema that its package brings, and serves it on `<dir>/<stem>.sock`.
     pub async fn create(dir: &Path, stem: &str, database: &'static str) -> Self {
         let this = Self::new(dir, stem, database, None);
         run_tool(Command::new("ovsdb-tool").arg("create").arg(this.file("db")).arg(schema(database)));
@@ -314,10 +314,13 @@ pub struct Seat {
     pub namespace: Option<PathBuf>,
 }
 
-/// The schema that OVN's package brings.
+/// The schema that OVN's package, or Open vSwitch's, brings.
 fn schema(database: &str) -> PathBuf {
-    let stem = if database == "OVN_Southbound" { "sb" } else { "nb" };
-    let schema = PathBuf::from(format!("/usr/share/ovn/ovn-{stem}.ovsschema"));
+    let schema = PathBuf::from(match database {
+        "Open_vSwitch" => "/usr/share/openvswitch/vswitch.ovsschema",
+        "OVN_Southbound" => "/usr/share/ovn/ovn-sb.ovsschema",
+        _ => "/usr/share/ovn/ovn-nb.ovsschema",
+    });
     assert!(
         schema.exists(),
         "{} is missing: apt install ovn-central openvswitch-switch, or make test",

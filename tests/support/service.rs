@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use super::stage::DEFAULT_SWITCH;
 /// How much of the log a failed test prints.
 const TAIL_LINES: usize = 60;
 
-/// A running `ovn-kubevirt run`, killed on drop.
+/// A running `ovn-kubevirt run` or `node`, killed on drop.
 #[derive(Debug)]
 pub struct Service {
     daemon: Daemon,
@@ -105,9 +105,6 @@ impl Setup {
 
     /// Starts the service and does not wait for anything.
     pub fn spawn(&self) -> Service {
-        static STARTED: AtomicUsize = AtomicUsize::new(0);
-        let log = self.dir.join(format!("service-{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
-        let file = File::create(&log).expect("a log in the northbound's directory");
         let mut command = mortal(binary());
         command
             .args(["run", "--nb", &self.remote, "--default-switch", DEFAULT_SWITCH, "--http", "127.0.0.1:0"])
@@ -116,13 +113,8 @@ impl Setup {
             .args(["--namespace-selector", &self.selector])
             .args(&self.leadership)
             .args(&self.flags)
-            .env("RUST_LOG", "info,ovn_kubevirt=debug")
-            .env("NO_COLOR", "1")
-            .env_remove("KUBECONFIG")
-            .envs(self.environment.iter().map(|(key, value)| (key, value)))
-            .stdout(file.try_clone().expect("a log has two writers"))
-            .stderr(file);
-        Service { daemon: Daemon::start("ovn-kubevirt", command), log, address: OnceLock::new() }
+            .envs(self.environment.iter().map(|(key, value)| (key, value)));
+        Service::begin(&self.dir, command)
     }
 
     /// Starts the service and waits until it is ready.
@@ -134,6 +126,23 @@ impl Setup {
 }
 
 impl Service {
+    /// Starts a command line of the binary, with its log in `dir`, and does not wait for anything.
+    pub fn begin(dir: &Path, mut command: Command) -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let log = dir.join(format!("service-{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
+        let file = File::create(&log).expect("a log in the database's directory");
+        // Unless the test has said how much it wants to read.
+        if command.get_envs().all(|(key, _)| key != "RUST_LOG") {
+            command.env("RUST_LOG", "info,ovn_kubevirt=debug");
+        }
+        command
+            .env("NO_COLOR", "1")
+            .env_remove("KUBECONFIG")
+            .stdout(file.try_clone().expect("a log has two writers"))
+            .stderr(file);
+        Self { daemon: Daemon::start("ovn-kubevirt", command), log, address: OnceLock::new() }
+    }
+
     /// Runs the binary to its end: `ports`, `status`, `release` and the other commands of an operator.
     pub fn command_line(arguments: &[&str]) -> Output {
         let mut command = Command::new(binary());

@@ -15,6 +15,9 @@ use crate::kubevirt::{PodPort, Template};
 use crate::ovn::mac_text;
 use crate::plan::{Decision, Fault, PortStatus, Snapshot, decide};
 
+/// The annotations of a launcher pod that a review may change.
+const CARRIED: [&str; 3] = [PORTS_ANNOTATION, NETWORKS, DEFAULT_NETWORK];
+
 /// The metadata of a pod, as far as a review needs it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -76,7 +79,7 @@ impl Pod {
 
     /// Returns true if the annotations that a review may change are those of another version of the pod.
     pub(super) fn carries_the_same(&self, before: &Self) -> bool {
-        [PORTS_ANNOTATION, NETWORKS, DEFAULT_NETWORK].iter().all(|key| self.annotation(key) == before.annotation(key))
+        CARRIED.iter().all(|key| self.annotation(key) == before.annotation(key))
     }
 }
 
@@ -98,8 +101,8 @@ pub(super) struct Question {
     pub(super) instance: String,
     /// The NAD of `--default-network`.
     pub(super) default_network: Option<NadKey>,
-    /// The pod is there already: networks that are yet to be plugged do not hold it up.
-    pub(super) exists: bool,
+    /// The pod as it is stored, if it is there already.
+    pub(super) before: Option<Pod>,
 }
 
 impl Question {
@@ -115,8 +118,7 @@ impl Question {
         let run = snapshot.cluster.vm(&self.vm).and_then(|objects| objects.run.as_ref());
         let run = match run.filter(|run| run.uid == self.instance) {
             Some(run) => run,
-            // An instance of before: its launcher is on its way out.
-            None if self.exists => return ControlFlow::Break(Answer::Annotate(BTreeMap::new())),
+            None if self.before.is_some() => return ControlFlow::Break(self.as_before()),
             None => {
                 return ControlFlow::Continue(format!(
                     "the VirtualMachineInstance {vm} with UID {} is not known to ovn-kubevirt yet. virt-controller tries again",
@@ -149,6 +151,13 @@ impl Question {
             return ControlFlow::Break(self.without_ports());
         }
         ControlFlow::Break(self.carrying(elements, &ports))
+    }
+
+    /// The pod is of an earlier instance, and is about to end: it keeps the annotations that it has.
+    fn as_before(&self) -> Answer {
+        let before = |key| self.before.as_ref().and_then(|pod| pod.annotation(key));
+        let changed = CARRIED.into_iter().filter(|key| self.pod.annotation(key) != before(key));
+        Answer::Annotate(changed.map(|key| (key, before(key).map(ToOwned::to_owned))).collect())
     }
 
     /// The pod has no port of ours: a list of ports that it brought along means nothing.

@@ -17,7 +17,7 @@ const LONGEST_MESSAGE: usize = 300;
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::controller) enum Refusal {
+pub(crate) enum Refusal {
     /// There was no answer: the request may have been done all the same.
     Silent(String),
     /// The server, or what stands before it, said no.
@@ -37,7 +37,7 @@ pub(in crate::controller) enum Refusal {
 
 impl Refusal {
     /// The HTTP status, where there is one.
-    pub(in crate::controller) fn code(&self) -> Option<u16> {
+    pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Silent(_) => None,
             Self::Status { code, .. } => Some(*code),
@@ -45,12 +45,12 @@ impl Refusal {
     }
 
     /// Whether nothing can be done anywhere: no answer, or one that says that the server is not there.
-    pub(in crate::controller) fn is_servers(&self) -> bool {
+    pub(crate) fn is_servers(&self) -> bool {
         self.code().is_none_or(|code| code >= 500)
     }
 
     /// How long the server wants to be left alone.
-    pub(in crate::controller) fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Silent(_) => None,
             Self::Status { retry_after, .. } => *retry_after,
@@ -58,7 +58,7 @@ impl Refusal {
     }
 
     /// Whether the namespace is being deleted, in which nothing is made any more.
-    pub(in crate::controller) fn is_namespace_terminating(&self) -> bool {
+    pub(crate) fn is_namespace_terminating(&self) -> bool {
         matches!(self, Self::Status { causes, .. } if causes.iter().any(|cause| cause == "NamespaceTerminating"))
     }
 }
@@ -73,7 +73,7 @@ impl fmt::Display for Refusal {
 }
 
 /// Makes a request; its whole answer is to be here within `limit`. Dropped, the connection is closed.
-pub(in crate::controller) async fn call<T: DeserializeOwned>(
+pub(crate) async fn call<T: DeserializeOwned>(
     client: &Client,
     request: Request<Vec<u8>>,
     limit: Duration,

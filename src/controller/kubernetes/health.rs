@@ -123,7 +123,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The ages of all watches, encoded at each scrape.
 #[derive(Debug)]
-pub(in crate::controller) struct WatchAges(pub(in crate::controller) Arc<Health>);
+pub(crate) struct WatchAges(pub(crate) Arc<Health>);
 
 impl prometheus_client::collector::Collector for WatchAges {
     fn encode(&self, mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>) -> fmt::Result {

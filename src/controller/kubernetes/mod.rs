@@ -15,12 +15,13 @@
 
 mod call;
 mod client;
+mod event;
 mod health;
 mod probe;
 
-pub(crate) use call::chain;
-pub(super) use call::{Refusal, call};
+pub(crate) use call::{Refusal, call, chain};
 pub use client::ApiServer;
+pub(crate) use event::{NewEvent, create_event};
 pub use health::Health;
-pub(super) use health::WatchAges;
+pub(crate) use health::WatchAges;
 pub use probe::probe_api_server;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::{Event, EventSeries};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::core::Request;
 use kube::{Client, Resource};
 use serde::Deserialize;
@@ -17,16 +17,12 @@ use super::Written;
 use super::news::News;
 use crate::contract::VmKey;
 use crate::contract::annotations::PORTS_ANNOTATION;
-use crate::controller::kubernetes::{Refusal, call};
+use crate::controller::kubernetes::{NewEvent, Refusal, call, create_event};
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
 use crate::kubevirt::{Reported, version};
 
 /// All of an answer is to be here within this.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Kubernetes' limit on an Event's note.
-const LONGEST_NOTE: usize = 1024;
-/// An Event's name is that of its object, a dot, and 16 hexadecimal digits: 253 characters in all.
-const LONGEST_EVENT_PREFIX: usize = 253 - 1 - 16;
 
 /// The object that an Event is about, or that the annotation is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,9 +190,9 @@ async fn annotate(client: &Client, annotation: &Annotation) -> Result<Option<Wri
 
 /// One Event (events.k8s.io/v1), which `kubectl describe` shows with its object; or one more of its series.
 async fn publish(client: &Client, event: &Outgoing) -> Result<(), (Call, Refusal)> {
-    let events = Request::new(Event::url_path(&(), Some(&event.about.vm.namespace)));
-    let name = event_name(&event.about.vm.name, event.name);
     if event.count > 1 {
+        let events = Request::new(Event::url_path(&(), Some(&event.about.vm.namespace)));
+        let name = new_event(event).object_name();
         let patch = json!({"series": {"count": event.count, "lastObservedTime": MicroTime(event.at)}});
         let Ok(request) = events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)) else { return Ok(()) };
         match call::<IgnoredAny>(client, request, WITHIN).await {
@@ -206,46 +202,18 @@ async fn publish(client: &Client, event: &Outgoing) -> Result<(), (Call, Refusal
             Err(refusal) => return Err((Call::PatchEvent, refusal)),
         }
     }
-    let Ok(body) = serde_json::to_vec(&object(event, name)) else { return Ok(()) };
-    let Ok(request) = events.create(&PostParams::default(), body) else { return Ok(()) };
-    match call::<IgnoredAny>(client, request, WITHIN).await {
-        Ok(_) => Ok(()),
-        // An earlier try of this one has arrived, though its answer has not.
-        Err(refusal) if refusal.code() == Some(409) => Ok(()),
-        Err(refusal) => Err((Call::CreateEvent, refusal)),
-    }
+    create_event(client, &new_event(event)).await.map_err(|refusal| (Call::CreateEvent, refusal))
 }
 
-/// Of a very long name, what fits; no part of a name may end in a hyphen or be empty.
-fn event_name(object: &str, name: u64) -> String {
-    let mut prefix = object.to_owned();
-    let end = (0..=LONGEST_EVENT_PREFIX.min(prefix.len())).rfind(|end| prefix.is_char_boundary(*end));
-    prefix.truncate(end.unwrap_or_default());
-    format!("{}.{name:016x}", prefix.trim_end_matches(['.', '-']))
-}
-
-fn object(event: &Outgoing, name: String) -> Event {
+fn new_event(event: &Outgoing) -> NewEvent<'_> {
     let News { warning, reason, note } = &event.news;
-    let mut note = note.clone();
-    if let Some((end, _)) = note.char_indices().find(|(at, character)| at + character.len_utf8() > LONGEST_NOTE) {
-        note.truncate(end);
-    }
-    let namespace = Some(event.about.vm.namespace.clone());
-    let series = event.count > 1;
-    Event {
-        metadata: ObjectMeta { name: Some(name), namespace, ..ObjectMeta::default() },
-        event_time: Some(MicroTime(event.at)),
-        action: Some("ServePort".to_owned()),
-        reason: Some(reason.clone()),
-        note: Some(note),
-        regarding: Some(event.about.reference()),
-        reporting_controller: Some("ovn-kubevirt".to_owned()),
-        reporting_instance: Some(format!("ovn-kubevirt-{}", std::process::id())),
-        type_: Some(if *warning { "Warning" } else { "Normal" }.to_owned()),
-        series: series.then(|| EventSeries {
-            count: i32::try_from(event.count).unwrap_or(i32::MAX),
-            last_observed_time: MicroTime(event.at),
-        }),
-        ..Event::default()
+    NewEvent {
+        about: event.about.reference(),
+        name: event.name,
+        warning: *warning,
+        reason,
+        note,
+        at: event.at,
+        count: event.count,
     }
 }

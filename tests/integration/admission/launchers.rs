@@ -162,6 +162,13 @@ async fn what_a_tenant_writes_on_a_launcher_pod_is_put_right_and_a_pod_without_p
         let has_element = annotation(&after, MULTUS_ANNOTATION) != Some(json!([]));
         assert_eq!(annotation(&after, PORTS), annotation(&before, PORTS).filter(|_| has_element));
     }
+    // The launcher of an instance that is gone keeps what it had.
+    let carried = stage.player.pod(&run.pod).await.expect("the pod")["metadata"]["annotations"].clone();
+    stage.player.delete_vmi_start("testvm").await;
+    stage.player.remove_vmi_finalizer("testvm").await;
+    let patch = json!({"metadata": {"annotations": {PORTS: forged, MULTUS_ANNOTATION: null}}});
+    pods.patch(&run.pod, &PatchParams::default(), &Patch::Merge(patch)).await.expect("an edit");
+    assert_eq!(stage.player.pod(&run.pod).await.expect("the pod")["metadata"]["annotations"], carried);
     let options = VmOptions::default().nics([Nic::nad("other", "plain")]).annotation(PORTS, forged);
     stage.player.create_vm("foreign", options).await;
     let run = stage.player.start("foreign", "n1").await;

@@ -2,7 +2,7 @@
 //!
 //! That they suffice is what every other test shows: their service runs under them ([`deploy::apply_account`]).
 
-mod cut;
+pub(super) mod cut;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::admission::SECRET;
 use crate::support::{Cluster, Namespace, Stage, VmOptions, deploy};
 
 /// API group, resource and verb.
-type Call = (&'static str, &'static str, &'static str);
+pub(super) type Call = (&'static str, &'static str, &'static str);
 
 /// Every call that the service may make in any namespace.
 const ALLOWED: [Call; 18] = [
@@ -71,9 +71,9 @@ const ALLOWED_AT_HOME: [Call; 8] = [
     ("", "secrets", "update"),
 ];
 
-const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+pub(super) const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 /// Verbs of RBAC itself, and everything at once.
-const SPECIAL: [Call; 8] = [
+pub(super) const SPECIAL: [Call; 8] = [
     ("", "users", "impersonate"),
     ("", "groups", "impersonate"),
     ("", "serviceaccounts", "impersonate"),
@@ -84,13 +84,13 @@ const SPECIAL: [Call; 8] = [
     ("*", "*", "*"),
 ];
 
-async fn client(kubeconfig: &Path) -> Client {
+pub(super) async fn client(kubeconfig: &Path) -> Client {
     let config = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
     deploy::client(config).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Every resource and subresource that the API server has, with its group.
-async fn resources(admin: &Client) -> BTreeSet<(String, String)> {
+pub(super) async fn resources(admin: &Client) -> BTreeSet<(String, String)> {
     let get = async |path: &str| {
         let request = Request::get(path).body(Vec::new()).expect("a request");
         admin.request::<Value>(request).await.unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -113,15 +113,15 @@ async fn resources(admin: &Client) -> BTreeSet<(String, String)> {
 
 /// Where a call is made.
 #[derive(Clone, Copy, Default)]
-struct Where {
+pub(super) struct Where {
     /// In all of them, unless one is named.
-    namespace: Option<&'static str>,
+    pub(super) namespace: Option<&'static str>,
     /// On any object, unless one is named.
-    name: Option<&'static str>,
+    pub(super) name: Option<&'static str>,
 }
 
 /// Whether whoever the client is may do so.
-async fn may(client: &Client, (group, resource, verb): &(String, String, String), place: Where) -> bool {
+pub(super) async fn may(client: &Client, (group, resource, verb): &(String, String, String), place: Where) -> bool {
     let (resource, subresource) = match resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
         None => (resource.as_str(), None),
@@ -144,7 +144,7 @@ async fn may(client: &Client, (group, resource, verb): &(String, String, String)
 }
 
 /// An account of the test's own, without rights.
-async fn account(namespace: &Namespace, name: &str, dir: &Path) -> PathBuf {
+pub(super) async fn account(namespace: &Namespace, name: &str, dir: &Path) -> PathBuf {
     let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": name}})).expect("an account");
     let accounts: Api<ServiceAccount> = Api::namespaced(namespace.client.clone(), &namespace.name);
     accounts.create(&PostParams::default(), &account).await.unwrap_or_else(|error| panic!("account {name}: {error}"));
@@ -154,8 +154,34 @@ async fn account(namespace: &Namespace, name: &str, dir: &Path) -> PathBuf {
     file
 }
 
-fn owned((group, resource, verb): Call) -> (String, String, String) {
+pub(super) fn owned((group, resource, verb): Call) -> (String, String, String) {
     (group.to_owned(), resource.to_owned(), verb.to_owned())
+}
+
+/// All calls of the resources that are known, and those of RBAC itself.
+pub(super) fn every_call(known: &BTreeSet<(String, String)>) -> Vec<(String, String, String)> {
+    let calls = known.iter().flat_map(|(group, resource)| VERBS.map(|verb| (group.as_str(), resource.as_str(), verb)));
+    let calls = calls.map(|(group, resource, verb)| (group.to_owned(), resource.to_owned(), verb.to_owned()));
+    let calls: Vec<_> = calls.chain(SPECIAL.map(owned)).collect();
+    assert!(calls.len() > 500, "only {} calls: {known:?}", calls.len());
+    calls
+}
+
+/// Those that the service may make there, but for what every account may do (ask what it may do).
+pub(super) async fn allowed_of(
+    calls: &[(String, String, String)],
+    service: &Client,
+    nobody: &Client,
+    place: Where,
+) -> BTreeSet<(String, String, String)> {
+    futures::stream::iter(calls.iter().cloned())
+        .map(|call| async move {
+            (may(service, &call, place).await && !may(nobody, &call, place).await).then_some(call)
+        })
+        .buffer_unordered(32)
+        .filter_map(async |call| call)
+        .collect()
+        .await
 }
 
 #[tokio::test]
@@ -166,22 +192,8 @@ async fn the_roles_allow_thirty_one_calls_of_all_that_the_api_server_knows() {
     let (service, nobody) =
         (client(cluster.service_kubeconfig()).await, client(&account(&namespace, "nobody", dir.path()).await).await);
     let known = resources(&namespace.client).await;
-    let calls = known.iter().flat_map(|(group, resource)| VERBS.map(|verb| (group.as_str(), resource.as_str(), verb)));
-    let calls = calls.map(|(group, resource, verb)| (group.to_owned(), resource.to_owned(), verb.to_owned()));
-    let calls: Vec<_> = calls.chain(SPECIAL.map(owned)).collect();
-    assert!(calls.len() > 500, "only {} calls: {known:?}", calls.len());
-    let (service, nobody) = (&service, &nobody);
-    let allowed = async |place: Where| -> BTreeSet<_> {
-        futures::stream::iter(calls.clone())
-            // What every account may do (ask what it may do) is not of these roles.
-            .map(|call| async move {
-                (may(service, &call, place).await && !may(nobody, &call, place).await).then_some(call)
-            })
-            .buffer_unordered(32)
-            .filter_map(async |call| call)
-            .collect()
-            .await
-    };
+    let calls = every_call(&known);
+    let allowed = async |place| allowed_of(&calls, &service, &nobody, place).await;
     let everywhere: BTreeSet<_> = ALLOWED.map(owned).into();
     let with = |more: &[Call]| everywhere.iter().cloned().chain(more.iter().copied().map(owned)).collect();
     assert_eq!(allowed(Where::default()).await, everywhere);

@@ -41,7 +41,7 @@ async fn without_any_one_of_its_verbs_the_service_does_not_do_its_job() {
 }
 
 /// The rules, each with one resource and one verb, but for the call that is taken away.
-fn cut(rules: &[PolicyRule], all: &[Call], without: Option<Call>) -> Vec<PolicyRule> {
+pub(in super::super) fn cut(rules: &[PolicyRule], all: &[Call], without: Option<Call>) -> Vec<PolicyRule> {
     let without = without.filter(|call| all.contains(call));
     let mut left = Vec::new();
     let mut taken = 0;
@@ -374,7 +374,7 @@ impl Cut {
 }
 
 /// The service says what it was refused.
-async fn refused(service: &Service, (group, resource, verb): Call) {
+pub(in super::super) async fn refused(service: &Service, (group, resource, verb): Call) {
     let refusal = format!("cannot {verb} resource \"{resource}\" in API group \"{group}\"");
     eventually(&format!("the log says: {refusal}"), || async {
         let log = service.log().replace('\\', "");
