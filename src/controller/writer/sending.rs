@@ -164,7 +164,9 @@ impl Writer {
             }
         });
         self.in_flight = in_flight;
-        for (vm, Decision { rows, status, waits, .. }) in decided {
+        for (vm, decision) in decided {
+            let _span = span(&vm, &decision).entered();
+            let Decision { rows, status, waits, .. } = decision;
             batch.sync |= waits.northd && self.southbound.is_none();
             let (again, waits) = (waits.batch, self.note_waits(&vm, waits, now));
             let record = self.record_of(&vm, status, &rows);
@@ -199,7 +201,9 @@ impl Writer {
         let most = self.pipeline.begin().unwrap_or(VMS_PER_TURN);
         let now = seconds_since_the_epoch();
         let filled = self.decide(&view, now, Claims::default(), None, |_, filled| filled.decided.len() < most);
-        for (vm, Decision { rows, status, waits, .. }) in filled.decided {
+        for (vm, decision) in filled.decided {
+            let _span = span(&vm, &decision).entered();
+            let Decision { rows, status, waits, .. } = decision;
             self.pipeline.done(&vm);
             self.note_waits(&vm, waits, now);
             if rows.is_empty() {
@@ -254,6 +258,15 @@ impl Writer {
             Record::Released(ports) => self.ledger.release(vm, ports),
         }
     }
+}
+
+/// The span of a decision: with debug logging on, every line about a VM's decision carries the VM, and the decision is a
+/// line of its own.
+fn span(vm: &VmKey, decision: &Decision) -> tracing::Span {
+    let span = tracing::debug_span!("decision", namespace = vm.namespace, vm = vm.name);
+    let (rows, waits) = (decision.rows.len(), decision.waits.wakes.len());
+    tracing::debug!(parent: &span, rows, waits, problems = decision.status.problems().count(), "decided");
+    span
 }
 
 /// The southbound as it is known: its replica, and whether that is in sync; `None` where it is not read.
