@@ -1,4 +1,4 @@
-//! What operators and probes ask the running service, over HTTP.
+//! The HTTP interface for operators and probes.
 
 mod server;
 
