@@ -44,13 +44,13 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
         start_webhooks(&options, &server, &metrics, (listener, asker), &mut tasks)?;
     }
     tokio::select! {
-        signal = signals.told() => hand_over(&candidacy, &mut tasks, signal).await,
+        signal = signals.received() => hand_over(&candidacy, &mut tasks, signal).await,
         Some(ended) = tasks.join_next() => return Err(why(ended)),
     }
     Ok(())
 }
 
-/// The signals by which a process is told to stop.
+/// The signals that stop a process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -64,8 +64,8 @@ impl Signals {
         })
     }
 
-    /// Waits for one of them, and names it.
-    async fn told(&mut self) -> &'static str {
+    /// Waits for a signal, and returns its name.
+    async fn received(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -73,12 +73,12 @@ impl Signals {
     }
 }
 
-async fn listen(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
+async fn listen(address: SocketAddr, purpose: &str, flag: &str) -> anyhow::Result<TcpListener> {
     let listening = TcpListener::bind(address).await;
-    listening.with_context(|| format!("cannot listen on {address} for {what}: choose another address with {flag}"))
+    listening.with_context(|| format!("cannot listen on {address} for {purpose}: choose another address with {flag}"))
 }
 
-/// Why the process ends with a task.
+/// The error of a process that ends with a task.
 fn why(ended: Result<Ended, JoinError>) -> anyhow::Error {
     match ended {
         Ok(Ended(task, Ok(()))) => anyhow::anyhow!("the task \"{task}\" has ended"),

@@ -34,7 +34,7 @@ In a pod of the DaemonSet (deploy/kubernetes/node) the downward API sets OVN_KUB
 enum Command {
     /// Watch VMs and keep their logical switch ports
     Run(Box<RunOptions>),
-    /// On a node, bind the interfaces of its launcher pods to their ports, where the CNI does not
+    /// On a node, bind the interfaces of its launcher pods to their ports, if the CNI does not
     #[command(after_help = NODE_EXAMPLES)]
     Node(Box<NodeOptions>),
     /// List the ports of VMs, straight from the northbound database

@@ -113,7 +113,7 @@ impl Cluster {
         Kind::ALL.iter().all(|kind| self.listed.contains(kind))
     }
 
-    /// The objects of a VM; `None` if there are none.
+    /// The objects of a VM; `None` if there are no objects.
     pub fn vm(&self, key: &VmKey) -> Option<&VmObjects> {
         self.vms.get(key).filter(|objects| objects.exists())
     }
@@ -188,13 +188,13 @@ impl Cluster {
         }
     }
 
-    /// The objects of a VM, with this VirtualMachine in the place of the one that is known.
+    /// The objects of a VM, with this VirtualMachine instead of the known one.
     pub fn with_vm(&self, vm: VirtualMachine) -> (VmKey, VmObjects) {
         let (metadata, vm) = vm_of(vm);
         self.with(&metadata, |objects| objects.set_vm(&metadata, vm))
     }
 
-    /// The objects of a VM, with this VirtualMachineInstance in the place of the one that is known.
+    /// The objects of a VM, with this VirtualMachineInstance instead of the known one.
     pub fn with_run(&self, run: VirtualMachineInstance) -> (VmKey, VmObjects) {
         let (metadata, run) = run_of(run);
         self.with(&metadata, |objects| objects.set_run(run))
@@ -394,7 +394,7 @@ fn run_of(VirtualMachineInstance { metadata, spec, status }: VirtualMachineInsta
     (metadata, run)
 }
 
-/// Where it runs is not known either: placement then goes by the launcher pods alone.
+/// The node of the guest is not known either: placement then depends on the launcher pods alone.
 fn unreadable_run(metadata: &ObjectMeta, error: String) -> Run {
     Run {
         uid: uid(metadata),
@@ -406,7 +406,7 @@ fn unreadable_run(metadata: &ObjectMeta, error: String) -> Run {
     }
 }
 
-/// The UID of the VM that a VMI is a run of.
+/// The UID of a VMI's VM.
 fn vm_uid(metadata: &ObjectMeta) -> Option<String> {
     controller(metadata, "VirtualMachine").map(|owner| owner.uid.clone()).filter(|uid| annotations::is_uid(uid))
 }

@@ -148,7 +148,7 @@ pub struct MultusNetwork {
     /// `[<namespace>/]<name>` of a NetworkAttachmentDefinition.
     #[serde(default, deserialize_with = "annotations::name")]
     pub network_name: String,
-    /// It takes the pod network's place. Its port is on its NAD either way.
+    /// It replaces the pod network. Its port is on its NAD in both cases.
     #[serde(default)]
     pub default: bool,
 }

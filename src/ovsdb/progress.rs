@@ -1,7 +1,7 @@
 //! The last known index of a cluster's log, and the distinction between a member that lags and a cluster that was
 //! rolled back.
 //!
-//! A member whose log is shorter than the part already read must not be read: rows that it lacks would look deleted.
+//! A member with a shorter log than the part already read must not be read: rows that it lacks would look deleted.
 //! But after the files of a whole cluster were replaced by an older copy (a restored backup, a snapshot of its
 //! volumes), all members stay behind. Time distinguishes the two cases, given the member's own report:
 //!

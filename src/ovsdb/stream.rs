@@ -24,7 +24,7 @@ pub(super) struct DumpStream {
     /// The length of the scanned part of the buffer. The buffer begins with the byte before the next rows.
     scanned: usize,
     nesting: Nesting,
-    /// The end of the last whole row that was not handed out; 0 if there is none.
+    /// The end of the last whole row that was not handed out; 0 if there is no such row.
     rows_end: usize,
     table: String,
     /// True after the last table.

@@ -114,7 +114,7 @@ pub(super) fn plain(error: &rustls::Error) -> String {
                 AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::DecryptError => {
                     "it was not issued by a CA that the server trusts: give one of its CA in --certificate"
                 }
-                AlertDescription::CertificateRequired => "none was shown: give --certificate and --private-key",
+                AlertDescription::CertificateRequired => "it is missing: give --certificate and --private-key",
                 AlertDescription::UnsupportedCertificate | AlertDescription::CertificateUnknown => {
                     "it is unsuitable: give another in --certificate"
                 }

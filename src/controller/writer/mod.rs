@@ -71,9 +71,9 @@ pub struct WriterSettings {
     pub southbound: Option<SouthboundFeed>,
     /// The changes from the watches.
     pub changes: mpsc::Receiver<Change>,
-    /// How often a silent server is probed.
+    /// The interval of silence after which a server is probed.
     pub probe_interval: Duration,
-    /// What others ask.
+    /// The questions of other tasks.
     pub questions: Questions,
     /// The statuses of VMs.
     pub ledger: Ledger,
