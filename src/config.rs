@@ -1,4 +1,4 @@
-//! What the operator says: flags, and `OVN_KUBEVIRT_*` variables where a flag is not given.
+//! The options of the operator: flags, and `OVN_KUBEVIRT_*` variables in the absence of a flag.
 
 mod node;
 mod webhooks;
@@ -15,39 +15,39 @@ use crate::ovsdb::{Remotes, Target, TlsFiles};
 pub use node::NodeOptions;
 pub use webhooks::{ServiceName, WebhookOptions};
 
-/// Where `run` and `node` listen unless they are told otherwise, and where `status` asks.
+/// The default address of `run` and `node`, also used by `status`.
 pub const DEFAULT_HTTP: &str = "127.0.0.1:9443";
 
-/// Where the northbound database is; every command has these.
+/// The northbound database, for every command.
 #[derive(Debug, Clone, Args)]
 pub struct NorthboundOptions {
     /// The northbound database: unix:/path/to/socket, tcp:host:port or ssl:host:port, several comma-separated
     #[arg(long, env = "OVN_KUBEVIRT_NB", value_name = "REMOTES", default_value = "unix:/var/run/ovn/ovnnb_db.sock")]
     pub nb: Remotes,
 
-    /// The name of this installation: rows of other instances are never touched
+    /// The name of this installation: rows of other instances are never changed
     #[arg(long, env = "OVN_KUBEVIRT_INSTANCE", value_name = "NAME", default_value = "default", value_parser = instance)]
     pub instance: String,
 
-    /// Seconds of silence after which the database is asked whether it is there; after as many more
-    /// without an answer it is left
+    /// Seconds of silence after which the database is probed; after as many more without an answer the connection is
+    /// closed
     #[arg(long, env = "OVN_KUBEVIRT_NB_PROBE_INTERVAL", value_name = "SECONDS", default_value_t = 30,
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub nb_probe_interval: u32,
 
-    /// Of a RAFT cluster's members, write only through the leader. On a local socket alone, the service
-    /// then stands for the Lease while that member leads
+    /// Of a RAFT cluster's members, write only through the leader. With a local socket alone, the service then stands
+    /// for the Lease while that member leads
     #[arg(long, env = "OVN_KUBEVIRT_NB_LEADER_ONLY", value_name = "BOOLEAN", default_value_t = true,
         action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true,
         value_parser = clap::builder::BoolishValueParser::new())]
     pub nb_leader_only: bool,
 
-    /// For ssl: remotes: the CA that the database's certificate must be of
+    /// For ssl: remotes: the CA that issued the database's certificate
     #[arg(long, env = "OVN_KUBEVIRT_CA_CERT", value_name = "FILE", requires_all = ["certificate", "private_key"])]
     pub ca_cert: Option<PathBuf>,
 
-    /// For ssl: remotes: the database's certificate must be for the host that the remote names. Those
-    /// of ovs-pki are for none
+    /// For ssl: remotes: verify that the database's certificate is for the host that the remote names. Certificates of
+    /// ovs-pki name no host
     #[arg(long, env = "OVN_KUBEVIRT_NB_VERIFY_HOSTNAME", value_parser = clap::builder::BoolishValueParser::new())]
     pub nb_verify_hostname: bool,
 
@@ -82,16 +82,16 @@ impl NorthboundOptions {
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunOptions {
-    /// Where the northbound database is.
+    /// The northbound database.
     #[command(flatten)]
     pub northbound: NorthboundOptions,
 
-    /// A kubeconfig file; without it the configuration inside the cluster, or the user's own, is used
+    /// A kubeconfig file; by default the configuration inside the cluster, or the user's own
     #[arg(long, env = "OVN_KUBEVIRT_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// The logical switch of pod networks that neither the VM nor its namespace names one for;
-    /// without it such pod networks are left alone
+    /// The logical switch of pod networks for which neither the VM nor its namespace names one; by default such pod
+    /// networks are not served
     #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_SWITCH", value_name = "NAME", value_parser = switch)]
     pub default_switch: Option<String>,
 
@@ -99,14 +99,14 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_NAMESPACE_SELECTOR", value_name = "SELECTOR", value_parser = selector)]
     pub namespace_selector: Option<String>,
 
-    /// The Lease that decides which of several processes writes; without it that is
-    /// ovn-kubevirt-INSTANCE in the own namespace
+    /// The Lease that decides which of several processes writes; by default ovn-kubevirt-INSTANCE in the service's own
+    /// namespace
     #[arg(long, env = "OVN_KUBEVIRT_LEASE", value_name = "NAMESPACE/NAME", value_parser = lease_name,
         conflicts_with = "no_lease")]
     pub lease: Option<LeaseName>,
 
-    /// Seconds after which another takes over from a process that died; one that cannot renew the Lease steps
-    /// down after two thirds of it
+    /// Seconds after which another process takes over from a dead one; a process that cannot renew the Lease steps down
+    /// after two thirds of it
     #[arg(long, env = "OVN_KUBEVIRT_LEASE_DURATION", value_name = "SECONDS", default_value_t = 15,
         value_parser = clap::value_parser!(u32).range(1..=600))]
     pub lease_duration: u32,
@@ -115,9 +115,9 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", value_parser = clap::builder::BoolishValueParser::new())]
     pub no_lease: bool,
 
-    /// Take the instance over from the cluster whose namespace kube-system had this UID, where that cluster was
-    /// rebuilt. The UID stands in NB_Global:external_ids under ovn-kubevirt.io/cluster.INSTANCE; of any other
-    /// cluster's instance this process keeps off
+    /// Take the instance over from the cluster with this UID of its namespace kube-system, after that cluster was
+    /// rebuilt. The UID is in NB_Global:external_ids under ovn-kubevirt.io/cluster.INSTANCE. An instance of any other
+    /// cluster is refused
     #[arg(long, env = "OVN_KUBEVIRT_TAKE_OVER_CLUSTER", value_name = "UID", value_parser = cluster_uid)]
     pub take_over_cluster: Option<String>,
 
@@ -125,37 +125,37 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     pub http: SocketAddr,
 
-    /// What opens a live migration's target: rarp, the guest's own announcement there; or none, where
-    /// the datapath loses RARP: traffic is doubled while a VM moves
+    /// The packet that opens a live migration's target: rarp, the guest's own announcement there; or none, where the
+    /// datapath loses RARP: traffic is duplicated while a VM moves
     #[arg(long, env = "OVN_KUBEVIRT_ACTIVATION_STRATEGY", value_name = "STRATEGY", default_value = "rarp", value_parser = strategy)]
     pub activation_strategy: Strategy,
 
-    /// The southbound database, written as --nb: nodes are then found among its chassis by name or
-    /// hostname, and a migration minds where northd has a port
+    /// The southbound database, written as --nb: it maps nodes to chassis by name or hostname, and shows a migration
+    /// where northd has a port
     #[arg(long, env = "OVN_KUBEVIRT_SB", value_name = "REMOTES")]
     pub sb: Option<Remotes>,
 
-    /// The first two bytes of MACs that are made from addresses
+    /// The first two bytes of MACs that are generated from addresses
     #[arg(long, env = "OVN_KUBEVIRT_MAC_PREFIX", value_name = "XX:XX", default_value = "0a:58", value_parser = mac_prefix)]
     pub mac_prefix: MacPrefix,
 
-    /// VM owners may turn port security off by the annotation port_security: "false"; such a port may send
-    /// from any address
+    /// Allow VM owners to turn port security off by the annotation port_security: "false"; such a port may send from
+    /// any address
     #[arg(long, env = "OVN_KUBEVIRT_ALLOW_PORT_SECURITY_OFF", value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_port_security_off: bool,
 
-    /// How long the addresses of a deleted VM stay reserved for one of its name, where the VM does not say:
+    /// The time for which the addresses of a deleted VM stay reserved for a VM of its name, if the VM does not set it:
     /// a duration as in 90m or 72h, or forever
     #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_RETAIN", value_name = "DURATION", default_value = "0s", value_parser = retention)]
     pub default_retain: Retention,
 
-    /// Let the first sweep after this start release as many ports as it likes. Without it a sweep that would release
-    /// more than 10 ports and more than a fifth of all holds them, as VMs that are gone may be a mistake. It
-    /// lapses an hour after the start
+    /// Let the first sweep after this start release any number of ports. By default a sweep that would release more
+    /// than 10 ports and more than a fifth of all holds them, as the VMs may be missing by mistake. It lapses an hour
+    /// after the start
     #[arg(long, env = "OVN_KUBEVIRT_ALLOW_MASS_RELEASE", value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_mass_release: bool,
 
-    /// How long a released address rests before another VM gets it, unless nothing else is free
+    /// The time for which a released address rests before another VM gets it, unless no other address is free
     #[arg(long, env = "OVN_KUBEVIRT_ADDRESS_REST", value_name = "DURATION", default_value = "60s", value_parser = rest)]
     pub address_rest: Duration,
 
@@ -164,7 +164,7 @@ pub struct RunOptions {
     pub webhooks: WebhookOptions,
 }
 
-/// OVN lets a switch have any name, an empty one, too; a name that begins or ends with a blank is a slip of the pen.
+/// OVN lets a switch have any name, even an empty one. A blank at the beginning or end of a name is a typing error.
 fn switch(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("write the name of a logical switch, or leave the option out".to_owned()),
@@ -173,7 +173,7 @@ fn switch(text: &str) -> Result<String, String> {
     }
 }
 
-/// An empty selector would select every namespace, which nobody writes on purpose.
+/// An empty selector would select every namespace, which is never intended.
 fn selector(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("write labels as for `kubectl get -l`, or leave the option out".to_owned()),
@@ -192,10 +192,10 @@ fn rest(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// It is kept in memory: what is to rest longer is to be retained.
+/// Rests are kept in memory: longer ones should be retentions.
 const LONGEST_REST: Duration = Duration::from_secs(86_400);
 
-/// `--take-over-cluster`: what the message about another cluster names.
+/// `--take-over-cluster`: the UID in the message about another cluster.
 fn cluster_uid(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 253 || text.chars().any(char::is_whitespace) {
         return Err("write the UID that ovn-kubevirt.io/cluster.<instance> in NB_Global:external_ids names".to_owned());
@@ -203,20 +203,20 @@ fn cluster_uid(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// `--activation-strategy`. The others that OVN knows would open the target too early.
+/// `--activation-strategy`. OVN's other strategies would open the target too early.
 fn strategy(text: &str) -> Result<Strategy, String> {
     match text {
         "rarp" => Ok(Strategy::Rarp),
         "none" => Ok(Strategy::None),
         "garp" | "na" => Err(format!(
-            "CNIs announce the pod's address when they set it up, long before the guest is there, and {text} would open the port by that: write rarp"
+            "CNIs announce the pod's address when they set it up, long before the guest is there, so {text} would open the port too early: write rarp"
         )),
         _ => Err("write rarp, or none for datapaths where RARP is lost".to_owned()),
     }
 }
 
 impl RunOptions {
-    /// What holds for all VMs.
+    /// The settings for all VMs.
     pub fn settings(&self) -> Settings {
         Settings {
             default_switch: self.default_switch.clone(),
@@ -227,7 +227,7 @@ impl RunOptions {
         }
     }
 
-    /// The Lease to stand for, in `own_namespace` unless another is named; `None` to run alone.
+    /// The Lease, by default in `own_namespace`; `None` to run alone.
     pub fn lease(&self, own_namespace: &str) -> Option<LeaseOptions> {
         if self.no_lease {
             return None;
@@ -240,7 +240,7 @@ impl RunOptions {
     }
 }
 
-/// Where a Lease is.
+/// The place of a Lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseName {
     /// Its namespace.
@@ -279,7 +279,9 @@ fn mac_prefix(text: &str) -> Result<MacPrefix, String> {
     match bytes[..] {
         [first, second] => match (byte(first), byte(second)) {
             (Some(first), Some(second)) if first & 1 == 0 => Ok(MacPrefix([first, second])),
-            (Some(_), Some(_)) => Err("the first byte is a multicast one: write an even one, as in 0a:58".to_owned()),
+            (Some(_), Some(_)) => {
+                Err("the first byte is that of a multicast MAC: write an even one, as in 0a:58".to_owned())
+            }
             _ => Err("write two bytes, as in 0a:58".to_owned()),
         },
         _ => Err("write two bytes, as in 0a:58".to_owned()),
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_cannot_be_is_refused() {
+    fn an_invalid_lease_is_refused() {
         for bad in ["", "name", "/name", "ns/", "ns/a/b", "Ns/a", "ns/-a", "ns/a..b", "n.s/a"] {
             let error = run(&["--lease", bad]).expect_err(bad);
             assert!(error.contains("<namespace>/<name>"), "{error}");
@@ -335,18 +337,18 @@ mod tests {
         }
         let error = run(&["--lease", "ns/a", "--no-lease"]).expect_err("both");
         assert!(error.contains("--no-lease") && error.contains("--lease"), "{error}");
-        // Either could not be part of a Lease's name.
+        // A Lease's name could not contain these.
         for bad in ["blue-", "-blue", "Blue", ""] {
             run(&["--instance", bad]).expect_err(bad);
         }
     }
 
     #[test]
-    fn a_cluster_is_taken_over_by_its_uid_and_a_mass_release_is_allowed_by_a_word() {
+    fn a_cluster_is_taken_over_by_its_uid_and_a_mass_release_is_allowed_by_a_flag() {
         let plain = run(&[]).expect("options");
         assert_eq!((plain.take_over_cluster, plain.allow_mass_release), (None, false));
-        let told = run(&["--take-over-cluster", "8cf43bb0-a1ba", "--allow-mass-release"]).expect("options");
-        assert_eq!((told.take_over_cluster.as_deref(), told.allow_mass_release), (Some("8cf43bb0-a1ba"), true));
+        let options = run(&["--take-over-cluster", "8cf43bb0-a1ba", "--allow-mass-release"]).expect("options");
+        assert_eq!((options.take_over_cluster.as_deref(), options.allow_mass_release), (Some("8cf43bb0-a1ba"), true));
         for bad in ["", "a b", "a\n"] {
             let error = run(&["--take-over-cluster", bad]).expect_err(bad);
             assert!(error.contains("ovn-kubevirt.io/cluster.<instance>"), "{error}");

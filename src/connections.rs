@@ -1,7 +1,7 @@
-//! Accepts TCP connections, few at the same time, so that a peer which must get through always finds room.
+//! Accepts TCP connections, a bounded number at a time, so that an important peer always finds room.
 //!
-//! A peer that sends half a request, or nothing, holds a connection until its time is over, and less when others come: where
-//! all places are taken, the oldest connection that has no request in work makes room.
+//! A peer that sends half a request, or no data, holds a connection until its time is over, and for less if others
+//! come: if all places are taken, the oldest connection without a request in progress is closed.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -13,31 +13,31 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-/// There are never fewer.
+/// The least limit of connections.
 const FEWEST_CONNECTIONS: usize = 2;
-/// After an error of accept(2) that says nothing of one connection.
+/// The pause after an error of accept(2) that does not concern a single connection.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Where there were no descriptors, fewer connections are let in for so long, and the log has one line.
+/// After a lack of descriptors, fewer connections are accepted for this long, and the log has one line.
 const SCARCE: Duration = Duration::from_secs(60);
 
-/// How many connections a server has.
+/// The limit of a server's connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// The server's name in the log.
     pub server: &'static str,
-    /// Connections at the same time, where there are descriptors for so many.
+    /// The most connections at the same time, if there are enough descriptors.
     pub most: usize,
-    /// Of all descriptors that the process may have, one in so many is for these connections: the databases and the API
-    /// server need the others.
+    /// One in this many of the process's descriptors is for these connections: the databases and the API server need
+    /// the others.
     pub share: usize,
 }
 
-/// A connection's word that it has a request in work.
+/// Shows if a connection has a request in progress.
 #[derive(Debug, Clone, Default)]
 pub struct Work(Arc<AtomicUsize>);
 
 impl Work {
-    /// A request is in work until the answer is dropped.
+    /// A request is in progress until the result is dropped.
     pub fn begin(&self) -> InWork {
         self.0.fetch_add(1, Ordering::Relaxed);
         InWork(self.clone())
@@ -48,7 +48,7 @@ impl Work {
     }
 }
 
-/// A request in work.
+/// A request in progress.
 #[derive(Debug)]
 pub struct InWork(Work);
 
@@ -58,8 +58,8 @@ impl Drop for InWork {
     }
 }
 
-/// Accepts connections for ever, and runs `serve` for each in a task of its own. That there are no descriptors left, or no
-/// memory, is said once and waited for.
+/// Accepts connections for ever, and runs `serve` for each in a task of its own. A lack of descriptors or memory is
+/// logged once, and accepting continues after a pause.
 pub async fn accept<F>(listener: TcpListener, bounds: Bounds, serve: impl Fn(TcpStream, Work) -> F) -> io::Result<()>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -73,14 +73,14 @@ where
                 let task = tokio::spawn(serve(stream, work.clone())).abort_handle();
                 connections.open.push_back(Connection { task, work });
             }
-            // The peer has hung up before it was its turn.
+            // The peer closed the connection before it was accepted.
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                if connections.are_too_many(Instant::now()) {
+                if connections.begins_shortage(Instant::now()) {
                     tracing::warn!(
                         %error,
                         most = connections.most,
-                        "the {} server cannot accept a connection, and closes the oldest; raise the limit of open files (ulimit -n) of this process if it goes on",
+                        "the {} server cannot accept a connection, and closes the oldest; raise the limit of open files (ulimit -n) of this process if this persists",
                         bounds.server
                     );
                 }
@@ -103,9 +103,9 @@ struct Connection {
 }
 
 struct Connections {
-    /// In the order in which they came.
+    /// In the order of their arrival.
     open: VecDeque<Connection>,
-    /// How many there may be now, and in good times.
+    /// The present limit, and the usual one.
     most: usize,
     usual: usize,
     scarce_until: Option<Instant>,
@@ -116,7 +116,7 @@ impl Connections {
         Self { open: VecDeque::new(), most, usual: most, scarce_until: None }
     }
 
-    /// Closes the oldest, until there is room for one more.
+    /// Closes the oldest ones until there is room for one more.
     fn leave_room(&mut self, now: Instant) {
         if self.scarce_until.is_some_and(|until| until <= now) {
             (self.scarce_until, self.most) = (None, self.usual);
@@ -124,8 +124,9 @@ impl Connections {
         self.shrink_to(self.most - 1);
     }
 
-    /// One more could not be had: half of them are closed, and no more let in for a while. Whether that is news.
-    fn are_too_many(&mut self, now: Instant) -> bool {
+    /// After a failed accept: closes half of the connections, and lowers the limit for a while. Returns true if this
+    /// begins a shortage.
+    fn begins_shortage(&mut self, now: Instant) -> bool {
         self.open.retain(|connection| !connection.task.is_finished());
         self.most = (self.open.len() / 2).clamp(FEWEST_CONNECTIONS, self.usual);
         self.shrink_to(self.most);
@@ -144,7 +145,7 @@ impl Connections {
     }
 }
 
-/// accept(2): errors of the network below one connection are reported by the call that would have accepted it.
+/// accept(2): it also returns errors of the network for the connection that it would have returned.
 fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -152,7 +153,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
-/// The soft limit of `RLIMIT_NOFILE`, as proc(5) tells it; `None` where there is none, or it cannot be read.
+/// The soft limit of `RLIMIT_NOFILE`, from proc(5). `None` if it is unlimited or unreadable.
 fn open_files_limit() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
@@ -185,15 +186,15 @@ mod tests {
         }
         assert_eq!(connections.open.len(), 4);
         assert!(connections.open.iter().all(|connection| !connection.task.is_finished()));
-        // No descriptors: fewer for a minute.
-        assert!(connections.are_too_many(now) && !connections.are_too_many(now));
+        // Without descriptors: fewer for a minute.
+        assert!(connections.begins_shortage(now) && !connections.begins_shortage(now));
         assert_eq!((connections.most, connections.open.len()), (2, 2));
         connections.leave_room(now + SCARCE);
         assert_eq!((connections.most, connections.open.len()), (4, 2));
     }
 
     #[tokio::test]
-    async fn a_connection_with_a_request_in_work_stays_while_others_have_none() {
+    async fn a_connection_with_a_request_in_progress_outlasts_idle_ones() {
         let now = Instant::now();
         let mut connections = Connections::up_to(3);
         let (first, others) = (connection(), [connection(), connection()]);

@@ -1,28 +1,27 @@
-//! Foreign text in messages: annotation values, names of switches and networks, words of a database.
+//! Foreign text in messages: annotation values, names of switches and networks, texts from a database.
 //!
-//! A message goes into an Event, the log and the annotation `ovn-kubevirt.io/ports`. A value that comes from an object or a
-//! row may hold a newline, a control character or a text-direction mark (U+202E), any of which forges a log line, and may
-//! be a megabyte long. Every message therefore writes such a value through [`Escaped`].
+//! A message goes into an Event, the log and the annotation `ovn-kubevirt.io/ports`. A value from an object or a row
+//! may contain a newline, a control character or a text-direction mark (U+202E), each of which can forge a log line,
+//! and may be a megabyte long. Every message therefore writes such a value through [`Escaped`].
 
 use std::fmt::{self, Write};
 
 /// The most characters of a value that a message shows.
 pub const SHOWN: usize = 100;
-/// The most characters of another program's error: such a text names a place and a reason.
+/// The most characters of another program's error, which names a place and a reason.
 const SHOWN_OF_ERROR: usize = 400;
 /// The most elements of a list that a message names.
 pub const LISTED: usize = 10;
 
-/// A foreign text as a message shows it: escaped as `{:?}` escapes it, without the quotation marks, and cut after
-/// [`SHOWN`] characters.
+/// A foreign text in a message: escaped as by `{:?}`, without the quotation marks, and cut after [`SHOWN`] characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Escaped<'a>(pub &'a str);
 
-/// Another program's error as a message shows it: escaped but for its quotation marks, and cut later than [`Escaped`].
+/// Another program's error in a message: escaped except for its quotation marks, and cut later than [`Escaped`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EscapedError<'a>(pub &'a str);
 
-/// Some foreign texts, joined by the second text: the first [`LISTED`] of them, and how many more there are.
+/// Foreign texts, joined by the second text: the first [`LISTED`] of them, and the number of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EscapedList<'a>(pub &'a [String], pub &'a str);
 
@@ -63,7 +62,7 @@ impl fmt::Display for EscapedList<'_> {
     }
 }
 
-/// Cuts a foreign error to the length that [`EscapedError`] may need of it, so that no more of it is kept.
+/// Cuts a foreign error to the length that [`EscapedError`] needs.
 pub fn shortened(mut error: String) -> String {
     if let Some((end, _)) = error.char_indices().nth(SHOWN_OF_ERROR + 1) {
         error.truncate(end);
@@ -72,7 +71,7 @@ pub fn shortened(mut error: String) -> String {
     error
 }
 
-/// Writes a text, each character as `{:?}` writes it unless it is `plain`, until `most` characters are written.
+/// Writes a text, escaped as by `{:?}` except for `plain` characters, up to `most` characters.
 fn write(formatter: &mut fmt::Formatter<'_>, text: &str, most: usize, plain: fn(char) -> bool) -> fmt::Result {
     let mut left = most;
     for character in text.chars() {
@@ -94,7 +93,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn plain_text_stays_and_what_forges_a_line_is_escaped() {
+    fn plain_text_stays_and_forgeries_of_a_line_are_escaped() {
         for plain in ["", "10.16.0.0/16", "net-1_a", "Größe", "a b, c's"] {
             assert_eq!(Escaped(plain).to_string(), plain);
         }
@@ -118,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_comes_out_that_a_reader_cannot_see(text in any::<String>()) {
+        fn the_result_has_only_visible_characters(text in any::<String>()) {
             for shown in [Escaped(&text).to_string(), EscapedError(&text).to_string()] {
                 prop_assert!(shown.chars().count() <= SHOWN_OF_ERROR + 3);
                 let visible = |character: char| {

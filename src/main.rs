@@ -18,5 +18,5 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(cli.execute());
     // What still runs may log that the others are gone: why the process ends is said after that.
     runtime.shutdown_timeout(LEFTOVERS);
-    ended.tell()
+    ended.report()
 }

@@ -1,4 +1,4 @@
-//! The life of `run` and of `node`: every task in one set; when one ends, the process does, and says why.
+//! The life of `run` and of `node`: one set of tasks. The end of any task ends the process, with the reason.
 
 mod node;
 
@@ -26,10 +26,10 @@ use crate::ovsdb::{Shared, Target};
 
 pub use node::run_node;
 
-/// The Lease is given back within this, or left to run out: the process is to end within a second.
+/// The limit for releasing the Lease: the process has to end within a second.
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(700);
 
-/// Runs the service until it is told to stop (`Ok`) or cannot go on.
+/// Runs the service until a signal stops it (`Ok`) or it cannot continue.
 pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let mut signals = Signals::catch()?;
     let listener = listen(options.http, "/readyz", "--http").await?;
@@ -44,13 +44,13 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
         start_webhooks(&options, &server, &metrics, (listener, asker), &mut tasks)?;
     }
     tokio::select! {
-        signal = signals.told() => hand_over(&candidacy, &mut tasks, signal).await,
+        signal = signals.received() => hand_over(&candidacy, &mut tasks, signal).await,
         Some(ended) = tasks.join_next() => return Err(why(ended)),
     }
     Ok(())
 }
 
-/// The signals by which a process is told to stop.
+/// The signals that stop a process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -64,8 +64,8 @@ impl Signals {
         })
     }
 
-    /// Waits for one of them, and names it.
-    async fn told(&mut self) -> &'static str {
+    /// Waits for a signal, and returns its name.
+    async fn received(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -73,12 +73,12 @@ impl Signals {
     }
 }
 
-async fn listen(address: SocketAddr, what: &str, flag: &str) -> anyhow::Result<TcpListener> {
+async fn listen(address: SocketAddr, purpose: &str, flag: &str) -> anyhow::Result<TcpListener> {
     let listening = TcpListener::bind(address).await;
-    listening.with_context(|| format!("cannot listen on {address} for {what}: choose another address with {flag}"))
+    listening.with_context(|| format!("cannot listen on {address} for {purpose}: choose another address with {flag}"))
 }
 
-/// Why the process ends with a task.
+/// The error of a process that ends with a task.
 fn why(ended: Result<Ended, JoinError>) -> anyhow::Error {
     match ended {
         Ok(Ended(task, Ok(()))) => anyhow::anyhow!("the task \"{task}\" has ended"),
@@ -91,9 +91,9 @@ struct Ended(&'static str, anyhow::Result<()>);
 
 const LEASE_TASK: &str = "lease";
 
-/// Gives the Lease back, so that another process need not wait until it runs out.
+/// Releases the Lease, so that another process can take it at once.
 async fn hand_over(candidacy: &watch::Sender<Candidacy>, tasks: &mut JoinSet<Ended>, signal: &str) {
-    tracing::info!("told to stop by {signal}");
+    tracing::info!("stopping after {signal}");
     candidacy.send_modify(|candidacy| candidacy.stopping = true);
     let released = async {
         while let Some(ended) = tasks.join_next().await {
@@ -103,17 +103,17 @@ async fn hand_over(candidacy: &watch::Sender<Candidacy>, tasks: &mut JoinSet<End
         }
     };
     if tokio::time::timeout(HAND_OVER_WITHIN, released).await.is_err() {
-        tracing::warn!("the Lease could not be given back in time: others wait until it runs out");
+        tracing::warn!("the Lease could not be released in time: others wait until it runs out");
     }
 }
 
-/// What runs, and what outlives it.
+/// The running tasks, and the values that outlive them.
 struct Started {
     candidacy: watch::Sender<Candidacy>,
     tasks: JoinSet<Ended>,
     /// Asks the writer.
     asker: Asker,
-    /// Where the link ends, the others are not deserted at once: it is the link that says why.
+    /// Keeps the link's receivers open after its end, so that the link's own reason is reported.
     link: watch::Sender<Link>,
 }
 
@@ -170,7 +170,7 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
     tasks.spawn(async move {
         let ended = match lease {
             Some(lease) => keep_lease(lease_client, lease, candidacy, leadership_sender).await,
-            // Alone, one leads as long as one runs.
+            // Without a Lease this process leads until it stops.
             None => stopping(candidacy, leadership_sender).await,
         };
         Ended(LEASE_TASK, ended.map_err(Into::into))
@@ -179,7 +179,7 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
     let identifying = identify_cluster(client()?, cluster_sender);
     tasks.spawn(async move {
         identifying.await;
-        // It has done its work, which is no reason to end the process.
+        // Its work is done, but the process continues.
         std::future::pending().await
     });
     let linker = Linker::new(LinkSettings {
@@ -221,7 +221,7 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
     Ok(Started { candidacy: candidacy_sender, tasks, asker, link: link_sender })
 }
 
-/// The listener of the webhooks, and what keeps its certificate.
+/// Starts the listener of the webhooks, and the task that keeps its certificate.
 fn start_webhooks(
     options: &RunOptions,
     server: &ApiServer,
@@ -259,7 +259,7 @@ fn start_webhooks(
     Ok(())
 }
 
-/// Ends when the process is to.
+/// Waits until the process has to stop.
 async fn stopping(
     mut candidacy: watch::Receiver<Candidacy>,
     leadership: watch::Sender<Leadership>,

@@ -1,14 +1,14 @@
-//! Logs: one line a decision, to stderr, filtered by `RUST_LOG`.
+//! Logs: one line for each decision, to stderr, filtered by `RUST_LOG`.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// The exit code of a process that panicked, as Rust has it.
+/// Rust's exit code after a panic.
 const PANICKED: i32 = 101;
 
-/// Starts logging; JSON lines where `json` is set. From now on a panic anywhere is logged and ends the
-/// process: a task that died must not leave one behind that looks healthy.
+/// Starts logging; JSON lines if `json` is set. From now on a panic in any task is logged and ends the process: without
+/// the dead task it would only look healthy.
 pub fn start(json: bool) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=error,kube_client=off"));
@@ -16,7 +16,7 @@ pub fn start(json: bool) {
     if json {
         lines.json().init();
     } else {
-        // NO_COLOR is honoured by the library only where it decides itself.
+        // The library honours NO_COLOR only if it decides about colours itself.
         let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         lines.with_ansi(ansi).init();
     }

@@ -1,7 +1,7 @@
 //! The webhooks' certificate: made and shared by the processes of an installation, or given as files.
 //!
 //! ```text
-//!   secret:         Secret --look--> pki::next_step --> Secret --> Certificates (the listener)
+//!   secret:         Secret --read--> pki::next_step --> Secret --> Certificates (the listener)
 //!   configurations:                                        +-----> caBundle of both webhook configurations
 //!   files:          --webhook-cert, --webhook-key ---------------> Certificates
 //! ```
@@ -17,35 +17,35 @@ pub use secret::{SecretOptions, keep_certificate};
 
 use crate::controller::chain;
 
-/// An answer of the API server that takes longer is not waited for.
+/// The limit for an answer of the API server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A request that was not done.
+/// The failure of a request.
 #[derive(Debug)]
 enum Failed {
-    /// Another was faster: read again.
+    /// Another client was faster: read again.
     Conflict,
-    /// What the operator is to be told.
-    Told(String),
+    /// Any other failure, with the message for the operator.
+    Other(String),
 }
 
-/// Makes a request, with a deadline for all of it. `call` names the verb and the object, for the operator.
+/// Sends a request, with a deadline for the whole. `call` names the verb and the object, for the operator.
 async fn ask<T>(call: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Failed> {
     match tokio::time::timeout(PATIENCE, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(Failed::Conflict),
-        Ok(Err(kube::Error::Api(status))) => Err(Failed::Told(format!("{call}: {}", status.message))),
-        Ok(Err(error)) => Err(Failed::Told(format!("{call}: {}", chain(&error)))),
-        Err(_) => Err(Failed::Told(format!("{call}: the API server did not answer within {PATIENCE:?}"))),
+        Ok(Err(kube::Error::Api(status))) => Err(Failed::Other(format!("{call}: {}", status.message))),
+        Ok(Err(error)) => Err(Failed::Other(format!("{call}: {}", chain(&error)))),
+        Err(_) => Err(Failed::Other(format!("{call}: the API server did not answer within {PATIENCE:?}"))),
     }
 }
 
-/// What stands in the way, said once for each new reason.
+/// A fault, logged once for each new reason.
 #[derive(Debug, Default)]
 struct Trouble(String);
 
 impl Trouble {
-    /// Whether this is news.
+    /// Returns true if the reason is new.
     fn is_news(&mut self, error: &str) -> bool {
         let news = self.0 != error;
         if news {

@@ -1,4 +1,4 @@
-//! What the webhooks count. Labels are bounded: a hook and an outcome.
+//! The metrics of the webhooks. Labels are bounded: a hook and an outcome.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use prometheus_client::registry::{Registry, Unit};
 use super::pki::UnixTime;
 use super::request::Hook;
 
-/// From a quarter of a millisecond, which a pod that is not ours takes, to the limit of a request.
+/// From a quarter of a millisecond, for a pod of another application, to the limit of a request.
 const BUCKETS: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Allowed,
     Refused,
-    /// The body was too long, or came too late, or was no question.
+    /// The body was too long, too late, or unreadable.
     Unreadable,
-    /// The review took longer than a request may.
+    /// The review exceeded its limit.
     TimedOut,
 }
 
@@ -45,7 +45,7 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-/// What the webhooks count.
+/// The metrics of the webhooks.
 #[derive(Debug, Clone)]
 pub struct WebhookMetrics {
     durations: Family<[(&'static str, &'static str); 2], Histogram, Buckets>,
@@ -54,7 +54,7 @@ pub struct WebhookMetrics {
 }
 
 impl WebhookMetrics {
-    /// Metrics that are told in the registry.
+    /// Creates the metrics in the registry.
     pub fn registered(registry: &mut Registry) -> Self {
         let metrics = Self {
             durations: Family::new_with_constructor(Buckets),
@@ -63,21 +63,21 @@ impl WebhookMetrics {
         };
         registry.register_with_unit(
             "webhook_duration",
-            "Time from the head of a webhook's request to its answer, by the hook and by what was answered",
+            "Time from the head of a webhook's request to its answer, by the hook and the outcome",
             Unit::Seconds,
             metrics.durations.clone(),
         );
         registry.register("webhook_refusals", "Objects that a webhook refused, by the hook", metrics.refusals.clone());
         registry.register_with_unit(
             "webhook_certificate_expiry",
-            "When the certificate that the webhooks show expires, in time since 1970; 0 where there is none",
+            "The expiry of the webhooks' certificate, in time since 1970; 0 without a certificate",
             Unit::Seconds,
             metrics.certificate_expiry.clone(),
         );
         metrics
     }
 
-    /// From now on the certificate that is shown expires then.
+    /// Records the expiry of the shown certificate.
     pub(super) fn certificate_expires(&self, at: Option<UnixTime>) {
         self.certificate_expiry.set(at.unwrap_or_default());
     }

@@ -1,4 +1,4 @@
-//! Admission webhooks: what the API server asks before it stores a VM or a launcher pod.
+//! Admission webhooks: reviews for the API server before it stores a VM or a launcher pod.
 //!
 //! ```text
 //!   kube-apiserver --TLS--> server --Request--> Review (review: the decisions)
@@ -9,8 +9,8 @@
 //!         +--CA--> the two webhook configurations, by name
 //! ```
 //!
-//! The listener knows nothing of VMs: it reads an `AdmissionReview` as far as every review needs it, leaves the objects as
-//! the text that came, and hands both to a [`Review`]. A pod that is not ours costs no more than that.
+//! The listener is independent of VMs: it reads the common parts of an `AdmissionReview`, keeps the objects as text,
+//! and passes both to a [`Review`]. A pod of another application costs no more than that.
 
 mod certificate;
 mod metrics;

@@ -1,4 +1,4 @@
-//! What the API server asks, as far as every review needs it. The objects stay the text that came.
+//! A request for a review, with the fields that every review needs. The objects stay text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use kube::core::admission::{AdmissionResponse, Operation};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The one version of the question that is spoken: Kubernetes has it since 1.16.
+/// The only version of a review that is read: Kubernetes has it since 1.16.
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 
@@ -32,16 +32,16 @@ impl Hook {
     }
 }
 
-/// Decides what the API server is answered.
+/// Decides the answers to the API server.
 pub trait Review: Send + Sync + 'static {
-    /// Whether a VM or VMI may be stored as it is.
+    /// Decides if a VM or VMI may be stored as it is.
     fn validate(&self, request: Request<'_>) -> impl Future<Output = AdmissionResponse> + Send;
 
-    /// Whether a launcher pod may be stored, and with which changes.
+    /// Decides if a launcher pod may be stored, and with which changes.
     fn mutate(&self, request: Request<'_>) -> impl Future<Output = AdmissionResponse> + Send;
 }
 
-/// A group, a version and a kind, or the name of a resource in its place.
+/// A group and a version, with a kind or a resource.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Kind<'a> {
     /// The API group; empty for the core.
@@ -55,7 +55,7 @@ pub struct Kind<'a> {
     pub kind: Cow<'a, str>,
 }
 
-/// Who makes the request that is reviewed.
+/// The user of the reviewed request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct User<'a> {
     /// The name, such as `system:serviceaccount:kubevirt:kubevirt-controller`.
@@ -66,45 +66,45 @@ pub struct User<'a> {
     pub groups: Vec<Cow<'a, str>>,
 }
 
-/// One request to the API server that is to be reviewed.
+/// A request to the API server, for review.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request<'a> {
-    /// Names this question; the answer has the same.
+    /// The ID of this review, repeated in the answer.
     #[serde(borrow)]
     pub uid: Cow<'a, str>,
-    /// What kind the object is.
+    /// The kind of the object.
     #[serde(borrow)]
     pub kind: Kind<'a>,
-    /// Which resource was asked for; [`Kind::kind`] has its plural.
+    /// The requested resource; [`Kind::kind`] has its plural.
     #[serde(borrow)]
     pub resource: Kind<'a>,
     /// `status`, `scale` and the like; empty for the object itself.
     #[serde(default, borrow)]
     pub sub_resource: Cow<'a, str>,
-    /// The object's name; empty where the API server is yet to make one.
+    /// The object's name; empty if the API server has yet to generate one.
     #[serde(default, borrow)]
     pub name: Cow<'a, str>,
-    /// The object's namespace. In the object itself it may be missing at CREATE.
+    /// The object's namespace. The object itself may lack it at CREATE.
     #[serde(default, borrow)]
     pub namespace: Cow<'a, str>,
-    /// What is to be done.
+    /// The operation.
     pub operation: Operation,
-    /// Who wants it.
+    /// The user.
     #[serde(default, borrow, rename = "userInfo")]
     pub user: User<'a>,
-    /// Nothing is stored, whatever the answer.
+    /// A dry run: nothing is stored.
     #[serde(default)]
     pub dry_run: bool,
-    /// The object as it would be; none at DELETE.
+    /// The new object; `None` at DELETE.
     #[serde(default, borrow)]
     pub object: Option<&'a RawValue>,
-    /// The object as it is; none at CREATE.
+    /// The old object; `None` at CREATE.
     #[serde(default, borrow)]
     pub old_object: Option<&'a RawValue>,
 }
 
-/// The question around the request.
+/// The envelope of the request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Question<'a> {
@@ -116,13 +116,13 @@ struct Question<'a> {
     request: Option<Request<'a>>,
 }
 
-/// Why a body is no question that can be answered.
+/// The reason why a body is not a review that can be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// No JSON, or JSON of another shape.
     #[error("the body is no {KIND} of {API_VERSION}: {0}. Have the webhook configuration alone send requests here")]
     Json(#[from] serde_json::Error),
-    /// A question in another version, or none.
+    /// Another kind or version, or a missing one.
     #[error(
         "the body is {kind} of {version}, and this webhook reads {KIND} of {API_VERSION}. Write `admissionReviewVersions: [v1]` into the webhook configuration"
     )]
@@ -132,7 +132,7 @@ pub enum Unreadable {
         /// Its version.
         version: String,
     },
-    /// A question without a request.
+    /// A review without a request.
     #[error("the {KIND} has no request. Have the webhook configuration alone send requests here")]
     Empty,
 }
@@ -141,7 +141,7 @@ impl<'a> Request<'a> {
     /// Reads the body of an `AdmissionReview`.
     ///
     /// # Errors
-    /// Where it is something else.
+    /// If the body is anything else.
     pub fn read(body: &'a [u8]) -> Result<Self, Unreadable> {
         let Question { api_version, kind, request } = serde_json::from_slice(body)?;
         if kind != KIND || api_version != API_VERSION {
@@ -151,7 +151,7 @@ impl<'a> Request<'a> {
         request.ok_or(Unreadable::Empty)
     }
 
-    /// The answer that lets the object pass as it is.
+    /// The answer that allows the object unchanged.
     pub fn allow(&self) -> AdmissionResponse {
         let mut response = AdmissionResponse::invalid("");
         response.result = Status::default();
@@ -161,7 +161,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A word of a stranger, quoted and cut.
+/// A foreign word, quoted and cut.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_the_questions_uid_and_allows_without_a_word() {
+    fn an_answer_has_the_requests_uid_and_allows_without_a_message() {
         let request = Request::read(QUESTION.as_bytes()).expect("a request");
         let answer = serde_json::to_value(request.allow().into_review()).expect("JSON");
         assert_eq!((&answer["response"]["uid"], &answer["response"]["allowed"]), (&"0c9a".into(), &true.into()));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_comes_is_told_what_is_wrong_with_it() {
+    fn any_other_body_is_refused_with_the_reason() {
         let long = format!(r#"{{"kind":"{}","apiVersion":"v1"}}"#, "K".repeat(5_000));
         let other_version = QUESTION.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1");
         let no_request = r#"{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}"#;

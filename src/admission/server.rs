@@ -1,7 +1,7 @@
-//! The listener of the webhooks: HTTP/1.1 over TLS, few connections, and bounds on all that a stranger may cost.
+//! The listener of the webhooks: HTTP/1.1 over TLS, few connections, and bounds on the cost of unknown clients.
 //!
-//! The port is open to whoever reaches it, as that of any webhook. Connections that have no request in work make room for
-//! new ones ([`crate::connections`]); a body of more than [`SMALL_BODY`] is read only while few others are.
+//! As for any webhook, the port is open to every client that reaches it. Connections without a request in progress make
+//! room for new ones ([`crate::connections`]). A body of more than [`SMALL_BODY`] is read only while few others are.
 
 use std::io;
 use std::sync::Arc;
@@ -29,34 +29,33 @@ use super::request::{Hook, Request, Review};
 use super::tls::Certificates;
 use crate::connections::{Bounds, Work, accept};
 
-/// A launcher pod may wait for some seconds, and holds a connection meanwhile.
+/// The review of a launcher pod may take some seconds, and holds a connection meanwhile.
 const BOUNDS: Bounds = Bounds { server: "webhook", most: 1_024, share: 4 };
-/// A connection's handshake is to be done within this.
+/// The limit for a connection's handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A request's head is to be here within this, and the next request on a connection, too: the API server closes a
-/// connection that it does not use after 90 s, and has to be the one that does, as a request that meets a closing
-/// connection is lost.
+/// The limit for a request's head, and for the next request on a connection. The API server closes an unused connection
+/// after 90 s, and has to be the side that does: a request that meets a closing connection is lost.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// A request's body is to be here within this, once it may be read.
+/// The limit for a request's body, once it may be read.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// A review takes no longer: the API server waits 10 s, and 3 s where it asks about a VM.
+/// The limit for a review: the API server waits 10 s, and 3 s for the review of a VM.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(10);
-/// After so long the answer to a request is the last one on its connection, so that the API server spreads its requests
-/// over the replicas that there are.
+/// The age at which a connection ends with its next answer, so that the API server spreads its requests over the
+/// replicas.
 const LONGEST_CONNECTION: Duration = Duration::from_secs(300);
-/// What a request's head may take in memory, and what is read of a body at a time.
+/// The most memory for a request's head, and the size of each read of a body.
 const LARGEST_HEAD: usize = 32 * 1_024;
-/// The API server takes a request of up to 3 MiB; a question has the object as it would be and as it is, and some words.
+/// The API server accepts requests of up to 3 MiB. A review has the new and the old object, and some other fields.
 const LARGEST_BODY: usize = 2 * 3 * 1_024 * 1_024 + 256 * 1_024;
-/// A body that costs no more than its connection. Pods and VMs are about a tenth of it.
+/// A body that costs no more than its connection. Pods and VMs have about a tenth of it.
 const SMALL_BODY: usize = 128 * 1_024;
-/// So many larger ones are in memory at the same time.
+/// The most larger bodies in memory at the same time.
 const LARGE_BODIES: usize = 8;
 
 /// Serves `POST /validate` and `POST /mutate` until the listener fails.
 ///
 /// # Errors
-/// Where TLS cannot be set up, or the listener fails.
+/// If TLS cannot be set up, or the listener fails.
 pub async fn serve<R: Review>(
     listener: TcpListener,
     certificates: &Certificates,
@@ -68,14 +67,14 @@ pub async fn serve<R: Review>(
     accept(listener, BOUNDS, |stream, work| connection(acceptor.clone(), stream, work, Arc::clone(&webhooks))).await
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Webhooks<R> {
     review: R,
     metrics: WebhookMetrics,
     large_bodies: Semaphore,
 }
 
-/// What a request is answered with.
+/// The state for the answers of a connection.
 struct Context<R> {
     webhooks: Arc<Webhooks<R>>,
     work: Work,
@@ -83,7 +82,7 @@ struct Context<R> {
 }
 
 async fn connection<R: Review>(acceptor: TlsAcceptor, stream: TcpStream, work: Work, webhooks: Arc<Webhooks<R>>) {
-    // A small answer is not to wait for the acknowledgement of the one before.
+    // A small answer must not wait for the acknowledgement of the former one.
     let _ = stream.set_nodelay(true);
     let stream = match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -110,11 +109,11 @@ async fn connection<R: Review>(acceptor: TlsAcceptor, stream: TcpStream, work: W
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // How a connection ends is the peer's affair.
+    // The peer decides how a connection ends.
     let _ = connection.await;
 }
 
-/// Why there is no answer of a review.
+/// The reason why there is no review.
 struct Failure {
     outcome: Outcome,
     code: StatusCode,
@@ -141,7 +140,7 @@ impl<R: Review> Context<R> {
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = code;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        // What is left of a body that was refused cannot be told from the next request's head.
+        // The rest of a refused body could be taken for the next request's head.
         if outcome == Outcome::Unreadable || self.since.elapsed() > LONGEST_CONNECTION {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -154,10 +153,11 @@ impl<R: Review> Context<R> {
             Failure::unreadable(StatusCode::LENGTH_REQUIRED, "the request has no Content-Length. Send one")
         })?;
         if length > LARGEST_BODY {
-            let text = format!("the body has {length} bytes, and {LARGEST_BODY} are the most. Make the object smaller");
+            let text =
+                format!("the body has {length} bytes, and at most {LARGEST_BODY} are allowed. Make the object smaller");
             return Err(Failure::unreadable(StatusCode::PAYLOAD_TOO_LARGE, text));
         }
-        // Held until the answer is there: so long the body is in memory.
+        // Held until the answer: the body is in memory for that time.
         let _permit = match length > SMALL_BODY {
             true => Some(self.room().await?),
             false => None,
@@ -197,7 +197,7 @@ impl<R: Review> Context<R> {
             code: StatusCode::GATEWAY_TIMEOUT,
             text: format!("the review took longer than {REVIEW_TIMEOUT:?}. Try again"),
         })?;
-        // The API server takes no other for an answer.
+        // The API server accepts only an answer with this UID.
         response.uid = uid;
         let outcome = if response.allowed { Outcome::Allowed } else { Outcome::Refused };
         let json = serde_json::to_vec(&response.into_review()).map_err(|error| Failure {

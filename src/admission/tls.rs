@@ -1,4 +1,4 @@
-//! The certificate that the webhooks' listener shows: replaced at any moment, in force for the next connection.
+//! The certificate that the webhooks' listener shows: replaced at any time, used from the next connection on.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,25 +10,24 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-/// HTTP/1.1 alone: the API server speaks nothing else with webhooks.
+/// HTTP/1.1 alone: the API server uses no other protocol for webhooks.
 const PROTOCOL: &[u8] = b"http/1.1";
 
-/// Why a certificate and a key cannot be shown.
+/// The reason why a certificate and a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// There is no certificate in PEM.
+    /// No certificate in PEM.
     #[error("it holds no usable certificate: {0}")]
     Certificate(String),
-    /// There is no private key in PEM.
+    /// No private key in PEM.
     #[error("it holds no usable private key: {0}")]
     Key(String),
-    /// Certificate and key are not of each other.
+    /// Certificate and key do not match.
     #[error("the certificate cannot be used with the key: {0}")]
     Pair(String),
 }
 
-/// The certificate in force, shared by the listener and by the task that keeps it. There is none at first: connections
-/// fail until there is one.
+/// The certificate in use, shared by the listener and the task that keeps it. Without one, connections fail.
 #[derive(Debug, Clone, Default)]
 pub struct Certificates(Arc<Shown>);
 
@@ -49,18 +48,18 @@ impl ResolvesServerCert for Shown {
 }
 
 impl Certificates {
-    /// Shows another certificate from the next connection on; connections that stand are left standing.
+    /// Uses another certificate from the next connection on. Existing connections stay.
     ///
     /// # Errors
-    /// Where the two cannot be used; the one before stays.
+    /// If the two cannot be used. The former certificate stays.
     pub fn show(&self, certificate: &[u8], key: &[u8]) -> Result<(), CertificateError> {
         let pair = Arc::new(certified(certificate, key)?);
         *self.0.0.write().unwrap_or_else(PoisonError::into_inner) = Some(pair);
         Ok(())
     }
 
-    /// The TLS side of the listener. Clients need no certificate: the API server has one for webhooks only where its
-    /// operator gives it one.
+    /// The TLS side of the listener. Clients need no certificate: the API server has one for webhooks only if its
+    /// operator configures it.
     pub(super) fn acceptor(&self) -> Result<TlsAcceptor, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)

@@ -1,4 +1,4 @@
-//! What operators and probes ask the running service, over HTTP.
+//! The HTTP interface for operators and probes.
 
 mod server;
 
@@ -19,8 +19,8 @@ pub async fn serve(listener: TcpListener, status: Status, metrics: Metrics) -> s
     serve_probes(listener, Metrics::CONTENT_TYPE, ready, move || metrics.text()).await
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics` until the listener fails. `/readyz` is 200 with what `ready` says, or 503 with
-/// the reason.
+/// Serves `/livez`, `/readyz` and `/metrics` until the listener fails. `/readyz` is 200 with the text of `ready`, or
+/// 503 with the error.
 pub async fn serve_probes(
     listener: TcpListener,
     content_type: &'static str,

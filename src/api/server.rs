@@ -1,7 +1,7 @@
 //! The HTTP server: few connections, each for a short time, so that a probe always finds room.
 //!
-//! Whoever sends half a request, or nothing, holds a connection for some seconds at most, and less when others come
-//! ([`crate::connections`]). A probe's lasts milliseconds, so that it is never the oldest.
+//! A client that sends half a request, or no data, holds a connection for some seconds at most, and for less if others
+//! come ([`crate::connections`]). A probe's connection lasts milliseconds, so it is never the oldest.
 
 use std::io;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::connections::{Bounds, accept};
 
 const BOUNDS: Bounds = Bounds { server: "HTTP", most: 64, share: 8 };
-/// A request's head is to be here within this, and the next request on a connection, too.
+/// The limit for a request's head, and for the next request on a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that serves a scraper is closed after this all the same; it connects anew.
+/// The limit for any connection. A scraper connects again.
 const LONGEST_CONNECTION: Duration = Duration::from_secs(300);
-/// What a request's head may take in memory.
+/// The most memory for a request's head.
 const LARGEST_HEAD: usize = 16 * 1024;
 
 /// Accepts connections for ever.
@@ -33,6 +33,6 @@ async fn serve(stream: TcpStream, router: Router) {
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // How a connection ends is the peer's affair.
+    // The peer decides how a connection ends.
     let _ = tokio::time::timeout(LONGEST_CONNECTION, connection).await;
 }

@@ -34,18 +34,18 @@ In a pod of the DaemonSet (deploy/kubernetes/node) the downward API sets OVN_KUB
 enum Command {
     /// Watch VMs and keep their logical switch ports
     Run(Box<RunOptions>),
-    /// On a node, bind the interfaces of its launcher pods to their ports, where the CNI does not
+    /// On a node, bind the interfaces of its launcher pods to their ports, if the CNI does not
     #[command(after_help = NODE_EXAMPLES)]
     Node(Box<NodeOptions>),
     /// List the ports of VMs, straight from the northbound database
     Ports(Box<ports::PortsOptions>),
-    /// Ask the running service whether it is ready; exits with 1 and the reason when it is not
+    /// Ask the running service if it is ready; exits with 1 and the reason if it is not
     Status(status::StatusOptions),
     /// Print the version
     Version,
 }
 
-/// A variable that is set to nothing, as a manifest does it that leaves a value out, is as good as one that is not set.
+/// A variable with an empty value counts as unset: a manifest that omits a value sets it so.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let is_empty = |name: &std::ffi::OsStr| {
         std::env::var_os(name).is_some_and(|value| value.to_str().is_some_and(|value| value.trim().is_empty()))
@@ -58,13 +58,13 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 }
 
 impl Cli {
-    /// Reads the command line and the variables; ends the process where they cannot be read.
+    /// Reads the command line and the variables; ends the process if they are invalid.
     pub fn read() -> Self {
         let mut matches = without_empty_variables(Self::command()).get_matches();
         Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit())
     }
 
-    /// Does what it says.
+    /// Executes the command.
     pub async fn execute(self) -> Ended {
         let done = match self.command {
             Command::Run(options) => {
@@ -86,18 +86,18 @@ impl Cli {
     }
 }
 
-/// How a command has ended.
+/// The outcome of a command.
 #[derive(Debug)]
 pub enum Ended {
     /// `run` or `node`: a failure is its last log line.
     Service(anyhow::Result<()>),
-    /// Another: a failure is told on stderr.
+    /// Another command: a failure goes to stderr.
     Command(anyhow::Result<()>),
 }
 
 impl Ended {
-    /// Tells a failure, and gives the code to exit with.
-    pub fn tell(self) -> ExitCode {
+    /// Reports a failure, and returns the exit code.
+    pub fn report(self) -> ExitCode {
         match self {
             Self::Service(Ok(())) | Self::Command(Ok(())) => return ExitCode::SUCCESS,
             Self::Service(Err(error)) => tracing::error!(reason = format!("{error:#}"), "ending"),

@@ -1,4 +1,4 @@
-//! `ovn-kubevirt ports`: VM ports as the databases have them.
+//! `ovn-kubevirt ports`: the VM ports in the databases.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::contract::keys;
 use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Remotes, Replica, Session, Shared, Target};
 
-/// The state comes from the southbound, where `--sb` names one.
+/// The state comes from the southbound, if `--sb` names one.
 const HEADER: [&str; 7] = ["VM", "NETWORK", "PORT", "SWITCH", "ADDRESSES", "CHASSIS", "STATE"];
 
 /// Options of `ports`.
@@ -27,7 +27,7 @@ pub(super) struct PortsOptions {
 /// Reads the databases once and prints the table.
 pub(super) async fn print(options: &PortsOptions) -> anyhow::Result<()> {
     let PortsOptions { northbound: options, sb } = options;
-    // To look, any member of a cluster will do.
+    // Any member of a cluster can be read.
     let target = Target { leader_only: false, ..options.target() };
     let southbound = match sb {
         Some(remotes) => {
@@ -49,14 +49,14 @@ pub(super) async fn print(options: &PortsOptions) -> anyhow::Result<()> {
     }
 }
 
-/// A replica as of one moment.
+/// A replica at one moment.
 async fn read<R: Replica>(target: Target, replica: R) -> anyhow::Result<Arc<Shared<R>>> {
     let shared = Arc::new(Shared::new(replica));
     Session::new(target, Arc::clone(&shared)).connect().await?;
     Ok(shared)
 }
 
-/// One row a port, sorted by VM and network.
+/// One row for each port, sorted by VM and network.
 fn rows(view: &Northbound, southbound: Option<&Southbound>) -> Vec<[String; 7]> {
     let ours = view.ports().filter_map(|port| Some((port.row.owner(&port.uuid, view.instance())?, port)));
     let mut rows: Vec<[String; 7]> = ours

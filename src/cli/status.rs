@@ -1,6 +1,6 @@
-//! `ovn-kubevirt status`: whether the running service is ready, and if not, why.
+//! `ovn-kubevirt status`: asks the running service if it is ready, or for the reason why it is not.
 //!
-//! It is also the health check of the container, which has no curl and no shell.
+//! It is also the health check of the container, which has neither curl nor a shell.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use tokio::net::TcpStream;
 
 use crate::config::DEFAULT_HTTP;
 
-/// A service that does not answer within this is not well.
+/// The limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Options of `status`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct StatusOptions {
-    /// Where the service listens, as given to `run` or `node`
+    /// The address at which the service listens, as given to `run` or `node`
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     http: SocketAddr,
 }
 
-/// Prints `ready, leading` or `ready, following`, with what an operator should know all the same, or fails with the reason.
+/// Prints `ready, leading` or `ready, following`, with the remark for operators, or fails with the reason.
 pub(super) async fn print(options: &StatusOptions) -> anyhow::Result<()> {
     let mut address = options.http;
     if address.ip().is_unspecified() {
-        // The service listens everywhere: this is it.
+        // An unspecified address includes the loopback address.
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
     let (status, body) = tokio::time::timeout(PATIENCE, readyz(address))
@@ -42,7 +42,7 @@ pub(super) async fn print(options: &StatusOptions) -> anyhow::Result<()> {
     if status != StatusCode::OK {
         bail!("not ready: {}", body.trim());
     }
-    // "ok, leading", or following.
+    // "ok, leading" or "ok, following".
     println!("{}", body.trim().replacen("ok", "ready", 1));
     Ok(())
 }

@@ -18,11 +18,11 @@ pub struct NodeOptions {
         value_parser = local)]
     pub ovs: Remotes,
 
-    /// The name of this node in Kubernetes, which the downward API gives a pod (spec.nodeName)
+    /// The name of this node in Kubernetes, which a pod gets from the downward API (spec.nodeName)
     #[arg(long, env = "OVN_KUBEVIRT_NODE", value_name = "NAME", value_parser = node)]
     pub node: String,
 
-    /// A kubeconfig file; without it the configuration inside the cluster, or the user's own, is used
+    /// A kubeconfig file; by default the configuration inside the cluster, or the user's own
     #[arg(long, env = "OVN_KUBEVIRT_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
@@ -30,7 +30,7 @@ pub struct NodeOptions {
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     pub http: SocketAddr,
 
-    /// A NIC may be without an interface for so long before its pod is told
+    /// The time for which a NIC may lack an interface before its pod gets an Event
     #[arg(long, hide = true, value_name = "DURATION", default_value = "30s", value_parser = rest)]
     pub interface_deadline: Duration,
 }
@@ -44,7 +44,7 @@ fn local(text: &str) -> Result<Remotes, String> {
     }
 }
 
-/// `--node`: it becomes a part of a field selector.
+/// `--node`: it is used in a field selector.
 fn node(text: &str) -> Result<String, String> {
     match text.trim() {
         name if is_subdomain(name) => Ok(name.to_owned()),

@@ -14,12 +14,12 @@ use crate::intent::Retention;
 /// Options of the admission webhooks.
 #[derive(Debug, Clone, Args)]
 pub struct WebhookOptions {
-    /// The address for the admission webhooks, over TLS; without it there are none. Port 0 takes a free one
+    /// The address for the admission webhooks, over TLS; by default there are no webhooks. Port 0 takes a free one
     #[arg(long, env = "OVN_KUBEVIRT_WEBHOOKS", value_name = "ADDRESS:PORT")]
     pub webhooks: Option<SocketAddr>,
 
     /// The webhooks' certificate, made by another program such as cert-manager, which then also writes the CA into the
-    /// webhook configurations. It is read again when it changes. Without it the service makes certificates itself
+    /// webhook configurations. It is read again after a change. By default the service makes certificates itself
     #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_CERT", value_name = "FILE", requires = "webhook_key")]
     pub webhook_cert: Option<PathBuf>,
 
@@ -27,18 +27,18 @@ pub struct WebhookOptions {
     #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_KEY", value_name = "FILE", requires = "webhook_cert")]
     pub webhook_key: Option<PathBuf>,
 
-    /// The Secret in the own namespace by which the processes of an installation share the certificate that they made
+    /// The Secret in the service's own namespace through which the processes of an installation share their certificate
     #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_SECRET", value_name = "NAME", default_value = "ovn-kubevirt-webhook",
         value_parser = name)]
     pub webhook_secret: String,
 
-    /// The Service by which the API server reaches the webhooks, in the own namespace unless another is named: the
-    /// certificate is for it
+    /// The Service through which the API server reaches the webhooks, by default in the service's own namespace: the
+    /// certificate names it
     #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_SERVICE", value_name = "NAME[.NAMESPACE]", default_value = "ovn-kubevirt",
         value_parser = service)]
     pub webhook_service: ServiceName,
 
-    /// Another name or IP address for the certificate, for webhooks that the API server calls by URL; several
+    /// Another name or IP address in the certificate, for webhooks that the API server calls by URL; several
     /// comma-separated
     #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_HOST", value_name = "HOST", value_delimiter = ',', value_parser = host)]
     pub webhook_host: Vec<String>,
@@ -58,12 +58,12 @@ pub struct WebhookOptions {
     #[arg(long, env = "OVN_KUBEVIRT_LAUNCHER_CREATORS", value_name = "USER", value_delimiter = ',')]
     pub launcher_creators: Vec<String>,
 
-    /// The NetworkAttachmentDefinition that takes the pod network's place in launcher pods, so that Multus plugs their
-    /// first interface into OVN; without it the cluster's own CNI makes that interface
+    /// The NetworkAttachmentDefinition that replaces the pod network in launcher pods, so that Multus plugs their
+    /// first interface into OVN; by default the cluster's own CNI makes that interface
     #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_NETWORK", value_name = "NAMESPACE/NAME", value_parser = nad)]
     pub default_network: Option<NadKey>,
 
-    /// How long a certificate is good; one is renewed after two thirds of it. Its CA is good for ten times as long
+    /// The lifetime of a certificate, which is renewed after two thirds of it. Its CA lasts ten times as long
     #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_CERTIFICATE_LIFETIME", value_name = "DURATION", default_value = "8760h",
         value_parser = lifetime, hide = true)]
     pub webhook_certificate_lifetime: Duration,
@@ -85,12 +85,12 @@ fn nad(text: &str) -> Result<NadKey, String> {
 pub struct ServiceName {
     /// Its name.
     pub name: String,
-    /// Its namespace, unless it is the own one.
+    /// Its namespace; `None` for the service's own.
     pub namespace: Option<String>,
 }
 
 impl ServiceName {
-    /// The names that the API server may find in the certificate.
+    /// The names of the Service in the certificate.
     pub fn hosts(&self, own_namespace: &str) -> [String; 2] {
         let namespace = self.namespace.as_deref().unwrap_or(own_namespace);
         ["svc", "svc.cluster.local"].map(|domain| format!("{}.{namespace}.{domain}", self.name))
@@ -98,7 +98,7 @@ impl ServiceName {
 }
 
 impl WebhookOptions {
-    /// What the operator chose for launcher pods.
+    /// The settings for launcher pods.
     pub fn review(&self) -> ReviewOptions {
         ReviewOptions {
             kubevirt_namespace: self.kubevirt_namespace.clone(),
@@ -107,13 +107,13 @@ impl WebhookOptions {
         }
     }
 
-    /// The files of a certificate that another program makes.
+    /// The files of a certificate made by another program.
     pub fn files(&self) -> Option<CertificateFiles> {
         let (certificate, key) = self.webhook_cert.clone().zip(self.webhook_key.clone())?;
         Some(CertificateFiles { certificate, key })
     }
 
-    /// The Secret of a certificate that the service makes.
+    /// The Secret of a certificate made by the service.
     pub fn secret(&self, own_namespace: &str) -> SecretOptions {
         SecretOptions {
             namespace: own_namespace.to_owned(),
@@ -124,7 +124,7 @@ impl WebhookOptions {
         }
     }
 
-    /// The names and addresses that a certificate is for.
+    /// All names and addresses in a certificate.
     pub fn hosts(&self, own_namespace: &str) -> Vec<String> {
         self.webhook_service.hosts(own_namespace).into_iter().chain(self.webhook_host.iter().cloned()).collect()
     }
@@ -162,7 +162,7 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Shorter ones would be renewed before the API server has heard of the one before.
+/// A shorter one would be renewed before the API server knows its predecessor.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(15);
 const LONGEST_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_for_the_service_and_for_what_else_is_named() {
+    fn a_certificate_names_the_service_and_the_other_hosts() {
         let hosts = |arguments: &[&str]| run(arguments).expect("options").hosts("ovn");
         assert_eq!(hosts(&[]), ["ovn-kubevirt.ovn.svc", "ovn-kubevirt.ovn.svc.cluster.local"]);
         let named = hosts(&["--webhook-service", "a.b", "--webhook-host=1.2.3.4,c.d", "--webhook-host", "::1"]);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_are_refused_by_their_flag() {
+    fn invalid_names_are_refused_by_their_flag() {
         for (flag, bad) in [
             ("--webhook-service", "a.b.c"),
             ("--webhook-service", "A"),

@@ -1,4 +1,4 @@
-//! Questions to the writer: what would be decided, on the snapshot of the task that decides.
+//! Questions to the writer: the decision for a VM, on the snapshot of the task that decides.
 //!
 //! ```text
 //!   webhooks --Question--> writer, between two turns: on its snapshot --answer--> webhooks
@@ -7,7 +7,8 @@
 //!                                again when the VM has been decided
 //! ```
 //!
-//! A question is a function of a [`Moment`]. Leader and followers answer alike, as long as what they know is current.
+//! A question is a function of a [`Moment`]. Leader and followers give the same answers, as long as their data is
+//! current.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -20,12 +21,12 @@ use super::ledger::Ledger;
 use crate::contract::VmKey;
 use crate::plan::{Claims, Snapshot};
 
-/// Questions that wait for the writer; more of them wait outside.
+/// The most questions in the channel; further senders wait.
 const QUESTIONS_AHEAD: usize = 256;
 
-/// What a question is asked on.
+/// The data for a question.
 pub struct Moment<'a> {
-    /// Both sides as they are now.
+    /// The present state of both sides.
     pub snapshot: &'a Snapshot<'a>,
     /// The claims of the transactions that are in flight or about to be sent.
     pub claims: &'a Claims,
@@ -33,41 +34,41 @@ pub struct Moment<'a> {
     pub ledger: &'a Ledger,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unanswered {
-    /// What this process knows is not current, for this reason.
+    /// The data of this process is not current, for this reason.
     #[error("{0}")]
     NotCurrent(String),
-    /// The time is up, and this is still to come.
+    /// The time is up, with this still missing.
     #[error("{0}")]
     NotYet(String),
 }
 
-/// Asks the writer. Clones ask the same one.
+/// Asks the writer. Clones ask the same writer.
 #[derive(Clone)]
 pub struct Asker(mpsc::Sender<Question>);
 
 /// The questions to a writer.
 pub struct Questions {
     incoming: mpsc::Receiver<Question>,
-    /// Those to be asked at the next turn.
+    /// Questions for the next turn.
     due: Vec<Question>,
-    /// Those that wait until their VM has been decided.
+    /// Questions that wait until their VM has been decided.
     waiting: HashMap<VmKey, Vec<Question>>,
 }
 
-/// A question, with the way to answer it.
+/// A question with its answer channel.
 pub(super) struct Question {
     vm: VmKey,
     asked: Box<dyn Asked>,
 }
 
 trait Asked: Send {
-    /// Asks. Returns true if there is an answer.
+    /// Asks the question. Returns true if there is an answer.
     fn ask(&mut self, moment: &Moment<'_>) -> bool;
 
-    /// Answers that nothing current is known.
+    /// Answers that the data is not current.
     fn fail(&mut self, reason: &str);
 
     /// Returns true if the answer is still awaited.
@@ -77,7 +78,7 @@ trait Asked: Send {
 struct Open<T, F> {
     question: F,
     answer: Option<oneshot::Sender<Result<T, Unanswered>>>,
-    /// What the last answer was missing.
+    /// The missing part, from the last try.
     missing: Arc<Mutex<String>>,
 }
 
@@ -85,7 +86,7 @@ impl<T: Send, F: FnMut(&Moment<'_>) -> ControlFlow<T, String> + Send> Asked for 
     fn ask(&mut self, moment: &Moment<'_>) -> bool {
         match (self.question)(moment) {
             ControlFlow::Break(answer) => {
-                // Whoever gave up waiting does not need it.
+                // The receiver may have stopped waiting.
                 self.answer.take().map(|sender| sender.send(Ok(answer)));
                 true
             }
@@ -107,17 +108,17 @@ impl<T: Send, F: FnMut(&Moment<'_>) -> ControlFlow<T, String> + Send> Asked for 
 }
 
 impl Asker {
-    /// Creates an asker, and the other end for the writer.
+    /// Creates an asker, and its other end for the writer.
     pub fn channel() -> (Self, Questions) {
         let (sender, incoming) = mpsc::channel(QUESTIONS_AHEAD);
         (Self(sender), Questions { incoming, due: Vec::new(), waiting: HashMap::new() })
     }
 
-    /// Asks about a VM until the question breaks with an answer, at most for this time. A question that continues says
-    /// what is missing, and is asked again whenever the VM has been decided.
+    /// Asks about a VM until the question breaks with an answer, at most for this time. A question that continues
+    /// returns the missing part, and is asked again whenever the VM has been decided.
     ///
     /// # Errors
-    /// What this process knows is not current, or the time is up.
+    /// If the data of this process is not current, or the time is up.
     pub async fn ask<T: Send + 'static>(
         &self,
         vm: &VmKey,
@@ -145,19 +146,19 @@ impl Questions {
     pub(super) async fn arrive(&mut self) {
         match self.incoming.recv().await {
             Some(question) => self.due.push(question),
-            // Nothing asks in this process.
+            // This process has no askers.
             None => std::future::pending().await,
         }
     }
 
-    /// The VM has been decided: its questions are asked again.
+    /// Makes the questions about a decided VM due again.
     pub(super) fn decided(&mut self, vm: &VmKey) {
         if !self.waiting.is_empty() {
             self.due.extend(self.waiting.remove(vm).into_iter().flatten());
         }
     }
 
-    /// Takes out what is to be asked now. If nothing is current, that is all there is.
+    /// Removes and returns the questions for this turn. If the data is not current, these are all questions.
     pub(super) fn take_due(&mut self, is_current: bool) -> Vec<Question> {
         while self.due.len() < QUESTIONS_AHEAD
             && let Ok(question) = self.incoming.try_recv()
@@ -172,25 +173,25 @@ impl Questions {
         due
     }
 
-    /// Keeps a question that has no answer yet.
+    /// Keeps a question without an answer.
     pub(super) fn keep(&mut self, question: Question) {
         let waiting = self.waiting.entry(question.vm.clone()).or_default();
         waiting.retain(|question| question.asked.is_open());
         waiting.push(question);
         if waiting.len() == 1 {
-            // Whoever gave up leaves no trace for longer than others wait.
+            // Drops the questions without a receiver, too.
             self.waiting.retain(|_, questions| questions.iter().any(|question| question.asked.is_open()));
         }
     }
 }
 
 impl Question {
-    /// Asks. Returns true if there is an answer.
+    /// Asks the question. Returns true if there is an answer.
     pub(super) fn ask(&mut self, moment: &Moment<'_>) -> bool {
         self.asked.ask(moment)
     }
 
-    /// Answers that nothing current is known.
+    /// Answers that the data is not current.
     pub(super) fn fail(&mut self, reason: &str) {
         self.asked.fail(reason);
     }

@@ -1,13 +1,13 @@
-//! Taking office: an epoch in the database itself, compared by every transaction.
+//! Fencing: an epoch in the database itself, compared by every transaction.
 //!
-//! `NB_Global.external_ids` holds `ovn-kubevirt.io/epoch.<instance>` = `<n>.<random holder id>`. It is
-//! raised on each new connection, before anything is read: commits of an older epoch (a process that
-//! was killed, a connection that broke) cannot land behind it, because each carries a `wait` on its
-//! own epoch. OVSDB's locks do not do this on a cluster: they are granted per server.
+//! `NB_Global.external_ids` holds `ovn-kubevirt.io/epoch.<instance>` = `<n>.<random holder id>`. It is raised on each
+//! new connection, before any read: transactions of an older epoch (a killed process, a broken connection) cannot
+//! commit after it, because each has a `wait` on its own epoch. OVSDB's locks do not give this on a cluster: they are
+//! granted per server.
 //!
-//! In the same transaction, and under the same condition, stands the cluster that the instance belongs to
-//! (`ovn-kubevirt.io/cluster.<instance>`, see `identity.rs`). The fence contains it, too: what a process of another
-//! cluster wrote there stops this one at its next transaction, before its replica shows the change.
+//! The same transaction, with the same condition, writes the cluster that the instance belongs to
+//! (`ovn-kubevirt.io/cluster.<instance>`, see `identity.rs`). The fence contains it, too: a write by a process of
+//! another cluster stops this one at its next transaction, before its replica shows the change.
 
 use std::sync::Arc;
 
@@ -21,17 +21,17 @@ use crate::ovsdb::{
     WireUuid,
 };
 
-/// Why office could not be taken.
+/// The reason why office could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
-    /// Somebody else took it since we did.
+    /// Another process has taken it since.
     #[error(
-        "{key} in NB_Global:external_ids is {found}, which is not what this process wrote: another ovn-kubevirt of instance \"{instance}\" has taken over, or somebody rewrote the column. Without a Lease, run one process, or give each its --instance"
+        "{key} in NB_Global:external_ids is {found}, which differs from the value that this process wrote: another ovn-kubevirt of instance \"{instance}\" has taken over, or another program rewrote the column. Without a Lease, run one process, or give each its --instance"
     )]
     Deposed {
         /// The key.
         key: String,
-        /// What stands there.
+        /// The present value.
         found: String,
         /// The instance.
         instance: String,
@@ -39,26 +39,26 @@ pub enum EpochError {
     /// The instance belongs to another cluster.
     #[error(transparent)]
     OtherCluster(#[from] OtherCluster),
-    /// The database has not been initialised.
+    /// The database is not initialised.
     #[error("NB_Global has {0} rows instead of one: is ovn-northd running, or run `ovn-nbctl init`")]
     NotInitialised(usize),
-    /// The transaction did not come through.
+    /// The transaction failed.
     #[error("taking office failed: {0}")]
     Failed(String),
 }
 
-/// An epoch that was taken.
+/// The epoch of an office.
 #[derive(Debug, Clone)]
 pub struct Epoch {
     /// The first operation of each transaction.
     pub fence: Operation,
     /// The key in `NB_Global:external_ids`.
     pub key: String,
-    /// What stands there while we are in office.
+    /// The value of the key while this process is in office.
     pub value: String,
     /// The key in `NB_Global:external_ids` that names the cluster of the instance.
     pub cluster_key: String,
-    /// What stands there while we are in office.
+    /// The value of that key while this process is in office.
     pub cluster: Arc<str>,
 }
 
@@ -70,18 +70,18 @@ impl Epoch {
     }
 }
 
-/// The epochs that this process took, and the key they stand under.
+/// The epochs of this process, and their key.
 #[derive(Debug)]
 pub(super) struct Epochs {
     instance: String,
     key: String,
     ownership: Ownership,
-    /// Greater than this is the next.
+    /// The next epoch is greater than this.
     highest: u64,
-    /// The term of the Lease that `ours` are of.
+    /// The term of the Lease in which `ours` were tried.
     term: Option<u64>,
-    /// What may stand there as long as nobody else came: the one that we have, or that we found, and
-    /// those that we tried whose outcome is unknown. Empty: whatever stands there is taken over.
+    /// The values of the key that show no other process: the present or found one, and those tried with unknown
+    /// outcome. If empty, any value is taken over.
     ours: Vec<Option<String>>,
 }
 
@@ -99,15 +99,14 @@ impl Epochs {
         Self { instance: instance.to_owned(), key, ownership, highest: 0, term: None, ours: Vec::new() }
     }
 
-    /// The database is an older one again: whatever epoch stands there is taken over.
+    /// Forgets the epochs after a rollback of the database: any epoch there is taken over.
     pub(super) fn forget(&mut self) {
         self.ours.clear();
     }
 
-    /// Raises the epoch by compare-and-set and gives the fence of the new one; it is greater than the
-    /// term of the Lease, than any that was `seen`, and than the one that stands. A process that had
-    /// office before in this term and finds another's epoch is deposed. An instance that belongs to another cluster than
-    /// `cluster` is left as it is.
+    /// Raises the epoch by compare-and-set and returns the new one. It is greater than the term of the Lease, than all
+    /// that were `seen`, and than the present one. A process that had office before in this term is deposed by the
+    /// epoch of another. An instance that belongs to another cluster than `cluster` is left unchanged.
     pub(super) async fn raise(
         &mut self,
         connection: &Connection,
@@ -130,7 +129,7 @@ impl Epochs {
             let taken = present.as_deref().and_then(epoch_number).unwrap_or(0);
             self.highest = self.highest.max(taken).saturating_add(1);
             let epoch = format!("{}.{}", self.highest, Uuid::new_v4().simple());
-            // Noted before it is sent: a caller that goes away leaves the outcome unknown.
+            // Recorded before it is sent: if the caller goes away, the outcome is unknown.
             let before = self.ours.clone();
             if self.ours.is_empty() {
                 self.ours.push(present.clone());
@@ -143,7 +142,7 @@ impl Epochs {
             let transaction = Transaction { fence: None, operations: swap(uuid, &swaps) };
             match connection.transact(&transaction).await {
                 Outcome::Committed { .. } => {
-                    // Whatever else we tried cannot commit any more.
+                    // Earlier tries with unknown outcome can no longer commit.
                     self.ours = vec![Some(epoch.clone())];
                     self.ownership.log(owner, cluster);
                     return Ok(Epoch {
@@ -155,10 +154,10 @@ impl Epochs {
                     });
                 }
                 Outcome::Unknown(reason) => return Err(EpochError::Failed(reason)),
-                // It is not there, and never will be.
+                // The transaction did not and will not commit.
                 Outcome::Rejected(rejection) => {
                     self.ours = before;
-                    // Somebody was faster: look again.
+                    // Another process was faster: read again.
                     if rejection.kind != crate::ovsdb::RejectionKind::TimedOut {
                         return Err(EpochError::Failed(rejection.to_string()));
                     }
@@ -197,14 +196,14 @@ impl Epochs {
     }
 }
 
-/// A key of `NB_Global:external_ids` whose value is replaced, if it is still the one that was read.
+/// The replacement of a key's value in `NB_Global:external_ids`, if it is still the value that was read.
 struct Swap<'a> {
     key: &'a str,
     present: Option<&'a str>,
     value: &'a str,
 }
 
-/// Puts each value where the one that was read stands, or where none does, and fails when any has changed since.
+/// Replaces each value that was read, or inserts it if the key was missing. Fails if any has changed since.
 fn swap(uuid: Uuid, swaps: &[Swap<'_>]) -> Vec<Operation> {
     let mut operations = Vec::new();
     let mut mutations = Vec::new();
@@ -214,7 +213,7 @@ fn swap(uuid: Uuid, swaps: &[Swap<'_>]) -> Vec<Operation> {
         operations.push(stand(present));
         mutations.push(Mutation { column: "external_ids", mutator: Mutator::Delete, value });
     }
-    // `insert` leaves a key alone that came in between; the second wait then fails.
+    // `insert` keeps a key that was added in between; then the second wait fails.
     let value = Datum::map(swaps.iter().map(|swap| (swap.key, swap.value)));
     mutations.push(Mutation { column: "external_ids", mutator: Mutator::Insert, value });
     operations.push(Operation::Mutate { table: NbGlobal::TABLE.name, uuid, mutations });
@@ -222,7 +221,7 @@ fn swap(uuid: Uuid, swaps: &[Swap<'_>]) -> Vec<Operation> {
     operations
 }
 
-/// Holds when all of these stand in `NB_Global:external_ids`.
+/// A wait for all of these pairs in `NB_Global:external_ids`.
 fn stand<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Operation {
     Operation::Wait {
         table: NbGlobal::TABLE.name,

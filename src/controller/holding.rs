@@ -1,19 +1,19 @@
-//! Ports that the brake holds (`writer/brake.rs`), as operators are told of them.
+//! The ports that the brake holds (`writer/brake.rs`), as shown to operators.
 
 use std::fmt;
 
 use crate::contract::VmKey;
 
-/// What is held, for operators.
+/// The held ports, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
-    /// Ports that are held.
+    /// The number of held ports.
     pub ports: usize,
-    /// All ports of the instance when they were counted last; retained ones are in neither number.
+    /// The number of all ports of the instance at the last count. Retained ports are in neither number.
     pub total: usize,
     /// Some of their VMs.
     pub examples: Vec<VmKey>,
-    /// There are more VMs than these.
+    /// True if there are more VMs than the examples.
     pub more: bool,
 }
 

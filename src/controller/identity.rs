@@ -1,14 +1,14 @@
-//! Which cluster this process serves, and whether an instance in a northbound database belongs to it.
+//! The cluster that this process serves, and the check that an instance in a northbound database belongs to it.
 //!
 //! ```text
-//!   GET namespaces/kube-system --UID--> ClusterIdentity --watch--> link: may it take office?
+//!   GET namespaces/kube-system --UID--> ClusterIdentity --watch--> link: office allowed?
 //!                                                                    |
 //!   NB_Global:external_ids ovn-kubevirt.io/cluster.<instance> -------+--> Ownership::check
 //! ```
 //!
-//! An empty cluster looks exactly like one whose VMs have all been deleted. A process with the kubeconfig of another
-//! cluster would therefore release every port of the instance. The UID of the namespace `kube-system` is the usual identity
-//! of a cluster: the API server makes the namespace once and protects it from deletion.
+//! An empty cluster looks exactly like one in which all VMs have been deleted. A process with the kubeconfig of another
+//! cluster would therefore release every port of the instance. The UID of the namespace `kube-system` is the usual
+//! identity of a cluster: the API server creates the namespace once and protects it from deletion.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,17 +22,17 @@ use tokio::sync::watch;
 use super::kubernetes::chain;
 use crate::contract::cluster_key;
 
-/// The namespace whose UID identifies a cluster.
+/// The namespace with the UID that identifies a cluster.
 const NAMESPACE: &str = "kube-system";
-/// An answer that takes longer is not waited for.
+/// The limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Which cluster this process serves.
+/// The cluster that this process serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterIdentity {
-    /// The UID of the namespace `kube-system` has not been read yet. The text says why, where a try failed.
+    /// The UID of the namespace `kube-system` has not been read yet. The text is the error of the last try.
     Unknown(Option<Arc<str>>),
     /// The UID of the namespace `kube-system`.
     Known(Arc<str>),
@@ -88,7 +88,7 @@ pub async fn identify_cluster(client: Client, identity: watch::Sender<ClusterIde
     }
 }
 
-/// The API server's own words, or the chain of causes.
+/// The API server's own message, or the chain of causes.
 fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
@@ -110,7 +110,7 @@ pub struct OtherCluster {
     pub own: String,
 }
 
-/// Where the database says which cluster an instance belongs to, and which one may be replaced.
+/// The place in the database with the cluster of an instance, and the cluster that may be replaced.
 #[derive(Debug, Clone)]
 pub(super) struct Ownership {
     instance: String,
@@ -121,12 +121,12 @@ pub(super) struct Ownership {
 }
 
 impl Ownership {
-    /// Of an instance; `take_over` names the one cluster that may be replaced.
+    /// For an instance. `take_over` names the one cluster that may be replaced.
     pub(super) fn new(instance: &str, take_over: Option<String>) -> Self {
         Self { instance: instance.to_owned(), key: cluster_key(instance), take_over }
     }
 
-    /// Whether the cluster `own` may serve the instance, where the database names the cluster `present`.
+    /// Checks that the cluster `own` may serve the instance, if the database names the cluster `present`.
     pub(super) fn check(&self, present: Option<&str>, own: &str) -> Result<(), OtherCluster> {
         match present {
             Some(present) if present != own && self.take_over.as_deref() != Some(present) => {
@@ -136,7 +136,7 @@ impl Ownership {
         }
     }
 
-    /// Logs that the database names the cluster `own` from now on, where it named another one before, or none.
+    /// Logs that the database names the cluster `own` from now on, if it named another one or no cluster before.
     pub(super) fn log(&self, before: Option<&str>, own: &str) {
         let (instance, cluster) = (&self.instance, own);
         match before {
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(plain.key, "ovn-kubevirt.io/cluster.default");
         for ownership in [&plain, &taking] {
             assert_eq!(ownership.check(None, "own"), Ok(()));
-            // Also once the take-over is done.
+            // Also after the take-over.
             assert_eq!(ownership.check(Some("own"), "own"), Ok(()));
             let error = ownership.check(Some("other"), "own").expect_err("another cluster's").to_string();
             for words in ["\"default\"", "other", "own", "--instance", "--take-over-cluster other"] {

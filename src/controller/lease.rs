@@ -8,12 +8,12 @@
 //!                                  API server
 //! ```
 //!
-//! The decisions are in [`election`], a pure function of what was seen and when; here are the requests,
-//! the watch, the clock and the log. A Lease alone cannot keep a process that was stopped and woken from
-//! writing: the epoch in the database does. The Lease decides who takes the epoch.
+//! The decisions are in [`election`], a pure function of observations and times. The requests, the watch, the clock and
+//! the log are here. A Lease alone does not keep a process that was paused from writing when it resumes: the epoch in
+//! the database does. The Lease decides which process takes the epoch.
 //!
-//! The API server being away, or refusing, never ends this: it is said once for each new reason, and
-//! tried again; a leader steps down at its deadline by its own clock.
+//! A failure or a refusal of the API server never ends this task: it is logged once for each new reason, and tried
+//! again. A leader steps down at its deadline by its own clock.
 
 mod election;
 mod object;
@@ -41,32 +41,32 @@ use election::{Election, Failure, Loss, Purpose, Request};
 use object::Lease;
 pub use timing::LeaseTiming;
 
-/// After a failure the first pause; the last is the retry period.
+/// The first pause after a failure. The longest is the retry period.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why leadership ended for good.
+/// The reason why leadership ended for good.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Nobody says any more whether the Lease is wanted.
-    #[error("nobody stands for the Lease any more")]
+    /// The link has ended.
+    #[error("the link has ended")]
     Deserted,
 }
 
-/// Which Lease, and who wants it.
+/// The Lease, and the identity of this process.
 #[derive(Debug, Clone)]
 pub struct LeaseOptions {
     /// The Lease's namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What stands in the Lease while we hold it: another one for each process.
+    /// The holder in the Lease while this process leads: different for each process.
     pub identity: String,
-    /// How long it lasts.
+    /// Its durations.
     pub timing: LeaseTiming,
 }
 
 impl LeaseOptions {
-    /// For a process on this host, with an identity of its own.
+    /// For a process on this host, with a new identity.
     pub fn new(namespace: String, name: String, timing: LeaseTiming) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
@@ -76,20 +76,20 @@ impl LeaseOptions {
 
 type Answer = Pin<Box<dyn Future<Output = Result<Answered, RequestError>> + Send>>;
 
-/// What the API server did.
+/// The answer to a request.
 enum Answered {
     Read(Option<Lease>),
     Written(Lease),
 }
 
-/// Why it did not.
+/// The failure of a request.
 #[derive(Debug)]
 enum RequestError {
     TimedOut(Verb, Duration),
     Failed(Verb, kube::Error),
 }
 
-/// A call as RBAC names it.
+/// A request as RBAC names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Get,
@@ -98,14 +98,14 @@ enum Verb {
     Watch,
 }
 
-/// Stands for the Lease while `candidacy` says so, and publishes who leads. Ends with `Ok` after `stopping`, when
-/// the Lease is released, or could not be within [`LeaseTiming::request_timeout`].
+/// Stands for the Lease according to `candidacy`, and publishes the leader. Ends with `Ok` after `stopping`, when the
+/// Lease is released, or could not be released within [`LeaseTiming::request_timeout`].
 ///
-/// That a term has ended is published before the Lease is given back: nobody else is let in before. Dropped, it
-/// leaves the Lease as it is, and others wait until it runs out.
+/// The end of a term is published before the Lease is released, so before another process can begin one. Dropping the
+/// future leaves the Lease unchanged, and others wait until it runs out.
 ///
 /// # Errors
-/// When the sender of `candidacy` is gone; the Lease is released.
+/// If the sender of `candidacy` is gone. The Lease is released.
 pub async fn keep_lease(
     client: Client,
     options: LeaseOptions,
@@ -122,7 +122,7 @@ pub async fn keep_lease(
         let mut wanted = *candidacy.borrow_and_update();
         wanted.stopping |= deserted;
         let step = keeper.election.next(keeper.now(), wanted);
-        // Before anything is sent: nobody may go on writing when the Lease is given back.
+        // Before any request: this process must stop writing before the Lease is released.
         keeper.publish(&leadership);
         if let Some(request) = step.request {
             answer = Some(keeper.send(request));
@@ -148,7 +148,7 @@ pub async fn keep_lease(
     }
 }
 
-/// Waits for the answer under way, of which there is one.
+/// Waits for the answer under way, if there is one.
 async fn arrival(answer: &mut Option<Answer>) -> Result<Answered, RequestError> {
     match answer {
         Some(answer) => answer.await,
@@ -156,7 +156,7 @@ async fn arrival(answer: &mut Option<Answer>) -> Result<Answered, RequestError> 
     }
 }
 
-/// What the watch tells next, asked no sooner than it may be.
+/// The next event of the watch, not polled before `not_before`.
 async fn next_event<S>(events: &mut Pin<&mut S>, not_before: Option<Instant>) -> watcher::Result<Option<Lease>>
 where
     S: Stream<Item = watcher::Result<Option<Lease>>>,
@@ -204,7 +204,7 @@ impl Keeper {
         self.start.elapsed()
     }
 
-    /// Tells who leads, and logs it when it is news.
+    /// Publishes the leader, and logs a change.
     fn publish(&mut self, leadership: &watch::Sender<Leadership>) {
         let now = self.election.leadership();
         if self.published.as_ref() == Some(&now) {
@@ -232,7 +232,7 @@ impl Keeper {
             (_, Leadership::Follower { leader: Some(leader) }) => {
                 tracing::info!(lease, leader, "another process leads")
             }
-            (Some(_), Leadership::Follower { leader: None }) => tracing::info!(lease, "nobody leads"),
+            (Some(_), Leadership::Follower { leader: None }) => tracing::info!(lease, "no process leads"),
             (None, Leadership::Follower { leader: None }) => {}
         }
         self.published = Some(now);
@@ -281,9 +281,9 @@ impl Keeper {
             }
             Err(error) => {
                 let failure = error.failure();
-                // That another was faster is the ordinary course of things.
+                // A conflict with a faster process is normal.
                 if failure != Failure::Conflict {
-                    self.trouble.tell(&self.options, error.verb(), &error.describe(), error.hint(&self.options));
+                    self.trouble.log(&self.options, error.verb(), &error.describe(), error.hint(&self.options));
                 }
                 self.election.failed(now, failure, self.pauses.next());
                 false
@@ -294,7 +294,7 @@ impl Keeper {
         }
     }
 
-    /// Takes in what the watch tells; gives the time before which it is not to be asked again.
+    /// Takes in an event of the watch. Returns the time before which the watch must not be polled again.
     fn watched(&mut self, event: watcher::Result<Option<Lease>>) -> Option<Instant> {
         match event {
             Ok(lease) => {
@@ -308,13 +308,13 @@ impl Keeper {
             Err(error) => {
                 self.election.watch_broke();
                 let (error, hint) = describe_watch(&error, &self.options);
-                self.watch_trouble.tell(&self.options, Verb::Watch, &error, hint);
+                self.watch_trouble.log(&self.options, Verb::Watch, &error, hint);
                 Some(Instant::now() + self.watch_pauses.next())
             }
         }
     }
 
-    /// Whether all was done before the end that can be.
+    /// Returns true if nothing more can be done before the end.
     fn is_done(&self, by: Instant) -> bool {
         if self.election.is_released() {
             return true;
@@ -334,7 +334,7 @@ impl LeaseOptions {
     }
 }
 
-/// Writes the times, for people to read: nobody compares them.
+/// Writes the times, which are for people: they are never compared.
 fn stamp(lease: &mut Lease, purpose: Purpose) {
     let now = format!("{:.6}", Timestamp::now());
     if purpose != Purpose::Renew {
@@ -343,7 +343,7 @@ fn stamp(lease: &mut Lease, purpose: Purpose) {
     lease.spec.renew_time = Some(now);
 }
 
-/// Pauses after failures, ever longer.
+/// Pauses after failures, increasing.
 struct Pauses {
     builder: ExponentialBuilder,
     pauses: ExponentialBackoff,
@@ -369,12 +369,12 @@ impl Pauses {
     }
 }
 
-/// What is wrong with the API server, said once for each new reason.
+/// The fault of the API server, logged once for each new reason.
 #[derive(Default)]
 struct Trouble(String);
 
 impl Trouble {
-    fn tell(&mut self, options: &LeaseOptions, verb: Verb, error: &str, hint: String) {
+    fn log(&mut self, options: &LeaseOptions, verb: Verb, error: &str, hint: String) {
         if self.0 != error {
             tracing::warn!(lease = options.full_name(), call = verb.name(), error, "{hint}; trying again");
             error.clone_into(&mut self.0);
@@ -407,7 +407,7 @@ impl RequestError {
     fn failure(&self) -> Failure {
         match self {
             Self::Failed(_, kube::Error::Api(status)) => match status.code {
-                // Of a deletion under a replacement, too.
+                // Also for a deletion during a replacement.
                 409 => Failure::Conflict,
                 404 if self.verb() == Verb::Update => Failure::Conflict,
                 400..=499 => Failure::Refused,
@@ -437,7 +437,7 @@ fn unreachable_hint(verb: Verb) -> String {
     format!("the API server does not answer the {} of the Lease", verb.name())
 }
 
-/// What an operator should do about a refusal.
+/// The remedy for a refusal, for an operator.
 fn hint(status: &kube::core::Status, verb: Verb, options: &LeaseOptions) -> String {
     let LeaseOptions { namespace, name, .. } = options;
     let causes = status.details.iter().flat_map(|details| &details.causes);

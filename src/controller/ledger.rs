@@ -6,8 +6,8 @@
 //!                                        +--> any reader: the status of a VM
 //! ```
 //!
-//! The rows of most VMs tell all that there is to tell, so only the other statuses are kept here; the rest is read from
-//! the replica when it is asked for.
+//! The statuses of most VMs follow from their rows and are read from the replica on request. Only the other statuses
+//! are kept here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -42,7 +42,7 @@ impl Ledger {
         Self { kept: Arc::default(), reports, problems: metrics.problems() }
     }
 
-    /// This process leads from now on, or leads no longer.
+    /// Records that this process leads, or leads no longer.
     pub(super) fn lead(&self, leads: bool) {
         let mut kept = self.write();
         if std::mem::replace(&mut kept.leads, leads) == leads {
@@ -56,9 +56,9 @@ impl Ledger {
         }
     }
 
-    /// Records the status of a VM. Its owner is told through `subject`, if there is an object to tell it on.
+    /// Records the status of a VM. It is reported to the owner on `subject`, if there is such an object.
     pub(super) fn record(&self, vm: &VmKey, subject: Option<Subject>, mut status: VmStatus) {
-        // Reports wait for the API server, thousands of them in a storm.
+        // Reports wait for the API server, by the thousand in a storm.
         status.ports.shrink_to_fit();
         let leads = self.keep(vm, &status);
         if let Some(subject) = subject.filter(|_| leads) {
@@ -66,7 +66,7 @@ impl Ledger {
         }
     }
 
-    /// The VM is gone, and these were its ports.
+    /// Records that the VM is gone, with its former ports.
     pub(super) fn release(&self, vm: &VmKey, ports: Vec<LogicalSwitchPort>) {
         if self.keep(vm, &VmStatus::default()) {
             self.report(Report::Released { vm: vm.clone(), ports });
@@ -77,7 +77,7 @@ impl Ledger {
     fn keep(&self, vm: &VmKey, status: &VmStatus) -> bool {
         let follows = status.follows_from_rows();
         {
-            // The rule: there is nothing to keep, and nothing was kept.
+            // The usual case: there is nothing to keep, and nothing was kept.
             let kept = self.read();
             if follows && !kept.statuses.contains_key(vm) {
                 return kept.leads;
@@ -95,7 +95,7 @@ impl Ledger {
         kept.leads
     }
 
-    /// Gives the status of a VM, with the replica that the decisions were made on.
+    /// Returns the status of a VM, with the replica of the decisions.
     pub fn status(&self, northbound: &Northbound, vm: &VmKey) -> VmStatus {
         let kept = self.read().statuses.get(vm).cloned();
         kept.map_or_else(|| present(northbound, vm), |status| VmStatus::clone(&status))
@@ -148,7 +148,7 @@ mod tests {
         ledger.record(&a, None, status(2));
         assert_eq!(counted(&metrics), None, "a follower does not count");
         ledger.lead(true);
-        assert_eq!(counted(&metrics), Some(2), "what was decided before counts once this process leads");
+        assert_eq!(counted(&metrics), Some(2), "earlier decisions count once this process leads");
         ledger.record(&b, None, VmStatus::of_problem(missing()));
         assert_eq!(counted(&metrics), Some(3));
         ledger.record(&a, None, status(1));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_told_by_the_process_that_leads() {
+    fn the_process_that_leads_reports_to_the_owner() {
         let (sender, mut reports) = mpsc::unbounded_channel();
         let ledger = Ledger::new(sender, &Metrics::default());
         let vm = VmKey::new("n", "a");

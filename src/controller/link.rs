@@ -11,9 +11,9 @@
 //! Beside these, `Barred`: in sync, and not allowed to take office, because the cluster is not known yet or the instance
 //! belongs to another one (`identity.rs`).
 //!
-//! Whoever is not in office keeps its replica in sync all the same, so that taking over costs one
-//! transaction. A lost connection is made anew with backoff, at most a second; a server that lost its
-//! leadership is left for the next at once.
+//! A process without office keeps its replica in sync all the same, so that taking over costs one transaction. A lost
+//! connection is replaced with backoff of at most a second. A server that lost its leadership is left for the next one
+//! at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,21 +28,21 @@ use super::lease::{Candidacy, Leadership};
 use crate::ovn::Northbound;
 use crate::ovsdb::{Connection, ConnectionError, Member, Session, Shared, Target, Unfit};
 
-/// A link that was up for so long may be tried again at once; one that breaks as soon as it is up is
-/// tried ever more slowly.
+/// After a link was up for this long, it is made again at once. Shorter ones back off.
 const STEADY: Duration = Duration::from_secs(5);
-/// A database that is away for so long is left to whoever has it: we stand for the Lease no more.
+/// After a database was away for this long, the process stops standing for the Lease.
 const GRACE: Duration = Duration::from_secs(3);
-/// After stepping down because somebody else wrote an epoch, others go first.
+/// The pause after another process wrote an epoch, so that others go first.
 const STEP_DOWN_PAUSE: Duration = Duration::from_secs(1);
-/// How often the replica is asked which cluster the instance belongs to. In office, the writer looks at every change.
+/// The interval at which the replica is checked for the cluster of the instance. In office, the writer looks at every
+/// change.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The right to write: a connection and an epoch. Its replica is in sync.
 pub struct Office {
-    /// To send transactions.
+    /// The connection for transactions.
     pub connection: Arc<Connection>,
-    /// Whose fence is the first operation of each.
+    /// The epoch. Its fence is the first operation of each transaction.
     pub epoch: Epoch,
     lost: watch::Sender<bool>,
 }
@@ -52,51 +52,50 @@ impl Office {
         Self { connection, epoch, lost: watch::Sender::new(false) }
     }
 
-    /// Says that the database has another epoch: nothing of ours can commit any more.
+    /// Records that the database has another epoch: transactions of this office can no longer commit.
     pub fn lose(&self) {
         self.lost.send_replace(true);
     }
 
-    /// Whether something may be sent.
+    /// Returns true while transactions may be sent.
     pub fn is_held(&self) -> bool {
         !*self.lost.borrow() && !self.connection.is_closed()
     }
 }
 
-/// How it stands with the database.
+/// The state of the link.
 #[derive(Clone, Default)]
 pub enum Link {
-    /// It has not been reached yet.
+    /// The database has not been reached yet.
     #[default]
     NotYet,
-    /// It could not be reached at the last try; why, in an operator's words.
+    /// The last try failed; the text is the reason, for operators.
     Down(Arc<str>),
-    /// The replica is in sync, and somebody else writes.
+    /// The replica is in sync, and another process writes.
     Following,
-    /// The replica is in sync, and this process may not write; why, in an operator's words.
+    /// The replica is in sync, and this process may not write; the text is the reason, for operators.
     Barred(Arc<str>),
-    /// The replica is in sync, and we write.
+    /// The replica is in sync, and this process writes.
     Up(Arc<Office>),
 }
 
-/// What the link works with.
+/// The inputs and outputs of the link.
 pub struct LinkSettings {
     /// The database.
     pub target: Target,
-    /// Whose epoch is raised.
+    /// The instance of the epoch.
     pub instance: String,
-    /// The cluster that this process serves, as soon as it is known.
+    /// The cluster that this process serves.
     pub cluster: watch::Receiver<ClusterIdentity>,
     /// The cluster that the instance may be taken over from, by the UID in the database.
     pub take_over_cluster: Option<String>,
     /// The replica.
     pub northbound: Arc<Shared<Northbound>>,
-    /// Who leads.
+    /// The leader.
     pub leadership: watch::Receiver<Leadership>,
-    /// Told whether the database can be written from here. `None` under `--no-lease`, where losing
-    /// office is the end.
+    /// Receives the candidacy. `None` under `--no-lease`, where the loss of office ends the process.
     pub candidacy: Option<watch::Sender<Candidacy>>,
-    /// Told how it stands.
+    /// Receives the state of the link.
     pub link: watch::Sender<Link>,
 }
 
@@ -115,22 +114,22 @@ pub struct Linker {
     last_bar: String,
 }
 
-/// Why this process may not take office, on whatever connection.
+/// The reason why this process may not take office, on any connection.
 enum Bar {
     /// Its cluster is not known yet.
     Unknown(ClusterIdentity),
-    /// The instance belongs to another.
+    /// The instance belongs to another cluster.
     Other(OtherCluster),
 }
 
-/// Why a connection is not served any longer.
+/// The reason why a connection is no longer served.
 enum Ended {
     Connection(ConnectionError),
     Epoch(EpochError),
 }
 
 impl Linker {
-    /// A link that is not there yet.
+    /// A link that is not up yet.
     pub fn new(settings: LinkSettings) -> Self {
         let LinkSettings { target, instance, cluster, take_over_cluster, northbound, leadership, candidacy, link } =
             settings;
@@ -150,8 +149,8 @@ impl Linker {
         }
     }
 
-    /// Keeps the link up. Ends only where there is no Lease and somebody else took office, or the instance belongs to
-    /// another cluster.
+    /// Keeps the link up. Ends only without a Lease, if another process took office or the instance belongs to another
+    /// cluster.
     pub async fn run(mut self) -> Result<(), EpochError> {
         let mut down_since = Instant::now();
         loop {
@@ -162,7 +161,7 @@ impl Linker {
                     tracing::info!(%remotes, ports, resumed, "northbound database in sync");
                     self.last_error.clear();
                     if self.session.rolled_back() {
-                        // An epoch of before stands there, which says nothing of who leads.
+                        // The present epoch is an old one, and shows no other process.
                         self.epochs.forget();
                     }
                     let since = Instant::now();
@@ -185,7 +184,7 @@ impl Linker {
                 }
                 Err(error) => error,
             };
-            // Once for each new reason: a database that is away for an hour is no news every second.
+            // Once for each new reason: no line every second for a database that is away for an hour.
             if error != self.last_error {
                 let remotes = &self.session.target().remotes;
                 tracing::warn!(%remotes, error, "northbound database is away; trying again");
@@ -196,7 +195,7 @@ impl Linker {
         }
     }
 
-    /// Connects and syncs. When that takes too long, somebody else may lead meanwhile.
+    /// Connects and syncs. If this takes too long, the process stops standing for the Lease.
     async fn connect(&mut self, until: Instant) -> Result<Connection, String> {
         let connecting = self.session.connect();
         tokio::pin!(connecting);
@@ -211,7 +210,7 @@ impl Linker {
         connected.map_err(|error| error.to_string())
     }
 
-    /// Serves one connection: takes office, gives it up, takes it again, until the connection ends.
+    /// Serves one connection: takes and leaves office any number of times, until the connection ends.
     async fn serve(&mut self, connection: Arc<Connection>) -> Result<Ended, EpochError> {
         let leader_only = self.session.target().leader_only;
         let mut member = connection.member();
@@ -219,7 +218,7 @@ impl Linker {
         loop {
             let writable = !leader_only || member.borrow_and_update().is_none_or(|member: Member| member.leader);
             let cluster = self.may_serve();
-            // Who may not serve the instance does not stand either, so that it deposes no other process.
+            // A process that may not serve the instance does not stand, so that it deposes no other.
             stand(self.candidacy.as_ref(), writable && cluster.is_ok());
             let leadership = self.leadership.borrow_and_update().clone();
             match (cluster, leadership) {
@@ -246,7 +245,7 @@ impl Linker {
                 }
                 (Ok(_), Leadership::Leader { .. } | Leadership::Follower { .. }) => {
                     office = None;
-                    self.tell(Link::Following);
+                    self.publish(Link::Following);
                 }
             }
             tokio::select! {
@@ -254,16 +253,16 @@ impl Linker {
                 Ok(()) = self.leadership.changed() => {}
                 Ok(()) = member.changed() => {}
                 Ok(()) = self.cluster.changed() => {}
-                // The next raise finds out why: another epoch deposes, another cluster bars, and a key of the cluster that
-                // was only deleted is written again.
+                // The next raise finds the reason: another epoch deposes, another cluster bars, and a deleted key of
+                // the cluster is written again.
                 () = lost(office.as_ref()) => office = None,
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
         }
     }
 
-    /// The cluster that this process serves, unless it is not known yet, or the replica shows that the instance belongs to
-    /// another.
+    /// Returns the cluster that this process serves. Fails if it is not known yet, or if the replica shows that the
+    /// instance belongs to another.
     fn may_serve(&mut self) -> Result<Arc<str>, Bar> {
         let cluster = match &*self.cluster.borrow_and_update() {
             ClusterIdentity::Known(uid) => Arc::clone(uid),
@@ -275,7 +274,7 @@ impl Linker {
         Ok(cluster)
     }
 
-    /// Says why office is not taken. Without a Lease, an instance of another cluster is the end.
+    /// Publishes why office is not taken. Without a Lease, an instance of another cluster ends the process.
     fn bar(&mut self, bar: Bar) -> Result<(), EpochError> {
         let reason = match bar {
             Bar::Unknown(identity) => format!("the cluster is not known: {identity}"),
@@ -289,22 +288,22 @@ impl Linker {
                 reason
             }
         };
-        self.tell(Link::Barred(reason.into()));
+        self.publish(Link::Barred(reason.into()));
         Ok(())
     }
 
-    /// Says how it stands, unless that has been said: the writer looks at every VM after it has heard of another leader.
-    fn tell(&self, link: Link) {
+    /// Publishes the state, if it is new: the writer decides for every VM after a change of the leader.
+    fn publish(&self, link: Link) {
         self.link.send_if_modified(|present| {
-            let told = match (&*present, &link) {
+            let known = match (&*present, &link) {
                 (Link::Following, Link::Following) => true,
                 (Link::Barred(present), Link::Barred(reason)) => present == reason,
                 _ => false,
             };
-            if !told {
+            if !known {
                 *present = link;
             }
-            !told
+            !known
         });
     }
 
@@ -315,27 +314,28 @@ impl Linker {
         office
     }
 
-    /// Another process wrote an epoch. Retaking is through the Lease; without one, this is the end.
+    /// Steps down after another process wrote an epoch. Office can be taken again through the Lease; without one, the
+    /// process ends.
     async fn step_down(&mut self, reason: EpochError) -> Result<(), EpochError> {
         let Some(candidacy) = &self.candidacy else { return Err(reason) };
         self.link.send_replace(Link::Following);
-        tracing::warn!(%reason, "stepping down, and standing for the Lease anew");
+        tracing::warn!(%reason, "stepping down, and standing for the Lease again");
         stand(Some(candidacy), false);
-        // Without a Lease's task the process is ending.
+        // Without the Lease's task the process is ending.
         let _ = self.leadership.wait_for(|leadership| matches!(leadership, Leadership::Follower { .. })).await;
         tokio::time::sleep(STEP_DOWN_PAUSE).await;
         Ok(())
     }
 }
 
-/// Says whether the database can be written from here.
+/// Publishes whether the database can be written from here.
 fn stand(candidacy: Option<&watch::Sender<Candidacy>>, stands: bool) {
     if let Some(candidacy) = candidacy {
         candidacy.send_if_modified(|candidacy| std::mem::replace(&mut candidacy.stands, stands) != stands);
     }
 }
 
-/// Waits until the office is said to be lost.
+/// Waits until the office is lost.
 async fn lost(office: Option<&(u64, Arc<Office>)>) {
     if let Some((_, office)) = office
         && office.lost.subscribe().wait_for(|lost| *lost).await.is_ok()
@@ -345,7 +345,7 @@ async fn lost(office: Option<&(u64, Arc<Office>)>) {
     std::future::pending().await
 }
 
-/// Between attempts: from 20 ms to a second.
+/// The pauses between tries: from 20 ms to a second.
 pub(super) fn delays() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))

@@ -1,4 +1,4 @@
-//! What is counted for operators. Labels are bounded: a reason, never an object's name.
+//! The metrics for operators. Labels are bounded: a reason, never an object's name.
 
 use std::sync::Arc;
 
@@ -53,12 +53,12 @@ impl Metrics {
     /// The content type of [`Metrics::text`].
     pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// The health of the connections to the API server, which the metrics tell.
+    /// The health of the connections to the API server.
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
     }
 
-    /// What the reporter counts.
+    /// The counters of the reporter.
     pub fn pace(&self) -> PaceMetrics {
         self.pace.clone()
     }
@@ -68,12 +68,12 @@ impl Metrics {
         ProblemsByReason(self.problems.clone())
     }
 
-    /// What the webhooks count.
+    /// The metrics of the webhooks.
     pub fn webhooks(&self) -> WebhookMetrics {
         self.webhooks.clone()
     }
 
-    /// All of them in the OpenMetrics text format.
+    /// Encodes all metrics in the OpenMetrics text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -101,7 +101,7 @@ impl ProblemsByReason {
         }
     }
 
-    /// Another process counts.
+    /// Resets the counts: another process counts.
     pub(super) fn clear(&self) {
         self.0.clear();
     }

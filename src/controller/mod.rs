@@ -13,8 +13,8 @@
 //!                                        reporter --> Events and the annotation on the VM
 //! ```
 //!
-//! The writer alone decides and writes. Everything that happens only tells it which VM to look
-//! at; what it does then follows from the state of the watches and of the replica.
+//! Only the writer decides and writes. Every event only names a VM to decide; the decision follows from the state of
+//! the watches and of the replica.
 
 mod asking;
 mod epoch;

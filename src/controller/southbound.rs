@@ -1,4 +1,4 @@
-//! Keeps the southbound's replica in sync. It is only read.
+//! Keeps the southbound's replica in sync. The service never writes the southbound.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use super::following::{Followed, follow};
 use crate::ovn::Southbound;
 use crate::ovsdb::{Shared, Target};
 
-/// Follows the southbound for ever, and tells whether its replica is in sync.
+/// Follows the southbound for ever, and publishes whether its replica is in sync.
 pub async fn follow_southbound(
     target: Target,
     southbound: Arc<Shared<Southbound>>,
     in_sync: watch::Sender<Option<bool>>,
 ) {
-    // To read, any member of a cluster will do.
+    // Any member of a cluster can be read.
     let target = Target { leader_only: false, ..target };
     let replica = Arc::clone(&southbound);
     follow(target, replica, |followed| match followed {

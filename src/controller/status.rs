@@ -1,4 +1,4 @@
-//! Whether the service is ready, and if not, why.
+//! The readiness of the service, or the reason why it is not ready.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use super::holding::Holding;
 use super::kubernetes::Health;
 use super::link::Link;
 
-/// What readiness hangs on.
+/// The inputs of readiness.
 #[derive(Clone)]
 pub struct Status {
     link: watch::Receiver<Link>,
@@ -19,12 +19,12 @@ pub struct Status {
     health: std::sync::Arc<Health>,
 }
 
-/// What a service that is ready does.
+/// The role of a ready service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It writes.
     Leading,
-    /// Another one does, or none at the moment: this one's replica is in sync.
+    /// Another process writes, or will do so soon; this one's replica is in sync.
     Following,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Standing {
     }
 }
 
-/// Why the service is not ready.
+/// The reason why the service is not ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unready {
     /// Not every kind of object has been listed yet.
@@ -75,30 +75,29 @@ impl Status {
         }
     }
 
-    /// From now on the writer holds these ports of VMs that are gone, or none.
+    /// Records the ports of deleted VMs that the writer holds.
     pub fn hold(&self, holding: Option<Holding>) {
         *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = holding;
     }
 
-    /// What an operator should know of a service that is ready all the same; empty where there is nothing, else it begins
-    /// with a semicolon.
+    /// The remark for operators on a ready service. Empty, or begins with a semicolon.
     pub fn remark(&self) -> String {
         let holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
         holding.as_ref().map_or_else(String::new, |holding| format!("; {holding}"))
     }
 
-    /// The same, which hangs on the health of the connections to the API server as well.
+    /// The same status, which also depends on the health of the connections to the API server.
     #[must_use]
     pub fn with_health(self, health: std::sync::Arc<Health>) -> Self {
         Self { health, ..self }
     }
 
-    /// Every kind of object has been listed.
+    /// Records that every kind of object has been listed.
     pub fn watches_synced(&self) {
         self.watches.store(true, Ordering::Release);
     }
 
-    /// Whether the watches and the replica have synced, and what the service does then.
+    /// Returns the service's role once the watches and the replica have synced.
     pub fn ready(&self) -> Result<Standing, Unready> {
         let standing = match &*self.link.borrow() {
             Link::NotYet => return Err(Unready::Northbound),
@@ -107,7 +106,7 @@ impl Status {
             Link::Following => Standing::Following,
             Link::Up(_) => Standing::Leading,
         };
-        // The writer goes on all the same: what stands keeps standing.
+        // The writer continues all the same: existing ports stay.
         if let Some(trouble) = self.health.trouble() {
             return Err(Unready::Kubernetes(trouble));
         }

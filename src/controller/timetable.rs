@@ -1,4 +1,4 @@
-//! What is due when: VMs to be looked at again at a time, and addresses whose rest ends.
+//! The times of pending work: VMs to be decided again, and addresses at the end of their rest.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -8,26 +8,26 @@ use tokio::time::Instant;
 use crate::contract::VmKey;
 use crate::ovn::Rest;
 
-/// A look is never put off for longer, so that a clock that was set is followed.
+/// The longest delay of a decision, so that a change of the clock is followed.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// VMs by when they are due, and addresses by when their rest ends.
+/// VMs by their due times, and addresses by the end of their rest.
 #[derive(Debug)]
 pub(super) struct Timetable {
     due: BTreeSet<(Instant, VmKey)>,
     of: HashMap<VmKey, Instant>,
-    /// In the order they end: all rest equally long.
+    /// In the order of their ends: all rests have the same length.
     rests: VecDeque<(Instant, Rest)>,
     rest: Duration,
 }
 
 impl Timetable {
-    /// Nothing is due; addresses are to rest so long.
+    /// An empty timetable. Addresses rest for this long.
     pub(super) fn new(rest: Duration) -> Self {
         Self { due: BTreeSet::new(), of: HashMap::new(), rests: VecDeque::new(), rest }
     }
 
-    /// From now on the VM is due after so long, and at no other time.
+    /// Makes the VM due after this time, and at no other time.
     pub(super) fn set(&mut self, vm: &VmKey, after: Option<Duration>, now: Instant) {
         if after.is_none() && self.of.is_empty() {
             return;
@@ -42,25 +42,25 @@ impl Timetable {
         }
     }
 
-    /// Whether addresses rest at all.
+    /// Returns true if addresses rest at all.
     pub(super) fn has_rests(&self) -> bool {
         !self.rest.is_zero()
     }
 
-    /// These addresses rest from now on.
+    /// Begins the rest of these addresses.
     pub(super) fn rest(&mut self, rests: Vec<Rest>, now: Instant) {
         let end = now + self.rest;
         self.rests.extend(rests.into_iter().map(|rest| (end, rest)));
     }
 
-    /// When the next thing is due.
+    /// The next due time.
     pub(super) fn next(&self) -> Option<Instant> {
         let vm = self.due.first().map(|(at, _)| *at);
         let rest = self.rests.front().map(|(at, _)| *at);
         vm.into_iter().chain(rest).min()
     }
 
-    /// VMs that are due, which they are once.
+    /// Removes and returns the VMs that are due.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<VmKey> {
         let mut due = Vec::new();
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
@@ -72,7 +72,7 @@ impl Timetable {
         due
     }
 
-    /// Addresses whose rest is over.
+    /// Removes and returns the addresses at the end of their rest.
     pub(super) fn take_rested(&mut self, now: Instant) -> Vec<Rest> {
         let over = self.rests.iter().take_while(|(end, _)| *end <= now).count();
         self.rests.drain(..over).map(|(_, rest)| rest).collect()

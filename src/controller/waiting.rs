@@ -1,12 +1,12 @@
-//! Who waits for what in the northbound database. It replaces timers: a VM that could not be served
-//! is looked at again when, and only when, what stood in its way has changed.
+//! VMs and the changes in the northbound database that they wait for. It replaces timers: a VM that cannot be served is
+//! decided again when, and only when, an obstacle has changed.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::contract::VmKey;
 use crate::ovn::Wake;
 
-/// VMs by what they wait for.
+/// VMs by the changes that they wait for.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     vms: HashMap<Wake, BTreeSet<VmKey>>,
@@ -14,14 +14,14 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// From now on the VM waits for these, and for nothing else.
+    /// Makes the VM wait for these changes, and for no other.
     pub(super) fn set(&mut self, vm: &VmKey, wakes: Vec<Wake>) {
         if wakes.is_empty() && self.wakes.is_empty() {
             return;
         }
         let before = self.wakes.remove(vm).unwrap_or_default();
         if wakes.iter().any(holds_a_target) && !before.iter().any(holds_a_target) {
-            // Who wonders why a migration's target is not open yet finds it here, and later that it is.
+            // An operator finds here the reason for a migration's closed target, and its end.
             let (namespace, vm) = (&vm.namespace, &vm.name);
             tracing::info!(namespace, vm, "the migration's target waits: northd has not processed the last change yet");
         }
@@ -42,13 +42,13 @@ impl Waiting {
         self.wakes.insert(vm.clone(), wakes);
     }
 
-    /// Who waits for this.
+    /// The VMs that wait for this change.
     pub(super) fn on(&self, wake: &Wake) -> impl Iterator<Item = &VmKey> {
         self.vms.get(wake).into_iter().flatten()
     }
 }
 
-/// Whether a migration's target waits for it.
+/// Returns true if the target of a migration waits for this change.
 fn holds_a_target(wake: &Wake) -> bool {
     matches!(wake, Wake::Processed | Wake::Binding(_))
 }

@@ -1,4 +1,4 @@
-//! One task a kind of object: what the API server reports, as changes for the writer.
+//! The watches of the API server, a task for each kind of object. They send changes to the writer.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -22,31 +22,31 @@ use crate::kubevirt::{Change, Kind};
 /// The longest pause after a failure.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// Why a watch ended for good.
+/// The reason why a watch ended for good.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// The API server cannot read `--namespace-selector`.
     #[error("--namespace-selector: {0}; write it as for `kubectl get -l`")]
     Selector(String),
-    /// Nobody listens any more.
-    #[error("nobody listens to the watches any more")]
+    /// The writer has ended.
+    #[error("the writer has ended")]
     Deserted,
-    /// The stream ended, which it never should.
+    /// The stream ended, which should never happen.
     #[error("a watch has ended")]
     Ended,
 }
 
-/// The API server ends a watch after this, plus a part of [`WATCH_JITTER`]; it goes on from where it was. One that has
-/// not ended some seconds later is dead, and is opened anew: so a connection that was lost without a word is noticed
-/// within half a minute, at the price of three small requests a minute for each kind.
+/// The API server ends a watch after this, plus a part of [`WATCH_JITTER`], and the next watch continues from its end.
+/// A watch that lasts some seconds longer is dead, and is opened again. So a silently lost connection is noticed within
+/// half a minute, at the price of three small requests a minute for each kind.
 const WATCH_SECONDS: u32 = 18;
-/// So that the watches of all processes do not end together. With kube's margin of 5 s it stays under 30 s.
+/// Keeps the watches of all processes from ending together. With kube's margin of 5 s it stays under 30 s.
 const WATCH_JITTER: u32 = 7;
 
-/// Starts the watches; each goes on until it cannot.
+/// Starts the watches. Each runs until it cannot continue.
 ///
 /// # Errors
-/// When no client can be made of the configuration.
+/// If no client can be made of the configuration.
 pub fn watch_all(
     server: &ApiServer,
     health: &Arc<Health>,
@@ -86,13 +86,13 @@ pub fn watch_all(
         },
     ));
     tasks.spawn(forwarder(Kind::Node).run(
-        // Of nodes, whose status changes all the time, only the metadata is asked for.
+        // The status of a node changes all the time, so only its metadata is requested.
         watcher(Api::<PartialObjectMeta<Node>>::all(server.watch(Kind::Node)?), config()),
         |node| Change::Node(Box::new(node.metadata)),
     ));
     tasks.spawn(
         forwarder(Kind::Namespace)
-            // Of a namespace, too, only the metadata counts.
+            // Of a namespace, too, only the metadata is used.
             .run(watcher(Api::<PartialObjectMeta<Namespace>>::all(server.watch(Kind::Namespace)?), selected), |namespace| {
                 Change::Namespace(Box::new(namespace.metadata))
             }),
@@ -106,11 +106,10 @@ pub fn watch_all(
     Ok(tasks)
 }
 
-/// Watches the pods of one node; goes on until it cannot. All of them, whatever their labels: a pod that loses a label is
-/// not gone.
+/// Watches all pods of one node, with any labels: a pod that loses a label still exists. Runs until it cannot continue.
 ///
 /// # Errors
-/// When no client can be made of the configuration.
+/// If no client can be made of the configuration.
 pub fn watch_pods_of_node(
     server: &ApiServer,
     health: &Arc<Health>,
@@ -123,13 +122,13 @@ pub fn watch_pods_of_node(
     Ok(Forwarder::new(Kind::Launcher, health, changes).run(pods, |pod| Change::Launcher(Box::new(pod))))
 }
 
-/// Another number for each watch of each process.
+/// A different number for each watch of each process.
 fn random() -> u32 {
     let hash = RandomState::new().build_hasher().finish();
     u32::try_from(hash >> 32).unwrap_or_default()
 }
 
-/// Passes on what one watch reports, and tells how it fares.
+/// Forwards the events of one watch, and reports its health.
 struct Forwarder {
     kind: Kind,
     health: Arc<Health>,
@@ -182,7 +181,7 @@ impl Forwarder {
         let change = match event {
             Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => into_change(object),
             Ok(watcher::Event::Delete(object)) => Change::Gone(kind, Box::new(object.meta().clone())),
-            // A list is asked for, which says nothing of the answer: no reason to begin the delays anew.
+            // A list was requested, but no answer has come yet: the delays continue to grow.
             Ok(watcher::Event::Init) => return self.send(Change::ListBegins(kind)).await,
             Ok(watcher::Event::InitDone) => Change::ListEnds(kind),
             Err(error) => return self.failed(&error).await,
@@ -199,15 +198,15 @@ impl Forwarder {
         self.changes.send(change).await.map_err(|_| WatchError::Deserted)
     }
 
-    /// The stream tries again when it is asked for more, which is after a pause.
+    /// Records a failure and waits. The stream tries again when it is polled next.
     async fn failed(&mut self, error: &watcher::Error) -> Result<(), WatchError> {
         let kind = self.kind;
         if kind == Kind::Namespace && status_code(error) == Some(400) {
             return Err(WatchError::Selector(describe(error)));
         }
         if kind == Kind::Nad && status_code(error) == Some(404) {
-            // A cluster without Multus has none, which is as good as a list of them.
-            self.health.heard(kind);
+            // A cluster without Multus has no NADs, which is as good as an empty list.
+            self.health.received(kind);
             if !self.missing {
                 self.missing = true;
                 tracing::info!(
@@ -219,8 +218,8 @@ impl Forwarder {
         } else {
             let text = describe(error);
             match status_code(error) {
-                // What is watched from is too old: the server answers, and all of it is listed again.
-                Some(410) => self.health.heard(kind),
+                // The version to watch from is too old. The server answers, and lists everything again.
+                Some(410) => self.health.received(kind),
                 _ => self.health.failed(kind, &text),
             }
             // Once for each new reason.
@@ -235,7 +234,7 @@ impl Forwarder {
     }
 }
 
-/// The API server's own refusal, where there is one inside.
+/// The API server's own refusal, if there is one inside.
 pub(super) fn refusal(error: &watcher::Error) -> Option<&kube::core::Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -250,7 +249,7 @@ fn status_code(error: &watcher::Error) -> Option<u16> {
     refusal(error).map(|status| status.code)
 }
 
-/// The API server's message, or the chain of causes, each said once.
+/// The API server's message, or the chain of causes without repetitions.
 fn describe(error: &watcher::Error) -> String {
     if let Some(status) = refusal(error) {
         return status.message.clone();
@@ -258,7 +257,7 @@ fn describe(error: &watcher::Error) -> String {
     chain(error)
 }
 
-/// What an operator should look at.
+/// The probable cause, for an operator.
 fn hint(error: &watcher::Error) -> &'static str {
     match status_code(error) {
         Some(404) => "the API server does not know this kind of object: is KubeVirt installed? trying again",

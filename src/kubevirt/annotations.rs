@@ -1,8 +1,8 @@
-//! How much of an object is kept: the annotations that are read, cut to a bound.
+//! The kept part of an object: the annotations that are read, up to a bound.
 //!
-//! A tenant writes what a tenant likes: 1.5 MB is the API server's limit for an object, and the annotations in a
-//! VirtualMachine's template are limited by nothing else. What is decoded is cut here, before it goes anywhere, so that no
-//! VM costs more memory, log or time than one that is used to the full.
+//! Tenants write arbitrary values: 1.5 MB is the API server's limit for an object, and nothing else limits the
+//! annotations in a VirtualMachine's template. Decoding cuts them at once, so that no VM costs more memory, log or time
+//! than one that is used to the full.
 
 use std::collections::BTreeMap;
 
@@ -17,28 +17,28 @@ use crate::contract::annotations::{
 pub const LONGEST_VALUE: usize = 4_096;
 /// The most networks of a VM, and the most interfaces: KubeVirt's own limit.
 pub const MOST_NETWORKS: usize = 256;
-/// The most annotations that are kept of an object: eight for each of 256 networks.
+/// The most annotations that are kept for an object: eight for each of 256 networks.
 const MOST_KEYS: usize = 8 * MOST_NETWORKS;
-/// The most bytes of annotations that are kept of an object: the API server's own limit for `metadata.annotations`, so that
-/// no instance could ever be made of a template that has more.
+/// The most bytes of annotations that are kept for an object: the API server's own limit for `metadata.annotations`, so
+/// that a template with more has no instance.
 const MOST_BYTES: usize = 256 * 1_024;
-/// The longest key that Kubernetes lets an annotation have: a DNS subdomain, a slash and a name.
+/// The longest key of an annotation in Kubernetes: a DNS subdomain, a slash and a name.
 const LONGEST_KEY: usize = 253 + 1 + 63;
-/// The longest name of a network, an interface, a NAD with its namespace or a MAC that is kept. Each of them is far
-/// shorter where it is valid, and is still too long when it was cut to this.
+/// The longest kept name of a network, an interface, a NAD with its namespace, or a MAC. Valid ones are far shorter,
+/// and a longer one stays invalid after it is cut to this.
 const LONGEST_NAME: usize = 400;
-/// Our own annotation on a VM is kept up to this length, or up to a KiB a network where that is more.
+/// The longest kept text of our own annotation on a VM; beyond that a KiB for each network.
 const LONGEST_REPORT: usize = 64 * 1_024;
 
 /// Returns true if an annotation may concern this service; the others are not kept. A served key in another domain of
 /// `kubernetes.io` may be one that lacks `.ovn`.
 pub(super) fn is_read(key: &str) -> bool {
-    key.split_once('/').is_some_and(|(domain, what)| {
-        is_of_kube_ovn(domain) || is_ours(key) || domain.ends_with(".kubernetes.io") && SERVED.contains(&what)
+    key.split_once('/').is_some_and(|(domain, name)| {
+        is_of_kube_ovn(domain) || is_ours(key) || domain.ends_with(".kubernetes.io") && SERVED.contains(&name)
     })
 }
 
-/// Cuts a text after so many bytes, at the next whole character.
+/// Cuts a text after this many bytes, at the next whole character.
 fn cut(text: &mut String, most: usize) {
     if text.len() > most {
         let end = (most..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
@@ -47,8 +47,8 @@ fn cut(text: &mut String, most: usize) {
     }
 }
 
-/// Drops the annotations that are not read. A value that is too long stays too long, and is cut.
-fn keep_what_is_read(annotations: &mut BTreeMap<String, String>, also: impl Fn(&str) -> bool) {
+/// Drops the annotations that are not read. A value that is too long is cut, but stays too long.
+fn keep_read_ones(annotations: &mut BTreeMap<String, String>, also: impl Fn(&str) -> bool) {
     annotations
         .retain(|key, value| key.len() <= LONGEST_KEY && (is_read(key) && !value.trim().is_empty() || also(key)));
     for (key, value) in annotations.iter_mut().filter(|(_, value)| value.len() > LONGEST_VALUE) {
@@ -56,17 +56,17 @@ fn keep_what_is_read(annotations: &mut BTreeMap<String, String>, also: impl Fn(&
     }
 }
 
-/// The annotations of a template, without those that are not read, or that are empty, which is the same as absent.
+/// The annotations of a template that are read. An empty one counts as absent.
 pub(super) fn of_template<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<BTreeMap<String, String>>, D::Error> {
     let mut annotations = Option::<BTreeMap<String, String>>::deserialize(deserializer)?;
-    annotations.iter_mut().for_each(|annotations| keep_what_is_read(annotations, |_| false));
+    annotations.iter_mut().for_each(|annotations| keep_read_ones(annotations, |_| false));
     Ok(annotations)
 }
 
-/// An object's metadata without what is not read: the annotations and labels of others, and the lists of who manages which
-/// field, which are longer than all else.
+/// An object's metadata without the parts that are not read: other annotations and labels, and the managed fields,
+/// which are longer than all else.
 pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let mut metadata = ObjectMeta::deserialize(deserializer)?;
     metadata.managed_fields = None;
@@ -74,25 +74,25 @@ pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Obj
     let is_label = |label: &str| label == LAUNCHER_LABEL.0 || label == MIGRATION_LABEL;
     metadata.labels.iter_mut().for_each(|labels| labels.retain(|label, _| is_label(label)));
     let also = |key: &str| key == PORTS_ANNOTATION || key == PROVISIONING;
-    metadata.annotations.iter_mut().for_each(|annotations| keep_what_is_read(annotations, also));
+    metadata.annotations.iter_mut().for_each(|annotations| keep_read_ones(annotations, also));
     Ok(metadata)
 }
 
-/// A name that a template or an instance has.
+/// A name in a template or an instance.
 pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let mut name = String::deserialize(deserializer)?;
     cut(&mut name, LONGEST_NAME);
     Ok(name)
 }
 
-/// The same where it may be absent.
+/// A name that may be absent.
 pub(super) fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let mut name = Option::<String>::deserialize(deserializer)?;
     name.iter_mut().for_each(|name| cut(name, LONGEST_NAME));
     Ok(name)
 }
 
-/// Why a template's annotations are too many, where they are.
+/// The reason why a template has too many annotations, if it does.
 pub(super) fn too_many(annotations: &BTreeMap<String, String>) -> Option<String> {
     let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if annotations.len() > MOST_KEYS {
@@ -101,7 +101,7 @@ pub(super) fn too_many(annotations: &BTreeMap<String, String>) -> Option<String>
     (bytes > MOST_BYTES).then(|| format!("its annotations of OVN's have {bytes} bytes, and {MOST_BYTES} are the most"))
 }
 
-/// Returns true if our own annotation on a VM with so many networks is not longer than this service writes it.
+/// Returns true if our own annotation on a VM with this many networks is not too long to be ours.
 pub(super) fn is_a_report(text: &str, networks: usize) -> bool {
     text.len() <= LONGEST_REPORT.max(networks.saturating_mul(1_024))
 }
@@ -115,7 +115,7 @@ pub fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-/// Returns true if a text may be a UID. It goes into `external_ids`, and an owner reference's is the tenant's to write.
+/// Returns true if a text may be a UID. It goes into `external_ids`, and tenants can write an owner reference.
 pub(super) fn is_uid(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.chars().all(|character| character.is_ascii_alphanumeric() || character == '-')

@@ -1,8 +1,7 @@
-//! What Kubernetes says of every VM, kept from the watches.
+//! The state of every VM in Kubernetes, kept from the watches.
 //!
-//! Level-triggered: an event changes the state here and names the VMs to look at; what is done
-//! about them is worked out from the state alone. Objects that cannot be read count as there, so
-//! that nothing is taken away because of a mistyped field.
+//! Level-triggered: an event changes the state here and names the VMs to decide; the decisions depend on the state
+//! alone. Unreadable objects count as present, so that a mistyped field takes nothing away.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -51,34 +50,34 @@ impl Kind {
         [Self::Vm, Self::Run, Self::Launcher, Self::Migration, Self::Node, Self::Namespace, Self::Nad];
 }
 
-/// One change that a watch reports.
+/// A change from a watch.
 #[derive(Debug)]
 pub enum Change {
-    /// A VirtualMachine is there.
+    /// A VirtualMachine exists.
     Vm(Box<VirtualMachine>),
-    /// A VirtualMachine is there that cannot be read.
+    /// A VirtualMachine exists, but cannot be read.
     UnreadableVm(Box<ObjectMeta>, String),
-    /// A VMI is there.
+    /// A VMI exists.
     Run(Box<VirtualMachineInstance>),
-    /// A VMI is there that cannot be read.
+    /// A VMI exists, but cannot be read.
     UnreadableRun(Box<ObjectMeta>, String),
-    /// A launcher pod is there.
+    /// A launcher pod exists.
     Launcher(Box<LauncherPod>),
-    /// A migration is there.
+    /// A migration exists.
     Migration(Box<VirtualMachineInstanceMigration>),
-    /// A node is there.
+    /// A node exists.
     Node(Box<ObjectMeta>),
-    /// A namespace is there.
+    /// A namespace exists.
     Namespace(Box<ObjectMeta>),
-    /// A NetworkAttachmentDefinition is there.
+    /// A NetworkAttachmentDefinition exists.
     Nad(Box<ObjectMeta>),
-    /// An object of another kind is there that cannot be read.
+    /// An object of another kind exists, but cannot be read.
     Unreadable(Kind, Box<ObjectMeta>, String),
-    /// An object went.
+    /// An object was deleted.
     Gone(Kind, Box<ObjectMeta>),
     /// A list of all objects of a kind begins.
     ListBegins(Kind),
-    /// The list is complete: what it did not name is gone.
+    /// The list is complete: objects that it lacks are deleted.
     ListEnds(Kind),
 }
 
@@ -87,39 +86,39 @@ pub enum Change {
 pub struct Cluster {
     vms: HashMap<VmKey, VmObjects>,
     namespaces: HashMap<String, Namespace>,
-    /// Which VM a launcher pod belongs to: a pod that goes need not say.
+    /// The VM of each launcher pod: a deleted pod need not name it.
     launcher_of: HashMap<(String, String), VmKey>,
-    /// The same of a migration.
+    /// The VM of each migration.
     migration_of: HashMap<(String, String), VmKey>,
-    /// The chassis of nodes that say so themselves; `None` for those that do not.
+    /// The chassis in the annotations of Nodes; `None` without the annotation.
     nodes: HashMap<String, Option<Result<String, InvalidChassis>>>,
-    /// The switches that NADs name; `None` for those that name none.
+    /// The switches in the annotations of NADs; `None` without the annotation.
     nads: HashMap<NadKey, Option<String>>,
-    /// Requests that stand on NADs, where they have no effect.
+    /// Requests on NADs, where they have no effect.
     misplaced_on_nads: HashMap<NadKey, Arc<[String]>>,
-    /// Objects that cannot be read and that are skipped, with the reason.
+    /// Objects that are skipped as they cannot be read, with the reason.
     unreadable: HashMap<(Kind, (String, String)), String>,
-    /// What the operator is to be told.
+    /// Notices for the operator.
     notices: Vec<Notice>,
-    /// NADs whose switch has changed since a list of them began: one look for all of them finds whose they are.
+    /// NADs with another switch since a list of them began: one pass at its end finds their VMs.
     changed_nads: HashSet<NadKey>,
-    /// While a list comes in: what it has not named yet.
+    /// During a list: the objects that it has not named yet.
     unconfirmed: HashMap<Kind, HashSet<(String, String)>>,
     listed: HashSet<Kind>,
 }
 
 impl Cluster {
-    /// Whether every kind has been listed once: before, absence means nothing.
+    /// Returns true once every kind has been listed: before, absence means nothing.
     pub fn is_synced(&self) -> bool {
         Kind::ALL.iter().all(|kind| self.listed.contains(kind))
     }
 
-    /// What there is of a VM; `None` when nothing is.
+    /// The objects of a VM; `None` if there are no objects.
     pub fn vm(&self, key: &VmKey) -> Option<&VmObjects> {
         self.vms.get(key).filter(|objects| objects.exists())
     }
 
-    /// What there is of a VM whose namespace is served.
+    /// The objects of a VM in a served namespace.
     pub fn served_vm(&self, key: &VmKey) -> Option<&VmObjects> {
         self.vm(key).filter(|_| self.namespaces.contains_key(&key.namespace))
     }
@@ -129,7 +128,7 @@ impl Cluster {
         self.nodes.keys().map(String::as_str)
     }
 
-    /// Whether there is a node of that name.
+    /// Returns true if there is a node with this name.
     pub fn has_node(&self, name: &str) -> bool {
         self.nodes.contains_key(name)
     }
@@ -141,17 +140,17 @@ impl Cluster {
         self.vms.iter().filter(|(_, objects)| there(objects)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// All VMs of which something is there.
+    /// All VMs with at least one object.
     pub fn vms(&self) -> impl Iterator<Item = &VmKey> {
         self.vms.iter().filter(|(_, objects)| objects.exists()).map(|(key, _)| key)
     }
 
-    /// A namespace that we serve.
+    /// A served namespace.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(name)
     }
 
-    /// Takes in a change and names the VMs that it concerns.
+    /// Applies a change. Returns the VMs that it concerns.
     pub fn apply(&mut self, change: Change) -> BTreeSet<VmKey> {
         match change {
             Change::Vm(vm) => {
@@ -189,13 +188,13 @@ impl Cluster {
         }
     }
 
-    /// The objects of a VM, with this VirtualMachine in the place of the one that is known.
+    /// The objects of a VM, with this VirtualMachine instead of the known one.
     pub fn with_vm(&self, vm: VirtualMachine) -> (VmKey, VmObjects) {
         let (metadata, vm) = vm_of(vm);
         self.with(&metadata, |objects| objects.set_vm(&metadata, vm))
     }
 
-    /// The objects of a VM, with this VirtualMachineInstance in the place of the one that is known.
+    /// The objects of a VM, with this VirtualMachineInstance instead of the known one.
     pub fn with_run(&self, run: VirtualMachineInstance) -> (VmKey, VmObjects) {
         let (metadata, run) = run_of(run);
         self.with(&metadata, |objects| objects.set_run(run))
@@ -238,7 +237,7 @@ impl Cluster {
         let identity = (name.namespace.clone(), name.name.clone());
         let mut dirty = BTreeSet::from([key.clone()]);
         if self.launcher_of.get(&identity).is_some_and(|owner| *owner != key) {
-            // Its owner is another now.
+            // It has a new owner.
             dirty.extend(self.remove(Kind::Launcher, &identity));
         }
         self.launcher_of.insert(identity, key.clone());
@@ -250,7 +249,7 @@ impl Cluster {
         if objects.put_on_launcher(&name.name, &pod.metadata) || !same {
             return dirty;
         }
-        // Pods change often in ways that do not concern us.
+        // Most changes of pods do not concern a VM.
         BTreeSet::new()
     }
 
@@ -395,7 +394,7 @@ fn run_of(VirtualMachineInstance { metadata, spec, status }: VirtualMachineInsta
     (metadata, run)
 }
 
-/// Where it runs is not known either: placement then goes by the launcher pods alone.
+/// The node of the guest is not known either: placement then depends on the launcher pods alone.
 fn unreadable_run(metadata: &ObjectMeta, error: String) -> Run {
     Run {
         uid: uid(metadata),
@@ -407,7 +406,7 @@ fn unreadable_run(metadata: &ObjectMeta, error: String) -> Run {
     }
 }
 
-/// The UID of the VM that a VMI is a run of.
+/// The UID of a VMI's VM.
 fn vm_uid(metadata: &ObjectMeta) -> Option<String> {
     controller(metadata, "VirtualMachine").map(|owner| owner.uid.clone()).filter(|uid| annotations::is_uid(uid))
 }
@@ -417,12 +416,12 @@ fn identity(metadata: &ObjectMeta) -> (String, String) {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// An object's UID, which the API server makes; one that is none is not kept.
+/// An object's UID, which the API server generates. Another text is dropped.
 fn uid(metadata: &ObjectMeta) -> String {
     metadata.uid.clone().filter(|uid| annotations::is_uid(uid)).unwrap_or_default()
 }
 
-/// The switches that a namespace's annotation names, in its order.
+/// The switches in a namespace's annotation, in its order.
 fn named_switches(metadata: &ObjectMeta) -> Vec<String> {
     let annotations = metadata.annotations.as_ref();
     let list = annotations.and_then(|annotations| annotations.get(SWITCH_ANNOTATION));
@@ -432,14 +431,14 @@ fn named_switches(metadata: &ObjectMeta) -> Vec<String> {
     names.filter(|name| seen.insert(*name)).take(MOST_SWITCHES).map(ToOwned::to_owned).collect()
 }
 
-/// The switch that a NAD's annotation names.
+/// The switch in a NAD's annotation.
 fn named_switch(metadata: &ObjectMeta) -> Option<String> {
     let annotations = metadata.annotations.as_ref()?;
     let switch = annotations.get(SWITCH_ANNOTATION).map(|switch| switch.trim());
     switch.filter(|switch| !switch.is_empty()).map(ToOwned::to_owned)
 }
 
-/// A text that is longer than this service writes it is somebody else's, and is not kept.
+/// A longer text than this service writes comes from another program, and is dropped.
 fn reported(metadata: &ObjectMeta, networks: usize) -> Reported {
     let annotations = metadata.annotations.as_ref();
     let text = annotations.and_then(|annotations| annotations.get(PORTS_ANNOTATION));
@@ -447,13 +446,13 @@ fn reported(metadata: &ObjectMeta, networks: usize) -> Reported {
     Reported { text, version: version(metadata) }
 }
 
-/// An object's resourceVersion as the number that it is on every API server there is.
+/// An object's resourceVersion as a number, which it is on every known API server.
 pub(crate) fn version(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
-/// The VM (by its VMI's name) and the VMI's UID, when a pod is a launcher. Labels do not count: the
-/// VM's name there is sanitised, and hot-plug pods carry some of them too.
+/// The VM (by its VMI's name) and the VMI's UID, if a pod is a launcher. Labels are ignored: the VM's name there is
+/// sanitised, and hot-plug pods have some of them too.
 pub(crate) fn launcher_owner(metadata: &ObjectMeta) -> Option<(String, String)> {
     let label = metadata.labels.as_ref()?.get(LAUNCHER_LABEL.0)?;
     if label != LAUNCHER_LABEL.1 {
@@ -463,14 +462,14 @@ pub(crate) fn launcher_owner(metadata: &ObjectMeta) -> Option<(String, String)> 
         return None;
     }
     let owner = controller(metadata, "VirtualMachineInstance")?;
-    // Who creates a pod writes them: what is no name and no UID is of no VMI.
+    // Tenants can write them: only a valid name and UID can belong to a VMI.
     if !annotations::is_subdomain(&owner.name) || !annotations::is_uid(&owner.uid) {
         return None;
     }
     Some((owner.name.clone(), owner.uid.clone()))
 }
 
-/// The KubeVirt object of a kind that controls another.
+/// The KubeVirt object of a kind that controls an object.
 fn controller<'a>(metadata: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
     metadata.owner_references.as_ref()?.iter().find(|owner| {
         owner.controller == Some(true) && owner.kind == kind && owner.api_version.starts_with("kubevirt.io/")

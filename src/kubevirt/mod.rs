@@ -1,8 +1,7 @@
-//! KubeVirt as this service sees it: the parts of its objects that are read, and the state of every
-//! VM that follows from them.
+//! KubeVirt as this service sees it: the parts of its objects that are read, and the state of every VM.
 //!
-//! Pure. [`objects`] are decoded from the API; [`Cluster`] keeps what a plan needs of them, and
-//! says which VM an event concerns.
+//! Pure. [`objects`] are decoded from the API; [`Cluster`] keeps the parts that a decision needs, and names the VMs
+//! that an event concerns.
 
 pub mod annotations;
 mod cluster;

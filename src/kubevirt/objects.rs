@@ -19,10 +19,10 @@ use crate::contract::NadKey;
 /// A VirtualMachine.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct VirtualMachine {
-    /// Name, UID, deletion, our own annotation, and those that are in the wrong place here.
+    /// Name, UID, deletion, our own annotation, and misplaced ones.
     #[serde(deserialize_with = "annotations::metadata")]
     pub metadata: ObjectMeta,
-    /// What it should be.
+    /// The desired state.
     #[serde(default)]
     pub spec: VirtualMachineSpec,
 }
@@ -30,7 +30,7 @@ pub struct VirtualMachine {
 /// `VirtualMachine.spec`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct VirtualMachineSpec {
-    /// What the next VirtualMachineInstance will be.
+    /// The template of the next VirtualMachineInstance.
     #[serde(default)]
     pub template: InstanceTemplate,
 }
@@ -38,7 +38,7 @@ pub struct VirtualMachineSpec {
 /// `VirtualMachine.spec.template`
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct InstanceTemplate {
-    /// Annotations flow from here to the instance, once, when it is made.
+    /// Annotations are copied from here to the instance, once, when it is created.
     #[serde(default)]
     pub metadata: TemplateMeta,
     /// The instance's spec.
@@ -57,13 +57,13 @@ pub struct TemplateMeta {
 /// A VirtualMachineInstance (VMI): a running VM.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct VirtualMachineInstance {
-    /// Its UID is another at every start.
+    /// Its UID is different at every start.
     #[serde(deserialize_with = "annotations::metadata")]
     pub metadata: ObjectMeta,
-    /// What runs.
+    /// The running spec.
     #[serde(default)]
     pub spec: InstanceSpec,
-    /// Where it runs.
+    /// The state of the run.
     #[serde(default)]
     pub status: InstanceStatus,
 }
@@ -74,7 +74,7 @@ pub struct InstanceSpec {
     /// The guest's devices.
     #[serde(default)]
     pub domain: Domain,
-    /// The networks that its interfaces are on: as many as a VM may have, and one more.
+    /// The networks of its interfaces: as many as a VM may have, and one more.
     #[serde(default, deserialize_with = "few")]
     pub networks: Option<Vec<Network>>,
 }
@@ -91,10 +91,10 @@ pub struct Domain {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Devices {
-    /// Matched with the networks by name; as many of them as there may be, and one more.
+    /// Matched with the networks by name; as many as allowed, and one more.
     #[serde(default, deserialize_with = "few")]
     pub interfaces: Option<Vec<Interface>>,
-    /// `false`: a VM without networks gets none.
+    /// `false`: a VM without networks gets no network.
     #[serde(default)]
     pub autoattach_pod_interface: Option<bool>,
 }
@@ -129,7 +129,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// The NAD that it is on; what is written need not be the name of one. A bare name is one of the VM's own namespace.
+    /// The NAD of the network, by a name that may be invalid. A bare name is in the VM's own namespace.
     pub fn nad(&self, namespace: &str) -> Option<NadKey> {
         let name = &self.multus.as_ref()?.network_name;
         let (namespace, name) = name.split_once('/').unwrap_or((namespace, name));
@@ -148,7 +148,7 @@ pub struct MultusNetwork {
     /// `[<namespace>/]<name>` of a NetworkAttachmentDefinition.
     #[serde(default, deserialize_with = "annotations::name")]
     pub network_name: String,
-    /// It takes the pod network's place. Its port is on its NAD either way.
+    /// It replaces the pod network. Its port is on its NAD in both cases.
     #[serde(default)]
     pub default: bool,
 }
@@ -157,7 +157,7 @@ pub struct MultusNetwork {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStatus {
-    /// Where the guest runs.
+    /// The node of the guest.
     #[serde(default, deserialize_with = "annotations::optional_name")]
     pub node_name: Option<String>,
     /// The migration under way, or the last one.
@@ -183,10 +183,10 @@ pub struct VirtualMachineInstanceMigration {
     /// Its UID is on the target's launcher pod.
     #[serde(deserialize_with = "annotations::metadata")]
     pub metadata: ObjectMeta,
-    /// What migrates.
+    /// The VMI that migrates.
     #[serde(default)]
     pub spec: MigrationSpec,
-    /// How far it is.
+    /// The progress.
     #[serde(default)]
     pub status: MigrationStatus,
 }
@@ -208,7 +208,7 @@ pub struct MigrationStatus {
     pub phase: Option<String>,
 }
 
-/// A NetworkAttachmentDefinition (NAD): what a network of Multus is on. Only its annotations speak to OVN.
+/// A NetworkAttachmentDefinition (NAD), for a network of Multus. Only its annotations are read.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct NetworkAttachmentDefinition {
     /// Name and annotations.
@@ -216,17 +216,17 @@ pub struct NetworkAttachmentDefinition {
     pub metadata: ObjectMeta,
 }
 
-/// A launcher pod. What cannot be read of its spec and status counts as absent: then it is there, alive, on a node that is
-/// not known, so that nothing is released. Pods are many and change often, which is why no guard buffers each of them.
+/// A launcher pod. Unreadable parts of its spec and status count as absent: then the pod is live, on an unknown node,
+/// so that no port is released. Pods are many and change often, so they are decoded without a buffer for each.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct LauncherPod {
-    /// Labels, annotations and the owner that tell a launcher.
+    /// Labels, annotations and the owner, which identify a launcher.
     #[serde(deserialize_with = "annotations::metadata")]
     pub metadata: ObjectMeta,
-    /// Where it was scheduled.
+    /// The node.
     #[serde(default, deserialize_with = "lenient")]
     pub spec: PodSpec,
-    /// How far it is.
+    /// The progress.
     #[serde(default, deserialize_with = "lenient")]
     pub status: PodStatus,
 }
@@ -248,7 +248,7 @@ pub struct PodStatus {
     pub phase: Option<String>,
 }
 
-/// A list of which no more is kept than a VM may have, and one more, which tells that there are too many.
+/// Keeps as many elements of a list as a VM may have, and one more, which shows that there are too many.
 fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Vec<T>>, D::Error> {
     struct Few<T>(PhantomData<T>);
 
@@ -287,7 +287,7 @@ fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Resul
     deserializer.deserialize_option(Few(PhantomData))
 }
 
-/// A value of which anything that is not of its type counts as absent.
+/// A value that counts as absent if it has another type.
 struct Lenient<T>(PhantomData<T>);
 
 impl<'de, T: Default + FromMap<'de>> Visitor<'de> for Lenient<T> {
@@ -339,7 +339,7 @@ impl<'de, T: Default + FromMap<'de>> Visitor<'de> for Lenient<T> {
     }
 }
 
-/// What [`Lenient`] makes of the two types that it serves: a struct of a map, a text of a string.
+/// The two types that [`Lenient`] serves: a struct from a map, a text from a string.
 trait FromMap<'de>: Sized + Default {
     fn from_text(_: &str) -> Self {
         Self::default()

@@ -1,9 +1,9 @@
-//! What a launcher pod carries: the annotation `ovn-kubevirt.io/ports` on the pod, a list with one element for each NIC that
-//! is ours.
+//! The annotation `ovn-kubevirt.io/ports` on a launcher pod: a list with one element for each NIC that this service
+//! serves.
 //!
-//! The mutating webhook writes it before any CNI runs. CNIs may read it, and `ovn-kubevirt node` does. The key is that of the
-//! annotation on the VM ([`PORTS_ANNOTATION`](crate::contract::annotations::PORTS_ANNOTATION)); the value is another
-//! one: see [`PortsAnnotation`](super::PortsAnnotation).
+//! The mutating webhook writes it before any CNI runs. CNIs may read it, as `ovn-kubevirt node` does. The annotation on
+//! the VM ([`PORTS_ANNOTATION`](crate::contract::annotations::PORTS_ANNOTATION)) has the same key, but another value:
+//! see [`PortsAnnotation`](super::PortsAnnotation).
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub struct PodPort {
     pub network: String,
     /// The interface's name in the pod.
     pub interface: String,
-    /// The port's name: what the OVS interface has in `external_ids:iface-id`.
+    /// The port's name, for `external_ids:iface-id` of the OVS interface.
     pub port: String,
     /// The logical switch, by name.
     #[serde(default)]
@@ -30,19 +30,19 @@ pub struct PodPort {
     /// The gateways, IPv4 first.
     #[serde(default)]
     pub gateway: Vec<String>,
-    /// The MTU, where it is known.
+    /// The MTU, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
 }
 
-/// An annotation that is no list of ports.
+/// The error of an annotation that is no list of ports.
 #[derive(Debug, thiserror::Error)]
 pub enum PodPortsError {
     /// It is no JSON, or has other members.
     #[error("it is no list of ports: {0}")]
     Unreadable(#[from] serde_json::Error),
     /// It has more elements than a VM may have NICs.
-    #[error("it lists {0} ports, and {MOST_NETWORKS} are the most")]
+    #[error("it lists {0} ports, and at most {MOST_NETWORKS} are allowed")]
     TooMany(usize),
     /// Two elements name one interface of the pod.
     #[error("it lists the interface \"{0}\" twice")]
@@ -53,10 +53,10 @@ pub enum PodPortsError {
 }
 
 impl PodPort {
-    /// Reads the annotation. Members that are not known are passed over: a newer webhook may write more.
+    /// Reads the annotation. Unknown members are ignored: a newer webhook may write more.
     ///
     /// # Errors
-    /// When the text is no such list, or two of its elements name one interface or one port.
+    /// If the text is no such list, or two of its elements name one interface or one port.
     pub fn parse(text: &str) -> Result<Vec<Self>, PodPortsError> {
         let ports: Vec<Self> = serde_json::from_str(text)?;
         if ports.len() > MOST_NETWORKS {
@@ -76,7 +76,7 @@ impl PodPort {
 
     /// The annotation's text.
     pub fn text(ports: &[Self]) -> String {
-        // Strings, numbers and lists: all of it can be JSON.
+        // Strings, numbers and lists always serialize.
         serde_json::to_string(ports).unwrap_or_default()
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_are_not_known_are_passed_over_and_those_that_say_nothing_may_be_left_out() {
+    fn unknown_members_are_ignored_and_empty_ones_may_be_omitted() {
         let text = r#"[{"network":"a","interface":"eth0","port":"vm.ns","vlan":7}]"#;
         let least =
             PodPort { network: "a".into(), interface: "eth0".into(), port: "vm.ns".into(), ..PodPort::default() };
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_ports_is_refused_with_the_reason() {
+    fn any_other_text_is_refused_with_the_reason() {
         for text in ["", "x", "{}", "null", "[1]", r#"[{"network":"a"}]"#, r#"{"instance":"i","uid":"u","ports":[]}"#] {
             let error = PodPort::parse(text).expect_err(text).to_string();
             assert!(error.starts_with("it is no list of ports: "), "{text}: {error}");
@@ -132,6 +132,6 @@ mod tests {
         assert_eq!(twice, "it lists the port \"vm.ns.net1.ns.ovn\" twice");
         let many: Vec<PodPort> = (0..=MOST_NETWORKS).map(|n| PodPort { port: n.to_string(), ..port() }).collect();
         let error = PodPort::parse(&PodPort::text(&many)).expect_err("too many").to_string();
-        assert_eq!(error, "it lists 257 ports, and 256 are the most");
+        assert_eq!(error, "it lists 257 ports, and at most 256 are allowed");
     }
 }

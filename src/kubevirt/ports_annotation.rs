@@ -1,8 +1,8 @@
-//! What a VM's owner was last told: the annotation `ovn-kubevirt.io/ports` on the VM, or on a bare VMI.
+//! The last report to a VM's owner: the annotation `ovn-kubevirt.io/ports` on the VM, or on a bare VMI.
 //!
-//! The annotation names the instance that wrote it and the VM's UID. A clone or a restored manifest carries the UID of
-//! its parent, so the annotation means nothing there. Where it is the VM's own, it is also what is known of the
-//! addresses that a guest uses while the northbound database has lost their row.
+//! The annotation names the instance that wrote it and the VM's UID. A clone or a restored manifest has its parent's
+//! UID, so the annotation is ignored there. With the VM's own UID it is also the source of a guest's addresses after
+//! the northbound database has lost their row.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +23,9 @@ pub struct PortsAnnotation {
 /// One port in the annotation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnnotatedPort {
-    /// The network's name in the VM; empty for what concerns the VM as a whole.
+    /// The network's name in the VM; empty for problems of the whole VM.
     pub network: String,
-    /// The port's name, where there is one.
+    /// The port's name, if there is a port.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub port: Option<String>,
     /// The logical switch, by name.
@@ -37,26 +37,26 @@ pub struct AnnotatedPort {
     /// The addresses, IPv4 first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub ips: Vec<String>,
-    /// `MAC IP...` of the port that is lost, while it has not been made anew.
+    /// `MAC IP...` of the lost port, until it is made again.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last: Option<String>,
-    /// What the guest that runs uses, where its port has other addresses.
+    /// The addresses of the running guest, if its port has others.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub guest: Option<Guest>,
-    /// `Assigned`, or the reason of what stands in the way.
+    /// `Assigned`, or the reason of the first problem.
     pub state: String,
-    /// What is reserved for the next start.
+    /// The reservation for the next start.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next: Option<String>,
-    /// What stands in the way, or is wrong.
+    /// The problems.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub problems: Vec<AnnotatedProblem>,
 }
 
-/// What a guest uses that runs since before its port was made anew.
+/// The addresses of a guest that runs since before its port was made again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
-    /// The UID of the VMI: the next one uses what the port has.
+    /// The UID of the VMI: the next one uses the addresses of the port.
     pub run: String,
     /// `MAC IP...`
     pub addresses: String,
@@ -72,34 +72,34 @@ pub struct AnnotatedProblem {
 }
 
 impl PortsAnnotation {
-    /// Reads the annotation. The first release wrote the list of ports alone: it has neither instance nor UID then.
-    /// `None` when the text is neither.
+    /// Reads the annotation. The first release wrote only the list of ports: then instance and UID are empty. `None`
+    /// for any other text.
     ///
-    /// The annotation is the tenant's to write: an instance or a UID that cannot be one means that it is not ours.
+    /// Tenants can write the annotation: with an invalid instance or UID it is not ours.
     pub fn parse(text: &str) -> Option<Self> {
         if text.trim_start().starts_with('[') {
             return Some(Self { ports: serde_json::from_str(text).ok()?, ..Self::default() });
         }
-        let told: Self = serde_json::from_str(text).ok()?;
+        let report: Self = serde_json::from_str(text).ok()?;
         let is_plain = |text: &str| {
             let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
             !text.is_empty() && text.len() <= LONGEST_NAME && text.chars().all(plain)
         };
-        (is_plain(&told.instance) && is_plain(&told.uid)).then_some(told)
+        (is_plain(&report.instance) && is_plain(&report.uid)).then_some(report)
     }
 
     /// The annotation's text.
     pub fn text(&self) -> String {
-        // Strings, lists and options: all of it can be JSON.
+        // Strings, lists and options always serialize.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Whether it was written for the VM of this UID.
+    /// Returns true if it was written for the VM with this UID.
     pub fn is_for(&self, uid: &str) -> bool {
         !self.uid.is_empty() && self.uid == uid
     }
 
-    /// Whether the first release wrote it, for a VM that may be another one.
+    /// Returns true if the first release wrote it, for a VM that may be another one.
     pub fn is_of_first_release(&self) -> bool {
         self.instance.is_empty() && self.uid.is_empty()
     }
@@ -112,13 +112,13 @@ mod tests {
     #[test]
     fn the_annotation_is_read_as_it_is_written_and_in_the_form_of_the_first_release() {
         let port = AnnotatedPort { network: "default".into(), state: "Assigned".into(), ..AnnotatedPort::default() };
-        let told = PortsAnnotation { instance: "blue".into(), uid: "u-1".into(), ports: vec![port.clone()] };
+        let report = PortsAnnotation { instance: "blue".into(), uid: "u-1".into(), ports: vec![port.clone()] };
         assert_eq!(
-            told.text(),
+            report.text(),
             r#"{"instance":"blue","uid":"u-1","ports":[{"network":"default","state":"Assigned"}]}"#
         );
-        assert_eq!(PortsAnnotation::parse(&told.text()), Some(told.clone()));
-        assert!(told.is_for("u-1") && !told.is_for("u-2"));
+        assert_eq!(PortsAnnotation::parse(&report.text()), Some(report.clone()));
+        assert!(report.is_for("u-1") && !report.is_for("u-2"));
         let first = PortsAnnotation::parse(r#"[{"network":"default","state":"Assigned"}]"#).expect("a list");
         assert_eq!(first.ports, [port]);
         assert!(first.is_of_first_release() && !first.is_for(""));

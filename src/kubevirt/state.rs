@@ -1,4 +1,4 @@
-//! What Kubernetes has of one VM, as far as a decision needs it.
+//! The objects of one VM, reduced to the parts that a decision needs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// The error says of what there is too much.
+    /// Fails if there are too many annotations, networks or interfaces.
     pub(super) fn new(annotations: Option<BTreeMap<String, String>>, spec: InstanceSpec) -> Result<Self, String> {
         const MOST: usize = annotations::MOST_NETWORKS;
         let mut annotations = annotations.unwrap_or_default();
@@ -35,7 +35,7 @@ impl Template {
     }
 }
 
-/// How many networks a template names; one that cannot be read, none.
+/// The number of networks in a template; 0 if it cannot be read.
 pub(super) fn networks(template: &Result<Template, String>) -> usize {
     template.as_ref().ok().and_then(|template| template.spec.networks.as_ref()).map_or(0, Vec::len)
 }
@@ -45,13 +45,13 @@ pub(super) fn networks(template: &Result<Template, String>) -> usize {
 pub struct Vm {
     /// Its UID.
     pub uid: String,
-    /// What its next instance will be; the error says why it cannot be read.
+    /// The template of its next instance, or the error of reading it.
     pub template: Result<Template, String>,
     /// Our annotation on it.
     pub reported: Reported,
 }
 
-/// Our annotation on an object, and how new the object is that we saw it on.
+/// Our annotation on an object, and the version of that object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reported {
     /// The annotation.
@@ -63,15 +63,15 @@ pub struct Reported {
 /// A VirtualMachineInstance: one run of a VM.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Another one at every start.
+    /// Different at every start.
     pub uid: String,
-    /// The UID of the VM that it is a run of; `None` for a bare VMI.
+    /// The UID of its VM; `None` for a bare VMI.
     pub vm_uid: Option<String>,
-    /// What runs; the error says why it cannot be read.
+    /// The running template, or the error of reading it.
     pub template: Result<Template, String>,
-    /// Where it runs.
+    /// The node of the guest.
     pub node: Option<String>,
-    /// The target launcher of a migration whose guest is ready there.
+    /// The target launcher of a migration with a ready guest.
     pub domain_ready_on: Option<String>,
     /// Our annotation on it.
     pub reported: Reported,
@@ -82,13 +82,13 @@ pub struct Run {
 pub struct Launcher {
     /// The VMI that owns it.
     pub run_uid: String,
-    /// Where it was scheduled.
+    /// The node of the pod.
     pub node: Option<String>,
-    /// Neither Succeeded nor Failed. A deletion under way does not make it dead.
+    /// Neither Succeeded nor Failed. A pod under deletion is still live.
     pub live: bool,
-    /// Seconds since the epoch, to tell the newest.
+    /// Seconds since the epoch, to find the newest.
     pub created: i64,
-    /// The UID of the VMIM that it was made for as the target; it stays after the end.
+    /// The UID of the VMIM of which it is the target; it stays after the end.
     pub migration: Option<String>,
 }
 
@@ -101,32 +101,32 @@ pub struct Migration {
     pub finished: bool,
 }
 
-/// All there is of one VM. At least one part is there.
+/// All objects of one VM. There is at least one.
 #[derive(Debug, Clone, Default)]
 pub struct VmObjects {
-    /// The VirtualMachine; none for a bare VMI.
+    /// The VirtualMachine; `None` for a bare VMI.
     pub vm: Option<Vm>,
     /// The VirtualMachineInstance, while it runs.
     pub run: Option<Run>,
     /// Its launcher pods by name.
     pub launchers: BTreeMap<String, Launcher>,
-    /// The migrations of its VMI by name. They alone are no VM.
+    /// The migrations of its VMI by name. Migrations alone make no VM.
     pub migrations: BTreeMap<String, Migration>,
-    /// The NADs that its networks are on and that are there, with the logical switch that they name, if any.
+    /// The existing NADs of its networks, with their logical switches.
     pub nads: BTreeMap<NadKey, Option<String>>,
-    /// Requests that stand where they have no effect: the keys of those annotations, by where that is.
+    /// Requests without effect: the keys of the annotations, by their place.
     pub misplaced: BTreeMap<Place, Arc<[String]>>,
-    /// Requests on its launcher pods that its VMI does not have alike, with a hash of what each says.
+    /// Requests on its launcher pods that differ from its VMI's, with a hash of each value.
     pub on_launchers: BTreeMap<String, Vec<(String, u64)>>,
 }
 
 impl VmObjects {
-    /// Whether it is there: a VM, a VMI or a launcher pod.
+    /// Returns true if it has a VirtualMachine, a VMI or a launcher pod.
     pub(super) fn exists(&self) -> bool {
         self.vm.is_some() || self.run.is_some() || !self.launchers.is_empty()
     }
 
-    /// Whether a live migration is under way.
+    /// Returns true if a live migration is under way.
     pub fn is_migrating(&self) -> bool {
         self.migrations.values().any(|migration| !migration.finished)
     }
@@ -145,14 +145,14 @@ impl VmObjects {
     }
 }
 
-/// A namespace that we serve.
+/// A served namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Namespace {
-    /// `ovn.kubernetes.io/logical_switch`: a new port on the pod network goes to the first of these that can serve it.
+    /// `ovn.kubernetes.io/logical_switch`: a new port on the pod network goes to the first usable one of these.
     pub switches: Vec<String>,
 }
 
-/// Where a request stands that has no effect there.
+/// The place of a request without effect.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// On the VirtualMachine itself.

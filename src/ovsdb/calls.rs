@@ -1,4 +1,4 @@
-//! What the tasks of a connection share: the calls that wait for replies, what a connection is made for, and why it ends.
+//! The calls that wait for replies, the terms of a connection, and the reasons for its end: shared by its tasks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,13 @@ use super::replica::FeedError;
 use super::stream::StreamError;
 use super::tls::plain;
 
-/// Why a connection ended, or a call on it failed.
+/// The reason for the end of a connection, or for the failure of a call.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectionError {
     /// The server closed it.
     #[error("the server closed the connection")]
     Closed,
-    /// Nothing came for so long, not even the answer to a probe.
+    /// No byte came for this long, and the server answered no probe.
     #[error("the server has been silent for {0:?}")]
     Silent(Duration),
     /// The socket failed.
@@ -28,19 +28,19 @@ pub enum ConnectionError {
     /// TLS ended it.
     #[error("{0}")]
     Tls(String),
-    /// The stream is not one of JSON objects.
+    /// The stream does not consist of JSON objects.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// A message that is not what the protocol says.
+    /// A message that does not follow the protocol.
     #[error("the server sent a message that cannot be read: {0}")]
     Malformed(String),
-    /// The database's schema was converted under us.
+    /// The database's schema was converted while it was monitored.
     #[error("the database was converted to another schema")]
     Converted,
-    /// The server is no longer one to be used.
+    /// The server can no longer be used.
     #[error(transparent)]
     Unfit(#[from] Unfit),
-    /// Another connection was made to take its place.
+    /// A newer connection replaced it.
     #[error("the connection was replaced by a newer one")]
     Replaced,
     /// The server answered a call with an error.
@@ -48,14 +48,14 @@ pub enum ConnectionError {
     Refused {
         /// The call.
         method: &'static str,
-        /// The server's words, JSON.
+        /// The server's error, as JSON.
         error: String,
     },
 }
 
 impl From<std::io::Error> for ConnectionError {
     fn from(error: std::io::Error) -> Self {
-        // Since TLS 1.3 a server tells only after the handshake that it refuses our certificate.
+        // Since TLS 1.3 a server reports only after the handshake that it refuses our certificate.
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(inner) => Self::Tls(plain(inner)),
             None => Self::Io(Arc::new(error)),
@@ -78,28 +78,28 @@ impl From<FeedError> for ConnectionError {
     }
 }
 
-/// What a connection is made for.
+/// The conditions of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// A server that is silent for so long is asked whether it is there, and left when it stays so.
+    /// A server that is silent for this long is probed. If it stays silent, the connection ends.
     pub probe_interval: Duration,
     /// The server must lead its cluster.
     pub leader_only: bool,
-    /// The connection ends when the server does not lead its cluster any more. A transaction may stay
-    /// unanswered there until somebody else writes, as seen with ovsdb-server 3.1.
+    /// The connection ends when the server stops leading its cluster. Such a server may leave a transaction unanswered
+    /// until another client writes, as seen with ovsdb-server 3.1.
     pub ends_with_leadership: bool,
 }
 
-/// Who waits for a reply, and what the reader does with it.
+/// The receiver of a reply, and the reader's task when it comes.
 pub(super) enum Waiting {
     /// The caller decodes it.
     Reply(oneshot::Sender<Result<Box<RawValue>, String>>),
     /// The reader applies it to the replica, before it reads on.
     Dump(oneshot::Sender<Result<bool, String>>),
-    /// The reader takes from it what the server says of itself.
+    /// The reader updates the member's state from it.
     Server(oneshot::Sender<Result<bool, String>>),
-    /// Nobody: that something comes is all that counts.
-    Nobody,
+    /// The answer to a probe, which is dropped: any byte is a sign of life.
+    Probe,
 }
 
 /// The calls that wait for their replies.
@@ -111,7 +111,7 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// The number of a call, under which its reply comes. `None` when none will come any more.
+    /// Registers a call and returns the number of its reply. `None` if the connection has ended.
     pub(super) fn add(&mut self, waiting: Waiting) -> Option<u64> {
         if self.closed {
             return None;
@@ -122,28 +122,28 @@ impl Calls {
         Some(id)
     }
 
-    /// How many calls were made, and how many of them wait.
+    /// Returns the number of calls made, and the number of calls that wait.
     pub(super) fn counts(&self) -> (u64, usize) {
         (self.next_id, self.waiting.len())
     }
 
-    /// No reply will come any more: who waits learns that its outcome is unknown.
+    /// Drops all calls: their callers get an unknown outcome.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.waiting.clear();
     }
 
-    /// Who waits for the reply of that number.
+    /// Returns and removes the receiver of the reply with this number.
     pub(super) fn take(&mut self, id: u64) -> Option<Waiting> {
         self.waiting.remove(&id)
     }
 
-    /// The number of the call whose reply is a dump, where there is one.
+    /// The number of the call that waits for a dump, if there is one.
     pub(super) fn awaited_dump(&self) -> Option<u64> {
         self.waiting.iter().find(|(_, waiting)| matches!(waiting, Waiting::Dump(_))).map(|(id, _)| *id)
     }
 
-    /// Whether the first sync is under way: the server may be busy with it, and silent, for long.
+    /// Returns true during the first sync, when a busy server may be silent for long.
     pub(super) fn is_syncing(&self) -> bool {
         self.awaited_dump().is_some()
     }

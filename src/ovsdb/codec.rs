@@ -1,27 +1,26 @@
 //! Finds where one JSON-RPC message ends and the next begins.
 //!
-//! OVSDB sends JSON objects back to back over a bare stream (RFC 7047 section 4): no length, no
-//! separator that could be relied on. The [`Splitter`] looks at each byte once, however the stream
-//! was cut into reads, and hands out each message as one contiguous [`Bytes`]. Whether the message
-//! is good JSON is the parser's business: here only brackets and strings matter.
+//! OVSDB sends JSON objects back to back over a bare stream (RFC 7047 section 4), without lengths and without a
+//! reliable separator. The [`Splitter`] looks at each byte once, however the stream was cut into reads, and returns
+//! each message as one contiguous [`Bytes`]. It follows only brackets and strings; the parser validates the JSON.
 
 use bytes::{Bytes, BytesMut};
 
 /// No message of a healthy server comes near this: 100k ports are about 53 MB.
 const LONGEST_MESSAGE: usize = 1 << 30;
-/// Room for messages of this length is kept; what a longer one took is given back.
+/// The buffer keeps capacity up to this length; a longer message's capacity is released.
 const LONG_MESSAGE: usize = 1 << 20;
 
-/// What came is not a stream of JSON objects.
+/// The stream does not consist of JSON objects.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// Something other than an object stands between two messages.
+    /// Something other than an object between two messages.
     #[error("the server sent the byte {byte:#04x} where a JSON object should begin: is this an OVSDB server?")]
     NotAnObject {
-        /// The first byte that does not fit.
+        /// The first byte that is wrong.
         byte: u8,
     },
-    /// A message that does not end.
+    /// A message without an end.
     #[error("the server sent a message of more than {LONGEST_MESSAGE} bytes")]
     TooLong,
 }
@@ -36,7 +35,7 @@ pub(super) struct Nesting {
 }
 
 impl Nesting {
-    /// Goes on from `at` to the next bracket, of whatever kind, and behind it. `None` when the bytes end before.
+    /// Moves `at` behind the next bracket and returns it. `None` if the bytes end before one.
     pub(super) fn next_bracket(&mut self, bytes: &[u8], at: &mut usize) -> Option<u8> {
         while *at < bytes.len() {
             if self.in_string && !self.escaped {
@@ -64,11 +63,11 @@ impl Nesting {
     }
 }
 
-/// How many bytes there are before the first quote or backslash: eight at a time, since most of what a server sends is
-/// inside of strings.
+/// The number of bytes before the first quote or backslash. Looks at eight at a time, since strings make up most of the
+/// stream.
 fn plain(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
-    // The lowest of the bytes that are zero has its high bit set here, and none below it has.
+    // The lowest zero byte has its high bit set here, and the bytes below it do not.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
     let mut count = 0;
     for word in bytes.chunks_exact(8) {
@@ -86,19 +85,19 @@ fn plain(bytes: &[u8]) -> usize {
 #[derive(Debug, Default)]
 pub struct Splitter {
     buffer: BytesMut,
-    /// How much of `buffer` has been looked at.
+    /// The length of the part of `buffer` that has been scanned.
     scanned: usize,
     /// Depth 0 is between messages.
     nesting: Nesting,
 }
 
 impl Splitter {
-    /// Where the next read appends what it got.
+    /// The buffer that the next read appends to.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// The next whole message, or `None` when more bytes are needed.
+    /// The next whole message, or `None` if more bytes are needed.
     pub fn next_message(&mut self) -> Result<Option<Bytes>, CodecError> {
         if self.nesting.depth == 0 && !self.skip_to_object()? {
             return Ok(None);
@@ -111,19 +110,19 @@ impl Splitter {
         if self.buffer.len() > LONGEST_MESSAGE { Err(CodecError::TooLong) } else { Ok(None) }
     }
 
-    /// What was scanned, as a message.
+    /// Cuts the scanned bytes off as a message.
     fn take_message(&mut self) -> Bytes {
         let message = self.buffer.split_to(self.scanned).freeze();
         self.scanned = 0;
         if message.len() > LONG_MESSAGE {
-            // The rest shares the long message's room, and would keep it as long as the connection lasts.
+            // The rest shares the long message's allocation, and would keep it as long as the connection lasts.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
         message
     }
 
-    /// Leaves the message that begins in the buffer, and is not whole yet, to somebody who takes it from the buffer
-    /// as it comes, if he wants it.
+    /// Offers the incomplete message in the buffer to `taker`. If `taker` accepts it, it consumes the rest from the
+    /// buffer.
     pub(super) fn hand_over<T>(&mut self, taker: impl FnOnce(&mut BytesMut) -> Option<T>) -> Option<T> {
         let taken = taker(&mut self.buffer)?;
         self.scanned = 0;
@@ -131,7 +130,7 @@ impl Splitter {
         Some(taken)
     }
 
-    /// Drops white space between messages; whether an object begins at the buffer's start.
+    /// Drops white space between messages. Returns true if an object begins at the buffer's start.
     fn skip_to_object(&mut self) -> Result<bool, CodecError> {
         let blank = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         let _ = self.buffer.split_to(blank);
@@ -202,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_object_is_refused() {
+    fn other_bytes_than_an_object_are_refused() {
         for (stream, byte) in [("HTTP/1.1 400", b'H'), ("{} ]", b']'), ("[1]", b'['), ("\"x\"", b'"')] {
             let mut splitter = Splitter::default();
             splitter.buffer().extend_from_slice(stream.as_bytes());
             let error = loop {
                 match splitter.next_message() {
                     Ok(Some(_)) => {}
-                    Ok(None) => panic!("{stream} was taken for good"),
+                    Ok(None) => panic!("{stream} was accepted"),
                     Err(error) => break error,
                 }
             };

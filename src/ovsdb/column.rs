@@ -1,11 +1,9 @@
 //! OVSDB values as Rust types: how a column is decoded, and how a difference is applied to it.
 //!
-//! The wire forms are those of RFC 7047 section 5.1: a string, number or boolean stands for itself,
-//! `["uuid", u]` for a reference, `["set", [..]]` and `["map", [[k, v], ..]]` for collections, and a
-//! set of one may be written as its bare element. Differences are those of `update2`
-//! (ovsdb-server(7), "Update2 Notification"): a new value for scalars and optional scalars, the
-//! symmetric difference for sets, and for maps the keys that were added, changed or (with their old
-//! value) removed.
+//! The wire forms are those of RFC 7047 section 5.1: a bare string, number or boolean, `["uuid", u]` for a reference,
+//! `["set", [..]]` and `["map", [[k, v], ..]]` for collections; a set of one may be its bare element. Differences are
+//! those of `update2` (ovsdb-server(7), "Update2 Notification"): a new value for scalars and optional scalars, the
+//! symmetric difference for sets, and for maps the keys that were added, changed or (with their old value) removed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -29,12 +27,12 @@ pub enum Atomic {
     Uuid,
 }
 
-/// What a column must be in the server's schema for its Rust type to hold it.
+/// The type that a column must have in the server's schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Exactly one value.
     One(Atomic),
-    /// None or one.
+    /// Zero or one value.
     Optional(Atomic),
     /// Any number.
     Set(Atomic),
@@ -44,12 +42,12 @@ pub enum Kind {
 
 /// A column's Rust type.
 pub trait Column: Default + PartialEq {
-    /// What the schema must say of the column.
+    /// The type that the schema must have.
     const KIND: Kind;
     /// Decodes the wire form.
     fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
-    /// Decodes the wire form of a map, of which only the keys are kept of which `keep` is true. A difference that is
-    /// decoded so as well keeps the rest true.
+    /// Decodes a map and drops the keys for which `keep` is false. Differences decoded with the same `keep` apply to
+    /// it.
     fn decode_some<'de, D: Deserializer<'de>>(deserializer: D, _keep: fn(&str) -> bool) -> Result<Self, D::Error> {
         Self::decode(deserializer)
     }
@@ -57,8 +55,8 @@ pub trait Column: Default + PartialEq {
     fn apply(&mut self, difference: Self);
 }
 
-/// A string that is looked at and, where it stands in the message without escapes, not copied. (A `Cow` in a tuple or
-/// as a key of a map would be.)
+/// A string that is borrowed from the message if it has no escapes there. (serde copies a `Cow` in a tuple or in a key
+/// of a map.)
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Word<'de>(pub Cow<'de, str>);
 
@@ -200,7 +198,7 @@ impl<T: Atom> Column for Option<T> {
     }
 }
 
-/// For sets of many thousands, such as `Logical_Switch.ports`: a difference costs only its own size.
+/// For sets of many thousands, such as `Logical_Switch.ports`: the cost of a difference depends only on its own size.
 impl Column for FastSet<Uuid> {
     const KIND: Kind = Kind::Set(Atomic::Uuid);
     fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -219,8 +217,8 @@ impl Column for FastSet<Uuid> {
 fn atoms<'de, T: Atom, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     struct Atoms<T>(PhantomData<T>);
 
-    fn known<T, E: Error>(atom: Option<T>, what: impl fmt::Display) -> Result<Vec<T>, E> {
-        atom.map(|atom| vec![atom]).ok_or_else(|| E::custom(format_args!("{what} does not fit the column's type")))
+    fn known<T, E: Error>(atom: Option<T>, value: impl fmt::Display) -> Result<Vec<T>, E> {
+        atom.map(|atom| vec![atom]).ok_or_else(|| E::custom(format_args!("{value} does not fit the column's type")))
     }
 
     impl<'de, T: Atom> Visitor<'de> for Atoms<T> {
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_an_error() {
+    fn a_value_of_another_type_is_an_error() {
         assert!(decoded::<Set>("5").is_err());
         assert!(decoded::<Set>("[]").is_err());
         assert!(decoded::<Set>(r#"["set"]"#).is_err());

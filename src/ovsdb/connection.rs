@@ -1,7 +1,7 @@
 //! One connection: a reader, a writer and a probe task, and the calls that wait for replies.
 //!
-//! The three end together; then every call that waits learns that its outcome is unknown, and
-//! [`Connection::closed`] says why. A connection is never mended: a new one is made.
+//! The three end together. Then every waiting call gets an unknown outcome, and [`Connection::closed`] returns the
+//! reason. A connection is never repaired, only replaced by a new one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use super::draft::{Draft, Expected};
 use super::member::{Member, Server};
 use super::message::request;
 use super::operation::{Operation, Outcome, Rejection, RejectionKind, Transaction};
-use super::probe::{Heard, probe};
+use super::probe::{Activity, probe};
 use super::reader::Reader;
 use super::replica::{Feeder, Replica, Shared};
 use super::row::TableSpec;
@@ -32,7 +32,7 @@ pub struct Connection {
     calls: Arc<Mutex<Calls>>,
     ended: watch::Receiver<Option<ConnectionError>>,
     member: watch::Receiver<Option<Member>>,
-    /// What the replica had when the connection was made.
+    /// The replica's last transaction when the connection was made.
     last_transaction: Uuid,
     tasks: [AbortHandle; 3],
 }
@@ -46,7 +46,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Starts the tasks on a stream. From now on this connection alone writes the replica.
+    /// Starts the tasks on a stream. From now on only this connection writes the replica.
     pub fn start<R: Replica>(
         input: impl AsyncRead + Send + Unpin + 'static,
         output: impl AsyncWrite + Send + Unpin + 'static,
@@ -57,12 +57,12 @@ impl Connection {
         let (ended_sender, ended) = watch::channel(None);
         let (member_sender, member) = watch::channel(None);
         let calls = Arc::new(Mutex::new(Calls::default()));
-        let heard = Arc::new(Heard::default());
+        let activity = Arc::new(Activity::default());
         let feeder = Feeder::take(shared);
         let last_transaction = feeder.last_transaction();
-        // Tasks of their own: while the reader is at work on 50 MB, the server is answered and asked.
+        // Separate tasks: while the reader applies 50 MB, probes are still sent and answered.
         let mut probe =
-            tokio::spawn(probe(terms.probe_interval, Arc::clone(&heard), Arc::clone(&calls), outgoing.clone()));
+            tokio::spawn(probe(terms.probe_interval, Arc::clone(&activity), Arc::clone(&calls), outgoing.clone()));
         let mut writer = tokio::spawn(write(output, queue));
         let aborts = [probe.abort_handle(), writer.abort_handle()];
         let reader = Reader {
@@ -74,7 +74,7 @@ impl Connection {
             led: false,
             calls: Arc::clone(&calls),
             outgoing: outgoing.clone(),
-            heard,
+            activity,
         };
         let reader_calls = Arc::clone(&calls);
         let reader = tokio::spawn(async move {
@@ -85,7 +85,7 @@ impl Connection {
             };
             probe.abort();
             writer.abort();
-            // Dropping the senders tells each waiting caller that its reply will not come.
+            // Dropping the senders ends the wait of each caller.
             let mut calls = lock(&reader_calls);
             calls.close();
             drop(calls);
@@ -96,23 +96,23 @@ impl Connection {
         Self { database: R::DATABASE, outgoing, calls, ended, member, last_transaction, tasks }
     }
 
-    /// What the server says of itself, as it changes. `None` where it has said nothing.
+    /// The member's state as the server reports it. `None` before the first report.
     pub fn member(&self) -> watch::Receiver<Option<Member>> {
         self.member.clone()
     }
 
-    /// Whether it has ended: said so by its tasks, or its tasks were dropped with their runtime.
+    /// Returns true if its tasks have ended, or were dropped with their runtime.
     pub fn is_closed(&self) -> bool {
         self.outgoing.is_closed() || self.ended.has_changed().is_err() || self.ended.borrow().is_some()
     }
 
-    /// How many requests have been made, and how many of them are not answered yet.
+    /// The number of requests made, and the number of those without a reply.
     pub fn requests(&self) -> (u64, usize) {
         let calls = lock(&self.calls);
         calls.counts()
     }
 
-    /// Waits for the end of the connection and says why it ended.
+    /// Waits for the end of the connection and returns its reason.
     pub async fn closed(&self) -> ConnectionError {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
@@ -121,7 +121,7 @@ impl Connection {
         }
     }
 
-    /// Queues a request; `false` when the connection is gone already.
+    /// Queues a request. Returns `false` if the connection has ended.
     fn send(&self, method: &str, params: &impl Serialize, waiting: Waiting) -> Result<bool, serde_json::Error> {
         let mut calls = lock(&self.calls);
         let Some(id) = calls.add(waiting) else { return Ok(false) };
@@ -150,13 +150,13 @@ impl Connection {
         }
     }
 
-    /// Monitors the replica's tables; returns once the replica is in sync. Where the server still knows
-    /// the replica's last transaction, it sends only what came after, and this is `true`.
+    /// Monitors the replica's tables, and returns once the replica is in sync. Returns `true` if the server still knew
+    /// the replica's last transaction, and so sent only later changes.
     pub async fn monitor(&self, tables: &[TableSpec]) -> Result<bool, ConnectionError> {
         self.monitor_without(tables, &[], true).await
     }
 
-    /// The same without columns that the server lacks; unless it `may_resume`, with a full dump in any case.
+    /// As [`Self::monitor`], without the columns that the server lacks. Unless it `may_resume`, it reads a full dump.
     pub async fn monitor_without(
         &self,
         tables: &[TableSpec],
@@ -168,8 +168,7 @@ impl Connection {
         self.monitor_since(self.database, asked, since, Waiting::Dump).await
     }
 
-    /// Has the server tell of itself, now and whenever it changes. A server that is not fit ends the
-    /// connection.
+    /// Monitors `_Server`. The connection ends when the server becomes unfit.
     pub(super) async fn monitor_server(&self) -> Result<(), ConnectionError> {
         let asked = monitor_requests(Server::TABLES, &[]);
         self.monitor_since(Server::DATABASE, asked, Uuid::nil(), Waiting::Server).await?;
@@ -185,7 +184,7 @@ impl Connection {
     ) -> Result<bool, ConnectionError> {
         const METHOD: &str = "monitor_cond_since";
         let (sender, receiver) = oneshot::channel();
-        // The database's name is the monitor's id, too: by it the reader tells updates apart.
+        // The database's name is also the monitor's id, by which the reader assigns updates.
         let sent = self.send(METHOD, &(database, database, requests, since), waiting(sender));
         if !sent.map_err(|error| ConnectionError::Malformed(error.to_string()))? {
             return Err(self.closed().await);
@@ -197,14 +196,14 @@ impl Connection {
         }
     }
 
-    /// The beginning of a transaction, to be put together ahead of time.
+    /// Begins a transaction that is prepared ahead of time.
     pub fn draft(&self, fence: Option<&Operation>) -> Draft {
         Draft::new(self.database, fence)
     }
 
-    /// Sends a transaction and waits for its outcome. When it is `Committed`, the replica has it.
+    /// Sends a transaction and waits for its outcome. After `Committed` the replica has its changes.
     ///
-    /// A caller that goes away while it waits leaves the outcome unknown.
+    /// A caller that drops the future leaves the outcome unknown.
     pub async fn transact(&self, transaction: &Transaction) -> Outcome {
         match self.post(Draft::of(self.database, transaction)) {
             Some(posted) => self.answer(posted).await,
@@ -212,7 +211,7 @@ impl Connection {
         }
     }
 
-    /// Sends a transaction now, in the order of these calls; what is returned waits for its outcome.
+    /// Queues a transaction at once, in the order of these calls. The returned future waits for its outcome.
     ///
     /// A caller that drops it leaves the outcome unknown.
     pub fn send_draft(self: &Arc<Self>, draft: Draft) -> impl Future<Output = Outcome> + Send + use<> {
@@ -226,7 +225,7 @@ impl Connection {
         }
     }
 
-    /// Queues a transaction; `None` when it will not go out.
+    /// Queues a transaction. `None` if it cannot be sent.
     fn post(&self, draft: Draft) -> Option<Posted> {
         let (sender, reply) = oneshot::channel();
         let mut calls = lock(&self.calls);
@@ -253,7 +252,7 @@ impl Connection {
     }
 }
 
-/// What a monitor asks of one table (RFC 7047 section 4.1.5, `<monitor-request>`).
+/// A monitor's request for one table (RFC 7047 section 4.1.5, `<monitor-request>`).
 #[derive(Serialize)]
 struct MonitorRequest {
     columns: Vec<&'static str>,
@@ -268,13 +267,13 @@ fn monitor_requests(tables: &[TableSpec], lacking: &[OptionalColumn]) -> HashMap
     tables.iter().map(request).collect()
 }
 
-/// A transaction that is on its way.
+/// A transaction that has been queued.
 struct Posted {
     expected: Expected,
     reply: oneshot::Receiver<Result<Box<RawValue>, String>>,
 }
 
-/// Writes what is queued until the queue's senders are gone or the socket fails.
+/// Writes the queued bytes until the queue's senders are gone or the socket fails.
 async fn write(mut output: impl AsyncWrite + Unpin, mut queue: mpsc::UnboundedReceiver<Bytes>) -> ConnectionError {
     while let Some(bytes) = queue.recv().await {
         if let Err(error) = output.write_all(&bytes).await {

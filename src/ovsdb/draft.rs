@@ -1,28 +1,27 @@
-//! A transaction in the form in which it is sent, put together ahead of time: when the server is free for it, all that
-//! is left is to hand its bytes over.
+//! A transaction serialized ahead of time: once the server is free, only its bytes have to be handed over.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::operation::{Leading, Operation, Outcome, Transaction, outcome};
 
-/// A `transact` request without its number, and what its reply is read by.
+/// A `transact` request without its number, and the data needed to read its reply.
 #[derive(Debug)]
 pub struct Draft {
     /// `{"method":"transact","params":[<database>,<operation>,...`
     bytes: Vec<u8>,
-    /// Operations that are sent behind the fence and before all others, each with a comma before it.
+    /// Operations that are sent after the fence and before all others, each with a comma before it.
     guards: Vec<u8>,
-    /// Where in `bytes` they belong.
+    /// The position of the guards in `bytes`.
     guards_at: usize,
     leading: Leading,
-    /// Of each operation, whether it expects to find a row.
+    /// For each operation: true if it expects to find a row.
     expects_a_row: Vec<bool>,
     error: Option<serde_json::Error>,
 }
 
 impl Draft {
-    /// A transaction of no operations yet, behind a fence where there is one (see [`Transaction::fence`]).
+    /// An empty transaction, after a fence if there is one (see [`Transaction::fence`]).
     pub(super) fn new(database: &str, fence: Option<&Operation>) -> Self {
         let bytes = format!("{{\"method\":\"transact\",\"params\":[\"{database}\"").into_bytes();
         let leading = Leading { fence: fence.is_some(), guards: 0 };
@@ -33,7 +32,7 @@ impl Draft {
         draft
     }
 
-    /// The whole of a transaction.
+    /// A whole transaction.
     pub(super) fn of(database: &str, transaction: &Transaction) -> Self {
         let mut draft = Self::new(database, transaction.fence.as_ref());
         transaction.operations.iter().for_each(|operation| draft.push(operation));
@@ -46,20 +45,19 @@ impl Draft {
         self.expects_a_row.push(operation.expects_a_row());
     }
 
-    /// Adds a `wait` that goes before all other operations, behind the fence. When it does not hold, the outcome is
-    /// [`Outcome::Raced`].
+    /// Adds a `wait` after the fence and before all other operations. If it fails, the outcome is [`Outcome::Raced`].
     pub fn guard(&mut self, wait: &Operation) {
         self.leading.guards += 1;
         self.guards.push(b',');
         self.error = serde_json::to_writer(&mut self.guards, wait).err().or(self.error.take());
     }
 
-    /// How many operations there are, the fence and the guards not counted.
+    /// The number of operations, without the fence and the guards.
     pub fn len(&self) -> usize {
         self.expects_a_row.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no operations.
     pub fn is_empty(&self) -> bool {
         self.expects_a_row.is_empty()
     }
@@ -69,10 +67,10 @@ impl Draft {
         self.error = serde_json::to_writer(&mut self.bytes, operation).err().or(self.error.take());
     }
 
-    /// The request of that number, and what its reply is read by.
+    /// Returns the request with this number, and the data needed to read its reply.
     ///
     /// # Errors
-    /// When an operation could not be written.
+    /// If an operation could not be serialized.
     pub(super) fn request(self, id: u64) -> Result<(Bytes, Expected), serde_json::Error> {
         let Self { mut bytes, guards, guards_at, leading, expects_a_row, error } = self;
         match error {
@@ -86,7 +84,7 @@ impl Draft {
     }
 }
 
-/// What the reply to a transaction is read by.
+/// The data needed to read the reply to a transaction.
 #[derive(Debug)]
 pub(super) struct Expected {
     leading: Leading,
@@ -122,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn guards_go_behind_the_fence_and_before_what_was_added_first() {
+    fn guards_go_after_the_fence_and_before_all_operations() {
         let delete = |uuid| Operation::Delete { table: "T", uuid: Uuid::from_u128(uuid) };
         for fence in [None, Some(delete(1))] {
             let mut draft = Draft::new("D", fence.as_ref());

@@ -1,5 +1,5 @@
-//! What a server says of itself and of the database we want from it: the `_Server` database
-//! (ovsdb-server(7), "Database Schema"; `_server.ovsschema`).
+//! The state of a server and of the database that is read from it: the `_Server` database (ovsdb-server(7), "Database
+//! Schema"; `_server.ovsschema`).
 
 use serde::de::MapAccess;
 use uuid::Uuid;
@@ -14,76 +14,76 @@ crate::ovsdb_row! {
         name: String = "name",
         /// `standalone`, `clustered` or `relay`.
         model: String = "model",
-        /// Whether a member is in touch with a majority, or a relay with its source.
+        /// True if a member reaches a majority, or a relay its source.
         connected: bool = "connected",
-        /// Whether a member leads its cluster. True for a standalone database.
+        /// True if a member leads its cluster, and for a standalone database.
         leader: bool = "leader",
-        /// A member's last log entry that it has applied.
+        /// The last log entry that a member has applied.
         index: Option<i64> = "index",
         /// The cluster.
         cid: Option<Uuid> = "cid",
     }
 }
 
-/// How a server has a database.
+/// The service model of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Model {
-    /// Alone.
+    /// A single server.
     Standalone,
     /// As a member of a RAFT cluster.
     Clustered {
-        /// Which cluster; none before the member has joined.
+        /// The cluster; `None` before the member has joined.
         cluster: Option<Uuid>,
         /// The last log entry that it has applied.
         index: i64,
     },
-    /// As a copy of another server's.
+    /// A copy of another server's database.
     Relay,
 }
 
-/// A server, as far as one database is concerned.
+/// A server's state for one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
-    /// How it has the database.
+    /// The service model.
     pub model: Model,
-    /// Whether it is in touch with those that it has it from.
+    /// True if it reaches its cluster, or its source.
     pub connected: bool,
-    /// Whether it is the one through which to write. So is a standalone server.
+    /// True if transactions go through it. So it is for a standalone server.
     pub leader: bool,
 }
 
-/// Why a server is of no use now.
+/// The reason why a server cannot be used now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// It does not have the database.
+    /// It lacks the database.
     #[error("the server has no such database")]
     NoDatabase,
     /// A member that has not joined its cluster yet.
     #[error("the server has not joined its cluster yet")]
     NotJoined,
-    /// A member or a relay that is out of touch with the others.
+    /// A member or a relay that does not reach the others.
     #[error("the server is out of touch with its cluster")]
     Disconnected,
-    /// A member that does not lead.
+    /// A member that is not the leader.
     #[error("the server does not lead its cluster")]
     NotLeader,
-    /// A relay, where the leader is wanted.
+    /// A relay, where the leader is required.
     #[error("the server is a relay: name the cluster's members, or give --nb-leader-only=false")]
     Relay,
-    /// What it has is older than what was read before.
+    /// Its log ends before the part that was read from another member.
     #[error("the server is at log index {index}, behind {seen}, which was read before")]
     Behind {
-        /// How far it is.
+        /// Its log index.
         index: i64,
-        /// How far the one before was.
+        /// The log index that was read before.
         seen: i64,
-        /// Whether it says that it leads.
+        /// True if it reports that it leads.
         leader: bool,
     },
 }
 
 impl Member {
-    /// Whether the database can be read here and, where `leader_only`, written.
+    /// Checks that the database can be read here and, if `leader_only`, written.
     pub(super) fn check(&self, leader_only: bool) -> Result<(), Unfit> {
         match self.model {
             Model::Clustered { cluster: None, .. } => Err(Unfit::NotJoined),
@@ -103,7 +103,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// What it says of one database.
+    /// The server's report of one database.
     pub(super) fn member(&self, database: &str) -> Option<Member> {
         let (_, row) = self.databases.iter().find(|(_, row)| row.name == database)?;
         let model = match row.model.as_str() {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_in_touch_is_fit_and_a_follower_only_where_none_is_asked_for() {
+    fn a_leader_in_touch_is_fit_and_a_follower_only_if_the_leader_is_not_required() {
         assert_eq!(clustered(true, true).check(true), Ok(()));
         assert_eq!(clustered(true, false).check(false), Ok(()));
         assert_eq!(clustered(true, false).check(true), Err(Unfit::NotLeader));

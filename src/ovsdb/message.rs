@@ -1,4 +1,5 @@
-//! The JSON-RPC 1.0 envelope. No `"jsonrpc"` member: ovsdb-server drops who sends one.
+//! The JSON-RPC 1.0 envelope. It has no `"jsonrpc"` member: ovsdb-server closes the connection of a client that sends
+//! one.
 
 use std::borrow::Cow;
 
@@ -6,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A message as it comes; what it carries stays raw until its type is known.
+/// An incoming message. Its parts stay raw until their type is known.
 #[derive(Debug, Deserialize)]
 pub(super) struct Incoming<'a> {
     #[serde(borrow, default)]
@@ -32,7 +33,7 @@ pub(super) fn request(id: u64, method: &str, params: &impl Serialize) -> Result<
     serde_json::to_vec(&Request { id, method, params }).map(Bytes::from)
 }
 
-/// The answer to the server's `echo`: what it sent, sent back (RFC 7047 section 4.1.11).
+/// The answer to the server's `echo`: its params, sent back (RFC 7047 section 4.1.11).
 pub(super) fn echo_reply(id: &RawValue, params: Option<&RawValue>) -> Result<Bytes, serde_json::Error> {
     #[derive(Serialize)]
     struct Reply<'a> {

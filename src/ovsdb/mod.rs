@@ -1,4 +1,4 @@
-//! An OVSDB client (RFC 7047, ovsdb-server(7)) that knows nothing of VMs.
+//! An OVSDB client (RFC 7047, ovsdb-server(7)). It is independent of VMs.
 //!
 //! ```text
 //!              requests (mpsc)              bytes
@@ -8,12 +8,12 @@
 //!     +------------------------ reader task <-----------+
 //!                                  | update3, applied under the lock
 //!                                  v
-//!                          Shared<Replica>  -- changed (Notify) --> whoever plans
+//!                          Shared<Replica>  -- changed (Notify) --> the task that decides
 //! ```
 //!
-//! One ordered reader applies updates before it hands out the reply that follows them, so a caller
-//! that has its reply reads its own write in the replica. The reader awaits nothing but the socket:
-//! a client that awaits a write in its read loop falls from 40k to 266 ports/s.
+//! The one reader applies updates before it delivers the reply that follows them, so a caller with a reply sees its own
+//! write in the replica. The reader awaits only the socket: a client that awaits a write in its read loop falls from
+//! 40k to 266 ports/s.
 
 mod calls;
 mod codec;

@@ -1,6 +1,6 @@
 //! Transactions: operations as data, and their results as types (RFC 7047 sections 4.1.3 and 5.2).
 //!
-//! Pure: a plan is made of these, and only the connection sends them.
+//! Pure: a decision consists of these, and only the connection sends them.
 
 use std::borrow::Cow;
 
@@ -60,7 +60,7 @@ impl Serialize for Atom {
 pub enum Datum {
     /// A scalar.
     One(Atom),
-    /// A set, an optional value included.
+    /// A set, or an optional value.
     Set(Vec<Atom>),
     /// A map of strings.
     Map(Vec<(String, String)>),
@@ -93,7 +93,7 @@ impl Serialize for Datum {
 /// A column with its value.
 pub type ColumnValue = (&'static str, Datum);
 
-/// How a condition compares (RFC 7047 section 5.1, `<function>`).
+/// The comparison of a condition (RFC 7047 section 5.1, `<function>`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Function {
     /// `==`
@@ -107,14 +107,14 @@ pub enum Function {
 pub struct Condition {
     /// The column.
     pub column: &'static str,
-    /// How it is compared.
+    /// The comparison.
     pub function: Function,
-    /// What it is compared with.
+    /// The value to compare with.
     pub value: Datum,
 }
 
 impl Condition {
-    /// `_uuid == row`: the one clause that every server looks up in an index.
+    /// `_uuid == row`: the only clause that every server looks up in an index.
     pub fn row(uuid: Uuid) -> Self {
         Self { column: "_uuid", function: Function::Equal, value: Datum::One(uuid.into()) }
     }
@@ -130,12 +130,12 @@ impl Serialize for Condition {
     }
 }
 
-/// What a mutation does (RFC 7047 section 5.1, `<mutator>`).
+/// The kind of a mutation (RFC 7047 section 5.1, `<mutator>`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutator {
-    /// Adds elements; keys of a map that are there already stay as they are.
+    /// Adds elements. Keys that a map already has keep their values.
     Insert,
-    /// Takes elements away; for a map a set of keys.
+    /// Removes elements; for a map a set of keys.
     Delete,
     /// Adds to an integer.
     Add,
@@ -146,9 +146,9 @@ pub enum Mutator {
 pub struct Mutation {
     /// The column.
     pub column: &'static str,
-    /// What is done.
+    /// The kind of change.
     pub mutator: Mutator,
-    /// With what.
+    /// The operand.
     pub value: Datum,
 }
 
@@ -163,7 +163,7 @@ impl Serialize for Mutation {
     }
 }
 
-/// What a `wait` waits for.
+/// The condition of a `wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// `==`
@@ -172,16 +172,16 @@ pub enum Until {
     NotEqual,
 }
 
-/// One operation. Rows are always named by `_uuid` where they are written.
+/// One operation. A write names its row by `_uuid`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// A new row under a UUID that we chose, so that a repeat collides instead of doubling.
+    /// A new row with a UUID that we chose, so that a repetition fails instead of adding a second row.
     Insert {
         /// The table.
         table: &'static str,
         /// The row's UUID.
         uuid: Uuid,
-        /// Columns that are not at their default.
+        /// Columns with other values than the default.
         row: Vec<ColumnValue>,
     },
     /// New values for columns of a row.
@@ -202,14 +202,14 @@ pub enum Operation {
         /// The changes.
         mutations: Vec<Mutation>,
     },
-    /// A row goes.
+    /// Deletes a row.
     Delete {
         /// The table.
         table: &'static str,
         /// The row.
         uuid: Uuid,
     },
-    /// The transaction fails at once (`timeout: 0`) unless the rows found are, or are not, these.
+    /// The transaction fails at once (`timeout: 0`) unless the rows found are (or are not) these.
     Wait {
         /// The table.
         table: &'static str,
@@ -217,24 +217,24 @@ pub enum Operation {
         conditions: Vec<Condition>,
         /// The columns compared.
         columns: Vec<&'static str>,
-        /// Equal or not.
+        /// The comparison.
         until: Until,
-        /// To what.
+        /// The rows to compare with.
         rows: Vec<Vec<ColumnValue>>,
     },
     /// Reads rows.
     Select {
-        /// The table.
+        /// The rows to find.
         table: &'static str,
         /// Which rows.
         conditions: Vec<Condition>,
-        /// The columns wanted.
+        /// The columns to read.
         columns: Vec<&'static str>,
     },
 }
 
 impl Operation {
-    /// Whether a result of `count: 0` means that the row was not there any more.
+    /// Returns true if a result of `count: 0` means that the row no longer existed.
     pub(super) fn expects_a_row(&self) -> bool {
         matches!(self, Self::Update { .. } | Self::Mutate { .. } | Self::Delete { .. })
     }
@@ -300,22 +300,23 @@ impl Serialize for Operation {
 /// Operations that commit together or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Transaction {
-    /// A `wait` that goes first; when it fails, the outcome is [`Outcome::Fenced`].
+    /// A `wait` that goes first. If it fails, the outcome is [`Outcome::Fenced`].
     pub fence: Option<Operation>,
     /// The operations.
     pub operations: Vec<Operation>,
 }
 
-/// What goes before a transaction's operations.
+/// The operations before a transaction's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Leading {
-    /// There is a fence.
+    /// True if there is a fence.
     pub(super) fence: bool,
-    /// How many guards there are.
+    /// The number of guards.
     pub(super) guards: usize,
 }
 
-/// Reads the result array of a transaction's reply: `expects_a_row` of each operation, what is leading not counted.
+/// Reads the result array of a transaction's reply. `expects_a_row` is given for each operation, without the leading
+/// ones.
 pub(super) fn outcome(leading: Leading, expects_a_row: &[bool], result: &RawValue) -> Outcome {
     let results: Vec<Option<RawResult>> = match serde_json::from_str(result.get()) {
         Ok(results) => results,
@@ -332,7 +333,7 @@ pub(super) fn outcome(leading: Leading, expects_a_row: &[bool], result: &RawValu
         if index < before && kind == RejectionKind::TimedOut {
             return if fence && index == 0 { Outcome::Fenced } else { Outcome::Raced };
         }
-        // A result after the last operation's is the commit's own (RFC 7047 section 4.1.3).
+        // A result after those of all operations is the commit's own (RFC 7047 section 4.1.3).
         let operation = index.checked_sub(before).filter(|index| *index < expects_a_row.len());
         return Outcome::Rejected(Rejection { operation, kind, details: details.unwrap_or_default() });
     }
@@ -385,39 +386,39 @@ impl OperationResult {
     }
 }
 
-/// What became of a transaction. There is no seventh way.
+/// The outcome of a transaction.
 #[derive(Debug)]
 pub enum Outcome {
     /// It is in the database and, on the session that sent it, in the replica.
     Committed {
-        /// One result an operation.
+        /// One result for each operation.
         results: Vec<OperationResult>,
-        /// Operations that found no row: it had gone when they came. An insert that relied on one
-        /// of them (a port on its switch) was collected without a word.
+        /// Operations that found no row: it had been deleted before. An insert that relied on one of them (a port on
+        /// its switch) was garbage collected without an error.
         missed: Vec<usize>,
     },
-    /// The server refused it; nothing was changed.
+    /// The server refused it and made no change.
     Rejected(Rejection),
-    /// The fence did not hold: somebody else is in office. Nothing was changed.
+    /// The fence failed: another process has a newer epoch. The transaction made no change.
     Fenced,
-    /// A guard did not hold: rows that the transaction rests on have changed. Nothing was changed by it.
+    /// A guard failed: rows that the transaction relies on have changed. The transaction made no change.
     Raced,
-    /// It never left: the connection was gone before.
+    /// It was not sent: the connection had ended before.
     NotSent,
-    /// The connection went, or the caller did, before the reply came: it may have committed, or may
-    /// still. Never to be repeated blindly.
+    /// The connection or the caller went away before the reply came: the transaction may have committed, or may still
+    /// commit. It must not be sent again blindly.
     Unknown(String),
 }
 
-/// Why a server refused a transaction.
+/// A server's refusal of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind}{}{details}", if details.is_empty() { "" } else { ": " })]
 pub struct Rejection {
-    /// The operation at fault, by its place; `None` for an error at commit time.
+    /// The index of the failed operation; `None` for an error at commit time.
     pub operation: Option<usize>,
-    /// The protocol's error.
+    /// The kind of error.
     pub kind: RejectionKind,
-    /// The server's own words.
+    /// The server's details.
     pub details: String,
 }
 
@@ -430,16 +431,16 @@ pub enum RejectionKind {
     /// A strong reference would dangle.
     #[error("referential integrity violation")]
     ReferentialIntegrity,
-    /// An insert's UUID is taken.
+    /// An insert's UUID exists already.
     #[error("duplicate uuid")]
     DuplicateUuid,
-    /// A `wait` did not hold.
+    /// A `wait` failed.
     #[error("timed out")]
     TimedOut,
-    /// The role may not do this (ovsdb-server(7), RBAC).
+    /// The role has no permission (ovsdb-server(7), RBAC).
     #[error("permission error")]
     Permission,
-    /// Any other.
+    /// Any other error.
     #[error("{0}")]
     Other(String),
 }

@@ -11,67 +11,67 @@ use tokio::time::Instant;
 use super::calls::{Calls, ConnectionError, Waiting, lock};
 use super::message::request;
 
-/// A server that puts a first dump together is silent for as long as that takes; it is given this, or
-/// two intervals, whichever is longer.
+/// A server that builds a first dump is silent until it is ready. Its limit is this, or two intervals, whichever is
+/// longer.
 const SYNC_PATIENCE: Duration = Duration::from_secs(60);
-/// While a dump is awaited or applied, something is sent this often: the server has a probe of its own
-/// (5 s, then 5 s more), and our answer to it would wait behind the dump.
+/// While a dump is awaited or applied, a probe is sent this often: the server has a probe of its own (5 s, then 5 s
+/// more), and our answer to it would wait behind the dump.
 const SYNC_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What the reader tells the probe.
+/// The reader's activity, for the probe.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct Activity {
     reads: AtomicU64,
-    /// The reader is at work on what it read: what comes meanwhile waits.
+    /// The reader is applying a message, and reads no further until then.
     busy: AtomicBool,
 }
 
-impl Heard {
-    /// Something was read.
-    pub(super) fn something(&self) {
+impl Activity {
+    /// Records a read.
+    pub(super) fn record_read(&self) {
         self.reads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A message is being applied.
+    /// Records that a message is being applied.
     pub(super) fn begin(&self) {
         self.busy.store(true, Ordering::Relaxed);
     }
 
-    /// It has been.
+    /// Records that it has been applied.
     pub(super) fn end(&self) {
         self.busy.store(false, Ordering::Relaxed);
-        self.something();
+        self.record_read();
     }
 }
 
-/// Asks a silent server whether it is there, and ends when it stays silent. Any byte counts as an
-/// answer: a large reply may be on its way.
+/// Probes a silent server, and returns when it stays silent. Any byte counts as an answer: a large reply may be on its
+/// way.
 pub(super) async fn probe(
     interval: Duration,
-    heard: Arc<Heard>,
+    activity: Arc<Activity>,
     calls: Arc<Mutex<Calls>>,
     outgoing: mpsc::UnboundedSender<Bytes>,
 ) -> ConnectionError {
     let mut reads = 0;
-    let mut last_heard = Instant::now();
+    let mut last_read = Instant::now();
     loop {
-        let waits = || lock(&calls).is_syncing() || heard.busy.load(Ordering::Relaxed);
+        let waits = || lock(&calls).is_syncing() || activity.busy.load(Ordering::Relaxed);
         let syncing = waits();
         tokio::time::sleep(if syncing { interval.min(SYNC_INTERVAL) } else { interval }).await;
         let syncing = syncing || waits();
-        let now = heard.reads.load(Ordering::Relaxed);
-        if now != reads || heard.busy.load(Ordering::Relaxed) {
+        let now = activity.reads.load(Ordering::Relaxed);
+        if now != reads || activity.busy.load(Ordering::Relaxed) {
             reads = now;
-            last_heard = Instant::now();
+            last_read = Instant::now();
             if !syncing {
                 continue;
             }
         }
         let patience = if syncing { SYNC_PATIENCE.max(interval * 2) } else { interval * 2 };
-        if last_heard.elapsed() >= patience {
+        if last_read.elapsed() >= patience {
             return ConnectionError::Silent(patience);
         }
-        let Some(id) = lock(&calls).add(Waiting::Nobody) else { return ConnectionError::Closed };
+        let Some(id) = lock(&calls).add(Waiting::Probe) else { return ConnectionError::Closed };
         let Ok(echo) = request(id, "echo", &["ovn-kubevirt"]) else { continue };
         if outgoing.send(echo).is_err() {
             return ConnectionError::Closed;

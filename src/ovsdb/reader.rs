@@ -1,4 +1,4 @@
-//! The reader task: one ordered stream in, into the replica and out to who waits.
+//! The reader task: one ordered stream in, updates to the replica and replies to callers.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,32 +11,32 @@ use super::calls::{Calls, ConnectionError, Terms, Waiting, lock};
 use super::codec::Splitter;
 use super::member::{Member, Server, Unfit};
 use super::message::{Incoming, echo_reply};
-use super::probe::Heard;
+use super::probe::Activity;
 use super::replica::{Feeder, Replica, Update, apply_since, apply_update};
 use super::stream::DumpStream;
 
-/// How much is read from the socket at once.
+/// The number of bytes per read.
 const READ_SIZE: usize = 256 * 1024;
 
 /// The state of the task.
 pub(super) struct Reader<R> {
     pub(super) feeder: Feeder<R>,
-    /// A dump of which a part has come.
+    /// A dump that has come in part.
     pub(super) dump: Option<DumpStream>,
     pub(super) server: Server,
-    /// Told what the server says of itself and our database.
+    /// Receives each change of the member's state.
     pub(super) member: watch::Sender<Option<Member>>,
     pub(super) terms: Terms,
-    /// The server has said that it leads.
+    /// The server has reported that it leads.
     pub(super) led: bool,
     pub(super) calls: Arc<Mutex<Calls>>,
     pub(super) outgoing: mpsc::UnboundedSender<Bytes>,
-    /// Told of every read, for the probe.
-    pub(super) heard: Arc<Heard>,
+    /// Records every read, for the probe.
+    pub(super) activity: Arc<Activity>,
 }
 
 impl<R: Replica> Reader<R> {
-    /// Reads until the stream ends, cannot be read, or tells that the server is not fit any more.
+    /// Reads until the stream ends, becomes unreadable, or reports that the server is unfit.
     pub(super) async fn run(mut self, mut input: impl AsyncRead + Unpin) -> ConnectionError {
         let mut splitter = Splitter::default();
         loop {
@@ -51,21 +51,21 @@ impl<R: Replica> Reader<R> {
             match input.read_buf(splitter.buffer()).await {
                 Ok(0) => return ConnectionError::Closed,
                 Ok(_) => {
-                    self.heard.something();
-                    self.feeder.heard();
+                    self.activity.record_read();
+                    self.feeder.record_read();
                 }
                 Err(error) => return error.into(),
             }
         }
     }
 
-    /// Takes the next message, or as much as can be taken of a dump. `false` when more bytes are needed.
+    /// Takes the next message, or the available part of a dump. `false` if more bytes are needed.
     fn take(&mut self, splitter: &mut Splitter) -> Result<bool, ConnectionError> {
         if let Some(dump) = &mut self.dump {
-            self.heard.begin();
+            self.activity.begin();
             let ended = dump
                 .advance(splitter.buffer(), |table, rows| Ok::<(), ConnectionError>(self.feeder.rows(table, rows)?));
-            self.heard.end();
+            self.activity.end();
             if ended? {
                 self.end_dump()?;
                 return Ok(true);
@@ -73,9 +73,9 @@ impl<R: Replica> Reader<R> {
             return Ok(false);
         }
         if let Some(message) = splitter.next_message()? {
-            self.heard.begin();
+            self.activity.begin();
             let handled = self.handle(&message);
-            self.heard.end();
+            self.activity.end();
             handled?;
             return Ok(true);
         }
@@ -91,7 +91,7 @@ impl<R: Replica> Reader<R> {
         let to = dump.synced_to();
         self.feeder.end(to)?;
         if let Some(Waiting::Dump(sender)) = lock(&self.calls).take(dump.id()) {
-            // A caller that left does not want to know.
+            // The caller may have gone away.
             drop(sender.send(Ok(to.found)));
         }
         Ok(())
@@ -103,7 +103,7 @@ impl<R: Replica> Reader<R> {
             Some("echo") => {
                 if let Some(id) = incoming.id {
                     let reply = echo_reply(id, incoming.params).map_err(malformed)?;
-                    // The writer's end ends the reader too: nothing to do about a failure here.
+                    // The end of the writer ends the reader too, so a failure needs no handling here.
                     let _ = self.outgoing.send(reply);
                 }
                 Ok(())
@@ -115,20 +115,20 @@ impl<R: Replica> Reader<R> {
                     self.feeder.update(transaction, updates)?;
                 } else if monitor == Server::DATABASE {
                     apply_update(&mut self.server, updates).map_err(malformed)?;
-                    self.judge()?;
+                    self.check_member()?;
                 }
                 Ok(())
             }
-            // The schema is being converted: what we monitored is no more, so begin anew.
+            // The schema is being converted, which ends all monitors: a new connection begins anew.
             Some("monitor_canceled") => Err(ConnectionError::Converted),
-            // A notification that we did not ask for concerns us no further (RFC 7047 section 4).
+            // Other notifications are ignored (RFC 7047 section 4).
             Some(_) => Ok(()),
             None => self.reply(&incoming),
         }
     }
 
-    /// Ends the connection where the server says that it is of no use.
-    fn judge(&mut self) -> Result<(), ConnectionError> {
+    /// Ends the connection if the server reports that it is unfit.
+    fn check_member(&mut self) -> Result<(), ConnectionError> {
         let member = self.server.member(R::DATABASE).ok_or(Unfit::NoDatabase)?;
         self.member.send_if_modified(|present| present.replace(member) != Some(member));
         let led = std::mem::replace(&mut self.led, member.leader);
@@ -138,14 +138,14 @@ impl<R: Replica> Reader<R> {
     fn reply(&mut self, incoming: &Incoming<'_>) -> Result<(), ConnectionError> {
         let id = incoming.id.and_then(|id| id.get().parse::<u64>().ok());
         let Some(waiting) = id.and_then(|id| lock(&self.calls).take(id)) else {
-            return Err(ConnectionError::Malformed("a reply to no request of ours".to_owned()));
+            return Err(ConnectionError::Malformed("a reply to an unknown request".to_owned()));
         };
         let result = match (incoming.error, incoming.result) {
             (Some(error), _) => Err(error.get().to_owned()),
             (None, Some(result)) => Ok(result),
             (None, None) => Ok(RawValue::NULL),
         };
-        // Below, a caller that left does not want its reply.
+        // The callers may have gone away.
         match waiting {
             Waiting::Reply(sender) => drop(sender.send(result.map(ToOwned::to_owned))),
             Waiting::Dump(sender) => {
@@ -158,12 +158,12 @@ impl<R: Replica> Reader<R> {
             Waiting::Server(sender) => match result {
                 Ok(result) => {
                     apply_since(&mut self.server, result).map_err(malformed)?;
-                    self.judge()?;
+                    self.check_member()?;
                     drop(sender.send(Ok(false)));
                 }
                 Err(error) => drop(sender.send(Err(error))),
             },
-            Waiting::Nobody => {}
+            Waiting::Probe => {}
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Where a database listens, as OVN's tools write it: `unix:/path`, `tcp:host:port` or `ssl:host:port`.
+//! The address of a database, as OVN's tools write it: `unix:/path`, `tcp:host:port` or `ssl:host:port`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub enum Remote {
     },
 }
 
-/// A remote that could not be read.
+/// The error of a remote that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
     /// It does not begin with a known method.
@@ -34,7 +34,7 @@ pub enum RemoteError {
     /// `unix:` alone.
     #[error("\"{0}\" names no socket: write unix:/path/to/socket")]
     NoPath(String),
-    /// A `tcp:` or `ssl:` remote without a host or a good port.
+    /// A `tcp:` or `ssl:` remote without a host or a valid port.
     #[error("\"{0}\" lacks a host or a port: write tcp:host:port or ssl:host:port, IPv6 addresses in brackets")]
     BadAddress(String),
 }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_remote_is_named() {
+    fn a_remote_that_cannot_be_parsed_is_named() {
         for text in [
             "",
             "unix:",

@@ -16,47 +16,46 @@ use super::column::Word;
 use super::row::TableSpec;
 use super::schema::{OptionalColumn, Schema};
 
-/// The tables of one database as typed rows, with whatever indexes their user wants.
+/// The tables of one database as typed rows, with the indexes that its user needs.
 pub trait Replica: Send + Sync + 'static {
     /// The database's name.
     const DATABASE: &'static str;
-    /// What is monitored, and has to be there.
+    /// Monitored tables that the server's schema must have.
     const TABLES: &'static [TableSpec];
-    /// What is monitored where the server's schema has it.
+    /// Tables that are monitored if the server's schema has them.
     const OPTIONAL_TABLES: &'static [TableSpec] = &[];
-    /// Columns among them that an older server may lack: where they are not there, they are not asked for.
+    /// Columns of these tables that an older server may lack. They are requested only if the schema has them.
     const OPTIONAL_COLUMNS: &'static [OptionalColumn] = &[];
-    /// Takes note of the server's schema. Each connection says so before it syncs.
+    /// Records the server's schema, before each sync.
     fn note_schema(&mut self, _schema: &Schema) {}
     /// A full dump follows.
     fn begin_dump(&mut self);
-    /// The dump is over: rows that it did not name are gone.
+    /// The dump is over: rows that it did not name are deleted.
     fn end_dump(&mut self);
     /// Applies the updates of one table.
     fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, updates: A) -> Result<(), A::Error>;
-    /// All tables of an update, or of a dump, are applied: the rows agree with each other again.
+    /// All tables of an update or a dump are applied: the rows are consistent again.
     fn end_update(&mut self) {}
 }
 
-/// A replica that the reader task writes and everybody reads. Locks are held for the time of a
-/// computation, never across an `await`.
+/// A replica with one writer, the reader task, and any number of readers. Locks are held for a computation, never
+/// across an `await`.
 #[derive(Debug, Default)]
 pub struct Shared<R> {
     replica: RwLock<R>,
     progress: Mutex<Progress>,
-    /// Told after every change.
+    /// Notified after every change.
     pub changed: Notify,
 }
 
-/// Who writes the replica, and how far it is.
+/// The present feeder, and the last transaction applied.
 #[derive(Debug, Default)]
 struct Progress {
     feeder: u64,
-    /// The last transaction that the replica has; nil where the server keeps no history, and while
-    /// the replica is not whole.
+    /// The replica's last transaction; nil if the server keeps no history, and while the replica is incomplete.
     last_transaction: Uuid,
-    /// When the server was last heard.
-    heard: Option<Instant>,
+    /// The time of the last data from the server.
+    last_read: Option<Instant>,
 }
 
 impl<R> Shared<R> {
@@ -65,32 +64,32 @@ impl<R> Shared<R> {
         Self { replica: RwLock::new(replica), progress: Mutex::default(), changed: Notify::new() }
     }
 
-    /// The time since the server was last heard; `None` before the first time.
+    /// The time since the server last sent data; `None` before the first.
     pub fn silence(&self) -> Option<Duration> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).heard.map(|heard| heard.elapsed())
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).last_read.map(|read| read.elapsed())
     }
 
-    /// Reads it.
+    /// Locks it for reading.
     pub fn read(&self) -> RwLockReadGuard<'_, R> {
         // A poisoned lock means that a task panicked, and a dead task ends the process.
         self.replica.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes it: the reader task, and who collects the changes it noted.
+    /// Locks it for writing: for the reader task, and for a task that collects the recorded changes.
     pub fn write(&self) -> RwLockWriteGuard<'_, R> {
         self.replica.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to write a replica. It passes to each new connection, so that a reader of the one before
-/// that has not noticed its end yet can do no harm.
+/// The right to write a replica. It passes to each new connection, so that the reader of an earlier connection cannot
+/// write any more.
 #[derive(Debug)]
 pub(super) struct Feeder<R> {
     shared: Arc<Shared<R>>,
     number: u64,
 }
 
-/// Why an update was not applied.
+/// The reason why an update was not applied.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FeedError {
     #[error("a newer connection feeds the replica")]
@@ -100,7 +99,7 @@ pub(super) enum FeedError {
 }
 
 impl<R: Replica> Feeder<R> {
-    /// Takes the right from whoever has it.
+    /// Takes the right from the present feeder.
     pub(super) fn take(shared: Arc<Shared<R>>) -> Self {
         let number = {
             let mut progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,15 +109,15 @@ impl<R: Replica> Feeder<R> {
         Self { shared, number }
     }
 
-    /// The server was heard.
-    pub(super) fn heard(&self) {
+    /// Records that the server sent data.
+    pub(super) fn record_read(&self) {
         let mut progress = self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
         if progress.feeder == self.number {
-            progress.heard = Some(Instant::now());
+            progress.last_read = Some(Instant::now());
         }
     }
 
-    /// What to name to a server, so that it sends only what came after.
+    /// The transaction to name to a server, so that it sends only later changes.
     pub(super) fn last_transaction(&self) -> Uuid {
         self.shared.progress.lock().unwrap_or_else(PoisonError::into_inner).last_transaction
     }
@@ -128,7 +127,7 @@ impl<R: Replica> Feeder<R> {
         self.feed(|replica| apply_update(replica, updates).map(|()| transaction))
     }
 
-    /// Applies the result of `monitor_cond_since`, and tells whether it was less than a full dump.
+    /// Applies the result of `monitor_cond_since`. Returns true if it was less than a full dump.
     pub(super) fn first(&self, result: &RawValue) -> Result<bool, FeedError> {
         let mut found = false;
         self.feed(|replica| {
@@ -139,8 +138,8 @@ impl<R: Replica> Feeder<R> {
         Ok(found)
     }
 
-    /// Begins with a result of `monitor_cond_since` that comes in pieces. Until its end the replica is neither what it
-    /// was nor what it will be, and who reads it should know that the link is not up.
+    /// Begins to apply a result of `monitor_cond_since` in pieces. Until its end the replica is inconsistent, and the
+    /// link counts as down.
     pub(super) fn begin(&self, to: SyncedTo) -> Result<(), FeedError> {
         self.piece(|replica| {
             if !to.found {
@@ -150,14 +149,14 @@ impl<R: Replica> Feeder<R> {
         })
     }
 
-    /// Applies some rows of a table: an object of `<row-update2>`.
+    /// Applies rows of a table: an object of `<row-update2>`.
     pub(super) fn rows(&self, table: &str, rows: &[u8]) -> Result<(), FeedError> {
-        // Looked at as a whole, the text is known to be UTF-8 sooner than string by string.
+        // Checking the whole text for UTF-8 is faster than checking each string.
         let rows = std::str::from_utf8(rows).map_err(serde_json::Error::custom)?;
         self.piece(|replica| Rows { replica, table }.deserialize(&mut serde_json::Deserializer::from_str(rows)))
     }
 
-    /// All pieces have been applied.
+    /// Ends the pieces.
     pub(super) fn end(&self, to: SyncedTo) -> Result<(), FeedError> {
         self.feed(|replica| {
             if !to.found {
@@ -182,7 +181,7 @@ impl<R: Replica> Feeder<R> {
         if progress.feeder != self.number {
             return Err(FeedError::Replaced);
         }
-        // An update that fails half-way leaves a replica that only a full dump mends.
+        // After an update that fails half-way only a full dump restores the replica.
         progress.last_transaction = Uuid::nil();
         let last_transaction = apply(&mut *self.shared.write())?;
         progress.last_transaction = last_transaction;
@@ -245,10 +244,10 @@ pub(super) struct Update<'a>(
     #[serde(borrow)] pub(super) &'a RawValue,
 );
 
-/// Applies `<table-updates2>`, which came by whatever way, to a replica.
+/// Applies `<table-updates2>` to a replica.
 ///
 /// # Errors
-/// When they are malformed; the replica may then have a part of them.
+/// If they are malformed. The replica may then have a part of them.
 pub fn apply_updates<R: Replica>(replica: &mut R, updates: &str) -> Result<(), serde_json::Error> {
     TableUpdates(&mut *replica).deserialize(&mut serde_json::Deserializer::from_str(updates))?;
     replica.end_update();
@@ -260,9 +259,9 @@ pub(super) fn apply_update<R: Replica>(replica: &mut R, updates: &RawValue) -> R
     apply_updates(replica, updates.get())
 }
 
-/// The result of `monitor_cond_since`: `[found, last transaction id, table-updates2]`. Where the server
-/// knew the transaction that we named (found), the updates are what came after it; else they are a
-/// full dump. Decoded in one pass: it may be 50 MB.
+/// The result of `monitor_cond_since`: `[found, last transaction id, table-updates2]`. If the server knew the
+/// transaction that we named (found), the updates are the later changes; else they are a full dump. Decoded in one
+/// pass: it may be 50 MB.
 struct Since<'a, R>(&'a mut R);
 
 impl<'de, R: Replica> Visitor<'de> for Since<'_, R> {
@@ -286,12 +285,12 @@ impl<'de, R: Replica> Visitor<'de> for Since<'_, R> {
     }
 }
 
-/// What the first reply of a monitor brings the replica to.
+/// The state after the first reply of a monitor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SyncedTo {
     /// The server knew the transaction that we named.
     pub(super) found: bool,
-    /// The last one that the replica has now.
+    /// The replica's last transaction.
     pub(super) last_transaction: Uuid,
 }
 

@@ -1,8 +1,8 @@
-//! Typed rows: one struct a table, decoded in a single pass with just the columns we use.
+//! Typed rows: one struct for each table, decoded in a single pass with only the columns in use.
 //!
-//! [`ovsdb_row!`](crate::ovsdb_row) declares a table once; from it come the struct, the monitor's column list, the
-//! schema check, the decoder and the application of differences. No `serde_json::Value` is made on
-//! the way: at 100k rows that would more than double the CPU and triple the memory.
+//! [`ovsdb_row!`](crate::ovsdb_row) declares a table once. It generates the struct, the monitor's column list, the
+//! schema check, the decoder and the application of differences. No `serde_json::Value` is made on the way: at 100k
+//! rows it would more than double the CPU and triple the memory.
 
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::column::{Kind, Word};
 use crate::hash::{FastMap, FastSet};
 
-/// A column by name, and what the schema must say of it.
+/// A column's name, and the type that the schema must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ColumnSpec {
     /// The column's name.
@@ -24,7 +24,7 @@ pub struct ColumnSpec {
     pub kind: Kind,
 }
 
-/// A table and those of its columns that we monitor.
+/// A table and its monitored columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableSpec {
     /// The table's name.
@@ -33,7 +33,7 @@ pub struct TableSpec {
     pub columns: &'static [ColumnSpec],
 }
 
-/// Which columns a difference names: bit i for `COLUMNS[i]`.
+/// The columns that a difference names: bit i for `COLUMNS[i]`.
 pub type ColumnMask = u64;
 
 /// A table's row. Implemented by [`ovsdb_row!`](crate::ovsdb_row) only.
@@ -119,7 +119,7 @@ impl<T> Default for ColumnSeed<T> {
 }
 
 impl<T> ColumnSeed<T> {
-    /// Of a map, only the keys of which this is true.
+    /// Keeps only the keys of a map for which `keep` is true.
     #[must_use]
     pub fn keeping(self, keep: fn(&str) -> bool) -> Self {
         Self { keep, ..self }
@@ -133,24 +133,24 @@ impl<'de, T: super::column::Column> DeserializeSeed<'de> for ColumnSeed<T> {
     }
 }
 
-/// Is told of every change to a [`Table`], so that indexes over it stay true.
+/// Receives every change of a [`Table`], so that indexes over it stay correct.
 pub trait Watcher<R: Row> {
-    /// A row came.
+    /// A row was added.
     fn added(&mut self, uuid: Uuid, row: &R);
     /// A row is about to change by this difference.
     fn changing(&mut self, uuid: Uuid, row: &R, difference: &R);
     /// The row that was about to change has changed.
     fn changed(&mut self, uuid: Uuid, row: &R);
-    /// A row went.
+    /// A row was removed.
     fn removed(&mut self, uuid: Uuid, row: &R);
-    /// A full dump has another row of the same UUID.
+    /// A full dump has another row with the same UUID.
     fn replaced(&mut self, uuid: Uuid, row: &R, by: &R) {
         self.removed(uuid, row);
         self.added(uuid, by);
     }
 }
 
-/// Watches a table over which there is no index.
+/// The watcher of a table without an index.
 #[derive(Debug, Default)]
 pub struct Unwatched;
 
@@ -165,7 +165,7 @@ impl<R: Row> Watcher<R> for Unwatched {
 #[derive(Debug)]
 pub struct Table<R> {
     rows: FastMap<Uuid, R>,
-    /// While a full dump comes in: rows of before that it has not named yet.
+    /// During a full dump: the former rows that it has not named yet.
     unconfirmed: FastSet<Uuid>,
 }
 
@@ -181,22 +181,22 @@ impl<R: Row> Table<R> {
         self.rows.get(uuid)
     }
 
-    /// All rows, in no order.
+    /// All rows, in arbitrary order.
     pub fn iter(&self) -> impl Iterator<Item = (&Uuid, &R)> {
         self.rows.iter()
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// A full dump follows: what it does not name is gone.
+    /// A full dump follows: rows that it does not name will be deleted.
     pub fn begin_dump(&mut self) {
         self.unconfirmed = self.rows.keys().copied().collect();
     }
@@ -208,7 +208,7 @@ impl<R: Row> Table<R> {
         }
     }
 
-    /// Puts a row in place, whether it was there or not. Equal rows are no change.
+    /// Inserts or replaces a row. An equal row is no change.
     pub fn put(&mut self, uuid: Uuid, row: R, watcher: &mut impl Watcher<R>) {
         if !self.unconfirmed.is_empty() {
             self.unconfirmed.remove(&uuid);
@@ -223,12 +223,12 @@ impl<R: Row> Table<R> {
         }
     }
 
-    /// Makes room for this many rows in all.
+    /// Reserves capacity for this many rows in all.
     pub fn reserve(&mut self, rows: usize) {
         self.rows.reserve(rows.saturating_sub(self.rows.len()));
     }
 
-    /// Takes a row away.
+    /// Removes a row.
     pub fn remove(&mut self, uuid: Uuid, watcher: &mut impl Watcher<R>) {
         if let Some(row) = self.rows.remove(&uuid) {
             watcher.removed(uuid, &row);
@@ -243,7 +243,7 @@ impl<R: Row> Table<R> {
         true
     }
 
-    /// Applies the `<table-update2>` of one table as it is decoded.
+    /// Applies the `<table-update2>` of one table while it is decoded.
     pub fn apply<'de, A: MapAccess<'de>>(
         &mut self,
         mut updates: A,

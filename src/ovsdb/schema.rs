@@ -1,4 +1,4 @@
-//! The server's schema, held against the columns that we need (RFC 7047 section 3.2).
+//! The server's schema, compared with the columns that we need (RFC 7047 section 3.2).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::column::{Atomic, Kind};
 use super::row::TableSpec;
 
-/// A database's schema, as far as a client must know it.
+/// The part of a database's schema that a client needs.
 #[derive(Debug, Deserialize)]
 pub struct Schema {
     /// The database's name.
@@ -69,7 +69,7 @@ fn one() -> u64 {
     1
 }
 
-/// What the server's schema lacks. Names everything at once: an operator should upgrade once.
+/// The parts that the server's schema lacks. Names all of them, so that an operator upgrades once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the {database} schema {version} of the server does not fit: {}; this service needs OVN 22.03 or newer: upgrade ovn-central and convert the database",
@@ -80,7 +80,7 @@ pub struct SchemaError {
     pub database: String,
     /// The server's schema version.
     pub version: String,
-    /// A table or column each.
+    /// One entry for each table or column.
     pub problems: Vec<String>,
 }
 
@@ -102,7 +102,7 @@ fn atomic(name: &str) -> Option<Atomic> {
 }
 
 impl TypeSchema {
-    /// The type in our terms; `None` for one that no column of ours has.
+    /// Our type; `None` for a type that our columns do not use.
     fn kind(&self) -> Option<Kind> {
         match self {
             Self::Atomic(name) => atomic(name).map(Kind::One),
@@ -134,29 +134,31 @@ impl fmt::Display for Kind {
 pub type OptionalColumn = (&'static str, &'static str);
 
 impl Schema {
-    /// Of these tables, those that are there with every column that we decode. An older or newer OVN may lack some.
+    /// Returns those of these tables that the schema has with every column that we decode. An older or newer OVN may
+    /// lack some.
     pub fn present(&self, optional: &[TableSpec]) -> Vec<TableSpec> {
         optional.iter().copied().filter(|table| self.check(std::slice::from_ref(table)).is_ok()).collect()
     }
 
-    /// Whether the table has the column, of whatever type.
+    /// Returns true if the table has the column, of any type.
     pub fn has(&self, table: &str, column: &str) -> bool {
         self.tables.get(table).is_some_and(|table| table.columns.contains_key(column))
     }
 
-    /// The version as numbers, which compare as versions do (RFC 7047 section 3.1: `x.y.z`). `None` where it is none.
+    /// The version as numbers, which compare as versions do (RFC 7047 section 3.1: `x.y.z`). `None` if it has another
+    /// form.
     pub fn number(&self) -> Option<[u32; 3]> {
         let mut parts = self.version.split('.').map(str::parse);
         let number = [parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?];
         parts.next().is_none().then_some(number)
     }
 
-    /// Whether every table and column is there, with the type that we decode.
+    /// Checks that every table and column exists with the type that we decode.
     pub fn check(&self, needed: &[TableSpec]) -> Result<(), SchemaError> {
         self.check_but(needed, &[])
     }
 
-    /// The same, where these columns may be missing.
+    /// As [`Self::check`], where these columns may be missing.
     pub fn check_but(&self, needed: &[TableSpec], optional: &[OptionalColumn]) -> Result<(), SchemaError> {
         let mut problems = Vec::new();
         for TableSpec { name: table, columns } in needed {
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_other_is_named() {
+    fn missing_columns_and_columns_of_another_type_are_named() {
         let problem = |table, column, kind| check(table, column, kind).expect_err("a problem").remove(0);
         assert_eq!(problem("U", "s", Kind::One(Atomic::String)), "table U is missing");
         assert_eq!(problem("T", "x", Kind::One(Atomic::String)), "column T.x is missing");

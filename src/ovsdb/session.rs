@@ -1,4 +1,4 @@
-//! From a list of remotes to a replica in sync, again and again.
+//! From a list of remotes to a replica in sync, over any number of connections.
 //!
 //! ```text
 //!   each place in turn:  open -> _Server: fit? leader? not behind? -> schema: fits? -> monitor -> connected
@@ -6,9 +6,9 @@
 //!                          +-----------------+------ the next place -----+----------------+
 //! ```
 //!
-//! A [`Session`] outlives its connections. It remembers how far the cluster's log was when last seen,
-//! so that no member is read that is behind it (unless all of them were rolled back: `progress.rs`), and goes on with the
-//! next place, not with the one that has just failed.
+//! A [`Session`] outlives its connections. It remembers the last known index of the cluster's log, so that no member
+//! behind it is read (unless all of them were rolled back: `progress.rs`). After a failure it continues with the next
+//! place.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,22 +27,22 @@ use super::replica::{Replica, Shared};
 use super::schema::{Schema, SchemaError};
 use super::tls::{TlsError, TlsFiles, plain};
 
-/// How long a server may take to connect and for the short answers of the handshake.
+/// The time limit for connecting, and for each short answer of the handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same where there are others to turn to; doubled with every round that none of them served.
+/// The first time limit if there are other places. It doubles with every round in which all of them failed.
 const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A database: where it listens, and how to speak with it.
+/// A database: its remotes and the options of its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Tried in turn.
     pub remotes: Remotes,
     /// Needed for `ssl:` remotes.
     pub tls: Option<TlsFiles>,
-    /// A server that is silent for so long is asked whether it is there, and left when it stays so.
+    /// A server that is silent for this long is probed. If it stays silent, the connection ends.
     pub probe_interval: Duration,
-    /// Of a cluster's members only the leader will do. A local socket is connected all the same: there
-    /// is no other, and its member may come to lead.
+    /// Of a cluster's members only the leader is used. A local socket is connected all the same: it has no alternative,
+    /// and its member may become the leader.
     pub leader_only: bool,
 }
 
@@ -57,40 +57,40 @@ impl Target {
     }
 }
 
-/// Why no session came about. All may pass with time.
+/// The reason why no session was made. Each may pass with time.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// None of the remotes would do.
+    /// No remote can be used.
     #[error("no database answers at {remotes}: {reason}")]
     Unreachable {
-        /// All that were tried.
+        /// The remotes that were tried.
         remotes: Remotes,
-        /// What each of them said.
+        /// The errors, one for each place.
         reason: String,
     },
-    /// The server's schema lacks what we need.
+    /// The server's schema lacks tables or columns that we need.
     #[error(transparent)]
     Schema(#[from] SchemaError),
 }
 
-/// A database, over all the connections to it.
+/// A database, across all connections to it.
 pub struct Session<R> {
     target: Target,
     shared: Arc<Shared<R>>,
-    /// The place to begin with.
+    /// The index of the place to try first.
     next: usize,
     patience: Duration,
-    /// The cluster that was seen last, and how far its log was.
+    /// The last cluster, and the last known index of its log.
     progress: Progress,
-    /// What the member of the last connection says of itself.
+    /// The member's report on the last connection.
     member: Option<watch::Receiver<Option<Member>>>,
     resumed: bool,
     rolled_back: bool,
-    /// The database was rolled back, and the replica has not been read since.
+    /// The database was rolled back, and the replica has not been read again since.
     must_reread: bool,
 }
 
-/// Where one server may be: a remote, and one of the addresses that its name has.
+/// A place to find a server: a remote, and one address of its host name.
 struct Place {
     remote: Remote,
     address: Option<SocketAddr>,
@@ -112,23 +112,23 @@ impl<R: Replica> Session<R> {
         }
     }
 
-    /// Where it connects to.
+    /// The target.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Whether the last connection's server sent only what the replica lacked.
+    /// Returns true if the last connection's server sent only the changes that the replica lacked.
     pub fn resumed(&self) -> bool {
         self.resumed
     }
 
-    /// Whether the database was found to be an older one again when the last connection was made: what was committed since
-    /// is lost, and the replica has been read anew.
+    /// Returns true if the last connection found the database rolled back: later commits are lost, and the replica has
+    /// been read again.
     pub fn rolled_back(&self) -> bool {
         self.rolled_back
     }
 
-    /// Connects to the first server that will do. The replica is in sync when this returns.
+    /// Connects to the first usable server. The replica is in sync when this returns.
     pub async fn connect(&mut self) -> Result<Connection, SessionError> {
         if let Some(member) = self.member.take() {
             let last = *member.borrow();
@@ -168,7 +168,7 @@ impl<R: Replica> Session<R> {
         }
         self.progress.tried_all(leader_behind, follower_behind);
         self.patience = (self.patience * 2).min(PATIENCE);
-        // A database that answered and does not fit is the better news.
+        // An unfit database that answered tells the operator more.
         match unfit {
             Some(error) => Err(error.into()),
             None => Err(SessionError::Unreachable { remotes: self.target.remotes.clone(), reason: reasons.join("; ") }),
@@ -182,30 +182,30 @@ impl<R: Replica> Session<R> {
         let (schema, rolled_back) = tokio::time::timeout(patience, self.handshake(&connection))
             .await
             .map_err(|_| PlaceError::NoAnswer(patience))??;
-        // Kept until a connection is made: where this one breaks off, the next reads all of it anew.
+        // Kept until a connection is made: if this one fails, the next reads everything again.
         self.must_reread |= rolled_back;
         self.shared.write().note_schema(&schema);
         let lacking: Vec<_> =
             R::OPTIONAL_COLUMNS.iter().copied().filter(|(table, column)| !schema.has(table, column)).collect();
-        // A first sync takes as long as it takes: the probe watches over it.
+        // A first sync may take long: the probe supervises it.
         let tables = [R::TABLES, &schema.present(R::OPTIONAL_TABLES)].concat();
         let resumed = connection.monitor_without(&tables, &lacking, !self.must_reread).await?;
         Ok((connection, resumed, std::mem::take(&mut self.must_reread)))
     }
 
-    /// What the database can do, if the server will do, and whether the database was rolled back.
+    /// Returns the schema if the server is fit, and true if the database was rolled back.
     async fn handshake(&mut self, connection: &Connection) -> Result<(Schema, bool), PlaceError> {
-        // Without it a schema conversion would cut us off (ovsdb-server(7), "Set Database Change Aware").
+        // Otherwise a schema conversion would close the connection (ovsdb-server(7), "Set Database Change Aware").
         let _: serde::de::IgnoredAny = connection.call("set_db_change_aware", &[true]).await?;
         connection.monitor_server().await?;
         let member = *connection.member().borrow();
         let schema: Schema = connection.call("get_schema", &[R::DATABASE]).await?;
         schema.check_but(R::TABLES, R::OPTIONAL_COLUMNS)?;
-        // Last, as a verdict that it was rolled back is given once.
+        // Last, as a rollback is reported only once.
         let Some(member @ Member { model: Model::Clustered { index, .. }, leader, .. }) = member else {
             return Ok((schema, false));
         };
-        match self.progress.judge(&member, Instant::now()) {
+        match self.progress.compare(&member, Instant::now()) {
             Verdict::Current => Ok((schema, false)),
             Verdict::Behind(seen) => Err(ConnectionError::Unfit(Unfit::Behind { index, seen, leader }).into()),
             Verdict::RolledBack(seen) => {
@@ -214,7 +214,7 @@ impl<R: Replica> Session<R> {
                     index,
                     seen,
                     leader,
-                    "the database's cluster was rolled back: its log ends before what was read from it, and stays there. What was committed since is lost; reading all of it anew"
+                    "the database's cluster was rolled back: its log stays behind the part that was already read. Later commits are lost; reading the whole database again"
                 );
                 Ok((schema, true))
             }
@@ -222,7 +222,7 @@ impl<R: Replica> Session<R> {
     }
 }
 
-/// All addresses of all remotes: the name of a cluster may have one for each member.
+/// All addresses of all remotes: a cluster's host name may have one for each member.
 async fn places(remotes: &Remotes) -> Vec<Place> {
     let mut places = Vec::new();
     for remote in &remotes.0 {
@@ -237,7 +237,7 @@ async fn places(remotes: &Remotes) -> Vec<Place> {
             let place = |address| Place { remote: remote.clone(), address: Some(address) };
             places.extend(addresses.into_iter().map(place));
         } else {
-            // One address is looked up again, and a failure of that is told, when it is dialled.
+            // A single address is resolved again when it is dialled, which reports a failure.
             places.push(Place { remote: remote.clone(), address: None });
         }
     }
@@ -296,7 +296,7 @@ async fn dial(host: &str, port: u16, address: Option<SocketAddr>) -> std::io::Re
     Ok(stream)
 }
 
-/// rustls' own error, where there is one inside, in plain words.
+/// Returns rustls' own error in plain words, if there is one inside.
 fn handshake_error(error: std::io::Error) -> PlaceError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(inner) => PlaceError::Handshake(plain(inner)),

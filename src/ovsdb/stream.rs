@@ -1,4 +1,4 @@
-//! A monitor's first reply as it comes: its rows are applied while others are still on their way.
+//! A monitor's first reply, applied while it comes: rows at its front are applied before its end has arrived.
 //!
 //! ```text
 //!  {"id":4,"result":[false,"<transaction>",{"Table":{"<uuid>":{"initial":{..}},"<uuid>":..},"Table":..}],"error":null}
@@ -6,8 +6,8 @@
 //!                                          depth 1   depth 2   depth 3                         0
 //! ```
 //!
-//! For 100k ports it is one message of 40 MB. To keep it until it ends would double what the service takes at its most,
-//! and clearing that memory is a third of the time of a first sync.
+//! For 100k ports it is one message of 40 MB. To keep all of it would double the peak memory of the service, and
+//! clearing that memory is a third of the time of a first sync.
 
 use bytes::{Buf, BufMut, BytesMut};
 use serde_json::value::RawValue;
@@ -16,28 +16,28 @@ use uuid::Uuid;
 use super::codec::Nesting;
 use super::replica::SyncedTo;
 
-/// A reply to `monitor_cond_since` of which a part has come.
+/// A reply to `monitor_cond_since` that has come in part.
 #[derive(Debug)]
 pub(super) struct DumpStream {
     id: u64,
     synced_to: SyncedTo,
-    /// How much of the buffer has been looked at. The buffer begins with the byte before what comes next.
+    /// The length of the scanned part of the buffer. The buffer begins with the byte before the next rows.
     scanned: usize,
     nesting: Nesting,
-    /// Where the last whole row ends; 0 where none has come that was not handed out.
+    /// The end of the last whole row that was not handed out; 0 if there is no such row.
     rows_end: usize,
     table: String,
-    /// All tables have come.
+    /// True after the last table.
     tail: bool,
 }
 
-/// What came is not a reply to a monitor.
+/// The message is no reply to a monitor.
 #[derive(Debug, thiserror::Error)]
 #[error("in a monitor's first reply: {0}")]
 pub(super) struct StreamError(String);
 
 impl DumpStream {
-    /// Begins with the buffer's message, when it begins as ovsdb-server writes the reply to the call of that number.
+    /// Begins with the buffer's message, if it begins as ovsdb-server writes the reply to the call with this number.
     pub(super) fn begin(buffer: &mut BytesMut, id: u64) -> Option<Self> {
         let rest = buffer.strip_prefix(format!(r#"{{"id":{id},"result":["#).as_bytes())?;
         let (found, rest) = match rest.strip_prefix(b"true") {
@@ -61,18 +61,18 @@ impl DumpStream {
         })
     }
 
-    /// The number of the call that it answers.
+    /// The number of the call that it replies to.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 
-    /// What the replica is brought to.
+    /// The state after the whole reply.
     pub(super) fn synced_to(&self) -> SyncedTo {
         self.synced_to
     }
 
-    /// Takes what is in the buffer: hands out the whole rows of one table after another, each time as one JSON object.
-    /// Whether that was the end.
+    /// Consumes the buffer: hands out the whole rows of one table after another, each time as one JSON object. Returns
+    /// true at the end of the reply.
     pub(super) fn advance<E: From<StreamError>>(
         &mut self,
         buffer: &mut BytesMut,
@@ -96,7 +96,7 @@ impl DumpStream {
                 (b'}', 0) => {
                     self.forget(buffer, self.scanned);
                     self.tail = true;
-                    // Still open: the array of the result, and the message.
+                    // The array of the result and the message are still open.
                     self.nesting.depth = 2;
                 }
                 _ => return Err(StreamError("a table that is no object".to_owned()).into()),
@@ -117,7 +117,7 @@ impl DumpStream {
         Ok(())
     }
 
-    /// Hands out the rows up to the last whole one, the bytes before and behind it made into braces.
+    /// Hands out the rows up to the last whole one. Replaces the bytes before and after them by braces.
     fn hand_out<E>(
         &mut self,
         buffer: &mut BytesMut,
@@ -180,7 +180,7 @@ mod tests {
         format!(r#"{{"id":4,"result":[{found},"{transaction}",{{{}}}],"error":null}}"#, tables.join(","))
     }
 
-    /// What comes out of a stream that is cut so, and what is left of it.
+    /// The tables from a stream that is cut in this way, and the rest of the stream.
     fn streamed(stream: &[u8], cuts: &[usize]) -> Result<(Tables, String), String> {
         let mut buffer = BytesMut::new();
         let mut rest = stream;
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_dump_after_all_is_an_error() {
+    fn a_message_that_only_begins_like_a_dump_is_an_error() {
         let head = r#"{"id":4,"result":[false,"00000000-0000-0000-0000-000000000000",{"#;
         for (tail, error) in [
             (r#""T":["x"]}],"error":null}"#, "a table that is no object"),

@@ -1,7 +1,7 @@
-//! Text columns, small: a set or a map of strings is one allocation, however many it holds.
+//! Compact text columns: a set or a map of strings is one allocation of any size.
 //!
-//! A replica of 100k ports is made of these, and what it costs in time is the memory it takes: a vector of strings
-//! takes four times the room, and an allocation a string.
+//! A replica of 100k ports consists of these, and its memory determines its time: a vector of strings takes four times
+//! the memory, and an allocation for each string.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,8 +10,8 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 use super::column::{Atomic, Column, Kind, Word};
 
-/// Strings one after another, each behind its length, which is written in ASCII: six bits a byte, the least
-/// significant first, and 0x40 where another follows. So the whole is a `str`, and its parts need no second look.
+/// Strings one after another, each after its length. A length is written in ASCII, six bits a byte, the least
+/// significant first, with 0x40 if another byte follows: so the whole is a `str`, and its parts need no second check.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Packed(Box<str>);
 
@@ -38,7 +38,7 @@ impl Packed {
     }
 }
 
-/// How many bytes a length takes.
+/// The number of bytes of a length.
 fn length_size(length: usize) -> usize {
     let bits = usize::BITS - length.leading_zeros();
     bits.div_ceil(6).max(1) as usize
@@ -80,17 +80,17 @@ impl Set {
         self.0.iter()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.0.0.is_empty()
     }
 
-    /// A set of these elements, which are sorted and differ from one another.
+    /// A set of these elements, which must be sorted and distinct.
     pub fn of_sorted(items: &[&str]) -> Self {
         Self(Packed::of(items.iter().copied()))
     }
 
-    /// Decodes the wire form, and makes a value of the elements, which are sorted and differ from one another.
+    /// Decodes the wire form, and makes a value of the sorted, distinct elements.
     pub fn decode_as<'de, T, F, D>(deserializer: D, make: F) -> Result<T, D::Error>
     where
         F: FnOnce(&[&str]) -> T,
@@ -171,12 +171,12 @@ impl Map {
         self.iter().find(|(present, _)| *present == key).map(|(_, value)| value)
     }
 
-    /// Whether there is nothing in it.
+    /// Returns true if there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.0.is_empty()
     }
 
-    /// Sets a key; its former value, if it had one.
+    /// Sets a key. Returns its former value.
     pub fn insert(&mut self, key: &str, value: impl AsRef<str>) -> Option<String> {
         let mut pairs: Vec<(&str, &str)> = self.iter().collect();
         let former = match place(&pairs, key) {
@@ -191,7 +191,7 @@ impl Map {
         former
     }
 
-    /// Returns the map with some keys set, and others taken away (`None`): in one go, however many they are.
+    /// Returns the map with some keys set and others removed (`None`), in one pass.
     pub fn edited<'k, V: AsRef<str>>(&self, edits: impl IntoIterator<Item = (&'k str, Option<V>)>) -> Self {
         let edits: Vec<(&str, Option<V>)> = edits.into_iter().collect();
         let mut pairs: Vec<(&str, &str)> = self.iter().collect();
@@ -213,14 +213,14 @@ impl Map {
         if changed { Self(pack(&pairs)) } else { self.clone() }
     }
 
-    /// Takes a key away.
+    /// Removes a key. Returns its former value.
     pub fn remove(&mut self, key: &str) -> Option<String> {
         let former = self.get(key)?.to_owned();
         self.retain(|present| present != key);
         Some(former)
     }
 
-    /// Keeps only the keys of which this is true.
+    /// Keeps only the keys for which `keep` is true.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         let pairs: Vec<(&str, &str)> = self.iter().filter(|(key, _)| keep(key)).collect();
         self.0 = pack(&pairs);
@@ -260,7 +260,7 @@ impl<K: AsRef<str> + Ord, V: AsRef<str> + Ord> FromIterator<(K, V)> for Map {
 }
 
 impl Map {
-    /// Decodes the wire form, of which only the keys are kept of which `keep` is true.
+    /// Decodes the wire form and drops the keys for which `keep` is false.
     fn decode_kept<'de, D: Deserializer<'de>>(deserializer: D, keep: fn(&str) -> bool) -> Result<Self, D::Error> {
         struct MapVisitor(fn(&str) -> bool);
         impl<'de> Visitor<'de> for MapVisitor {
@@ -281,7 +281,7 @@ impl Map {
     }
 }
 
-/// Decodes the pairs of a map, and keeps some.
+/// Decodes the pairs of a map and keeps some.
 struct Pairs(fn(&str) -> bool);
 
 impl<'de> serde::de::DeserializeSeed<'de> for Pairs {
@@ -305,7 +305,7 @@ impl<'de> Visitor<'de> for Pairs {
             }
             Ok::<_, A::Error>(None)
         };
-        // Of most rows at most one pair is kept: no vector for that.
+        // Most rows keep at most one pair, which needs no vector.
         let Some(first) = next()? else { return Ok(Map::default()) };
         let Some(second) = next()? else { return Ok(Map(pack(&[(&first.0.0, &first.1.0)]))) };
         let mut pairs = vec![first, second];

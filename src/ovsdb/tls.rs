@@ -1,11 +1,9 @@
-//! TLS as OVS does it: both sides show a certificate, and each checks the other's chain.
+//! TLS as OVS uses it: both sides show a certificate, and each verifies the other's chain.
 //!
-//! ovs-pki's certificates carry no DNS name, so the chain alone is verified, against the CA that the
-//! operator names: who holds a certificate of that CA is trusted, as by OVN's own programs. The name is
-//! verified as well where the operator says so.
+//! Certificates of ovs-pki have no DNS name, so only the chain is verified, against the CA that the operator names: any
+//! certificate of that CA is trusted, as OVN's own programs do. With `verify_hostname` the name is verified as well.
 //!
-//! The files are read anew for each connection. A connection that stands is left standing when they
-//! change, as OVS does: what was verified when it was made is not less so.
+//! The files are read again for each connection. A change of the files does not end existing connections, as in OVS.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,20 +31,20 @@ pub struct TlsFiles {
     pub verify_hostname: bool,
 }
 
-/// Why TLS cannot be set up.
+/// The reason why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A remote is `ssl:`, and no files were given.
+    /// A remote is `ssl:`, but the files are not set.
     #[error("an ssl: remote needs --ca-cert, --certificate and --private-key")]
     NoFiles,
-    /// A file that cannot be read, or holds no PEM of the kind.
-    #[error("{} holds no usable {what}: {reason}", path.display())]
+    /// A file that cannot be read, or has no PEM of this kind.
+    #[error("{} holds no usable {content}: {reason}", path.display())]
     File {
-        /// What it should hold.
-        what: &'static str,
+        /// The expected content.
+        content: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// The certificate and the key do not belong together.
@@ -56,7 +54,7 @@ pub enum TlsError {
         certificate: PathBuf,
         /// The key.
         private_key: PathBuf,
-        /// rustls' words.
+        /// The error of rustls.
         reason: rustls::Error,
     },
 }
@@ -93,36 +91,36 @@ impl TlsFiles {
     }
 }
 
-fn file_error(what: &'static str, path: &Path, reason: String) -> TlsError {
-    TlsError::File { what, path: path.to_owned(), reason }
+fn file_error(content: &'static str, path: &Path, reason: String) -> TlsError {
+    TlsError::File { content, path: path.to_owned(), reason }
 }
 
-fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(content: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| file_error(what, path, error.to_string()))?;
+    let certificates = read.map_err(|error| file_error(content, path, error.to_string()))?;
     if certificates.is_empty() {
-        return Err(file_error(what, path, "there is no BEGIN CERTIFICATE in it".to_owned()));
+        return Err(file_error(content, path, "there is no BEGIN CERTIFICATE in it".to_owned()));
     }
     Ok(certificates)
 }
 
-/// What went wrong, for an operator.
+/// Describes an error of rustls to an operator.
 pub(super) fn plain(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(reason) => plain_certificate(reason),
         rustls::Error::AlertReceived(alert) => {
-            let what = match alert {
+            let fault = match alert {
                 AlertDescription::CertificateExpired => "it has expired: renew the one in --certificate",
                 AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::DecryptError => {
                     "it was not issued by a CA that the server trusts: give one of its CA in --certificate"
                 }
-                AlertDescription::CertificateRequired => "none was shown: give --certificate and --private-key",
+                AlertDescription::CertificateRequired => "it is missing: give --certificate and --private-key",
                 AlertDescription::UnsupportedCertificate | AlertDescription::CertificateUnknown => {
-                    "it is of no use to it"
+                    "it is unsuitable: give another in --certificate"
                 }
                 _ => return format!("the server ended the TLS session: {alert:?}"),
             };
-            format!("the server refused our certificate ({alert:?}): {what}")
+            format!("the server refused our certificate ({alert:?}): {fault}")
         }
         rustls::Error::InvalidMessage(_) => {
             format!("the server does not speak TLS on this port ({error}): write tcp: if it should not")
@@ -139,7 +137,7 @@ fn plain_certificate(reason: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "the server's certificate is not valid yet: are the clocks right?".to_owned()
         }
-        // A CA that was made anew under its old name gives a bad signature.
+        // A new CA with the name of the old one gives a bad signature.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the server's certificate was not issued by the CA in --ca-cert: give the CA of the database's certificate"
                 .to_owned()
@@ -162,7 +160,7 @@ fn is_version_1(error: &OtherError) -> bool {
     matches!(error.0.downcast_ref(), Some(webpki::Error::UnsupportedCertVersion))
 }
 
-/// Verifies the chain, and no name.
+/// Verifies the chain, but not the name.
 #[derive(Debug)]
 struct ChainVerifier {
     chain: Arc<WebPkiServerVerifier>,
@@ -179,7 +177,7 @@ impl ServerCertVerifier for ChainVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is looked at last, behind a chain that holds.
+            // The name is verified last, after the chain.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -14,7 +14,7 @@ use crate::node::core::LocalSwitch;
 use crate::node::{Agent, AgentSettings, NOTICES_AHEAD, NodeMetrics, NodeStatus, SwitchLink, follow_switch, notify};
 use crate::ovsdb::Shared;
 
-/// Serves a node until told to stop (`Ok`), or until it cannot go on.
+/// Serves a node until a signal stops it (`Ok`), or it cannot continue.
 pub async fn run_node(options: NodeOptions) -> anyhow::Result<()> {
     let mut signals = Signals::catch()?;
     let listener = listen(options.http, "/readyz", "--http").await?;
@@ -22,7 +22,7 @@ pub async fn run_node(options: NodeOptions) -> anyhow::Result<()> {
     let server = ApiServer::new(kubernetes(options.kubeconfig.as_deref()).await?, metrics.health());
     let mut tasks = start(&options, &server, metrics, listener)?;
     tokio::select! {
-        signal = signals.told() => tracing::info!("told to stop by {signal}"),
+        signal = signals.received() => tracing::info!("stopping after {signal}"),
         Some(ended) = tasks.join_next() => return Err(super::why(ended)),
     }
     Ok(())

@@ -152,7 +152,10 @@ async fn an_epoch_that_is_wiped_ends_the_service_at_once() {
     eventually("the service has ended", || async { stage.service.status().map(|_| ()).ok_or("it runs") }).await;
     let log = stage.service.log();
     let last = log.lines().last().unwrap_or_default();
-    assert!(last.contains("in NB_Global:external_ids is missing, which is not what this process wrote"), "{log}");
+    assert!(
+        last.contains("in NB_Global:external_ids is missing, which differs from the value that this process wrote"),
+        "{log}"
+    );
 }
 
 #[tokio::test]

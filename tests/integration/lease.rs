@@ -83,7 +83,7 @@ async fn a_leader_that_stands_no_more_hands_over_at_once_and_quietly() {
     // A line a decision, and none a renewal or a lost race.
     assert_eq!(log.matches("this process leads lease").count(), 5, "{log}");
     assert_eq!(log.matches("this process leads no longer").count(), 4, "{log}");
-    assert!(log.contains("this process does not stand any more"), "{log}");
+    assert!(log.contains("this process no longer stands for the Lease"), "{log}");
 }
 
 #[tokio::test]

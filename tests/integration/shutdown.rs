@@ -13,7 +13,7 @@ async fn sigterm_ends_the_service_and_the_last_line_says_so() {
     assert_eq!(status.code(), Some(0));
     let log = stage.service.log();
     let last = log.lines().last().unwrap_or_default();
-    assert!(last.contains("told to stop by SIGTERM"), "{log}");
+    assert!(last.contains("stopping after SIGTERM"), "{log}");
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn a_refused_status_is_one_line_in_the_log_and_is_forgotten_with_its_vm() 
     })
     .await;
     let log = stage.service.log();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("could not be told")).collect();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("could not be reported")).collect();
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert!(lines[0].contains("Required value") && !lines[0].contains("ErrorResponse"), "{}", lines[0]);
     let (_, metrics) = stage.service.http_get("/metrics").await;

@@ -1,4 +1,4 @@
-//! Writes the CA bundle into the two webhook configurations, wherever it differs.
+//! Writes the CA bundle into the two webhook configurations, if it differs.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -13,7 +13,7 @@ use super::{Failed, ask};
 
 /// A configuration of either kind.
 trait Configuration: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug {
-    /// The name of each webhook, and how it is reached.
+    /// The name and the client configuration of each webhook.
     fn webhooks(&self) -> Vec<(&str, &WebhookClientConfig)>;
 }
 
@@ -29,7 +29,7 @@ impl Configuration for MutatingWebhookConfiguration {
     }
 }
 
-/// Has both configurations of this name trust the bundle. One that does not exist is left for the next look.
+/// Writes the bundle into both configurations with this name. A missing one is tried again later.
 pub(super) async fn announce(client: &Client, name: &str, bundle: &str) -> Result<(), Failed> {
     let validating = announce_in::<ValidatingWebhookConfiguration>(client, name, bundle).await;
     let mutating = announce_in::<MutatingWebhookConfiguration>(client, name, bundle).await;
@@ -47,13 +47,13 @@ async fn announce_in<K: Configuration>(client: &Client, name: &str, bundle: &str
     Ok(())
 }
 
-/// A strategic merge patch, whose lists have the name of a webhook for a key; `None` where nothing differs.
+/// A strategic merge patch, with the names of the webhooks as keys of its lists. `None` if the bundle does not differ.
 fn patch<K: Configuration>(present: &K, bundle: &str) -> Option<serde_json::Value> {
     let bundle = ByteString(bundle.as_bytes().to_vec());
     let webhooks = present.webhooks().into_iter();
     let others = webhooks.filter(|(_, config)| config.ca_bundle.as_ref() != Some(&bundle));
     let others: Vec<_> = others.map(|(name, _)| json!({"name": name, "clientConfig": {"caBundle": bundle}})).collect();
-    // Conditional: a webhook that was taken away meanwhile would come back as half of one.
+    // Conditional: otherwise a webhook that was removed in between would return incomplete.
     let version = &present.meta().resource_version;
     (!others.is_empty()).then(|| json!({"metadata": {"resourceVersion": version}, "webhooks": others}))
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_differs_is_written_by_the_name_of_the_webhook() {
+    fn only_differences_are_written_by_the_name_of_the_webhook() {
         let hook = |name: &str, bundle: serde_json::Value| {
             json!({
                 "name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"],

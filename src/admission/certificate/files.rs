@@ -1,7 +1,7 @@
 //! A certificate that another program writes, such as cert-manager.
 //!
-//! Kubernetes replaces the files of a mounted Secret by renaming a link, and other programs write them one after the other.
-//! So both are read again and again, and shown once they fit together.
+//! Kubernetes replaces the files of a mounted Secret by renaming a link, and other programs write them one after the
+//! other. So both are read periodically, and used once they match.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::admission::metrics::WebhookMetrics;
 use crate::admission::pki;
 use crate::admission::tls::Certificates;
 
-/// A read of two small files: cheap, and soon enough for a certificate that is renewed days before it expires.
+/// Reads two small files: cheap, and soon enough for a certificate that is renewed days before it expires.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// The files of `--webhook-cert` and `--webhook-key`.
@@ -23,8 +23,8 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// Shows the certificate in the files, and again whenever they change, for ever. What cannot be used is told once, and the
-/// certificate before it stays.
+/// Shows the certificate in the files, and again after each change, for ever. A fault is logged once, and the former
+/// certificate stays.
 pub async fn follow_files(files: CertificateFiles, certificates: Certificates, metrics: WebhookMetrics) {
     let mut seen = None;
     let mut trouble = Trouble::default();
@@ -39,9 +39,9 @@ pub async fn follow_files(files: CertificateFiles, certificates: Certificates, m
                     trouble.is_over();
                     seen = Some(read);
                 }
-                Err(error) => files.tell(&mut trouble, error.to_string()),
+                Err(error) => files.report(&mut trouble, error.to_string()),
             },
-            Err(error) => files.tell(&mut trouble, error),
+            Err(error) => files.report(&mut trouble, error),
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -55,13 +55,13 @@ impl CertificateFiles {
         Ok((read(&self.certificate).await?, read(&self.key).await?))
     }
 
-    fn tell(&self, trouble: &mut Trouble, error: String) {
+    fn report(&self, trouble: &mut Trouble, error: String) {
         if trouble.is_news(&error) {
             tracing::warn!(
                 certificate = %self.certificate.display(),
                 key = %self.key.display(),
                 error,
-                "the webhooks' certificate cannot be used, and the one before stays in force. Check the files of --webhook-cert and --webhook-key; they are read again every {EVERY:?}"
+                "the webhooks' certificate cannot be used, and the former one stays in use. Check the files of --webhook-cert and --webhook-key; they are read again every {EVERY:?}"
             );
         }
     }

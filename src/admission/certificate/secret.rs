@@ -1,8 +1,8 @@
 //! A certificate that the service makes, shared by its processes in a Secret.
 //!
-//! Each process looks at the Secret every few seconds, and does what is due ([`pki::next_step`]). Where two do so at the
-//! same moment, the API server refuses the second, which reads what the first has written. A watch would tell
-//! sooner, and nothing here is urgent: what a look may be late for has a time to settle that is many looks long.
+//! Each process reads the Secret every few seconds, and carries out the next step ([`pki::next_step`]). If two do so at
+//! the same moment, the API server refuses the second, which reads the Secret again. A watch would be faster, but
+//! nothing here is urgent: the time to settle is many readings long.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,40 +19,40 @@ use crate::admission::metrics::WebhookMetrics;
 use crate::admission::pki::{self, Lifetimes, Material, Step, UnixTime};
 use crate::admission::tls::Certificates;
 
-/// The label of a Secret that may be written anew.
+/// The label of a Secret that may be overwritten.
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "ovn-kubevirt");
-/// A Secret of this type has the keys that programs look for.
+/// The type of the Secret, with the keys that programs expect.
 const TYPE: &str = "kubernetes.io/tls";
-/// The keys in its data. The first two have the names that any Secret of the type has.
+/// The keys in its data. The first two belong to the type.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const AUTHORITIES: &str = "ca.crt";
 const AUTHORITY_KEY: &str = "ca.key";
 
-/// The time between two looks, unless certificates live for minutes only.
+/// The interval of readings, unless certificates last for minutes only.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// The time between two looks while there is no certificate to show.
+/// The interval of readings while there is no certificate to show.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// So often one look is begun anew where others are faster.
+/// The number of tries in one reading, if other processes are faster.
 const MOST_CONFLICTS: usize = 5;
 
-/// Which Secret, which configurations, and what a certificate is for.
+/// The Secret, the webhook configurations, and the content of the certificate.
 #[derive(Debug, Clone)]
 pub struct SecretOptions {
     /// The Secret's namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// The names and addresses that the certificate is for.
+    /// The names and addresses of the certificate.
     pub hosts: Vec<String>,
     /// The name of both webhook configurations.
     pub configuration: String,
-    /// How long a certificate is good.
+    /// The lifetime of a certificate.
     pub lifetime: Duration,
 }
 
-/// Keeps the Secret, shows its certificate and announces its CA, for ever. The API server being away, or refusing, never
-/// ends this: it is said once for each new reason, and what is shown stays.
+/// Keeps the Secret, shows its certificate and announces its CA, for ever. A failure or refusal of the API server never
+/// ends this: it is logged once for each new reason, and the former certificate stays.
 pub async fn keep_certificate(
     client: Client,
     options: SecretOptions,
@@ -74,7 +74,7 @@ pub async fn keep_certificate(
         announced: Trouble::default(),
     };
     loop {
-        keeper.look().await;
+        keeper.refresh().await;
         let pause = if keeper.shown.is_some() { pause } else { FIRST_PAUSE.min(pause) };
         tokio::time::sleep(pause).await;
     }
@@ -87,14 +87,14 @@ struct Keeper {
     lifetimes: Lifetimes,
     certificates: Certificates,
     metrics: WebhookMetrics,
-    /// What is in force in this process.
+    /// The material that this process uses.
     shown: Option<Material>,
     secret: Trouble,
     announced: Trouble,
 }
 
 impl Keeper {
-    async fn look(&mut self) {
+    async fn refresh(&mut self) {
         match self.kept().await {
             Ok(material) => {
                 self.secret.is_over();
@@ -109,16 +109,16 @@ impl Keeper {
                         "the webhooks' certificate cannot be kept in its Secret; trying again"
                     );
                 }
-                // Others may know of newer CAs.
+                // The Secret may have newer CAs than this process.
                 return;
             }
         }
         let Some(material) = &self.shown else { return };
         match announce(&self.client, &self.options.configuration, &material.authorities).await {
             Ok(()) => self.announced.is_over(),
-            // Another has just written: the next look sees what.
+            // Another client has just written: the next reading shows the result.
             Err(Failed::Conflict) => {}
-            Err(Failed::Told(error)) => {
+            Err(Failed::Other(error)) => {
                 if self.announced.is_news(&error) {
                     tracing::warn!(
                         error,
@@ -130,16 +130,16 @@ impl Keeper {
         }
     }
 
-    /// What the Secret holds, once all that is due has been done.
+    /// Returns the content of the Secret after all due steps.
     async fn kept(&self) -> Result<Material, String> {
         for _ in 0..MOST_CONFLICTS {
             match self.kept_unless_another_is_faster().await {
                 Ok(material) => return Ok(material),
                 Err(Failed::Conflict) => {}
-                Err(Failed::Told(error)) => return Err(error),
+                Err(Failed::Other(error)) => return Err(error),
             }
         }
-        Err(format!("others write the Secret {} all the time", self.full_name()))
+        Err(format!("other programs write the Secret {} all the time", self.full_name()))
     }
 
     async fn kept_unless_another_is_faster(&self) -> Result<Material, Failed> {
@@ -149,22 +149,24 @@ impl Keeper {
         );
         let hinted = |failed| match failed {
             Failed::Conflict => Failed::Conflict,
-            Failed::Told(error) => Failed::Told(format!("{error}. {hint}")),
+            Failed::Other(error) => Failed::Other(format!("{error}. {hint}")),
         };
         let present = ask(&format!("get secret {name}"), self.secrets.get_opt(name)).await.map_err(hinted)?;
         if present.as_ref().is_some_and(|secret| !is_ours(secret)) {
             let (key, value) = MANAGED_BY;
-            return Err(Failed::Told(format!(
-                "the Secret {} is not of this service: it lacks the label {key}={value}. Delete it, or name another with --webhook-secret",
+            return Err(Failed::Other(format!(
+                "the Secret {} does not belong to this service: it lacks the label {key}={value}. Delete it, or name another with --webhook-secret",
                 self.full_name()
             )));
         }
-        // A Secret that was deleted comes back as it was.
+        // A deleted Secret is restored.
         let material = present.as_ref().map(read).or_else(|| self.shown.clone());
         let now = now();
         let step = pki::next_step(material.as_ref(), &self.options.hosts, &self.lifetimes, now);
-        let told = |error: pki::PkiError| Failed::Told(format!("{error}. Check --webhook-host and --webhook-service"));
-        let made = pki::carry_out(&step, material.as_ref(), &self.options.hosts, &self.lifetimes, now).map_err(told)?;
+        let failed =
+            |error: pki::PkiError| Failed::Other(format!("{error}. Check --webhook-host and --webhook-service"));
+        let made =
+            pki::carry_out(&step, material.as_ref(), &self.options.hosts, &self.lifetimes, now).map_err(failed)?;
         let wanted = match (made, &present, material) {
             (Some(made), ..) => made,
             (None, Some(_), Some(material)) => return Ok(material),
@@ -214,7 +216,7 @@ impl Keeper {
         let secret = self.full_name();
         match step {
             Step::Keep => {
-                tracing::warn!(secret, "the Secret of the webhooks' certificate was deleted, and is there again")
+                tracing::warn!(secret, "the Secret of the webhooks' certificate was deleted, and has been restored")
             }
             Step::Renew(reason) => tracing::info!(secret, reason, "the webhooks have a new certificate"),
             Step::Announce(reason) => {

@@ -1,4 +1,4 @@
-//! Reads what a Secret holds.
+//! Reads the content of a Secret.
 
 use std::net::IpAddr;
 
@@ -16,15 +16,15 @@ const END: &str = "-----END CERTIFICATE-----";
 
 /// A certificate.
 pub(super) struct Examined {
-    /// As it stands in the Secret, with a line's end.
+    /// The text in the Secret, with a newline at its end.
     pub(super) pem: String,
     pub(super) der: CertificateDer<'static>,
-    /// When it was made.
+    /// The time of its creation.
     pub(super) made: UnixTime,
-    /// When it is no longer good.
+    /// The end of its validity.
     pub(super) expires: UnixTime,
     pub(super) is_authority: bool,
-    /// What it is for.
+    /// Its names and addresses.
     pub(super) hosts: Vec<String>,
     /// The raw public key.
     public_key: Vec<u8>,
@@ -47,22 +47,22 @@ impl Examined {
         })
     }
 
-    /// Whether it is good now.
+    /// Returns true if it is valid now.
     pub(super) fn is_current(&self, now: UnixTime) -> bool {
         (self.made - SKEW..self.expires).contains(&now)
     }
 
-    /// Whether two thirds of its life are over.
+    /// Returns true if two thirds of its lifetime are over.
     pub(super) fn is_due(&self, now: UnixTime) -> bool {
         now >= self.made + (self.expires - self.made) / 3 * 2
     }
 
-    /// Whether `key` (PEM) is its key.
+    /// Returns true if `key` (PEM) is its key.
     pub(super) fn has_key(&self, key: &str) -> bool {
         KeyPair::from_pem(key).is_ok_and(|key| key.public_key_raw() == self.public_key)
     }
 
-    /// Whether `authority` has signed it.
+    /// Returns true if `authority` has signed it.
     pub(super) fn is_of(&self, authority: &Self) -> bool {
         let (Ok(own), Ok(signer)) = (parse(&self.der), parse(&authority.der)) else { return false };
         own.issuer() == signer.subject() && own.verify_signature(Some(signer.public_key())).is_ok()
@@ -86,13 +86,13 @@ fn hosts(parsed: &X509Certificate<'_>) -> Vec<String> {
     names.into_iter().flatten().filter_map(host).collect()
 }
 
-/// The CAs of a bundle that can be read, in its order.
+/// The readable CAs of a bundle, in its order.
 pub(super) fn authorities(bundle: &str) -> Vec<Examined> {
     let certificates = bundle.split_inclusive(END).filter_map(|text| Some(&text[text.find(BEGIN)?..]));
     certificates.filter_map(|pem| Examined::read(pem).ok()).filter(|examined| examined.is_authority).collect()
 }
 
-/// The certificate that is shown, where it can be at this time; else why not.
+/// The certificate to show, or the reason why it is unusable at this time.
 pub(super) fn shown(material: &Material, authorities: &[Examined], now: UnixTime) -> Result<Examined, String> {
     let shown = Examined::read(&material.certificate);
     let shown = shown.map_err(|error| format!("tls.crt holds no certificate that can be read: {error}"))?;
@@ -100,15 +100,15 @@ pub(super) fn shown(material: &Material, authorities: &[Examined], now: UnixTime
         return Err("tls.key is not the key of tls.crt".to_owned());
     }
     if !shown.is_current(now) {
-        return Err("tls.crt has expired, or is not good yet".to_owned());
+        return Err("tls.crt has expired, or is not valid yet".to_owned());
     }
     match authorities.iter().any(|authority| authority.is_current(now) && shown.is_of(authority)) {
         true => Ok(shown),
-        false => Err("tls.crt was issued by no CA in ca.crt".to_owned()),
+        false => Err("ca.crt lacks the CA that issued tls.crt".to_owned()),
     }
 }
 
-/// When the first certificate in a PEM text expires.
+/// The end of the validity of the first certificate in a PEM text.
 pub(crate) fn expires_at(certificate: &[u8]) -> Option<UnixTime> {
     Examined::read(std::str::from_utf8(certificate).ok()?).ok().map(|examined| examined.expires)
 }

@@ -9,13 +9,13 @@ use time::OffsetDateTime;
 use super::examine::{Examined, authorities, shown};
 use super::{Lifetimes, Material, PkiError, SKEW, Step, UnixTime};
 
-/// More CAs are never in a bundle.
+/// The most CAs in a bundle.
 const MOST_AUTHORITIES: usize = 4;
 
-/// Carries out a step; `None` where there is nothing to do.
+/// Carries out a step. `None` if there is nothing to do.
 ///
 /// # Errors
-/// Where a host cannot be in a certificate.
+/// If a host cannot be in a certificate.
 pub(crate) fn carry_out(
     step: &Step,
     material: Option<&Material>,
@@ -39,7 +39,7 @@ pub(crate) fn carry_out(
     if matches!(step, Step::Renew(_) | Step::Make(_))
         && let Some(authority) = known.first()
     {
-        // Another process may be told of other hosts: each adds its own until the certificate is due.
+        // Another process may have other hosts: each adds its own until the certificate is due.
         let others = before.iter().filter(|before| !before.is_due(now)).flat_map(|before| &before.hosts);
         let mut all = hosts.to_vec();
         all.extend(others.filter(|other| !hosts.contains(other)).cloned());
@@ -74,7 +74,7 @@ fn parameters(name: &str, hosts: Vec<String>, now: UnixTime, expires: UnixTime) 
     parameters.distinguished_name.push(DnType::CommonName, name);
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // Several CAs have one name: the key tells which.
+    // Several CAs have one name: the key identifier distinguishes them.
     parameters.use_authority_key_identifier_extension = true;
     Ok(parameters)
 }

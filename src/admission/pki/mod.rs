@@ -1,16 +1,16 @@
-//! The certificates that the service makes for its webhooks: a CA, and a certificate of it that is shown.
+//! The certificates that the service makes for its webhooks: a CA, and a certificate of it, which is shown.
 //!
 //! ```text
-//!   next_step(what the Secret holds, hosts, lifetimes, now) --> Step --carry_out--> what the Secret is to hold
+//!   next_step(content of the Secret, hosts, lifetimes, now) --> Step --carry_out--> new content of the Secret
 //! ```
 //!
-//! All of it is a function of its arguments, the time included, but for the random numbers in keys. Processes that share a
-//! Secret come to the same step from the same content, and a second look after a step finds nothing to do.
+//! All functions depend only on their arguments, which include the time, and on the random numbers in keys. Processes
+//! that share a Secret derive the same step from the same content, and after a step there is nothing left to do.
 //!
-//! **A new CA is announced before it is used.** It is put in front of the bundle, and the certificate that is shown stays
-//! one of the CA before it until [`Lifetimes::settle`] has passed: by then the API server trusts both. The key of a
-//! CA is overwritten by that of the next one, and its certificate stays in the bundle until it expires, so that whatever
-//! process still shows a certificate of it is trusted.
+//! **A new CA is announced before it is used.** It is put in front of the bundle, and the shown certificate stays one
+//! of the former CA until [`Lifetimes::settle`] has passed: by then the API server trusts both. The key of the next CA
+//! overwrites the key of a CA, but its certificate stays in the bundle until it expires, so that a process which still
+//! shows a certificate of it is trusted.
 
 mod examine;
 mod issue;
@@ -24,34 +24,34 @@ pub(crate) use examine::expires_at;
 pub(crate) use issue::carry_out;
 pub(crate) use step::{Step, next_step};
 
-/// What the Secret holds, all in PEM.
+/// The content of the Secret, all in PEM.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Material {
-    /// The CAs that are to be trusted, the newest first.
+    /// The trusted CAs, the newest first.
     pub(crate) authorities: String,
     /// The key of the first CA.
     pub(crate) authority_key: String,
-    /// The certificate that is shown.
+    /// The certificate to show.
     pub(crate) certificate: String,
     /// Its key.
     pub(crate) key: String,
 }
 
-/// For how long things are good.
+/// The durations of validity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lifetimes {
-    /// A certificate that is shown.
+    /// Of a certificate.
     pub(crate) certificate: Duration,
-    /// A CA.
+    /// Of a CA.
     pub(crate) authority: Duration,
-    /// After this a new CA is known wherever it has to be.
+    /// The time after which all clients know a new CA.
     pub(crate) settle: Duration,
 }
 
 impl Lifetimes {
-    /// With certificates that are good for so long.
+    /// For certificates of this lifetime.
     pub(crate) fn of_certificates(certificate: Duration) -> Self {
-        /// Three times as long as the longest time between two looks at the Secret, and more.
+        /// Three times the longest interval of readings of the Secret, and more.
         const SETTLE: Duration = Duration::from_secs(600);
         Self { certificate, authority: certificate * 10, settle: SETTLE.min(certificate / 10) }
     }
@@ -60,13 +60,13 @@ impl Lifetimes {
 /// Seconds since 1970.
 pub(crate) type UnixTime = i64;
 
-/// A certificate is good from this long before it was made, for clocks that go wrong.
+/// The validity of a certificate begins this long before its creation, for wrong clocks.
 const SKEW: UnixTime = 3_600;
 
-/// Why certificates cannot be made.
+/// The reason why certificates cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PkiError {
-    /// A host's name or a key that rcgen cannot use.
+    /// A host's name or a key that rcgen refuses.
     #[error("the certificate cannot be made: {0}")]
     Make(#[from] rcgen::Error),
     /// The clock is out of the range of dates.

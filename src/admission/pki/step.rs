@@ -1,22 +1,22 @@
-//! What is to be done about the certificates.
+//! The next step for the certificates.
 
 use super::examine::{Examined, authorities, shown};
 use super::{Lifetimes, Material, UnixTime};
 
-/// What is to be done.
+/// A step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// All is as it should be.
+    /// No change.
     Keep,
     /// The first CA issues another certificate.
     Renew(String),
-    /// A new CA is put before the others. What is shown stays.
+    /// Puts a new CA before the others. The shown certificate stays.
     Announce(String),
-    /// A new CA, and a certificate of it at once, as the one that is there is of no use.
+    /// Makes a new CA and at once a certificate of it, as the present one is unusable.
     Make(String),
 }
 
-/// What is to be done about `material`, the content of a Secret; `None` where there is no Secret.
+/// Returns the next step for `material`, the content of a Secret; `None` if there is no Secret.
 pub(crate) fn next_step(material: Option<&Material>, hosts: &[String], lifetimes: &Lifetimes, now: UnixTime) -> Step {
     let Some(material) = material else { return Step::Make("there is no Secret yet".to_owned()) };
     let authorities = authorities(&material.authorities);
@@ -26,7 +26,7 @@ pub(crate) fn next_step(material: Option<&Material>, hosts: &[String], lifetimes
         (Err(_), Err(reason)) => Step::Make(reason),
         (Ok(_), Err(reason)) => Step::Renew(reason),
         (Ok(authority), Ok(_)) if authority.is_due(now) => {
-            Step::Announce("two thirds of the CA's life are over".to_owned())
+            Step::Announce("two thirds of the CA's lifetime are over".to_owned())
         }
         (Ok(authority), Ok(shown)) => renewal(authority, &shown, hosts, lifetimes, now),
     }
@@ -36,7 +36,7 @@ pub(crate) fn next_step(material: Option<&Material>, hosts: &[String], lifetimes
 fn usable<'a>(authorities: &'a [Examined], key: &str, now: UnixTime) -> Result<&'a Examined, String> {
     let first = authorities.first().ok_or("ca.crt holds no CA")?;
     if !first.is_current(now) {
-        return Err("the first CA in ca.crt has expired, or is not good yet".to_owned());
+        return Err("the first CA in ca.crt has expired, or is not valid yet".to_owned());
     }
     if !first.has_key(key) {
         return Err("ca.key is not the key of the first CA in ca.crt".to_owned());
@@ -44,20 +44,20 @@ fn usable<'a>(authorities: &'a [Examined], key: &str, now: UnixTime) -> Result<&
     Ok(first)
 }
 
-/// With a CA that issues and a certificate that is good.
+/// The step when a CA can issue and the certificate is valid.
 fn renewal(authority: &Examined, shown: &Examined, hosts: &[String], lifetimes: &Lifetimes, now: UnixTime) -> Step {
     if !shown.is_of(authority) {
         let settled = authority.made.saturating_add_unsigned(lifetimes.settle.as_secs());
         return match now >= settled {
-            true => Step::Renew("the new CA is known by now".to_owned()),
+            true => Step::Renew("the new CA has settled".to_owned()),
             false => Step::Keep,
         };
     }
     if shown.is_due(now) {
-        return Step::Renew("two thirds of its life are over".to_owned());
+        return Step::Renew("two thirds of its lifetime are over".to_owned());
     }
     match hosts.iter().find(|host| !shown.hosts.iter().any(|shown| shown.eq_ignore_ascii_case(host))) {
-        Some(missing) => Step::Renew(format!("it is not for {missing}")),
+        Some(missing) => Step::Renew(format!("it does not name {missing}")),
         None => Step::Keep,
     }
 }

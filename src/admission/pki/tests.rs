@@ -15,8 +15,8 @@ fn hosts(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
-/// What a process makes of a Secret at its look.
-fn look(material: Option<&Material>, names: &[&str], now: UnixTime) -> (Step, Option<Material>) {
+/// A process's step for a Secret, and its result.
+fn step_of(material: Option<&Material>, names: &[&str], now: UnixTime) -> (Step, Option<Material>) {
     let hosts = hosts(names);
     let step = next_step(material, &hosts, &lifetimes(), now);
     let made = carry_out(&step, material, &hosts, &lifetimes(), now).expect("certificates can be made");
@@ -24,12 +24,12 @@ fn look(material: Option<&Material>, names: &[&str], now: UnixTime) -> (Step, Op
 }
 
 fn made(material: Option<&Material>, names: &[&str], now: UnixTime) -> Material {
-    let (step, made) = look(material, names, now);
+    let (step, made) = step_of(material, names, now);
     made.unwrap_or_else(|| panic!("{step:?}"))
 }
 
 fn is_kept(material: &Material, names: &[&str], now: UnixTime) -> bool {
-    look(Some(material), names, now).0 == Step::Keep
+    step_of(Some(material), names, now).0 == Step::Keep
 }
 
 fn certificate(material: &Material, now: UnixTime) -> Examined {
@@ -44,7 +44,7 @@ fn a_certificate_is_for_its_hosts_and_is_renewed_after_two_thirds_of_its_life() 
     assert_eq!((shown.hosts, shown.expires), (hosts(&names), START + YEAR));
     assert_eq!(authorities(&first.authorities)[0].expires, START + 10 * YEAR);
     assert!(is_kept(&first, &names, START) && is_kept(&first, &names, START + 243 * DAY));
-    let (step, second) = look(Some(&first), &names, START + 244 * DAY);
+    let (step, second) = step_of(Some(&first), &names, START + 244 * DAY);
     assert!(matches!(step, Step::Renew(_)), "{step:?}");
     let second = second.expect("it is renewed");
     assert_eq!((&second.authorities, &second.authority_key), (&first.authorities, &first.authority_key));
@@ -58,10 +58,10 @@ fn a_new_ca_is_announced_before_it_is_used_and_the_old_one_is_trusted_to_its_end
     let mut material = made(None, &names, START);
     let old = authorities(&material.authorities)[0].pem.clone();
     let mut now = START;
-    // A process that looks once a day.
+    // A process that reads the Secret once a day.
     let announced = loop {
         now += DAY;
-        match look(Some(&material), &names, now) {
+        match step_of(Some(&material), &names, now) {
             (Step::Announce(_), Some(announced)) => break announced,
             (_, after) => material = after.unwrap_or(material),
         }
@@ -70,28 +70,28 @@ fn a_new_ca_is_announced_before_it_is_used_and_the_old_one_is_trusted_to_its_end
     assert_eq!((&announced.certificate, &announced.key), (&material.certificate, &material.key));
     let bundle: Vec<String> = authorities(&announced.authorities).into_iter().map(|examined| examined.pem).collect();
     assert!(bundle.len() == 2 && bundle[1] == old && announced.authority_key != material.authority_key);
-    // Not before it is known everywhere.
+    // Not before every client knows it.
     assert!(is_kept(&announced, &names, now + 599));
     let used = made(Some(&announced), &names, now + 600);
     let [new, _] = &authorities(&used.authorities)[..] else { panic!("two CAs") };
     assert!(certificate(&used, now + 600).is_of(new) && used.authorities == announced.authorities);
-    // It goes once it has expired.
+    // It is removed after it has expired.
     let late = START + 10 * YEAR;
-    let (_, after) = look(Some(&used), &names, late);
+    let (_, after) = step_of(Some(&used), &names, late);
     assert!(!after.expect("a new certificate").authorities.contains(&old));
 }
 
 #[test]
-fn what_cannot_be_used_is_made_anew_and_a_certificate_that_can_be_used_stays() {
+fn unusable_material_is_made_anew_and_a_usable_certificate_stays() {
     let names = ["a.b.svc"];
     let (good, other) = (made(None, &names, START), made(None, &names, START));
     let step = |change: &dyn Fn(&mut Material)| {
         let mut material = good.clone();
         change(&mut material);
-        let (step, after) = look(Some(&material), &names, START);
+        let (step, after) = step_of(Some(&material), &names, START);
         let after = after.expect("something is done");
         assert!(certificate(&after, START).is_current(START));
-        // Done once.
+        // Only once.
         assert!(is_kept(&after, &names, START), "{step:?}");
         (step, after.certificate == good.certificate)
     };
@@ -115,7 +115,7 @@ fn what_cannot_be_used_is_made_anew_and_a_certificate_that_can_be_used_stays() {
         material.key.clone_from(&other.key);
     });
     assert!(matches!(renewed, Step::Renew(_)), "{renewed:?}");
-    // A host that no certificate can be for is an error, and no panic.
+    // A host that cannot be in a certificate is an error, and no panic.
     let error = carry_out(&Step::Make(String::new()), None, &hosts(&["a\u{e4}"]), &lifetimes(), START);
     assert!(error.is_err());
 }
@@ -126,19 +126,19 @@ fn processes_with_other_hosts_come_to_one_certificate() {
     let both = made(Some(&first), &["c.d.svc"], START);
     assert_eq!(certificate(&both, START).hosts, hosts(&["c.d.svc", "a.b.svc"]));
     assert!(is_kept(&both, &["a.b.svc"], START) && is_kept(&both, &["c.d.svc"], START));
-    // A host of the past goes at the next renewal.
+    // A former host is removed at the next renewal.
     let later = START + 244 * DAY;
     assert_eq!(certificate(&made(Some(&both), &["a.b.svc"], later), later).hosts, hosts(&["a.b.svc"]));
 }
 
 #[test]
-fn an_expired_certificate_is_replaced_whatever_the_process_slept_through() {
+fn an_expired_certificate_is_replaced_after_any_pause_of_the_process() {
     let first = made(None, &["a.b.svc"], START);
     for later in [YEAR, 7 * YEAR, 10 * YEAR, 30 * YEAR] {
         let mut material = first.clone();
         let now = START + later;
         let mut steps = 0;
-        while let (_, Some(after)) = look(Some(&material), &["a.b.svc"], now) {
+        while let (_, Some(after)) = step_of(Some(&material), &["a.b.svc"], now) {
             (material, steps) = (after, steps + 1);
             assert!(steps < 3);
         }
@@ -151,10 +151,10 @@ fn an_expired_certificate_is_replaced_whatever_the_process_slept_through() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Processes look at any moments, with clocks that differ by less than the skew: what is shown is of a CA that has been
-    /// in the bundle for the time to settle, and two looks at one moment agree.
+    /// Processes read the Secret at any moments, with clocks that differ by less than the skew. The CA of the shown
+    /// certificate has been in the bundle for the time to settle, and two readings at one moment agree.
     #[test]
-    fn what_is_shown_is_always_trusted_by_a_bundle_that_is_as_old_as_the_time_to_settle(
+    fn the_shown_certificate_is_trusted_by_a_bundle_as_old_as_the_time_to_settle(
         pauses in prop::collection::vec(1..200 * DAY, 1..60),
         skews in prop::collection::vec(-SKEW / 2..SKEW / 2, 60),
     ) {
@@ -163,10 +163,10 @@ proptest! {
         let mut bundle_before = material.authorities.clone();
         let mut now = START;
         for (pause, skew) in pauses.into_iter().zip(skews) {
-            // Whatever time passes, somebody looks more often than a certificate takes from due to expired.
+            // A process reads the Secret more often than a certificate takes from due to expired.
             now += pause.min(100 * DAY);
-            if let (_, Some(after)) = look(Some(&material), &names, now + skew) {
-                // The API server knows the bundle before.
+            if let (_, Some(after)) = step_of(Some(&material), &names, now + skew) {
+                // The API server may still have the earlier bundle.
                 let trusted = shown(&after, &authorities(&bundle_before), now);
                 prop_assert!(trusted.is_ok(), "{:?}", trusted.err());
                 material = after;

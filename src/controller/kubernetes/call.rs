@@ -1,4 +1,4 @@
-//! One request, with a deadline for all of it, and what became of it in a form that says when to try again.
+//! One request, with a deadline for the whole, and its outcome in a form that determines the time of a retry.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use serde::de::DeserializeOwned;
 
 use super::client::retry_after;
 
-/// A message of the API server is cut at this.
+/// The longest kept part of a message of the API server.
 const LONGEST_MESSAGE: usize = 300;
 
-/// Why a request was not done.
+/// The reason for the failure of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// There was no answer: the request may have been done all the same.
+    /// No answer came: the request may have been carried out all the same.
     Silent(String),
-    /// The server, or what stands before it, said no.
+    /// The server, or a proxy before it, refused.
     Status {
         /// The HTTP status.
         code: u16,
-        /// Kubernetes' word for it, such as `Forbidden`; empty where another answered.
+        /// Kubernetes' word for it, such as `Forbidden`; empty if another server answered.
         reason: String,
-        /// What else it says about the cause in one word each.
+        /// Further causes, in one word each.
         causes: Vec<String>,
-        /// For people.
+        /// The message.
         message: String,
-        /// It is not to be asked again before.
+        /// The time before which the server wants no retry.
         retry_after: Option<Duration>,
     },
 }
 
 impl Refusal {
-    /// The HTTP status, where there is one.
+    /// The HTTP status, if there is one.
     pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Silent(_) => None,
@@ -44,12 +44,12 @@ impl Refusal {
         }
     }
 
-    /// Whether nothing can be done anywhere: no answer, or one that says that the server is not there.
+    /// Returns true if the server as a whole is away: there is no answer, or one from a proxy.
     pub(crate) fn is_servers(&self) -> bool {
         self.code().is_none_or(|code| code >= 500)
     }
 
-    /// How long the server wants to be left alone.
+    /// The pause that the server asks for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Silent(_) => None,
@@ -57,7 +57,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the namespace is being deleted, in which nothing is made any more.
+    /// Returns true if the namespace is being deleted, which forbids new objects.
     pub(crate) fn is_namespace_terminating(&self) -> bool {
         matches!(self, Self::Status { causes, .. } if causes.iter().any(|cause| cause == "NamespaceTerminating"))
     }
@@ -72,7 +72,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Makes a request; its whole answer is to be here within `limit`. Dropped, the connection is closed.
+/// Sends a request. The whole answer has to arrive within `limit`. Dropping the future closes the connection.
 pub(crate) async fn call<T: DeserializeOwned>(
     client: &Client,
     request: Request<Vec<u8>>,
@@ -86,7 +86,7 @@ pub(crate) async fn call<T: DeserializeOwned>(
         let (head, body) = answer.into_parts();
         let body = body.collect().await.map_err(|error| Refusal::Silent(chain(&error)))?.to_bytes();
         if head.status.is_success() {
-            // Something else than Kubernetes answers what cannot be read.
+            // An unreadable answer comes from another server than Kubernetes.
             return serde_json::from_slice(&body).map_err(|error| Refusal::Silent(chain(&error)));
         }
         Err(refusal(head.status, retry_after(&head.headers), &body))
@@ -124,7 +124,7 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// The chain of causes, each said once.
+/// The chain of causes without repetitions.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_in_the_servers_words_what_is_wrong_and_when_to_ask_again() {
+    fn a_refusal_has_the_servers_message_and_the_time_of_the_next_try() {
         let forbidden = r#"{"kind":"Status","status":"Failure","message":"events is forbidden","reason":"Forbidden",
             "details":{"causes":[{"reason":"NamespaceTerminating","message":"m","field":"metadata.namespace"}]},"code":403}"#;
         let refused = refusal(StatusCode::FORBIDDEN, None, forbidden.as_bytes());

@@ -17,22 +17,22 @@ use tower::BoxError;
 use super::health::Health;
 use crate::kubevirt::Kind;
 
-/// A connection, TLS included, is to stand within this.
+/// The limit for making a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The answer to a request is to begin within this: a list's first page, too.
+/// The limit for the beginning of an answer, also of a list's first page.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
-/// A connection on which a list or a watch is under way is not to be silent for longer. A watch ends before it.
+/// The longest silence of a connection with a list or a watch. A watch ends before it.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-/// A connection that nobody has used for so long is closed: it may have been lost without a word.
+/// An unused connection is closed after this: it may have been lost silently.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// tcp(7): the peer's kernel is asked whether it is there after this, every `KEEPALIVE_INTERVAL`, so many times; what was
-/// sent is to be acknowledged within `USER_TIMEOUT`.
+/// tcp(7): after this time the peer's kernel is probed every `KEEPALIVE_INTERVAL`, for at most this number of times.
+/// Sent data must be acknowledged within `USER_TIMEOUT`.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_RETRIES: u32 = 3;
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
-/// Longer than that nobody is sent away.
+/// The longest pause that a server can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The API server of a configuration.
@@ -43,21 +43,21 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// The API server that this configuration names; how its watches fare goes into `health`.
+    /// The API server that this configuration names. The health of its watches goes into `health`.
     pub fn new(config: Config, health: Arc<Health>) -> Self {
         Self { config, health }
     }
 
-    /// A client with connections of its own, for requests. The answer to each is to begin within 10 s (30 s for a
-    /// list); whoever asks limits the whole.
+    /// A client with connections of its own, for requests. Each answer has to begin within 10 s (30 s for a list); the
+    /// caller limits the whole.
     ///
     /// # Errors
-    /// When the configuration's certificates or credentials cannot be used, or name a proxy, which is not supported.
+    /// If the configuration's certificates or credentials cannot be used, or it names a proxy, which is not supported.
     pub fn requests(&self) -> Result<Client, kube::Error> {
         self.client(None)
     }
 
-    /// A client for the list and the watch of one kind of object. Every byte that comes is noted in the health.
+    /// A client for the list and the watch of one kind of object. Every received byte is recorded in the health.
     ///
     /// # Errors
     /// As [`ApiServer::requests`].
@@ -65,7 +65,7 @@ impl ApiServer {
         self.client(Some(kind))
     }
 
-    /// As kube's [`ClientBuilder`] does it, but for the retries, with TCP options, and with deadlines.
+    /// As kube's [`ClientBuilder`] does it, without the retries, but with TCP options and deadlines.
     fn client(&self, kind: Option<Kind>) -> Result<Client, kube::Error> {
         let config = &self.config;
         if let Some(proxy) = &config.proxy_url {
@@ -74,9 +74,9 @@ impl ApiServer {
         let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp())?);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_write_timeout(Some(LONGEST_SILENCE));
-        // The watch of a Lease may be silent for longer: nobody need renew it so often.
+        // The watch of a Lease may be silent for longer, as renewals are rare.
         connector.set_read_timeout(kind.map(|_| LONGEST_SILENCE));
-        // The silence of a connection that nobody used does not count against the next answer.
+        // The idle time of a connection does not count against the next answer.
         connector.set_reset_reader_on_write(true);
         let http: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -113,19 +113,19 @@ fn tcp() -> HttpConnector {
     tcp
 }
 
-/// Whether a request is for a page of a list.
+/// Returns true if a request is for a page of a list.
 fn is_list(request: &Request<Body>) -> bool {
     request.uri().query().is_some_and(|query| query.contains("limit="))
 }
 
-/// Notes the beginning of an answer, each part of its body, and how long the server wants to be left alone.
+/// Records the beginning of an answer, each part of its body, and the pause that the server asks for.
 fn observed(
     answer: Response<hyper::body::Incoming>,
     health: Option<(Kind, Arc<Health>)>,
 ) -> Response<http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, hyper::Error>> {
     let Some((kind, health)) = health else { return answer.map(BodyExt::boxed_unsync) };
     if answer.status().is_success() {
-        health.heard(kind);
+        health.received(kind);
     } else if let Some(after) = retry_after(answer.headers()) {
         health.postpone(kind, Instant::now() + after);
     }
@@ -133,7 +133,7 @@ fn observed(
     answer.map(|body| {
         body.map_frame(move |frame| {
             if success {
-                health.heard(kind);
+                health.received(kind);
             }
             frame
         })

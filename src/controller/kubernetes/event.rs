@@ -13,19 +13,19 @@ use serde::de::IgnoredAny;
 
 use super::call::{Refusal, call};
 
-/// All of an answer is to be here within this.
+/// The limit for a whole answer.
 const WITHIN: Duration = Duration::from_secs(10);
 /// Kubernetes' limit on an Event's note.
 const LONGEST_NOTE: usize = 1024;
 /// An Event's name is that of its object, a dot, and 16 hexadecimal digits: 253 characters in all.
 const LONGEST_EVENT_PREFIX: usize = 253 - 1 - 16;
 
-/// An Event that is to be made.
+/// An Event to be created.
 #[derive(Debug, Clone)]
 pub(crate) struct NewEvent<'a> {
     /// The object that it is about.
     pub(crate) about: ObjectReference,
-    /// What tells it from other Events about the object; the same at every try.
+    /// Distinguishes it from other Events about the object; the same at every try.
     pub(crate) name: u64,
     /// Its type is `Warning`; else it is `Normal`.
     pub(crate) warning: bool,
@@ -33,15 +33,14 @@ pub(crate) struct NewEvent<'a> {
     pub(crate) reason: &'a str,
     /// The message.
     pub(crate) note: &'a str,
-    /// When it happened.
+    /// The time of the last occurrence.
     pub(crate) at: Timestamp,
-    /// How often it has happened: more than once, it is a series.
+    /// The number of occurrences: more than one makes a series.
     pub(crate) count: u32,
 }
 
 impl NewEvent<'_> {
-    /// The Event's own name. Of a very long name of its object, what fits; no part of a name may end in a hyphen or be
-    /// empty.
+    /// The Event's own name. A long object name is cut, and its parts may be neither empty nor end in a hyphen.
     pub(crate) fn object_name(&self) -> String {
         let mut prefix = self.about.name.clone().unwrap_or_default();
         let end = (0..=LONGEST_EVENT_PREFIX.min(prefix.len())).rfind(|end| prefix.is_char_boundary(*end));
@@ -74,7 +73,7 @@ impl NewEvent<'_> {
     }
 }
 
-/// Makes an Event. One of its name that is there already is an earlier try of it: it has arrived, though its answer has not.
+/// Creates an Event. An existing one with its name is an earlier try that has arrived without its answer.
 pub(crate) async fn create_event(client: &Client, event: &NewEvent<'_>) -> Result<(), Refusal> {
     let events = Request::new(Event::url_path(&(), event.about.namespace.as_deref()));
     let Ok(body) = serde_json::to_vec(&event.object()) else { return Ok(()) };

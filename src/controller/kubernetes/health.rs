@@ -1,4 +1,4 @@
-//! Whether the API server is there, and whether each watch still hears from it.
+//! The health of the API server and of each watch.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::kubevirt::Kind;
 
-/// A watch that fails, or an API server that does not answer, is told after this: a server that is restarted is back
-/// before it, as a rule.
+/// The delay after which a failing watch or a silent API server is reported: a restarted server is usually back before.
 const GRACE: Duration = Duration::from_secs(3);
-/// A watch that works hears from the server at least this often: each ends, and is opened again, before it.
+/// A working watch receives data at least this often: each ends, and is opened again, before it.
 const LONGEST_SILENCE: Duration = Duration::from_secs(40);
 
 /// The health of the connections to the API server.
@@ -21,7 +20,7 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct WatchHealth {
-    heard: Option<Instant>,
+    received: Option<Instant>,
     trouble: Option<Trouble>,
     not_before: Option<Instant>,
 }
@@ -33,44 +32,44 @@ struct Trouble {
 }
 
 impl Health {
-    /// A byte of a list or a watch has come, or its answer has begun.
-    pub fn heard(&self, kind: Kind) {
+    /// Records a byte of a list or a watch, or the beginning of its answer.
+    pub fn received(&self, kind: Kind) {
         let mut watch = self.watch(kind);
-        watch.heard = Some(Instant::now());
+        watch.received = Some(Instant::now());
         watch.trouble = None;
     }
 
-    /// A list or a watch has failed. It counts as failing from the first failure since anything was heard.
+    /// Records the failure of a list or a watch. It counts as failing since the first failure after the last data.
     pub fn failed(&self, kind: Kind, reason: &str) {
-        tell(&mut self.watch(kind).trouble, Instant::now(), reason);
+        note(&mut self.watch(kind).trouble, Instant::now(), reason);
     }
 
-    /// The server wants to be left alone with this kind until then (`Retry-After`, RFC 9110, section 10.2.3).
+    /// Postpones requests of this kind, as the server asks (`Retry-After`, RFC 9110, section 10.2.3).
     pub fn postpone(&self, kind: Kind, until: Instant) {
         self.watch(kind).not_before = Some(until);
     }
 
-    /// For how long the kind is to be left alone yet.
+    /// The remaining time for which requests of this kind are postponed.
     pub fn postponed(&self, kind: Kind) -> Duration {
         let not_before = self.watch(kind).not_before;
         not_before.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// The API server has answered the probe, or has not.
+    /// Records the outcome of a probe.
     pub fn probed(&self, answer: Result<(), &str>) {
         let mut server = lock(&self.server);
         match answer {
             Ok(()) => *server = None,
-            Err(reason) => tell(&mut server, Instant::now(), reason),
+            Err(reason) => note(&mut server, Instant::now(), reason),
         }
     }
 
-    /// Time since the kind's watch last heard from the server; `None` before the first time.
+    /// The time since the kind's watch last received data; `None` before the first.
     pub fn age(&self, kind: Kind) -> Option<Duration> {
-        self.watch(kind).heard.map(|heard| heard.elapsed())
+        self.watch(kind).received.map(|received| received.elapsed())
     }
 
-    /// What is wrong, if anything has been for longer than a restart of the server takes.
+    /// Describes a fault that has lasted for longer than a restart of the server takes.
     pub fn trouble(&self) -> Option<String> {
         self.trouble_at(Instant::now())
     }
@@ -88,9 +87,9 @@ impl Health {
             if let Some(reason) = lasting(&watch.trouble) {
                 return Some(format!("the watch of {} fails: {reason}", name(kind)));
             }
-            let silence = now.saturating_duration_since(watch.heard?);
+            let silence = now.saturating_duration_since(watch.received?);
             (silence > LONGEST_SILENCE)
-                .then(|| format!("the watch of {} has heard nothing for {} s", name(kind), silence.as_secs()))
+                .then(|| format!("the watch of {} has received nothing for {} s", name(kind), silence.as_secs()))
         })
     }
 
@@ -112,7 +111,7 @@ pub(crate) fn name(kind: Kind) -> &'static str {
     }
 }
 
-fn tell(trouble: &mut Option<Trouble>, now: Instant, reason: &str) {
+fn note(trouble: &mut Option<Trouble>, now: Instant, reason: &str) {
     let since = trouble.as_ref().map_or(now, |trouble| trouble.since);
     *trouble = Some(Trouble { since, reason: reason.into() });
 }
@@ -132,7 +131,7 @@ impl prometheus_client::collector::Collector for WatchAges {
         use prometheus_client::metrics::gauge::ConstGauge;
         let mut family = encoder.encode_descriptor(
             "watch_age",
-            "Time since a watch last heard from the API server, by the kind of object",
+            "Time since a watch last received data from the API server, by the kind of object",
             Some(&prometheus_client::registry::Unit::Seconds),
             MetricType::Gauge,
         )?;
@@ -151,30 +150,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_watch_is_told_after_the_grace_until_it_hears_again() {
+    fn a_failing_watch_is_reported_after_the_grace_until_it_receives_again() {
         let health = Health::default();
         let later = |seconds| Instant::now() + Duration::from_secs(seconds);
-        health.heard(Kind::Vm);
+        health.received(Kind::Vm);
         health.failed(Kind::Vm, "404 page not found");
         health.failed(Kind::Vm, "connection refused");
         assert_eq!(health.trouble_at(later(2)), None);
-        let told = Some("the watch of virtualmachines fails: connection refused".to_owned());
-        assert_eq!(health.trouble_at(later(4)), told);
-        health.heard(Kind::Vm);
+        let reported = Some("the watch of virtualmachines fails: connection refused".to_owned());
+        assert_eq!(health.trouble_at(later(4)), reported);
+        health.received(Kind::Vm);
         assert_eq!(health.trouble_at(later(4)), None);
     }
 
     #[test]
-    fn a_server_that_does_not_answer_and_a_watch_that_hears_nothing_are_told() {
+    fn a_server_without_answers_and_a_silent_watch_are_reported() {
         let health = Health::default();
         let later = |seconds| Instant::now() + Duration::from_secs(seconds);
-        health.heard(Kind::Node);
+        health.received(Kind::Node);
         assert_eq!(health.trouble_at(later(39)), None);
-        let told = health.trouble_at(later(60)).unwrap_or_default();
-        assert!(told.starts_with("the watch of nodes has heard nothing for 6"), "{told}");
+        let reported = health.trouble_at(later(60)).unwrap_or_default();
+        assert!(reported.starts_with("the watch of nodes has received nothing for 6"), "{reported}");
         health.probed(Err("no answer within 2s"));
-        let told = "the Kubernetes API server does not answer: no answer within 2s";
-        assert_eq!(health.trouble_at(later(5)).as_deref(), Some(told));
+        let reported = "the Kubernetes API server does not answer: no answer within 2s";
+        assert_eq!(health.trouble_at(later(5)).as_deref(), Some(reported));
         health.probed(Ok(()));
         assert_eq!(health.trouble_at(later(5)), None);
     }

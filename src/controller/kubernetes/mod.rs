@@ -1,4 +1,4 @@
-//! How the API server is reached: clients with deadlines, one request at a time, and whether it is there.
+//! Access to the API server: clients with deadlines, single requests, and the server's health.
 //!
 //! ```text
 //!   reporter --- call (10 s) -----+
@@ -9,9 +9,9 @@
 //!                                                                          /readyz, /metrics
 //! ```
 //!
-//! kube's own client sends a request again on 429, 503 and 504, without a word and for a POST as well. These clients do
-//! not: whoever asks decides when to ask again. Each user has connections of its own, and HTTP/1.1 has one request on
-//! a connection, so that one silent connection holds up one request, and only until its deadline.
+//! kube's own client silently repeats a request after 429, 503 and 504, even a POST. These clients do not: each caller
+//! decides about a retry. Each user has its own connections, and HTTP/1.1 has one request on a connection, so one
+//! silent connection holds up one request, and only until its deadline.
 
 mod call;
 mod client;

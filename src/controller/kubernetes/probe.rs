@@ -1,4 +1,4 @@
-//! Asks the API server every few seconds whether it is there: a connection that forwards nothing looks like a quiet one.
+//! Probes the API server every few seconds: a connection that no longer forwards data looks like an idle one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use kube::Client;
 use super::call::call;
 use super::health::Health;
 
-/// How often it is asked: one request of some hundred bytes, on a connection that stays open.
+/// The interval: one request of some hundred bytes, on a connection that stays open.
 const EVERY: Duration = Duration::from_secs(3);
-/// It answers from memory: whoever takes longer is not there.
+/// The answer comes from memory, so a slow server counts as away.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// Asks for `/version` for ever, which every account may read (the ClusterRole `system:public-info-viewer`). An answer
-/// of any kind will do, but one that says that there is no server behind it (5xx).
+/// Requests `/version` for ever, which every account may read (the ClusterRole `system:public-info-viewer`). Any answer
+/// counts, except one without a server behind it (5xx).
 pub async fn probe_api_server(client: Client, health: Arc<Health>) {
     loop {
         let request = hyper::Request::get("/version").body(Vec::new());

@@ -1,6 +1,6 @@
-//! What a candidate does about a Lease: a function of what it saw of it, of the time that passed on its
-//! own clock, and of whether it stands. No request is made here and no clock is read: `next` says what
-//! to ask of the API server, and the caller tells what came of it.
+//! The decisions of a candidate for a Lease: a function of the Lease as seen, of the time on the candidate's own clock,
+//! and of its candidacy. No request is sent and no clock is read here: `next` returns the request for the API server,
+//! and the caller passes its result back.
 //!
 //! ```text
 //!            free, released, or ours without a term: at once
@@ -11,11 +11,10 @@
 //!             (then, where it still names us, it is released)
 //! ```
 //!
-//! Why two never lead at one time: a leader counts the renew deadline from the moment its last
-//! successful request was sent, and a follower counts the longer lease duration from the moment it saw
-//! the effect, which is later. Every write is conditional on the version that was seen, so a candidate
-//! whose view is old is refused. Only spans of one's own clock are compared: clocks may differ, and may
-//! run at rates that differ by less than a third.
+//! Two never lead at one time: a leader counts the renew deadline from the moment it sent its last successful request,
+//! and a follower counts the longer lease duration from the later moment at which it saw the effect. Every write is
+//! conditional on the version that was seen, so a candidate with an old view is refused. Only spans of the own clock
+//! are compared: clocks may differ, and their rates may differ by less than a third.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
@@ -31,10 +30,10 @@ pub(crate) type Moment = Duration;
 /// Kubernetes has no greater number for it.
 const MOST_TRANSITIONS: u64 = i32::MAX as u64;
 
-/// Whether the Lease is wanted. Set by the link (stands) and by the supervisor (stopping).
+/// The candidacy for the Lease. Set by the link (stands) and by the supervisor (stopping).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Candidacy {
-    /// It could do the work.
+    /// It is able to do the work.
     pub stands: bool,
     /// It is about to end.
     pub stopping: bool,
@@ -46,41 +45,41 @@ impl Candidacy {
     }
 }
 
-/// Who leads.
+/// The present leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leadership {
-    /// Another, or nobody.
+    /// Another process leads, or the Lease is free.
     Follower {
         /// The identity in the Lease, unless it is our own.
         leader: Option<String>,
     },
-    /// We do.
+    /// This process leads.
     Leader {
-        /// The Lease's `leaseTransitions`: greater with each term of anyone. One exception: after somebody deleted the
-        /// Lease, a process that had never seen it begins at 1.
+        /// The Lease's `leaseTransitions`: greater with each term of any process. One exception: after the Lease was
+        /// deleted, a process that had never seen it begins at 1.
         transitions: u64,
     },
 }
 
-/// Why a term ended.
+/// The reason for the end of a term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// Not wanted any more.
+    /// The process no longer stands.
     Withdrawn,
-    /// About to end.
+    /// The process is stopping.
     Stopping,
     /// Not renewed within the deadline.
     Deadline(Duration),
     /// Another holds the Lease.
     Taken(String),
-    /// Somebody emptied or rewrote the Lease.
+    /// Another client emptied or rewrote the Lease.
     Altered,
-    /// Somebody deleted the Lease.
+    /// The Lease was deleted.
     Deleted,
 }
 
 impl Loss {
-    /// Whether the term ended because we wished it.
+    /// Returns true if the process itself ended the term.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self, Self::Withdrawn | Self::Stopping)
     }
@@ -89,83 +88,83 @@ impl Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Withdrawn => formatter.write_str("this process does not stand any more"),
+            Self::Withdrawn => formatter.write_str("this process no longer stands for the Lease"),
             Self::Stopping => formatter.write_str("this process is stopping"),
             Self::Deadline(deadline) => write!(formatter, "the Lease could not be renewed for {deadline:?}"),
             Self::Taken(holder) => write!(formatter, "{holder} holds the Lease"),
-            Self::Altered => formatter.write_str("somebody has rewritten the Lease"),
-            Self::Deleted => formatter.write_str("somebody has deleted the Lease"),
+            Self::Altered => formatter.write_str("another client has rewritten the Lease"),
+            Self::Deleted => formatter.write_str("another client has deleted the Lease"),
         }
     }
 }
 
-/// What is to be asked of the API server.
+/// A request for the API server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Request {
-    /// The Lease as it is.
+    /// Reads the Lease.
     Read,
-    /// Put this there: in the place of the version that it carries, or as a new object where it carries none.
-    /// Its times are the caller's to fill in.
+    /// Writes this: replaces the version that it carries, or creates the object if it carries none. The caller fills in
+    /// the times.
     Write(Purpose, Box<Lease>),
 }
 
-/// What a write is for.
+/// The purpose of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To begin a term.
+    /// Begins a term.
     Acquire,
-    /// To go on.
+    /// Renews a term.
     Renew,
-    /// So that others need not wait.
+    /// Releases the Lease, so that others can take it at once.
     Release,
 }
 
-/// Why a request did not succeed.
+/// The reason why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The Lease is not, or no longer, as it was seen.
     Conflict,
-    /// Refused: nothing was written.
+    /// Refused, without a write.
     Refused,
     /// It may have been carried out, or may still be.
     Unknown,
 }
 
-/// What to do, and when to ask again.
+/// The next request, and the time of the next call.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
-    /// To be sent now, instead of the one under way, if there is one: that one's answer is not waited for.
+    /// To be sent now. It replaces a request under way, whose answer is dropped.
     pub(crate) request: Option<Request>,
-    /// `next` is to be asked then, if nothing happens before.
+    /// The time of the next call of `next`, if no event comes before.
     pub(crate) wake: Option<Moment>,
 }
 
-/// The term that we lead.
+/// A term of this process.
 #[derive(Debug)]
 struct Term {
     transitions: u64,
-    /// When the last request that succeeded was sent.
+    /// The time at which the last successful request was sent.
     renewed: Moment,
-    /// When it is to be renewed.
+    /// The time of the next renewal.
     due: Moment,
 }
 
-/// The Lease as it was seen last.
+/// The Lease as last seen.
 #[derive(Debug)]
 struct Seen {
     lease: Lease,
-    /// When its spec was first seen to be as it is.
+    /// The time since when its spec is as it is.
     at: Moment,
 }
 
-/// What is believed to be there.
+/// The knowledge about the Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// To be read.
+    /// It has to be read.
     Nothing,
-    /// There was none, then.
+    /// It did not exist at this time.
     Absent(Moment),
-    /// What was seen.
+    /// It exists as seen.
     Seen,
 }
 
@@ -180,7 +179,7 @@ enum Task {
 struct UnderWay {
     task: Task,
     sent: Moment,
-    /// For a write: the term that it names.
+    /// The term that a write names.
     transitions: u64,
 }
 
@@ -192,23 +191,23 @@ pub(crate) struct Election {
     known: Known,
     seen: Option<Seen>,
     term: Option<Term>,
-    /// Why the last term ended.
+    /// The reason for the end of the last term.
     loss: Option<Loss>,
-    /// The greatest `leaseTransitions` there ever was: a Lease that is made anew goes on from there.
+    /// The greatest `leaseTransitions` ever seen: a Lease that is created again continues from there.
     highest: u64,
     under_way: Option<UnderWay>,
-    /// A write may have been carried out that was not answered.
+    /// A write without an answer may have been carried out.
     in_doubt: bool,
-    /// After a failure: no request before.
+    /// After a failure: the earliest time of the next request.
     not_before: Moment,
-    /// Whether changes are told by a watch, as far as is known.
+    /// True while the watch reports changes, as far as is known.
     watching: bool,
     last_look: Moment,
     draws: u32,
 }
 
 impl Election {
-    /// A follower that knows nothing yet.
+    /// A follower that has not seen the Lease.
     pub(crate) fn new(identity: String, timing: LeaseTiming) -> Self {
         Self {
             identity,
@@ -227,7 +226,7 @@ impl Election {
         }
     }
 
-    /// Who leads, as of the last call of `next`.
+    /// The leader as of the last call of `next`.
     pub(crate) fn leadership(&self) -> Leadership {
         match &self.term {
             Some(term) => Leadership::Leader { transitions: term.transitions },
@@ -235,12 +234,12 @@ impl Election {
         }
     }
 
-    /// Why the last term ended.
+    /// The reason for the end of the last term.
     pub(crate) fn loss(&self) -> Option<&Loss> {
         self.loss.as_ref()
     }
 
-    /// Whether nothing of ours is left in the Lease, as far as is known.
+    /// Returns true if the Lease does not name this process, as far as is known.
     pub(crate) fn is_released(&self) -> bool {
         let waits = match self.under_way {
             Some(UnderWay { task: Task::Write(_), .. }) => true,
@@ -250,14 +249,14 @@ impl Election {
         self.term.is_none() && !waits && self.task(Candidacy::default()).is_none()
     }
 
-    /// Ends a term that is over, and says what to do.
+    /// Ends a term that is over, and returns the next step.
     pub(crate) fn next(&mut self, now: Moment, candidacy: Candidacy) -> Step {
         self.end_term(now, candidacy);
         let deadline = self.term.as_ref().map(|term| term.renewed + self.timing.renew_deadline());
         let Some((due, task)) = self.task(candidacy) else { return Step { request: None, wake: deadline } };
         let due = due.max(self.not_before);
         match &self.under_way {
-            // A release does not wait for the answer to a renewal: whichever comes second is refused.
+            // A release does not wait for the answer to a renewal: the second of them is refused.
             Some(UnderWay { task: Task::Write(Purpose::Renew) | Task::Read, .. })
                 if task == Task::Write(Purpose::Release) => {}
             Some(_) => return Step { request: None, wake: deadline },
@@ -269,14 +268,14 @@ impl Election {
         Step { request: Some(self.start(now, task)), wake: deadline }
     }
 
-    /// A watch tells what is there now, or was there a little earlier. True: all is well, somebody leads.
+    /// Takes in an event of the watch, which may be a little late. Returns true if the Lease has a holder.
     pub(crate) fn watched(&mut self, now: Moment, lease: Option<Lease>) -> bool {
         self.watching = true;
         match lease {
             Some(lease) if self.is_old(&lease) => false,
             Some(lease) => self.take(now, lease),
             None => {
-                // It may be of before the last write: a request tells.
+                // It may be older than the last write: a request clears this up.
                 match &mut self.term {
                     Some(term) => term.due = now,
                     None if matches!(self.known, Known::Absent(_)) => {}
@@ -287,12 +286,12 @@ impl Election {
         }
     }
 
-    /// The watch is broken; it is up again when it tells something.
+    /// Records that the watch is broken. Its next event ends this.
     pub(crate) fn watch_broke(&mut self) {
         self.watching = false;
     }
 
-    /// The answer to a read. True: all is well, somebody leads.
+    /// Takes in the answer to a read. Returns true if the Lease has a holder.
     pub(crate) fn read(&mut self, now: Moment, lease: Option<Lease>) -> bool {
         self.under_way = None;
         self.in_doubt = false;
@@ -309,7 +308,7 @@ impl Election {
         false
     }
 
-    /// The answer to a write that was carried out: the Lease as it is then.
+    /// Takes in the answer to a write: the Lease as written.
     pub(crate) fn written(&mut self, now: Moment, lease: Lease) {
         let Some(UnderWay { task, sent, transitions }) = self.under_way.take() else { return };
         self.in_doubt = false;
@@ -317,7 +316,7 @@ impl Election {
         if !self.is_old(&lease) {
             self.take(now, lease);
         }
-        // The watch may have told of a later change already.
+        // The watch may have reported a later change already.
         let stands = self.seen.as_ref().is_some_and(|seen| self.is_ours(&seen.lease, transitions));
         if !stands || self.known != Known::Seen {
             return;
@@ -326,17 +325,17 @@ impl Election {
         match (&mut self.term, task) {
             (None, Task::Write(Purpose::Acquire)) => self.term = Some(Term { transitions, renewed: sent, due }),
             (Some(term), Task::Write(Purpose::Renew)) => (term.renewed, term.due) = (sent, due),
-            // Its term has ended meanwhile.
+            // Its term has ended in the meantime.
             _ => {}
         }
     }
 
-    /// A request was not carried out, or nobody knows; nothing is to be asked for so long.
+    /// Takes in a failure. No request follows before the end of `pause`.
     pub(crate) fn failed(&mut self, now: Moment, failure: Failure, pause: Duration) {
         let Some(UnderWay { task, .. }) = self.under_way.take() else { return };
         self.not_before = now + pause;
         match (task, failure) {
-            // Somebody else's write, or one of ours that was not answered: a look tells which.
+            // Another client's write, or one of ours without an answer: a read distinguishes them.
             (_, Failure::Conflict) => (self.known, self.in_doubt) = (Known::Nothing, true),
             (Task::Write(_), Failure::Unknown) => self.in_doubt = true,
             (Task::Read, Failure::Unknown) | (_, Failure::Refused) => {}
@@ -357,7 +356,7 @@ impl Election {
         lease.version().zip(known).is_some_and(|(version, known)| version <= known)
     }
 
-    /// Takes in the newest that was seen. True: another holds it.
+    /// Takes in the newest state. Returns true if another process holds the Lease.
     fn take(&mut self, now: Moment, lease: Lease) -> bool {
         self.highest = self.highest.max(lease.transitions());
         let changed = self.known_spec() != Some(&lease.spec);
@@ -365,7 +364,8 @@ impl Election {
             let transitions = term.transitions;
             if self.is_ours(&lease, transitions) {
                 if changed && let Some(term) = &mut self.term {
-                    // Not as we wrote it: others might go by it. Or it is the effect of what is under way.
+                    // Another client changed it, and others might rely on that. Or it is the effect of the request
+                    // under way.
                     term.due = now;
                 }
             } else {
@@ -390,7 +390,7 @@ impl Election {
         well
     }
 
-    /// The spec that is believed to be there: one that was gone in between counts as changed.
+    /// The last known spec. One that was absent in between counts as changed.
     fn known_spec(&self) -> Option<&LeaseSpec> {
         let seen = self.seen.as_ref().filter(|_| !matches!(self.known, Known::Absent(_)))?;
         Some(&seen.lease.spec)
@@ -413,7 +413,7 @@ impl Election {
         }
     }
 
-    /// What comes next, and when, were there no failure to wait after.
+    /// The next task and its time, before any pause after a failure.
     fn task(&self, candidacy: Candidacy) -> Option<(Moment, Task)> {
         let now = Moment::ZERO;
         let seen = self.seen.as_ref().filter(|_| self.known == Known::Seen);
@@ -438,7 +438,7 @@ impl Election {
         let acquire = Task::Write(Purpose::Acquire);
         match seen.lease.holder() {
             None => Some((seen.at + self.jitter(self.timing.handover_jitter()), acquire)),
-            // Nobody else leads under our name.
+            // The identity is ours alone.
             Some(holder) if holder == self.identity => Some((now, acquire)),
             Some(_) => {
                 let expiry = seen.at + self.duration(&seen.lease) + self.jitter(self.timing.expiry_jitter());
@@ -452,7 +452,7 @@ impl Election {
         lease.duration().unwrap_or(self.timing.lease())
     }
 
-    /// For how long a follower takes it that nothing has changed: a watch may be broken, and it may hang.
+    /// The time for which a follower relies on its last view: a watch may be broken, or may hang.
     fn patience(&self) -> Duration {
         if self.watching { self.timing.longest_silence() } else { self.timing.retry_period() }
     }
@@ -476,12 +476,12 @@ impl Election {
         request
     }
 
-    /// What is to be written, but for the times.
+    /// The Lease to write, without its times.
     fn draft(&self, purpose: Purpose) -> Lease {
         let seen = self.seen.as_ref().filter(|_| self.known == Known::Seen);
         let mut lease = seen.map(|seen| seen.lease.clone()).unwrap_or_default();
         let transitions = match purpose {
-            // Where it can grow no more, the epoch in the database still does.
+            // At the limit the epoch in the database still increases.
             Purpose::Acquire => self.highest.saturating_add(1).min(MOST_TRANSITIONS),
             Purpose::Renew | Purpose::Release => lease.transitions(),
         };

@@ -1,4 +1,4 @@
-//! One candidate step by step; several on one Lease are in [`fleet`].
+//! One candidate, step by step. Several on one Lease are in [`fleet`].
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::timing::LeaseTiming;
 mod fleet;
 
 const STANDS: Candidacy = Candidacy { stands: true, stopping: false };
-/// Kubernetes has no greater number of transitions.
+/// The greatest number of transitions that Kubernetes accepts.
 const MOST: u64 = i32::MAX as u64;
 const WITHDRAWN: Candidacy = Candidacy { stands: false, stopping: false };
 const STOPPING: Candidacy = Candidacy { stands: true, stopping: true };
-/// A release is answered at most so much later.
+/// The latest answer to a release.
 const SOON: Duration = Duration::from_millis(200);
 
 fn at(milliseconds: u64) -> Moment {
@@ -45,14 +45,14 @@ fn write(step: Step) -> (Purpose, Lease) {
     }
 }
 
-/// What the API server makes of a write.
+/// The Lease as the API server stores it.
 fn stored(mut lease: Lease, version: u64) -> Lease {
     lease.metadata.resource_version = Some(version.to_string());
     lease.spec.renew_time = Some(format!("the write of {version}"));
     lease
 }
 
-/// Leads term 4 since the moment `sent`, when the version 11 was written.
+/// Leads term 4 since the moment `sent`, at which version 11 was written.
 fn leader(sent: Moment) -> Election {
     let mut election = election();
     assert_eq!(election.next(sent, STANDS).request, Some(Request::Read));
@@ -70,7 +70,7 @@ fn follows(election: &Election, leader: &str) -> bool {
 }
 
 #[test]
-fn where_there_is_no_lease_one_is_made() {
+fn a_missing_lease_is_created() {
     let mut election = election();
     assert_eq!(election.next(at(0), STANDS).request, Some(Request::Read));
     election.read(at(1), None);
@@ -87,7 +87,7 @@ fn where_there_is_no_lease_one_is_made() {
 }
 
 #[test]
-fn who_does_not_stand_asks_for_nothing() {
+fn a_candidate_that_does_not_stand_sends_no_request() {
     let mut election = election();
     for candidacy in [WITHDRAWN, STOPPING] {
         let step = election.next(at(0), candidacy);
@@ -114,7 +114,7 @@ fn a_leader_renews_every_retry_period_and_keeps_the_rest_of_the_object() {
 }
 
 #[test]
-fn the_deadline_counts_from_when_the_last_request_that_succeeded_was_sent() {
+fn the_deadline_counts_from_the_start_of_the_last_successful_request() {
     let mut election = leader(at(0));
     let (_, draft) = write(election.next(at(2_200), STANDS));
     election.written(at(5_000), stored(draft, 12));
@@ -128,7 +128,7 @@ fn the_deadline_counts_from_when_the_last_request_that_succeeded_was_sent() {
     election.next(at(12_200), STANDS);
     assert_eq!(election.leadership(), Leadership::Follower { leader: None });
     assert_eq!(election.loss(), Some(&Loss::Deadline(Duration::from_secs(10))));
-    // The answer comes after all: a new term begins, and waits for nobody.
+    // The answer comes after all: a new term begins at once.
     election.written(at(12_300), lease(13, Some("me"), 4));
     assert_eq!(election.leadership(), Leadership::Follower { leader: None });
     let (purpose, draft) = write(election.next(at(12_300), STANDS));
@@ -136,7 +136,7 @@ fn the_deadline_counts_from_when_the_last_request_that_succeeded_was_sent() {
 }
 
 #[test]
-fn the_first_deadline_counts_from_when_the_acquisition_was_sent() {
+fn the_first_deadline_counts_from_the_start_of_the_acquisition() {
     let mut election = election();
     election.next(at(0), STANDS);
     election.read(at(1), Some(lease(10, None, 3)));
@@ -146,7 +146,7 @@ fn the_first_deadline_counts_from_when_the_acquisition_was_sent() {
     assert_eq!(election.next(at(5_000), STANDS).wake, Some(at(11_000)));
     election.next(at(11_000), STANDS);
     assert_eq!(election.leadership(), Leadership::Follower { leader: None });
-    // So slow an answer begins no term at all.
+    // An answer after the deadline begins no term.
     election.written(at(11_001), lease(12, None, 4));
     let (_, draft) = write(election.next(at(12_000), STANDS));
     election.written(at(22_000), stored(draft, 13));
@@ -155,7 +155,7 @@ fn the_first_deadline_counts_from_when_the_acquisition_was_sent() {
 }
 
 #[test]
-fn an_acquisition_whose_end_the_watch_told_of_before_its_answer_begins_no_term() {
+fn an_acquisition_begins_no_term_after_the_watch_has_reported_its_end() {
     for (later, leads) in [(lease(13, Some("other"), 9), false), (lease(13, Some("me"), 4), true)] {
         let mut election = election();
         election.next(at(0), STANDS);
@@ -192,16 +192,16 @@ fn a_conflict_with_our_own_lost_answer_costs_no_term_and_one_with_another_does()
 }
 
 #[test]
-fn what_the_watch_tells_late_is_not_taken_for_news() {
+fn a_late_event_of_the_watch_is_ignored() {
     let mut election = leader(at(0));
     election.watched(at(300), Some(lease(9, Some("other"), 3)));
     election.watched(at(300), Some(lease(10, None, 3)));
     assert_eq!(election.leadership(), Leadership::Leader { transitions: 4 });
-    // An absence has no version: the next renewal, at once, tells.
+    // An absence has no version, so the next renewal is sent at once.
     election.watched(at(400), None);
     assert_eq!(election.leadership(), Leadership::Leader { transitions: 4 });
     assert_eq!(write(election.next(at(400), STANDS)).0, Purpose::Renew);
-    // A follower looks.
+    // A follower reads the Lease.
     let mut election = self::election();
     election.next(at(0), STANDS);
     election.read(at(1), Some(lease(10, Some("other"), 3)));
@@ -211,7 +211,7 @@ fn what_the_watch_tells_late_is_not_taken_for_news() {
 }
 
 #[test]
-fn a_foreign_holder_that_the_watch_tells_of_ends_the_term_at_once() {
+fn another_holder_reported_by_the_watch_ends_the_term_at_once() {
     let mut election = leader(at(0));
     election.watched(at(300), Some(lease(12, Some("other"), 5)));
     assert!(follows(&election, "other"));
@@ -239,14 +239,14 @@ fn a_lease_that_was_deleted_is_made_again_as_a_new_term() {
 }
 
 #[test]
-fn a_leader_puts_right_what_somebody_changed_in_its_lease() {
+fn a_leader_repairs_a_drift_of_its_lease() {
     let mut election = leader(at(0));
     let mut changed = lease(12, Some("me"), 4);
     changed.spec.lease_duration_seconds = Some(1);
     election.watched(at(300), Some(changed));
     let (purpose, draft) = write(election.next(at(300), STANDS));
     assert_eq!((purpose, draft.duration()), (Purpose::Renew, Some(Duration::from_secs(15))));
-    // Who changed the term, or took the holder out, made it another one.
+    // A changed term or an empty holder ends our term.
     for altered in [lease(12, Some("me"), 9), lease(12, None, 9)] {
         let mut election = leader(at(0));
         election.watched(at(300), Some(altered));
@@ -257,10 +257,10 @@ fn a_leader_puts_right_what_somebody_changed_in_its_lease() {
 }
 
 #[test]
-fn who_stands_no_more_gives_the_lease_back_at_once() {
+fn a_leader_that_no_longer_stands_releases_the_lease_at_once() {
     for (candidacy, loss) in [(WITHDRAWN, Loss::Withdrawn), (STOPPING, Loss::Stopping)] {
         let mut election = leader(at(0));
-        // Even while a renewal is under way, which may or may not come first.
+        // Even during a renewal, which may come before or after the release.
         write(election.next(at(2_200), STANDS));
         let (purpose, draft) = write(election.next(at(2_250), candidacy));
         assert_eq!(election.leadership(), Leadership::Follower { leader: None });
@@ -281,7 +281,7 @@ fn who_stands_no_more_gives_the_lease_back_at_once() {
 }
 
 #[test]
-fn a_release_that_somebodys_label_stood_in_the_way_of_is_tried_again() {
+fn a_release_that_conflicts_with_a_new_label_is_tried_again() {
     let mut election = leader(at(0));
     let (_, draft) = write(election.next(at(500), STOPPING));
     assert_eq!(draft.version(), Some(11));
@@ -294,19 +294,19 @@ fn a_release_that_somebodys_label_stood_in_the_way_of_is_tried_again() {
 }
 
 #[test]
-fn an_acquisition_that_comes_through_too_late_is_given_back() {
+fn an_acquisition_that_succeeds_too_late_is_released() {
     let mut election = election();
     election.next(at(0), STANDS);
     election.read(at(1), Some(lease(10, None, 3)));
     let (_, draft) = write(election.next(at(1) + SOON, STANDS));
-    // Its answer is waited for: it may have been carried out.
+    // It waits for the answer: the acquisition may have been carried out.
     assert_eq!(election.next(at(300), STOPPING).request, None);
     assert!(!election.is_released());
     election.written(at(400), stored(draft, 11));
     let step = election.next(at(400), STOPPING);
     assert_eq!(election.leadership(), Leadership::Follower { leader: None });
     assert_eq!(write(step).0, Purpose::Release);
-    // Not answered: a look tells.
+    // Without an answer it reads the Lease.
     let mut election = self::election();
     election.next(at(0), STANDS);
     election.read(at(1), Some(lease(10, None, 3)));
@@ -319,7 +319,7 @@ fn an_acquisition_that_comes_through_too_late_is_given_back() {
 }
 
 #[test]
-fn a_follower_waits_for_the_holders_duration_since_the_last_change_on_its_own_clock() {
+fn a_follower_waits_on_its_own_clock_for_the_holders_duration_after_the_last_change() {
     let mut election = election();
     election.next(at(0), STANDS);
     let mut theirs = lease(10, Some("other"), 3);
@@ -327,7 +327,7 @@ fn a_follower_waits_for_the_holders_duration_since_the_last_change_on_its_own_cl
     theirs.spec.renew_time = Some("9999-12-31T23:59:59.000000Z".to_owned());
     election.read(at(5), Some(theirs.clone()));
     assert!(follows(&election, "other"));
-    // Seen again, and with a label: not renewed.
+    // Seen again, with a new label: this is no renewal.
     theirs.metadata.resource_version = Some("11".to_owned());
     election.watched(at(20_000), Some(theirs.clone()));
     let expiry = expiry(&mut election, &theirs, at(20_000));
@@ -343,7 +343,7 @@ fn a_follower_waits_for_the_holders_duration_since_the_last_change_on_its_own_cl
     assert_eq!(draft.duration(), Some(Duration::from_secs(15)));
 }
 
-/// When a follower that sees nothing new would take the Lease; it looks from time to time.
+/// The time at which a follower that sees no change takes the Lease. It reads the Lease from time to time.
 fn expiry(election: &mut Election, lease: &Lease, mut now: Moment) -> Moment {
     loop {
         let mut wake = election.next(now, STANDS);
@@ -376,11 +376,11 @@ fn a_released_lease_is_taken_at_once_and_the_lost_race_is_only_a_look() {
 }
 
 #[test]
-fn a_follower_looks_for_itself_when_the_watch_is_broken_or_silent() {
+fn a_follower_reads_the_lease_when_the_watch_is_broken_or_silent() {
     let mut election = election();
     election.next(at(0), STANDS);
     election.read(at(5), Some(lease(10, Some("other"), 3)));
-    // Two renewals should have been told.
+    // The watch should have reported two renewals.
     assert_eq!(election.next(at(5), STANDS).wake, Some(at(5_005)));
     assert_eq!(election.next(at(5_005), STANDS).request, Some(Request::Read));
     election.read(at(5_006), Some(lease(11, Some("other"), 3)));
@@ -389,13 +389,13 @@ fn a_follower_looks_for_itself_when_the_watch_is_broken_or_silent() {
     assert_eq!(election.next(at(7_006), STANDS).request, Some(Request::Read));
     election.read(at(7_007), Some(lease(11, Some("other"), 3)));
     assert_eq!(election.next(at(7_007), STANDS).wake, Some(at(9_007)));
-    // It tells something again.
+    // The watch reports again.
     election.watched(at(8_000), Some(lease(12, Some("other"), 3)));
     assert_eq!(election.next(at(8_000), STANDS).wake, Some(at(13_000)));
 }
 
 #[test]
-fn garbage_in_a_lease_locks_nobody_out() {
+fn an_invalid_lease_is_taken() {
     let named = |change: fn(&mut LeaseSpec)| {
         let mut garbage = lease(10, Some("other"), 3);
         change(&mut garbage.spec);
@@ -430,7 +430,7 @@ fn garbage_in_a_lease_locks_nobody_out() {
 }
 
 #[test]
-fn a_date_that_no_type_of_ours_could_hold_is_read() {
+fn a_date_beyond_the_range_of_our_types_is_read() {
     let text = r#"{"metadata":{"name":"x","resourceVersion":"7"},
         "spec":{"holderIdentity":"a","renewTime":"9999-12-31T23:59:59.000000Z","strategy":"OldestEmulationVersion"}}"#;
     let lease: Lease = serde_json::from_str(text).expect("a Lease");

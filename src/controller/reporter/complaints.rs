@@ -1,4 +1,4 @@
-//! What the API server refuses, in the log: one line for each new reason, however many VMs it concerns.
+//! Refusals of the API server, in the log: one line for each new reason, for all VMs together.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,41 +9,41 @@ use super::send::Call;
 use crate::contract::VmKey;
 use crate::controller::kubernetes::Refusal;
 
-/// A reason is said again after this, if it is still there.
+/// The interval after which a reason that persists is logged again.
 const AGAIN: Duration = Duration::from_secs(3_600);
-/// Reasons that are remembered; of more, no line is written.
+/// The most reasons that are remembered. Beyond it no line is written.
 const MOST: usize = 64;
-/// A reason in short.
+/// The longest key of a reason.
 const LONGEST_KEY: usize = 120;
 
-/// The reasons that have been told.
+/// The reasons that have been logged.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
-    told: HashMap<(Call, Option<u16>, String), Instant>,
+    logged: HashMap<(Call, Option<u16>, String), Instant>,
 }
 
 impl Complaints {
-    /// Logs a refusal, unless its reason has been told.
-    pub(super) fn tell(&mut self, call: Call, vm: &VmKey, refusal: &Refusal, lost: bool) {
+    /// Logs a refusal, unless its reason has been logged.
+    pub(super) fn log(&mut self, call: Call, vm: &VmKey, refusal: &Refusal, lost: bool) {
         if self.is_new(call, refusal, Instant::now()) {
-            let (what, error) = (call.name(), refusal.to_string());
+            let (call, error) = (call.name(), refusal.to_string());
             let then = if lost { "it is left out" } else { "it is tried again" };
-            tracing::warn!(%vm, call = what, error, "the VM's owner could not be told: {}; {then}", hint(refusal));
+            tracing::warn!(%vm, call, error, "the status could not be reported to the VM's owner: {}; {then}", hint(refusal));
         }
     }
 
     fn is_new(&mut self, call: Call, refusal: &Refusal, now: Instant) -> bool {
         let key = (call, refusal.code(), outline(&refusal.to_string()));
-        if self.told.get(&key).is_some_and(|told| now.saturating_duration_since(*told) < AGAIN) {
+        if self.logged.get(&key).is_some_and(|logged| now.saturating_duration_since(*logged) < AGAIN) {
             return false;
         }
-        if self.told.len() >= MOST {
-            self.told.retain(|_, told| now.saturating_duration_since(*told) < AGAIN);
+        if self.logged.len() >= MOST {
+            self.logged.retain(|_, logged| now.saturating_duration_since(*logged) < AGAIN);
         }
-        if self.told.len() >= MOST {
+        if self.logged.len() >= MOST {
             return false;
         }
-        self.told.insert(key, now);
+        self.logged.insert(key, now);
         true
     }
 }
@@ -54,7 +54,7 @@ fn outline(message: &str) -> String {
     outside.filter(|character| !character.is_ascii_digit()).take(LONGEST_KEY).collect()
 }
 
-/// What an operator should do.
+/// The remedy, for an operator.
 fn hint(refusal: &Refusal) -> &'static str {
     match refusal.code() {
         None => "the API server does not answer",
@@ -77,12 +77,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_told_once_for_all_vms_and_again_after_an_hour() {
+    fn a_reason_is_logged_once_for_all_vms_and_again_after_an_hour() {
         let (mut complaints, now) = (Complaints::default(), Instant::now());
         let of =
             |vm: usize| forbidden(&format!("virtualmachines.kubevirt.io \"vm-{vm}\" is forbidden: User \"a\" may not"));
-        let told = (0..1_000).filter(|vm| complaints.is_new(Call::PatchVm, &of(*vm), now)).count();
-        assert_eq!(told, 1);
+        let logged = (0..1_000).filter(|vm| complaints.is_new(Call::PatchVm, &of(*vm), now)).count();
+        assert_eq!(logged, 1);
         assert!(complaints.is_new(Call::CreateEvent, &of(1), now));
         assert!(complaints.is_new(Call::PatchVm, &forbidden("admission webhook \"x\" denied the request: no"), now));
         assert!(complaints.is_new(Call::PatchVm, &of(1), now + AGAIN));
@@ -92,7 +92,7 @@ mod tests {
     fn reasons_without_end_take_no_more_lines_and_memory_than_sixty_four() {
         let (mut complaints, now) = (Complaints::default(), Instant::now());
         let other = |index: usize| forbidden(&"x".repeat(index % 100 + 1));
-        let told = (0..1_000).filter(|index| complaints.is_new(Call::PatchVm, &other(*index), now)).count();
-        assert_eq!((told, complaints.told.len()), (MOST, MOST));
+        let logged = (0..1_000).filter(|index| complaints.is_new(Call::PatchVm, &other(*index), now)).count();
+        assert_eq!((logged, complaints.logged.len()), (MOST, MOST));
     }
 }

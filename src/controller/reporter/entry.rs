@@ -1,4 +1,4 @@
-//! What the reporter knows of one VM.
+//! The reporter's state of one VM.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,29 +13,29 @@ use super::{Subject, Written};
 use crate::kubevirt::AnnotatedPort;
 use crate::plan::VmStatus;
 
-/// A VM's annotation is written no more often; what happens meanwhile is told together.
+/// The shortest interval between two writes of a VM's annotation. Changes in between are reported together.
 const EVERY: Duration = Duration::from_secs(1);
-/// Events of a VM that wait; the pace lets no more through at once.
+/// The most Events of a VM that wait; the pace lets no more through at once.
 const MOST_WAITING: usize = 64;
 
-/// What is known of a VM whose owner has something to be told, or was told something of late.
+/// The state of a VM with pending reports, or with recent ones.
 pub(super) struct Entry {
-    /// The newest report that has not been told.
+    /// The newest report that has not been sent.
     pub(super) report: Option<Box<(Subject, VmStatus)>>,
-    /// The UID of the object that the following is of.
+    /// The UID of the object that the other fields belong to.
     pub(super) uid: String,
-    /// What Events were made for, while the annotation does not say so.
-    pub(super) told: Option<Vec<AnnotatedPort>>,
-    /// What was written last: the watch may not have seen it yet.
+    /// The statuses that have their Events, until the annotation shows them.
+    pub(super) announced: Option<Vec<AnnotatedPort>>,
+    /// The last write. The watch may not have seen it yet.
     pub(super) written: Option<Box<Written>>,
-    /// Its owner was told that another instance serves it.
+    /// The owner has the Event that another instance serves the VM.
     pub(super) elsewhere: bool,
     pub(super) outbox: VecDeque<Outgoing>,
-    /// So many of them, from the first, are being sent.
+    /// The number of them, from the first, that are being sent.
     pub(super) in_flight: usize,
     pub(super) pace: Pace,
     pub(super) annotated: Option<Instant>,
-    /// What the API server refused, and how often.
+    /// The last verdict that the API server refused.
     pub(super) refused: Option<Box<Verdict>>,
     pub(super) failures: u32,
     pub(super) due: Option<Instant>,
@@ -48,7 +48,7 @@ impl Entry {
         Self {
             report: None,
             uid: String::new(),
-            told: None,
+            announced: None,
             written: None,
             elsewhere: false,
             outbox: VecDeque::new(),
@@ -63,30 +63,30 @@ impl Entry {
         }
     }
 
-    /// Nothing is to be told.
+    /// Returns true if there is nothing to send.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.report.is_none() && self.told.is_none() && self.outbox.is_empty() && !self.busy && self.due.is_none()
+        self.report.is_none() && self.announced.is_none() && self.outbox.is_empty() && !self.busy && self.due.is_none()
     }
 
     pub(super) fn is_forgotten(&self, now: Instant) -> bool {
         self.is_at_rest() && !self.elsewhere && self.written.is_none() && self.pace.is_forgotten(now)
     }
 
-    /// When the annotation may be written.
+    /// The earliest time of the next write of the annotation.
     pub(super) fn not_before(&self, now: Instant) -> Instant {
         self.annotated.map_or(now, |annotated| now.max(annotated + EVERY))
     }
 
-    /// The object of that name is another one now.
+    /// Resets the state if the object with this name is a new one.
     pub(super) fn is_of(&mut self, uid: &str) {
         self.gone = false;
         if self.uid != uid {
             uid.clone_into(&mut self.uid);
-            (self.told, self.written, self.elsewhere, self.refused) = (None, None, false, None);
+            (self.announced, self.written, self.elsewhere, self.refused) = (None, None, false, None);
         }
     }
 
-    /// Makes Events, as the pace allows; gives how many it held back.
+    /// Adds Events, as the pace allows. Returns the number of those held back.
     pub(super) fn announce(&mut self, about: &Object, news: Vec<News>, now: Instant) -> u64 {
         let mut held = 0;
         for news in news {
@@ -114,26 +114,26 @@ impl Entry {
     }
 }
 
-/// Makes Events of what differs from what Events were made for before; how many were held back.
+/// Adds Events for the differences from the statuses that have theirs. Returns the number of those held back.
 pub(super) fn compose(entry: &mut Entry, subject: &Subject, status: &VmStatus, verdict: &Verdict, now: Instant) -> u64 {
     let object = &subject.object;
     if let Verdict::Elsewhere(other) = verdict {
-        entry.told = None;
+        entry.announced = None;
         let first = !std::mem::replace(&mut entry.elsewhere, true);
         let news = first.then(|| news::elsewhere(other.clone()));
         return entry.announce(object, news.into_iter().collect(), now);
     }
-    if *verdict == Verdict::Leave && entry.told.is_none() {
+    if *verdict == Verdict::Leave && entry.announced.is_none() {
         return 0;
     }
     let statuses = status.annotated();
-    let before = entry.told.take().unwrap_or_else(|| {
+    let before = entry.announced.take().unwrap_or_else(|| {
         let present = subject.present(entry.written.as_deref()).text.as_deref();
-        news::told_before(present, &object.uid, &statuses)
+        news::last_report(present, &object.uid, &statuses)
     });
     let held = entry.announce(object, news::news(&before, &statuses), now);
-    // What is being written is not what the annotation says yet.
-    entry.told = (entry.busy || matches!(verdict, Verdict::Write(_))).then_some(statuses);
+    // The annotation does not show a pending write yet.
+    entry.announced = (entry.busy || matches!(verdict, Verdict::Write(_))).then_some(statuses);
     held
 }
 
@@ -167,18 +167,18 @@ mod tests {
     }
 
     #[test]
-    fn what_came_and_went_before_anything_was_written_is_told_all_the_same() {
+    fn a_change_that_passes_before_the_first_write_has_its_events() {
         let now = Instant::now();
         let mut entry = Entry::new(now);
         entry.is_of("u");
         assert_eq!(take(&mut entry, &[nic("10.16.0.2")], now), 0);
         take(&mut entry, &[], now);
         assert_eq!(outbox(&entry), [("AddressAssigned", 1), ("PortReleased", 1)]);
-        assert_eq!(entry.told, None, "the annotation says so already");
+        assert_eq!(entry.announced, None, "the annotation shows it already");
     }
 
     #[test]
-    fn what_repeats_while_it_waits_is_one_event_and_what_is_being_sent_is_left_alone() {
+    fn a_repeated_waiting_event_is_counted_and_an_event_in_flight_is_unchanged() {
         let now = Instant::now();
         let mut entry = Entry::new(now);
         entry.is_of("u");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_that_never_stops_changing_is_held_back_and_takes_no_memory_without_end() {
+    fn a_vm_that_never_stops_changing_is_held_back_in_bounded_memory() {
         let now = Instant::now();
         let mut entry = Entry::new(now);
         entry.is_of("u");
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn that_another_instance_serves_the_vm_is_told_once() {
+    fn another_instance_that_serves_the_vm_is_reported_once() {
         let now = Instant::now();
         let mut entry = Entry::new(now);
         entry.is_of("u");

@@ -1,17 +1,17 @@
-//! Tells VM owners: the annotation `ovn-kubevirt.io/ports` on the VM, and Events for what changed.
+//! Reports to VM owners: the annotation `ovn-kubevirt.io/ports` on the VM, and Events for changes.
 //!
 //! ```text
-//!   writer --Report--> what differs --pace--> outbox --+--(at most once a second for a VM)--> send: Events, annotation
-//!                          |                           |                                            |
-//!                          +--> newest report ---------+<-- refused: 1 to 10 minutes ---------------+
+//!   writer --Report--> differences --pace--> outbox -+--(at most once a second for a VM)--> send: Events, annotation
+//!                          |                         |                                            |
+//!                          +--> newest report -------+<-- refused: 1 to 10 minutes ---------------+
 //!                                                           server away: all of them wait
 //! ```
 //!
-//! Level-triggered as well: a report is the state of a VM's ports, and an Event is sent for what
-//! differs from the last one. What was last told stands in the annotation, so that a restart of this
-//! service repeats nothing. An annotation that names another instance is that one's (`news.rs`).
+//! Level-triggered as well: a report is the state of a VM's ports, and the difference from the last report makes the
+//! Events. The annotation has the last report, so that a restart of this service repeats nothing. An annotation that
+//! names another instance belongs to that instance (`news.rs`).
 //!
-//! What is kept of a VM is dropped with the VM, and of one at rest as soon as its pace is forgotten.
+//! The state of a VM is dropped with the VM, or when it is at rest and its pace is forgotten.
 
 mod complaints;
 mod entry;
@@ -38,39 +38,39 @@ use crate::plan::VmStatus;
 
 pub use self::pace::PaceMetrics;
 
-/// VMs told at the same time.
+/// The number of VMs reported on at the same time.
 const AT_ONCE: usize = 16;
-/// A report that failed is tried again after this, doubled each time.
+/// The pause after a failed report, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// The same for one that the API server refused, unless there is something else to say.
+/// The pause after a refusal by the API server, unless there is another status to report.
 const FIRST_REFUSED: Duration = Duration::from_secs(60);
 const LAST_REFUSED: Duration = Duration::from_secs(600);
-/// The same for all of them while the API server is away, unless it says for how long.
+/// The pause of all reports while the API server is away, unless it names one itself.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
-/// Of a VM that has gone, so many tries are enough.
+/// The number of tries for a deleted VM.
 const TRIES_FOR_THE_GONE: u32 = 8;
-/// How often it is looked for what is at rest.
+/// The interval at which entries at rest are dropped.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// What is told.
+/// A report.
 #[derive(Debug)]
 pub enum Report {
     /// The status of a VM.
     Status {
-        /// The object that it is reported on.
+        /// The object to report on.
         subject: Subject,
         /// The present status.
         status: VmStatus,
     },
-    /// Another process leads: what has not been told is that one's to tell.
+    /// Another process leads, and reports from now on.
     Deposed,
-    /// The ports of a VM that has gone.
+    /// The ports of a deleted VM.
     Released {
         /// The VM.
         vm: VmKey,
-        /// As they were.
+        /// Its former ports.
         ports: Vec<LogicalSwitchPort>,
     },
 }
@@ -84,12 +84,12 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Which VM it is.
+    /// The VM.
     pub fn vm(&self) -> &VmKey {
         &self.object.vm
     }
 
-    /// `None` while only launcher pods are left: there is nobody to tell.
+    /// `None` while only launcher pods are left: they are no object to report on.
     pub fn of(vm: &VmKey, objects: &VmObjects) -> Option<Self> {
         let (is_vm, uid, seen) = match (&objects.vm, &objects.run) {
             (Some(object), _) => (true, &object.uid, &object.reported),
@@ -99,7 +99,7 @@ impl Subject {
         Some(Self { object: Object { vm: vm.clone(), is_vm, uid: uid.clone() }, seen: seen.clone() })
     }
 
-    /// The annotation as it is: what we wrote, until the watch has seen the object that new.
+    /// The present annotation: ours, until the watch has seen an object as new as that.
     fn present<'a>(&'a self, written: Option<&'a Written>) -> &'a Reported {
         match written {
             Some(written) if self.has_not_seen(written) => &written.annotation,
@@ -119,16 +119,16 @@ struct Written {
     annotation: Reported,
 }
 
-/// Sends reports, the newest of each VM, a VM at a time and some VMs at once.
+/// Sends the newest report of each VM, in sequence for a VM, for some VMs in parallel.
 pub struct Reporter {
     client: Client,
-    /// Whose annotations are ours.
+    /// The instance that owns the annotations.
     instance: String,
     reports: mpsc::UnboundedReceiver<Report>,
     vms: HashMap<VmKey, Entry>,
     due: BTreeSet<(Instant, VmKey)>,
     sending: JoinSet<Sent>,
-    /// While the API server is away nothing is sent, and then ever later.
+    /// The end of the pause while the API server is away.
     pause: Option<Instant>,
     pauses: u32,
     complaints: Complaints,
@@ -138,13 +138,13 @@ pub struct Reporter {
 struct Sent {
     vm: VmKey,
     report: Option<Box<(Subject, VmStatus)>>,
-    /// What was to be written, if anything was.
+    /// The write of the annotation in this report.
     verdict: Verdict,
     outcome: Outcome,
 }
 
 impl Reporter {
-    /// A reporter for these.
+    /// Creates a reporter.
     pub fn new(
         client: Client,
         instance: String,
@@ -165,7 +165,7 @@ impl Reporter {
         }
     }
 
-    /// Runs until nobody reports any more.
+    /// Runs until all senders of reports are gone.
     pub async fn run(mut self) {
         let mut sweep = Instant::now() + SWEEP;
         loop {
@@ -194,7 +194,7 @@ impl Reporter {
         }
     }
 
-    /// When there is something to be sent; `None` while there is no room, or nothing.
+    /// The time of the next report to send. `None` if there is no room, or nothing waits.
     fn next_due(&self) -> Option<Instant> {
         let (at, _) = self.due.first().filter(|_| self.sending.len() < AT_ONCE)?;
         Some(self.pause.map_or(*at, |pause| pause.max(*at)))
@@ -210,7 +210,7 @@ impl Reporter {
         }
     }
 
-    /// Forgets all that has not been sent.
+    /// Drops all reports that have not been sent.
     fn stop(&mut self) {
         self.due.clear();
         self.vms.retain(|_, entry| entry.busy);
@@ -248,11 +248,11 @@ impl Reporter {
             return;
         }
         if !matches!(verdict, Verdict::Write(_)) && entry.outbox.is_empty() {
-            // What was to be written is as it should be by now.
+            // The annotation is as it should be by now.
             entry.report = None;
             self.schedule(&vm, None);
         } else if entry.due.is_none() || entry.refused.as_deref() != Some(&verdict) {
-            // What was refused is tried again in its time, unless there is something else to say.
+            // A refused report keeps its time, unless there is another status to report.
             let at = entry.not_before(now);
             let at = match entry.due {
                 Some(due) if entry.refused.is_none() && entry.failures > 0 => due.max(at),
@@ -268,7 +268,7 @@ impl Reporter {
             return;
         }
         let entry = self.vms.entry(vm.clone()).or_insert_with(|| Entry::new(now));
-        (entry.gone, entry.report, entry.told, entry.written) = (true, None, None, None);
+        (entry.gone, entry.report, entry.announced, entry.written) = (true, None, None, None);
         let mut held = 0;
         for port in ports {
             let uid = port.external_ids.get(keys::VM_UID).unwrap_or_default().to_owned();
@@ -309,7 +309,7 @@ impl Reporter {
             verdict(&self.instance, &subject.object.uid, present.text.as_deref(), status)
         });
         if !matches!(verdict, Verdict::Write(_)) {
-            entry.told = None;
+            entry.announced = None;
         }
         let annotation = match (&verdict, &report) {
             (Verdict::Write(text), Some(report)) => {
@@ -338,8 +338,8 @@ impl Reporter {
             let reason = if unreachable { "unreachable" } else { "refused" };
             self.metrics.failures.get_or_create(&[("reason", reason)]).inc();
         }
-        lost.iter().for_each(|(call, refusal)| self.complaints.tell(*call, &vm, refusal, true));
-        troubles.iter().for_each(|(call, refusal)| self.complaints.tell(*call, &vm, refusal, false));
+        lost.iter().for_each(|(call, refusal)| self.complaints.log(*call, &vm, refusal, true));
+        troubles.iter().for_each(|(call, refusal)| self.complaints.log(*call, &vm, refusal, false));
         let Some(entry) = self.vms.get_mut(&vm) else { return };
         (entry.busy, entry.in_flight) = (false, 0);
         entry.outbox.drain(..settled.min(entry.outbox.len()));
@@ -349,13 +349,13 @@ impl Reporter {
         if let Some(written) = written {
             (entry.written, entry.annotated) = (Some(Box::new(written)), Some(now));
             if entry.report.is_none() {
-                entry.told = None;
+                entry.announced = None;
             }
-            // Only Events are left to be told.
+            // Only Events are left to be sent.
             verdict = Verdict::Leave;
         } else if wrote && again.is_none() {
-            // The object is gone; the watch will say so.
-            (entry.told, entry.written) = (None, None);
+            // The object is gone; the watch will report that.
+            (entry.announced, entry.written) = (None, None);
         } else if wrote && !entry.gone && entry.report.is_none() {
             entry.report = report;
         }
@@ -372,7 +372,7 @@ impl Reporter {
         }
     }
 
-    /// What is left of a VM after all has been told.
+    /// Continues with a VM after its report was sent.
     fn go_on(&mut self, vm: &VmKey, now: Instant) {
         let Some(entry) = self.vms.get(vm) else { return };
         if entry.report.is_some() || !entry.outbox.is_empty() {
@@ -383,7 +383,7 @@ impl Reporter {
         }
     }
 
-    /// Tries again later.
+    /// Schedules another try.
     fn put_off(&mut self, vm: &VmKey, again: Again, verdict: Verdict, server: Option<Duration>) {
         let now = Instant::now();
         let Some(entry) = self.vms.get_mut(vm) else { return };
@@ -402,7 +402,7 @@ impl Reporter {
             Again::Slowly => doubled(FIRST_REFUSED, LAST_REFUSED, entry.failures),
             Again::Soon => doubled(FIRST_RETRY, LAST_RETRY, entry.failures),
             Again::Pause => {
-                // Those that were on their way together fail together.
+                // Requests that were in flight together fail together.
                 if self.pause.is_none() {
                     self.pauses = self.pauses.saturating_add(1);
                 }

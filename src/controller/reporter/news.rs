@@ -1,4 +1,4 @@
-//! What is told, as values: the annotation that is to stand on an object, and Events for what differs from what was told.
+//! Reports as values: the annotation for an object, and Events for the differences from the last report.
 
 use crate::contract::{keys, port_uuid};
 use crate::escaped::{Escaped, EscapedError};
@@ -8,41 +8,41 @@ use crate::plan::{Problem, VmStatus};
 
 const PORT_RELEASED: &str = "PortReleased";
 
-/// What is to be done about an object's annotation.
+/// The action for an object's annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is as it should be, or it is not this instance's and says nothing that matters here.
+    /// No write: it is correct, or it belongs to another instance and has no effect here.
     Leave,
-    /// It is to be this; `None` takes it off.
+    /// Writes this text; `None` removes the annotation.
     Write(Option<String>),
-    /// Another instance serves the VM, which has this name.
+    /// The instance with this name serves the VM.
     Elsewhere(String),
 }
 
-/// Compares what stands in the annotation of the VM of this UID with its ports.
+/// Compares the annotation of the VM with this UID with its ports.
 ///
-/// An annotation that names this VM's UID and another instance is not this instance's to write, unless that instance
-/// has handed over one of the ports: such a row has the UUID that the other instance gave it. An annotation of another
-/// UID came along with a copy of a VM, and means nothing.
+/// An annotation that names this VM's UID and another instance is not written by this instance, unless the other has
+/// handed over one of the ports: the row of such a port has the UID that the other instance gave it. An annotation with
+/// another UID was copied from another VM and is ignored.
 pub(super) fn verdict(instance: &str, uid: &str, present: Option<&str>, status: &VmStatus) -> Verdict {
     let text = (!status.is_empty()).then(|| annotation(instance, uid, status));
-    // Nothing new is the rule: most looks at a VM end here.
+    // The usual case: the annotation is correct.
     if text.as_deref() == present {
         return Verdict::Leave;
     }
-    let told = present.and_then(PortsAnnotation::parse);
-    let ours = |told: &PortsAnnotation| told.instance.is_empty() || told.instance == instance;
+    let report = present.and_then(PortsAnnotation::parse);
+    let ours = |report: &PortsAnnotation| report.instance.is_empty() || report.instance == instance;
     if let Some(other) = served_by(status) {
-        return if told.as_ref().is_some_and(ours) {
+        return if report.as_ref().is_some_and(ours) {
             Verdict::Write(None)
         } else {
             Verdict::Elsewhere(other.to_owned())
         };
     }
     let Some(text) = text else {
-        return if told.as_ref().is_some_and(ours) { Verdict::Write(None) } else { Verdict::Leave };
+        return if report.as_ref().is_some_and(ours) { Verdict::Write(None) } else { Verdict::Leave };
     };
-    match told {
+    match report {
         Some(PortsAnnotation { instance: other, uid: of, ports: theirs })
             if !other.is_empty()
                 && other != instance
@@ -56,7 +56,7 @@ pub(super) fn verdict(instance: &str, uid: &str, present: Option<&str>, status: 
     }
 }
 
-/// The other instance that serves the VM, where this one has no port of it.
+/// The other instance that serves the VM, if this one has no port of it.
 fn served_by(status: &VmStatus) -> Option<&str> {
     if status.ports.iter().any(|port| port.port.is_some()) {
         return None;
@@ -67,7 +67,7 @@ fn served_by(status: &VmStatus) -> Option<&str> {
     })
 }
 
-/// Whether a port has the row that another instance made for it.
+/// Returns true if a port has a row that the other instance made.
 fn is_handed_over(by: &str, status: &VmStatus) -> bool {
     status.ports.iter().any(|port| {
         let made = port.port.as_ref().map(|name| port_uuid(by, name));
@@ -79,14 +79,14 @@ fn annotation(instance: &str, uid: &str, status: &VmStatus) -> String {
     PortsAnnotation { instance: instance.to_owned(), uid: uid.to_owned(), ports: status.annotated() }.text()
 }
 
-/// What the owner was told before, as far as the annotation was written for this object. Of what the first release
-/// wrote, which may have come along from another VM, only what is still true counts.
-pub(super) fn told_before(text: Option<&str>, uid: &str, now: &[AnnotatedPort]) -> Vec<AnnotatedPort> {
-    let Some(told) = text.and_then(PortsAnnotation::parse) else { return Vec::new() };
-    if told.is_of_first_release() {
-        return told.ports.into_iter().filter(|port| now.contains(port)).collect();
+/// The last report to the owner, if the annotation was written for this object. An annotation of the first release may
+/// be a copy from another VM: of its ports only those that are still true count.
+pub(super) fn last_report(text: Option<&str>, uid: &str, now: &[AnnotatedPort]) -> Vec<AnnotatedPort> {
+    let Some(report) = text.and_then(PortsAnnotation::parse) else { return Vec::new() };
+    if report.is_of_first_release() {
+        return report.ports.into_iter().filter(|port| now.contains(port)).collect();
     }
-    if told.is_for(uid) { told.ports } else { Vec::new() }
+    if report.is_for(uid) { report.ports } else { Vec::new() }
 }
 
 /// An Event to be sent.
@@ -97,7 +97,7 @@ pub(super) struct News {
     pub(super) note: String,
 }
 
-/// What differs between what was told and what is.
+/// The Events for the differences between the last report and the present ports.
 pub(super) fn news(before: &[AnnotatedPort], now: &[AnnotatedPort]) -> Vec<News> {
     let mut news = Vec::new();
     for port in now {
@@ -126,13 +126,13 @@ pub(super) fn news(before: &[AnnotatedPort], now: &[AnnotatedPort]) -> Vec<News>
             }
         }
     }
-    // A network that was renamed kept its port; one that lost it in another way is told why above.
+    // A network that was renamed kept its port. The loss of a port in another way has its own Event above.
     let is_there = |old: &AnnotatedPort| now.iter().any(|now| now.network == old.network || now.port == old.port);
     for old in before.iter().filter(|old| !is_there(old)) {
         let AnnotatedPort { network, port, mac, ips, .. } = old;
         if let Some(port) = port {
             let held = addresses(ips, text(mac), "and");
-            // The annotation is the tenant's to write.
+            // Tenants can write the annotation.
             let (port, network, held) = (EscapedError(port), Escaped(network), Escaped(&held));
             let note = format!("the port {port} of network {network} with {held} was released: the VM has no such NIC");
             news.push(News { warning: false, reason: PORT_RELEASED.to_owned(), note });
@@ -141,7 +141,7 @@ pub(super) fn news(before: &[AnnotatedPort], now: &[AnnotatedPort]) -> Vec<News>
     news
 }
 
-/// The Event about the port of a VM that has gone.
+/// The Event about the port of a deleted VM.
 pub(super) fn released(port: &LogicalSwitchPort) -> News {
     let network = port.external_ids.get(keys::NETWORK).unwrap_or_default();
     let addresses = port.addresses.iter().collect::<Vec<_>>().join(", ");
@@ -207,7 +207,7 @@ mod tests {
         let theirs = write("blue", "u-1", &port("a.n", "blue"));
         assert_eq!(verdict("red", "u-1", Some(&theirs), &ours), Verdict::Elsewhere("blue".into()));
         assert_eq!(verdict("red", "u-1", Some(&theirs), &none), Verdict::Leave);
-        // The first instance goes on.
+        // The first instance continues.
         assert_eq!(verdict("blue", "u-1", Some(&theirs), &port("a.n", "blue")), Verdict::Leave);
         assert_eq!(verdict("blue", "u-1", Some(&theirs), &none), Verdict::Write(None));
     }
@@ -218,8 +218,8 @@ mod tests {
         let theirs = write("blue", "u-1", &handed);
         let now = verdict("red", "u-1", Some(&theirs), &handed);
         assert_eq!(now, Verdict::Write(Some(write("red", "u-1", &handed))));
-        let told = told_before(Some(&theirs), "u-1", &handed.annotated());
-        assert_eq!(news(&told, &handed.annotated()), [], "it is the same port with the same address");
+        let report = last_report(Some(&theirs), "u-1", &handed.annotated());
+        assert_eq!(news(&report, &handed.annotated()), [], "it is the same port with the same address");
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_clone_brings_along_from_its_parent_means_nothing() {
+    fn the_annotation_that_a_clone_has_from_its_parent_is_ignored() {
         let parents = write("red", "u-parent", &port("parent.n", "red"));
         let holder = Box::new(Holder::Vm { key: VmKey::new("n", "parent"), port: "parent.n".into() });
         let address = IpAddr::from([10, 16, 0, 2]);
@@ -240,15 +240,15 @@ mod tests {
         let child = VmStatus { ports: vec![child], ..VmStatus::default() };
         assert!(matches!(verdict("red", "u-child", Some(&parents), &child), Verdict::Write(Some(_))));
         let now = child.annotated();
-        let told = told_before(Some(&parents), "u-child", &now);
-        let reasons: Vec<String> = news(&told, &now).into_iter().map(|news| news.reason).collect();
+        let report = last_report(Some(&parents), "u-child", &now);
+        let reasons: Vec<String> = news(&report, &now).into_iter().map(|news| news.reason).collect();
         assert_eq!(reasons, ["AddressConflict"], "no PortReleased of the parent's port");
-        // Even where another instance serves the parent.
+        // Also if another instance serves the parent.
         let elsewhere = write("blue", "u-parent", &port("parent.n", "blue"));
         assert!(matches!(verdict("red", "u-child", Some(&elsewhere), &child), Verdict::Write(Some(_))));
-        // Of the first release's form, which names no VM, what is not true here says nothing either.
+        // The form of the first release has no UID: its ports that are not true here are ignored, too.
         let list = serde_json::to_string(&port("parent.n", "red").annotated()).expect("JSON");
-        let told = told_before(Some(&list), "u-child", &now);
-        assert_eq!(news(&told, &now).len(), 1);
+        let report = last_report(Some(&list), "u-child", &now);
+        assert_eq!(news(&report, &now).len(), 1);
     }
 }

@@ -1,7 +1,7 @@
-//! How many Events a VM gets: what repeats becomes a series, and a bucket of tokens limits the rest.
+//! The rate of Events for a VM: repeated Events become a series, and a token bucket limits the rest.
 //!
-//! As client-go's correlator does it: 25 Events at once, then one in five minutes. The annotation always says how it
-//! stands, so that what is held back here is only the history.
+//! As client-go's correlator does it: 25 Events at once, then one in five minutes. The annotation always shows the
+//! present status, so only history is held back here.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -17,23 +17,23 @@ use super::news::News;
 const BURST: f32 = 25.0;
 /// client-go's `defaultSpamQPS` is one in this time.
 const REFILL: Duration = Duration::from_secs(300);
-/// An Event that repeats within this after the last time is of the same series; client-go has six minutes.
+/// An Event that repeats within this time belongs to the same series; client-go has six minutes.
 const SERIES: Duration = Duration::from_secs(360);
-/// Different Events of a VM that are remembered; of more, the oldest is forgotten.
+/// The most different Events remembered for a VM. Beyond it the oldest is forgotten.
 const MOST_SERIES: usize = 32;
 
-/// What becomes of an Event.
+/// The decision about an Event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passage {
-    /// It is sent, with this in its name.
+    /// It is sent, with this number in its name.
     First(u64),
-    /// It is one more of the Event of this name, the how manieth.
+    /// It repeats the Event with this number in its name, for the given count.
     Repeated(u64, u32),
-    /// There have been too many.
+    /// It is held back: there were too many.
     Held,
 }
 
-/// The Events of one VM of late.
+/// The recent Events of one VM.
 #[derive(Debug)]
 pub(super) struct Pace {
     tokens: f32,
@@ -55,7 +55,7 @@ impl Pace {
         Self { tokens: BURST, at: now, series: Vec::new() }
     }
 
-    /// Says what becomes of an Event about the object of this UID.
+    /// Decides about an Event about the object with this UID.
     pub(super) fn pass(&mut self, uid: &str, news: &News, now: Instant) -> Passage {
         self.series.retain(|series| now.saturating_duration_since(series.last) < SERIES);
         let key = hash(&(uid, news));
@@ -65,7 +65,7 @@ impl Pace {
             series.count = series.count.saturating_add(1);
         }
         if !self.take_token(now) {
-            // A series tells of it with its next Event; of another kind of Event nothing is left but the count.
+            // A series counts it in its next Event. Of another Event only the metric remains.
             return Passage::Held;
         }
         if let Some(series) = known.and_then(|index| self.series.get(index)) {
@@ -79,7 +79,7 @@ impl Pace {
         Passage::First(name)
     }
 
-    /// One more of an Event that has not been sent yet; how many there have been.
+    /// Counts one more of an Event that has not been sent yet. Returns the count.
     pub(super) fn repeat(&mut self, uid: &str, news: &News, now: Instant) -> u32 {
         let key = hash(&(uid, news));
         let Some(series) = self.series.iter_mut().find(|series| series.news == key) else { return 1 };
@@ -99,7 +99,7 @@ impl Pace {
         true
     }
 
-    /// Whether it is as if nothing had been sent.
+    /// Returns true if the pace is as it was before any Event.
     pub(super) fn is_forgotten(&self, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.at).as_secs_f32();
         self.tokens + since / REFILL.as_secs_f32() >= BURST
@@ -113,7 +113,7 @@ fn hash(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// What is counted of what is told.
+/// The counters of reports.
 #[derive(Debug, Clone, Default)]
 pub struct PaceMetrics {
     pub(super) dropped: Counter,
@@ -121,17 +121,17 @@ pub struct PaceMetrics {
 }
 
 impl PaceMetrics {
-    /// Counters that are told in the registry.
+    /// Creates the counters in the registry.
     pub(in crate::controller) fn registered(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
             "events_dropped",
-            "Events that VM owners were not sent, because a VM had too many of them or the API server refused them for good",
+            "Events that were not sent to VM owners, because a VM had too many of them or the API server refused them for good",
             metrics.dropped.clone(),
         );
         registry.register(
             "report_failures",
-            "Requests by which VM owners are told that failed, by what stood in the way: refused, or unreachable",
+            "Failed requests for Events and annotations of VM owners, by the cause: refused, or unreachable",
             metrics.failures.clone(),
         );
         metrics
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_is_a_series_and_what_is_new_is_an_event() {
+    fn a_repeated_event_is_a_series_and_a_new_one_is_an_event() {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let mut pace = Pace::new(begin);
@@ -156,7 +156,7 @@ mod tests {
         assert!(matches!(pace.pass("u", &news("b"), at(6)), Passage::First(other) if other != name));
         assert!(matches!(pace.pass("another", &news("a"), at(7)), Passage::First(other) if other != name));
         assert_eq!(pace.pass("u", &news("a"), at(8)), Passage::Repeated(name, 3));
-        // Much later it is news again, and has a name of its own.
+        // Much later it is a new Event again, with a new name.
         assert!(matches!(pace.pass("u", &news("a"), at(8 + 360)), Passage::First(other) if other != name));
     }
 
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_of_a_series_is_in_its_next_count() {
+    fn held_events_of_a_series_are_in_its_next_count() {
         let begin = Instant::now();
         let mut pace = Pace::new(begin);
         for _ in 0..200 {

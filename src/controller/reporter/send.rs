@@ -1,4 +1,4 @@
-//! The requests by which an owner is told: Events, and the annotation.
+//! The requests of a report: Events and the annotation.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::controller::kubernetes::{NewEvent, Refusal, call, create_event};
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
 use crate::kubevirt::{Reported, version};
 
-/// All of an answer is to be here within this.
+/// The limit for a whole answer.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// The object that an Event is about, or that the annotation is on.
@@ -55,7 +55,7 @@ impl Object {
     }
 }
 
-/// An Event that is on its way. Its name stays the same at every try, so that one which had arrived is refused the second
+/// An Event to be sent. Its name is the same at every try, so that an Event that had arrived is refused the second
 /// time.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
@@ -63,27 +63,27 @@ pub(super) struct Outgoing {
     pub(super) news: News,
     pub(super) name: u64,
     pub(super) at: Timestamp,
-    /// How often it has happened: more than once, it is a series.
+    /// The number of occurrences: more than one makes a series.
     pub(super) count: u32,
 }
 
-/// What the annotation is to be.
+/// The annotation to be written.
 #[derive(Debug, Clone)]
 pub(super) struct Annotation {
     pub(super) on: Object,
     pub(super) text: Option<String>,
 }
 
-/// What became of a report.
+/// The outcome of a report.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// So many Events, from the first, need not be sent again.
+    /// The number of Events, from the first, that need not be sent again.
     pub(super) settled: usize,
-    /// What was refused for good, and counts as settled.
+    /// Requests that were refused for good. They count as settled.
     pub(super) lost: Vec<(Call, Refusal)>,
-    /// What is to be tried again.
+    /// Requests to be tried again.
     pub(super) troubles: Vec<(Call, Refusal)>,
-    /// What was written; `None` where nothing was, or the object is gone.
+    /// The annotation that was written; `None` if there was no write, or the object is gone.
     pub(super) written: Option<Written>,
 }
 
@@ -108,14 +108,14 @@ impl Call {
     }
 }
 
-/// When a request that failed is tried again.
+/// The time of another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Again {
-    /// The server knows what was asked and says no: seldom, or when there is something else to say.
+    /// The server understood the request and refuses it: after a long pause, or when there is another status to report.
     Slowly,
-    /// This one failed.
+    /// This request failed.
     Soon,
-    /// The server is away, or has too much to do: nothing is sent for a while.
+    /// The server is away or overloaded: all requests pause.
     Pause,
 }
 
@@ -129,7 +129,7 @@ impl Again {
     }
 }
 
-/// Sends Events, and then the annotation. Where an Event is refused the annotation is worth a try of its own.
+/// Sends Events, and then the annotation, which is tried even if an Event is refused.
 pub(super) async fn send(client: &Client, events: &[Outgoing], annotation: Option<&Annotation>) -> Outcome {
     let mut outcome = Outcome::default();
     for event in events {
@@ -161,14 +161,14 @@ pub(super) async fn send(client: &Client, events: &[Outgoing], annotation: Optio
     outcome
 }
 
-/// Whether an Event can never be sent: its namespace is gone or going, or it is malformed. A series that may not be
-/// written is not worth a second try: its first Event is there.
+/// Returns true if an Event can never be sent: its namespace is gone or terminating, or it is malformed. A refused
+/// write of a series is final, too: its first Event exists.
 fn is_final(call: Call, refusal: &Refusal) -> bool {
     let malformed = matches!(refusal.code(), Some(400 | 404 | 413 | 422)) || refusal.is_namespace_terminating();
     malformed || call == Call::PatchEvent && Again::after(refusal) == Again::Slowly
 }
 
-/// Brings the annotation up to date; `None` when the object is gone.
+/// Writes the annotation. `None` if the object is gone.
 async fn annotate(client: &Client, annotation: &Annotation) -> Result<Option<Written>, Refusal> {
     #[derive(Deserialize)]
     struct Patched {
@@ -188,7 +188,7 @@ async fn annotate(client: &Client, annotation: &Annotation) -> Result<Option<Wri
     }
 }
 
-/// One Event (events.k8s.io/v1), which `kubectl describe` shows with its object; or one more of its series.
+/// Writes an Event (events.k8s.io/v1), which `kubectl describe` shows with its object, or one more of its series.
 async fn publish(client: &Client, event: &Outgoing) -> Result<(), (Call, Refusal)> {
     if event.count > 1 {
         let events = Request::new(Event::url_path(&(), Some(&event.about.vm.namespace)));
@@ -197,7 +197,7 @@ async fn publish(client: &Client, event: &Outgoing) -> Result<(), (Call, Refusal
         let Ok(request) = events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)) else { return Ok(()) };
         match call::<IgnoredAny>(client, request, WITHIN).await {
             Ok(_) => return Ok(()),
-            // Its first Event has not been sent yet, or has gone, as all do after an hour.
+            // Its first Event has not been sent yet, or has expired, as all do after an hour.
             Err(refusal) if refusal.code() == Some(404) => {}
             Err(refusal) => return Err((Call::PatchEvent, refusal)),
         }

@@ -1,12 +1,12 @@
-//! What the OVN at hand can do, told once, and a look at every VM when an upgrade changes it.
+//! The abilities of the present OVN: logged once. Every VM is decided again when an upgrade changes them.
 
 use super::Writer;
 use crate::controller::link::Link;
 use crate::ovn::Multichassis;
 
 impl Writer {
-    /// Takes note of what the databases' schemas say. After a conversion every VM is looked at again: the ports that
-    /// migrate may have a second chassis now, or must not have one any more.
+    /// Records the schemas' abilities. After a conversion every VM is decided again: migrating ports gain or lose the
+    /// second chassis.
     pub(super) fn note_multichassis(&mut self) {
         let Some(present) = self.present_multichassis() else { return };
         let Some(before) = self.multichassis.replace(present) else {
@@ -19,7 +19,7 @@ impl Writer {
         }
     }
 
-    /// `None` before the database that says so has been reached.
+    /// `None` before the relevant database has been reached.
     fn present_multichassis(&self) -> Option<Multichassis> {
         match &self.southbound {
             Some(feed) => feed.in_sync.borrow().map(|_| feed.replica.read().multichassis()),

@@ -1,4 +1,4 @@
-//! Answers to questions of others, on the writer's own snapshot.
+//! Answers to questions, on the writer's own snapshot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use super::sending::{seconds_since_the_epoch, seen};
 use crate::controller::asking::Moment;
 use crate::plan::{Claims, Snapshot};
 
-/// A replica whose server has been silent for so long beyond the probe's interval is not current.
+/// A replica is not current if its server has been silent for this much longer than the probe's interval.
 const BEHIND_THE_PROBE: Duration = Duration::from_secs(2);
 
 impl Writer {
-    /// Answers what has been asked, and asks again what has been decided meanwhile.
+    /// Answers the new questions, and those about VMs decided in the meantime.
     pub(super) fn answer_questions(&mut self) {
         let current = self.is_current();
         let due = self.questions.take_due(current.is_ok());
@@ -44,12 +44,12 @@ impl Writer {
         open.into_iter().for_each(|question| self.questions.keep(question));
     }
 
-    /// Whether both sides are known, and what is known of them is current. The error is the reason why not.
+    /// Checks that both sides are known and current.
     fn is_current(&self) -> Result<(), String> {
         self.status.ready().map_err(|unready| format!("{unready}. Try again when ovn-kubevirt is ready"))?;
         let has_swept = self.swept.is_some() && self.role() == self.swept;
         if !has_swept {
-            return Err("ovn-kubevirt is about to look at every VM. Try again".to_owned());
+            return Err("ovn-kubevirt is about to decide every VM. Try again".to_owned());
         }
         match self.northbound.silence() {
             Some(silence) if silence > self.probe_interval + BEHIND_THE_PROBE => Err(format!(

@@ -1,4 +1,4 @@
-//! One transaction: the VMs in it, what is to become of their rows, and the bytes that say so to the server.
+//! One transaction: its VMs, their changes of rows, and the bytes for the server.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,41 +16,41 @@ use crate::plan::{Expectation, Freed, OfKeys, RowChange, VmStatus};
 /// 100: 26k/s).
 const ROWS: usize = 100;
 
-/// VMs that are planned for one transaction, with what to do when its outcome is known.
+/// The VMs of one transaction, and the actions for its outcome.
 pub(super) struct Batch {
-    /// By whose epoch it is fenced.
+    /// The office with the epoch that fences it.
     pub(super) office: Arc<Office>,
     pub(super) vms: Vec<Planned>,
     places: FastMap<VmKey, usize>,
-    /// For each operation, the place of its VM in `vms`.
+    /// For each operation, the index of its VM in `vms`.
     pub(super) owners: Vec<usize>,
     rows: usize,
-    /// It is a part of one that did not go through.
+    /// It is a part of a transaction that failed.
     pub(super) part: bool,
-    /// It raises `nb_cfg`, so that northd's progress can be seen.
+    /// It raises `nb_cfg`, so that northd's progress becomes visible.
     pub(super) sync: bool,
-    /// What [`Northbound::foreign_changes`] was when the first of them was planned.
+    /// The value of [`Northbound::foreign_changes`] when the first VM was decided.
     foreign_changes: u64,
     draft: Draft,
 }
 
 pub(super) struct Planned {
     pub(super) vm: VmKey,
-    /// It is to be looked at again after this transaction.
+    /// The VM is decided again after this transaction.
     pub(super) again: bool,
     pub(super) changes: Vec<RowChange>,
-    /// Recorded once the changes are committed.
+    /// Recorded after the commit.
     pub(super) record: Option<Record>,
-    /// It waits for something that may come of this very transaction.
+    /// It waits for a change that this transaction may cause.
     pub(super) waits: bool,
     pub(super) expectation: Expectation,
 }
 
-/// What the ledger learns of a VM.
+/// A record for the ledger.
 pub(super) enum Record {
-    /// Its status, and the object to tell it on.
+    /// The status, and the object to report it on.
     Status(Option<Subject>, VmStatus),
-    /// It is gone, and these were its ports.
+    /// The VM is gone, with its former ports.
     Released(Vec<LogicalSwitchPort>),
 }
 
@@ -61,7 +61,7 @@ impl OfKeys<VmKey> for Batch {
 }
 
 impl Batch {
-    /// A batch of nobody yet, to be planned on this replica.
+    /// An empty batch, decided on this replica.
     pub(super) fn new(office: &Arc<Office>, view: &Northbound, part: bool) -> Self {
         Self {
             office: Arc::clone(office),
@@ -76,7 +76,7 @@ impl Batch {
         }
     }
 
-    /// Returns true if there is room for another VM behind so many rows more.
+    /// Returns true if there is room for another VM after this many more rows.
     pub(super) fn has_room_after(&self, rows: usize) -> bool {
         self.rows + rows < ROWS
     }
@@ -86,12 +86,12 @@ impl Batch {
         self.vms.first().map(|planned| &planned.vm)
     }
 
-    /// Whether there is anything to be sent.
+    /// Returns true if there is no operation to send.
     pub(super) fn is_empty(&self) -> bool {
         self.draft.is_empty() && !self.sync
     }
 
-    /// Returns true if nothing but rows of ours has changed since it was planned.
+    /// Returns true if only our rows have changed since it was decided.
     pub(super) fn is_of(&self, view: &Northbound) -> bool {
         self.foreign_changes == view.foreign_changes()
     }
@@ -101,7 +101,7 @@ impl Batch {
         self.vms.iter().flat_map(|planned| &planned.changes)
     }
 
-    /// Adds a VM that has something to be written.
+    /// Adds a VM with its changes.
     pub(super) fn add(&mut self, planned: Planned) {
         let place = self.vms.len();
         for operation in planned.changes.iter().flat_map(RowChange::operations) {
@@ -113,7 +113,7 @@ impl Batch {
         self.vms.push(planned);
     }
 
-    /// What of these changes is not this transaction's own doing. `None`: somebody else wrote, too.
+    /// Returns the VMs of those changes that this transaction did not make. `None` if another program wrote, too.
     pub(super) fn unexplained(&self, view: &Northbound, changes: &Changes) -> Option<Vec<VmKey>> {
         if !self.is_of(view) {
             return None;
@@ -152,13 +152,13 @@ impl Batch {
 pub(super) struct Flight {
     answer: Pin<Box<dyn Future<Output = Outcome> + Send>>,
     pub(super) batch: Batch,
-    /// What it frees.
+    /// The addresses that it frees.
     pub(super) freed: Freed,
-    /// Somebody else wrote meanwhile.
+    /// Another program wrote in the meantime.
     pub(super) disturbed: bool,
 }
 
-/// Waits for the transaction in flight, of which there is one.
+/// Waits for the transaction in flight, if there is one.
 pub(super) async fn outcome(flight: &mut Option<Flight>) -> Outcome {
     match flight {
         Some(flight) => flight.answer.as_mut().await,
@@ -166,8 +166,9 @@ pub(super) async fn outcome(flight: &mut Option<Flight>) -> Outcome {
     }
 }
 
-/// Holds while the ports of another instance have the addresses that this replica shows. Both instances may choose the same
-/// address at the same moment, each behind its own fence: whose transaction comes second chooses again.
+/// A wait for the addresses of another instance's ports to be as this replica shows them. Two instances may allocate
+/// the same address at the same moment, each behind its own fence: the second transaction fails, and its VMs are
+/// decided again.
 fn addresses_stand(view: &Northbound, instance: &str) -> Operation {
     let addresses = |row: &LogicalSwitchPort| vec![("addresses", Datum::texts(row.addresses.iter()))];
     Operation::Wait {
@@ -183,7 +184,7 @@ fn addresses_stand(view: &Northbound, instance: &str) -> Operation {
     }
 }
 
-/// `nb_cfg` one higher: northd writes it to `sb_cfg` once it has processed this transaction.
+/// Raises `nb_cfg` by one: northd writes it to `sb_cfg` once it has processed this transaction.
 fn raise_nb_cfg(global: uuid::Uuid) -> Operation {
     let mutations = vec![Mutation { column: "nb_cfg", mutator: Mutator::Add, value: Datum::One(1_i64.into()) }];
     Operation::Mutate { table: NbGlobal::TABLE.name, uuid: global, mutations }

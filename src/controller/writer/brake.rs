@@ -1,18 +1,18 @@
-//! The brake: what a sweep would release, and whether that is too much to be true.
+//! The brake: compares the releases of a sweep with the number of all ports, and holds them if they are too many.
 //!
 //! ```text
 //!   office taken, both sides in sync ----- every VM that is gone ----+
-//!   a list ends that drops VMs ----------- those, and what is held --+--> judge --few--> released
+//!   a list ends that lacks VMs ----------- those, and the held ------+--> check --few--> released
 //!                                                                    |
 //!                                                    many: held <----+
 //!                                                      |
 //!                     its objects come back, a later list or office, --allow-mass-release
 //! ```
 //!
-//! That a VM is gone is learnt in two ways. Its deletion is *seen* (a watch says DELETED): its ports go at once, however
-//! many go with them. Or a list, or the first look after a start, *lacks* it: then a wrong kubeconfig, an empty etcd, a broken
-//! aggregated API or an older northbound database look just the same. Where so much is lacking that it is more likely a
-//! mistake, all of it is held: rows stay as they are, and their addresses stay taken.
+//! A VM's absence becomes known in two ways. Its deletion is *seen* (a watch reports DELETED): its ports are released
+//! at once, however many. Or a list, or the first look after a start, *lacks* the VM: then a wrong kubeconfig, an empty
+//! etcd, a broken aggregated API or an older northbound database look just the same. If so many are missing that a
+//! mistake is more likely, all of them are held: rows stay unchanged, and their addresses stay taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -29,55 +29,55 @@ use crate::kubevirt::{Change, Cluster, Kind};
 use crate::ovn::Northbound;
 use crate::plan::Held;
 
-/// So many ports are released by any sweep.
+/// Up to this number of ports any sweep releases.
 const FEW: usize = 10;
-/// More than one in so many are not.
+/// Beyond it, a sweep releases at most one port in this many.
 const SHARE: usize = 5;
-/// VMs that are named to the operator.
+/// The number of VMs that are named to the operator.
 const EXAMPLES: usize = 5;
-/// `--allow-mass-release` is for the sweep that the operator restarts the process for. Under a Lease that sweep comes when the
-/// process before it has ended; a process that comes to lead much later was not meant.
+/// `--allow-mass-release` is meant for the sweep after the restart by the operator. Under a Lease that sweep comes when
+/// the former leader has ended. A process that leads only much later does not use the permit.
 const PERMIT_FOR: Duration = Duration::from_secs(3_600);
 
-/// Whether releasing so many of all ports at once is more likely a mistake.
+/// Returns true if releasing this many of all ports at once is more likely a mistake.
 fn is_mass(ports: usize, total: usize) -> bool {
     ports > FEW && ports.saturating_mul(SHARE) > total
 }
 
-/// What is held, and which VMs are known to be gone.
+/// The held ports, and the VMs that are known to be gone.
 #[derive(Debug, Default)]
 pub(super) struct Brake {
-    /// VMs that are gone and whose ports are held, with how many these are.
+    /// The deleted VMs with held ports, and the numbers of these ports.
     held: Held,
-    /// The sum of these: VMs may come back by the thousand, one after the other.
+    /// The sum of these numbers: VMs may return by the thousand, one after the other.
     held_ports: usize,
-    /// VMs that are gone beyond doubt and whose ports are on their way out.
+    /// The VMs that are certainly deleted, while their ports are being released.
     settled: FastSet<VmKey>,
-    /// All ports at the last judgement.
+    /// The number of all ports at the last check.
     total: usize,
-    /// The next sweep may release as many as it likes until then.
+    /// The end of the permit for the next sweep to release any number of ports.
     permit: Option<Instant>,
-    /// In which office every VM was judged.
+    /// The office in which every VM was checked.
     office: Weak<Office>,
 }
 
 impl Brake {
-    /// Holds nothing yet.
+    /// Creates a brake that holds no ports.
     pub(super) fn new(allow_mass_release: bool, now: Instant) -> Self {
         Self { permit: allow_mass_release.then(|| now + PERMIT_FOR), ..Self::default() }
     }
 
-    /// Whether nothing is held or on its way out.
+    /// Returns true if no ports are held or being released.
     fn is_idle(&self) -> bool {
         self.held.is_empty() && self.settled.is_empty()
     }
 
-    /// The deleted VMs whose ports are held.
+    /// The deleted VMs with held ports.
     pub(super) fn held(&self) -> &Held {
         &self.held
     }
 
-    /// Something of these VMs is there. Returns true if any was held.
+    /// Records that these VMs exist. Returns true if any was held.
     fn came<'a>(&mut self, vms: impl IntoIterator<Item = &'a VmKey>) -> bool {
         let before = self.held.len();
         for vm in vms {
@@ -86,21 +86,21 @@ impl Brake {
         self.held.len() < before
     }
 
-    /// The VM's deletion was seen.
+    /// Records that the VM's deletion was seen.
     fn deleted(&mut self, vm: &VmKey) {
         self.settled.insert(vm.clone());
     }
 
-    /// Another process leads: what it holds is its own affair.
+    /// Releases all holds, as another process leads.
     fn pause(&mut self) {
         self.held.clear();
         self.held_ports = 0;
         self.office = Weak::new();
     }
 
-    /// Judges the VMs that are gone without having been seen to go, each with its ports, of so many in all. Returns those
-    /// that were held and are released now.
-    fn judge(&mut self, gone: BTreeMap<VmKey, usize>, total: impl FnOnce() -> usize, now: Instant) -> Vec<VmKey> {
+    /// Checks the VMs that are gone without a seen deletion, each with the number of its ports, against the number of
+    /// all ports. Returns the VMs that were held and are released now.
+    fn check(&mut self, gone: BTreeMap<VmKey, usize>, total: impl FnOnce() -> usize, now: Instant) -> Vec<VmKey> {
         let permitted = self.permit.take().is_some_and(|until| now < until);
         let ports: usize = gone.values().sum();
         if ports > FEW {
@@ -117,7 +117,7 @@ impl Brake {
         released
     }
 
-    /// What is held now.
+    /// The ports that are held now.
     fn holding(&self) -> Option<Holding> {
         let ports = self.held_ports;
         let examples = self.held.keys().take(EXAMPLES).cloned().collect();
@@ -125,7 +125,7 @@ impl Brake {
         (ports > 0).then_some(Holding { ports, total: self.total, examples, more })
     }
 
-    /// Forgets VMs whose ports are gone, or retained.
+    /// Forgets VMs after their ports are gone, or retained.
     pub(super) fn forget_released<'a>(&mut self, view: &Northbound, changed: impl IntoIterator<Item = &'a VmKey>) {
         if self.settled.is_empty() {
             return;
@@ -138,31 +138,31 @@ impl Brake {
     }
 }
 
-/// Whether nothing but launcher pods is left of a VM: they may take their time, and are no VM that comes back.
+/// Returns true if only launcher pods are left of a VM: they may end late, and do not mean that it returns.
 fn is_deleted(cluster: &Cluster, vm: &VmKey) -> bool {
     cluster.vm(vm).is_none_or(|objects| objects.vm.is_none() && objects.run.is_none())
 }
 
-/// A VM's ports that would go, or be retained from now on, were it gone.
+/// The number of a VM's ports that would be released or retained if it were gone.
 fn releasable(view: &Northbound, vm: &VmKey) -> usize {
     view.ports_of(vm).filter(|(_, port)| port.row.external_ids.get(keys::RETAINED_UNTIL).is_none()).count()
 }
 
-/// What a change says of whether VMs are there.
+/// The evidence of a change for the presence of VMs.
 pub(super) enum Presence {
-    /// An object is there.
+    /// An object exists.
     There,
-    /// An object was seen to go.
+    /// The deletion of an object was seen.
     Deleted,
     /// A list is complete.
     Listed,
-    /// Nothing.
-    Untold,
+    /// No evidence.
+    Unknown,
 }
 
 impl Presence {
-    /// What this change says.
-    pub(super) fn told_by(change: &Change) -> Self {
+    /// The evidence of this change.
+    pub(super) fn of_change(change: &Change) -> Self {
         match change {
             Change::Vm(_)
             | Change::UnreadableVm(..)
@@ -179,16 +179,16 @@ impl Presence {
             | Change::Migration(_)
             | Change::Node(_)
             | Change::Namespace(_)
-            | Change::Nad(_) => Self::Untold,
+            | Change::Nad(_) => Self::Unknown,
         }
     }
 }
 
 impl Writer {
-    /// Takes in what a change, which has been applied, says of these VMs.
-    pub(super) fn mind_presence(&mut self, presence: &Presence, vms: &BTreeSet<VmKey>) {
+    /// Takes in the evidence of a change, which has been applied, for these VMs.
+    pub(super) fn note_presence(&mut self, presence: &Presence, vms: &BTreeSet<VmKey>) {
         match presence {
-            Presence::Untold => {}
+            Presence::Unknown => {}
             Presence::There if self.brake.is_idle() => {}
             Presence::There => {
                 let cluster = &self.cluster;
@@ -200,7 +200,7 @@ impl Writer {
                 }
             }
             Presence::Deleted => {
-                // Where the replica is not in sync, its rows may be yet to come.
+                // Without a replica in sync, its rows may still be missing.
                 let unread = matches!(&*self.link.borrow(), Link::NotYet | Link::Down(_));
                 let view = self.northbound.read();
                 for vm in vms.iter().filter(|vm| is_deleted(&self.cluster, vm)) {
@@ -209,15 +209,15 @@ impl Writer {
                     }
                 }
             }
-            Presence::Listed => self.judge_list(vms),
+            Presence::Listed => self.check_list(vms),
         }
     }
 
-    /// A list is complete, and lacks these VMs, if they are not there for another reason.
-    fn judge_list(&mut self, vms: &BTreeSet<VmKey>) {
-        // Before office is taken, nothing is released; then everything is judged anyway.
-        let judged = |office: &Arc<Office>| std::ptr::eq(self.brake.office.as_ptr(), Arc::as_ptr(office));
-        if !self.can_plan() || !self.office().as_ref().is_some_and(judged) {
+    /// Checks these VMs after a list that lacks them, unless other objects of them exist.
+    fn check_list(&mut self, vms: &BTreeSet<VmKey>) {
+        // Before office is taken, no ports are released; then every VM is checked anyway.
+        let checked = |office: &Arc<Office>| std::ptr::eq(self.brake.office.as_ptr(), Arc::as_ptr(office));
+        if !self.can_plan() || !self.office().as_ref().is_some_and(checked) {
             return;
         }
         let view = Arc::clone(&self.northbound);
@@ -231,13 +231,13 @@ impl Writer {
             .collect();
         drop(view);
         if !gone.is_empty() || !self.brake.held.is_empty() {
-            self.judge(gone);
+            self.check(gone);
         }
     }
 
-    /// Once in each office, before anything is planned in it: judges all VMs that have ports and are not there. The
-    /// replica may be an older one again, and another process may have had the office meanwhile.
-    pub(super) fn judge_all(&mut self, office: &Arc<Office>) {
+    /// Checks all VMs that have ports and are gone: once in each office, before its first decision. The replica may
+    /// have been rolled back, and another process may have had the office before.
+    pub(super) fn check_all(&mut self, office: &Arc<Office>) {
         if std::ptr::eq(self.brake.office.as_ptr(), Arc::as_ptr(office)) {
             return;
         }
@@ -249,17 +249,17 @@ impl Writer {
         let lacking = view.vms().filter(|vm| is_deleted(cluster, vm) && !self.brake.settled.contains(*vm));
         let gone = lacking.map(|vm| (vm.clone(), releasable(&view, vm))).filter(|(_, ports)| *ports > 0).collect();
         drop(view);
-        self.judge(gone);
+        self.check(gone);
     }
 
-    fn judge(&mut self, gone: BTreeMap<VmKey, usize>) {
+    fn check(&mut self, gone: BTreeMap<VmKey, usize>) {
         let before = self.brake.holding();
         let northbound = Arc::clone(&self.northbound);
         let total = || {
             let view = northbound.read();
             view.vms().map(|vm| releasable(&view, vm)).sum()
         };
-        let released = self.brake.judge(gone, total, Instant::now());
+        let released = self.brake.check(gone, total, Instant::now());
         let holding = self.brake.holding();
         match &holding {
             Some(holding) if before.as_ref() != Some(holding) => {
@@ -272,7 +272,7 @@ impl Writer {
         self.tell_holding();
     }
 
-    /// Another process leads.
+    /// Pauses the brake, as another process leads.
     pub(super) fn pause_brake(&mut self) {
         self.brake.pause();
         self.tell_holding();
@@ -296,7 +296,7 @@ mod tests {
 
     fn held_of(gone: usize, total: usize) -> usize {
         let mut brake = Brake::default();
-        brake.judge(vms("vm", gone), || total, Instant::now());
+        brake.check(vms("vm", gone), || total, Instant::now());
         brake.holding().map_or(0, |holding| holding.ports)
     }
 
@@ -317,16 +317,16 @@ mod tests {
         }
         // Ports count, not VMs.
         let mut brake = Brake::default();
-        brake.judge(BTreeMap::from([(VmKey::new("ns", "many"), 11)]), || 12, Instant::now());
+        brake.check(BTreeMap::from([(VmKey::new("ns", "many"), 11)]), || 12, Instant::now());
         assert!(brake.held().contains_key(&VmKey::new("ns", "many")));
     }
 
     #[test]
-    fn what_comes_back_is_held_no_longer_and_the_rest_stays_held_until_it_is_judged_again() {
+    fn vms_that_return_are_released_from_the_hold_and_the_rest_stays_held_until_the_next_check() {
         let now = Instant::now();
         let mut brake = Brake::default();
         let gone = vms("vm", 12);
-        brake.judge(gone.clone(), || 12, now);
+        brake.check(gone.clone(), || 12, now);
         let mut rest = gone.clone();
         for vm in gone.keys().take(9) {
             assert!(brake.came([vm]));
@@ -335,8 +335,8 @@ mod tests {
             assert!(rest.keys().all(|vm| brake.held().contains_key(vm)));
         }
         assert_eq!(brake.holding().map(|holding| (holding.ports, holding.total)), Some((3, 12)));
-        // Now a list is complete.
-        assert_eq!(brake.judge(rest.clone(), || 12, now), rest.into_keys().collect::<Vec<_>>());
+        // A list is complete.
+        assert_eq!(brake.check(rest.clone(), || 12, now), rest.into_keys().collect::<Vec<_>>());
         assert_eq!(brake.holding(), None);
     }
 
@@ -344,26 +344,26 @@ mod tests {
     fn a_permit_is_for_one_sweep_and_for_an_hour() {
         let start = Instant::now();
         let mut brake = Brake::new(true, start);
-        assert_eq!(brake.judge(vms("vm", 500), || 500, start), Vec::new());
+        assert_eq!(brake.check(vms("vm", 500), || 500, start), Vec::new());
         assert_eq!(brake.holding(), None);
-        brake.judge(vms("other", 500), || 500, start);
+        brake.check(vms("other", 500), || 500, start);
         assert_eq!(brake.holding().map(|holding| holding.ports), Some(500));
         let mut late = Brake::new(true, start);
-        late.judge(vms("vm", 500), || 500, start + PERMIT_FOR);
+        late.check(vms("vm", 500), || 500, start + PERMIT_FOR);
         assert_eq!(late.holding().map(|holding| holding.ports), Some(500));
     }
 
     #[test]
-    fn the_operator_is_told_how_many_of_which_vms_and_what_to_do() {
+    fn the_operator_sees_the_number_of_ports_some_vms_and_the_remedy() {
         let mut brake = Brake::default();
-        brake.judge(vms("vm", 500), || 600, Instant::now());
+        brake.check(vms("vm", 500), || 600, Instant::now());
         let text = brake.holding().expect("it holds").to_string();
         for words in ["holding 500 of 600 ports", "ns/vm-000", "ns/vm-004, ...", "--allow-mass-release"] {
             assert!(text.contains(words), "{text}");
         }
         assert!(!text.contains("vm-005"), "{text}");
         let forged = BTreeMap::from([(VmKey::new("ns", "a\nb"), 11)]);
-        brake.judge(forged, || 11, Instant::now());
+        brake.check(forged, || 11, Instant::now());
         assert!(!brake.holding().expect("it holds").to_string().contains('\n'));
     }
 }

@@ -1,10 +1,9 @@
 //! The one task that decides and writes.
 //!
-//! Dirty VMs are planned against the replica and sent as one transaction; whatever becomes dirty
-//! while it is in flight goes into the next, which is prepared meanwhile and sent as soon as the answer is there
-//! (`sending.rs`; what may be sent, [`Pipeline`] says). Idle, a VM's port is sent at once; in a storm, batches
-//! grow by themselves. Nothing is planned before the watches and the replica have both synced:
-//! until then, absence means nothing.
+//! Dirty VMs are decided on the replica and sent as one transaction. VMs that become dirty while it is in flight go
+//! into the next, which is prepared in the meantime and sent as soon as the answer comes (`sending.rs`; the rules are
+//! in [`Pipeline`]). An idle service sends a VM's port at once; in a storm, batches grow by themselves. No VM is
+//! decided before the watches and the replica have both synced: until then, absence means nothing.
 
 mod abilities;
 mod answering;
@@ -36,64 +35,64 @@ use crate::ovn::{Multichassis, Northbound, Southbound, SouthboundChanges, Wake};
 use crate::ovsdb::Shared;
 use crate::plan::{LastLease, Looked, Lost, Pipeline, Settling, Turn};
 
-/// Changes that the watches may be ahead of the writer; beyond it they wait, and so does the server. A migration waits for
-/// all that came before it to be taken in: some milliseconds, for so many.
+/// The number of changes by which the watches may be ahead of the writer. Beyond it they wait, and so does the server.
+/// A migration waits until all earlier changes are taken in: some milliseconds for this many.
 pub const CHANGES_AHEAD: usize = 256;
 
-/// VMs looked at in one go: no-ops must not keep the watches waiting.
+/// The most VMs decided in one turn, so that VMs without changes do not delay the watches.
 const VMS_PER_TURN: usize = 1_000;
-/// Changes taken in before the next plan: as many as a transaction has ports, so that the first of many is not kept
-/// waiting for all.
+/// The most changes taken in before the next decision: as many as a transaction has ports, so that the first of many
+/// does not wait for all.
 const CHANGES_PER_TURN: usize = 100;
-/// A VM whose transaction the server refused alone is tried again after this, doubled each time.
+/// The pause after the server refused a VM's own transaction, doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// A connection that breaks so often with a transaction in flight may break because of what is in it:
-/// from then on it is taken apart, as one that the server refused.
+/// After this many breaks of the connection with a transaction in flight, its content may be the cause: from then on it
+/// is split, like a refused one.
 const UNKNOWN_BEFORE_PARTS: usize = 3;
 
-/// Why the writer ended.
+/// The reason why the writer ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
-    /// The tasks that it listens to are gone.
+    /// The tasks that feed it are gone.
     #[error("the watches have ended")]
     Deserted,
 }
 
-/// What the writer works with.
+/// The inputs and outputs of the writer.
 pub struct WriterSettings {
-    /// What the operator chose for all VMs.
+    /// The operator's settings for all VMs.
     pub settings: Settings,
     /// The replica.
     pub northbound: Arc<Shared<Northbound>>,
-    /// Whether it can be written.
+    /// The state of the link.
     pub link: watch::Receiver<Link>,
-    /// The southbound, where it is read.
+    /// The southbound, if it is read.
     pub southbound: Option<SouthboundFeed>,
-    /// What the watches report.
+    /// The changes from the watches.
     pub changes: mpsc::Receiver<Change>,
-    /// How often a silent server is probed.
+    /// The interval of silence after which a server is probed.
     pub probe_interval: Duration,
-    /// What others ask.
+    /// The questions of other tasks.
     pub questions: Questions,
     /// The statuses of VMs.
     pub ledger: Ledger,
     /// The count of held ports.
     pub metrics: Metrics,
-    /// How long a released address rests.
+    /// The rest of a released address.
     pub address_rest: Duration,
-    /// The first sweep may release as many ports as it likes.
+    /// The first sweep may release any number of ports.
     pub allow_mass_release: bool,
-    /// Told when the watches have synced.
+    /// Receives the completion of the first lists.
     pub status: Status,
 }
 
-/// The southbound's replica, and how current it is.
+/// The southbound's replica, and its state.
 #[derive(Clone)]
 pub struct SouthboundFeed {
     /// The replica.
     pub replica: Arc<Shared<Southbound>>,
-    /// Whether it is in sync; `None` before the first time.
+    /// True while it is in sync; `None` before the first sync.
     pub in_sync: watch::Receiver<Option<bool>>,
 }
 
@@ -111,33 +110,33 @@ pub struct Writer {
     status: Status,
     cluster: Cluster,
     settling: Settling,
-    /// `NB_Global:nb_cfg` as it was last seen.
+    /// The last known `NB_Global:nb_cfg`.
     nb_cfg: i64,
     pipeline: Pipeline<VmKey, Batch>,
     in_flight: Option<Flight>,
     waiting: Waiting,
     lost: Lost,
-    /// What is lost no more, and has not woken the VMs yet that wait for it.
+    /// Losses that are over, before their waiting VMs are woken.
     over: HashSet<Wake>,
-    /// VMs whose transaction was refused, and when they are tried again.
+    /// VMs after a refused transaction, with the times of their next tries.
     retries: HashMap<VmKey, Retry>,
     timetable: Timetable,
     metrics: Metrics,
     brake: Brake,
     /// The role in which every VM has been decided since both sides synced.
     swept: Option<Role>,
-    /// Transactions whose outcome is unknown, since the last that had one.
+    /// The number of transactions with unknown outcome since the last known one.
     unknown_in_a_row: usize,
-    /// What the OVN at hand can do with a port that migrates; `None` before it is known.
+    /// The ability of the present OVN for migrating ports; `None` before it is known.
     multichassis: Option<Multichassis>,
 }
 
-/// The part that this process plays.
+/// The role of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// It decides and writes.
     Leads,
-    /// It decides, so that the status of every VM is known here, too. Another process writes.
+    /// It decides, so that it has the status of every VM, too. Another process writes.
     Follows,
 }
 
@@ -147,7 +146,7 @@ struct Retry {
 }
 
 impl Writer {
-    /// A writer that knows nothing yet.
+    /// A writer without knowledge of VMs.
     pub fn new(settings: WriterSettings) -> Self {
         let WriterSettings {
             settings,
@@ -192,7 +191,7 @@ impl Writer {
         }
     }
 
-    /// Runs until it is deserted.
+    /// Runs until the tasks that feed it are gone.
     pub async fn run(mut self) -> Result<(), WriterError> {
         let northbound = Arc::clone(&self.northbound);
         let mut southbound = self.southbound.clone();
@@ -226,7 +225,7 @@ impl Writer {
                     self.retry_due();
                 }
                 () = self.questions.arrive() => {}
-                // A turn of no-ops is over and more VMs wait.
+                // More VMs wait after a turn.
                 () = tokio::task::yield_now(), if more => {}
             }
         }
@@ -248,7 +247,7 @@ impl Writer {
         }
     }
 
-    /// Whether both sides are known.
+    /// Returns true if the watches and the replica have synced.
     fn can_plan(&self) -> bool {
         self.swept.is_some() && self.cluster.is_synced()
     }
@@ -268,12 +267,12 @@ impl Writer {
     }
 
     fn take_change(&mut self, change: Change) {
-        let presence = Presence::told_by(&change);
+        let presence = Presence::of_change(&change);
         let vms = self.cluster.apply(change);
         self.cluster.take_notices().into_iter().for_each(|notice| tracing::warn!("{notice}"));
-        self.mind_presence(&presence, &vms);
+        self.note_presence(&presence, &vms);
         for vm in vms {
-            // What a live migration waits for, its guest waits for: it goes before all others.
+            // The guest waits for its live migration: the VM goes before all others.
             if self.cluster.vm(&vm).is_some_and(VmObjects::is_migrating) {
                 self.look_for_lost(&vm);
                 self.pipeline.push_first(vm);
@@ -321,8 +320,8 @@ impl Writer {
         }
     }
 
-    /// Takes in what has come into the replica. What the transaction in flight has done, and nobody else, makes no VM
-    /// dirty: its rows are what its plan made of them.
+    /// Takes in the changes of the replica. The changes that only the transaction in flight made do not make a VM
+    /// dirty: its rows are as it was decided.
     fn take_northbound_changes(&mut self) {
         let (changes, unexplained) = {
             let mut view = self.northbound.write();
@@ -332,7 +331,7 @@ impl Writer {
                 office.lose();
             }
             if view.nb_cfg() < std::mem::replace(&mut self.nb_cfg, view.nb_cfg()) {
-                // An older database again: it may never come to the numbers that were noted.
+                // After a rollback `sb_cfg` may never reach the recorded numbers.
                 self.settling.forget();
             }
             self.settling.processed(view.sb_cfg());
@@ -351,7 +350,7 @@ impl Writer {
         };
         self.timetable.rest(changes.rests, Instant::now());
         if unexplained.is_none() && !changes.vms.is_empty() {
-            // What is prepared may rest on the rows that somebody else wrote.
+            // The prepared transaction may rest on the changed rows.
             self.pipeline.drop_prepared();
         }
         for vm in unexplained.unwrap_or_else(|| changes.vms.into_iter().collect()) {
@@ -367,7 +366,7 @@ impl Writer {
         let deposed = matches!(&*self.link.borrow_and_update(), Link::Following | Link::Barred(_));
         let role = self.role();
         if deposed || role.is_some() && role != self.swept {
-            // Another process may have written meanwhile: every VM is decided again.
+            // Another process may have written in between: every VM is decided again.
             self.swept = None;
             self.lost = Lost::default();
             self.over.clear();
@@ -382,7 +381,7 @@ impl Writer {
         self.sweep();
     }
 
-    /// Once both sides are in sync, every VM that either of them knows is looked at.
+    /// Makes every known VM dirty, once both sides are in sync.
     fn sweep(&mut self) {
         let Some(role) = self.role().filter(|_| self.swept.is_none() && self.cluster.is_synced()) else { return };
         self.swept = Some(role);
@@ -397,7 +396,7 @@ impl Writer {
         of_kubernetes.into_iter().chain(of_northbound).for_each(|vm| self.dirty(vm));
     }
 
-    /// Finds out whether rows of a VM are lost, before any VM is planned that might be given its addresses.
+    /// Checks whether rows of a VM are lost, before any VM is decided that could get its addresses.
     fn look_for_lost(&mut self, vm: &VmKey) {
         if !self.can_plan() {
             return;
@@ -420,9 +419,9 @@ impl Writer {
         }
     }
 
-    /// Wakes the VMs that wait for what guests had lost. They are looked at, and more may be over by that: so this is no
-    /// part of the look.
-    fn wake_for_what_is_over(&mut self) {
+    /// Wakes the VMs that wait for a loss that is over. Checking them may end further losses, so this is separate from
+    /// the check.
+    fn wake_after_losses(&mut self) {
         while !self.over.is_empty() {
             for wake in std::mem::take(&mut self.over) {
                 self.wake(&wake);
@@ -463,13 +462,13 @@ impl Writer {
     }
 }
 
-/// Has what was sent go out before anything else is done. The task that writes to the socket waits for this one's thread
-/// otherwise, where no other may take it: for as long as the next hundred ports are planned, as measured.
+/// Yields until sent bytes are written. The task that writes to the socket may need this task's thread, and would
+/// otherwise wait until the next hundred ports are decided, as measured.
 async fn gone_out() {
     tokio::task::yield_now().await;
 }
 
-/// Waits until the southbound's replica, or how current it is, has changed.
+/// Waits for a change of the southbound's replica or of its state.
 async fn southbound_moved(feed: &mut Option<SouthboundFeed>) {
     let Some(SouthboundFeed { replica, in_sync }) = feed else { return std::future::pending().await };
     tokio::select! {

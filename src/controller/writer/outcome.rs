@@ -1,4 +1,4 @@
-//! What the outcome of a transaction leads to.
+//! The consequences of a transaction's outcome.
 
 use tokio::time::Instant;
 
@@ -10,19 +10,20 @@ use crate::ovsdb::{Outcome, RejectionKind};
 use crate::plan::{Placed, PortChange, Problem, RowChange};
 
 impl Writer {
-    /// The transaction in flight has been answered: the next one is sent, if it is prepared. The one that is answered is to
+    /// Takes in the answer to the transaction in flight, and sends the next if it is prepared. The answered one has to
     /// be finished after that.
     pub(super) fn answered(&mut self, outcome: &Outcome) -> Option<Batch> {
-        // The reader applies what a transaction did before it hands out the answer.
+        // The reader applies a transaction's changes before it delivers the answer.
         self.take_northbound_changes();
-        // What has come by now goes before what is prepared: a migration waits for one transaction, never for two.
+        // Changes that have arrived go before the prepared transaction: a migration waits for one transaction, never
+        // for two.
         if let Ok(change) = self.changes.try_recv() {
             self.take_changes(change);
         }
         let Flight { batch, .. } = self.in_flight.take()?;
         let clean = matches!(outcome, Outcome::Committed { missed, .. } if missed.is_empty());
         if !clean {
-            // It was prepared for what has not come about.
+            // It was prepared for another outcome.
             self.pipeline.drop_prepared();
         }
         self.pipeline.answered();
@@ -32,7 +33,7 @@ impl Writer {
         Some(batch)
     }
 
-    /// Does what the outcome calls for, and tells the owners of its VMs.
+    /// Acts on the outcome, and records the statuses of its VMs.
     pub(super) fn finish(&mut self, outcome: Outcome, batch: Batch) {
         if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_) | Outcome::Raced) {
             self.unknown_in_a_row = 0;
@@ -45,12 +46,12 @@ impl Writer {
                 vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             }
             Outcome::Raced => {
-                tracing::debug!(vms = vms.len(), "another instance took addresses meanwhile; choosing again");
+                tracing::debug!(vms = vms.len(), "another instance took addresses meanwhile; deciding again");
                 vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             }
             Outcome::NotSent => vms.into_iter().for_each(|planned| self.dirty(planned.vm)),
             Outcome::Unknown(reason) => {
-                // The link raises the epoch and syncs anew before anything is planned again.
+                // The link raises the epoch and syncs again before the next decision.
                 tracing::warn!(
                     vms = vms.len(),
                     reason,
@@ -62,12 +63,12 @@ impl Writer {
                 if !part && self.unknown_in_a_row < UNKNOWN_BEFORE_PARTS {
                     keys.for_each(|vm| self.dirty(vm));
                 } else if let Some(vm) = self.pipeline.refused(keys.collect(), None) {
-                    // The database, not the network, may be what ends the connection: over this VM.
+                    // The database, and not the network, may have ended the connection because of this VM.
                     self.refused(vm, &format!("the connection broke when its port was written: {reason}"));
                 }
             }
-            // The server may run a transaction again by itself, after a change of its cluster's leader, and find what
-            // it did the first time: it is done, and what is there now is looked at.
+            // The server may repeat a transaction by itself after a change of its cluster's leader, and find its own
+            // first rows: it is done, and the VMs are decided again.
             Outcome::Rejected(rejection) if rejection.kind == RejectionKind::DuplicateUuid && self.is_done(&vms) => {
                 vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             }
@@ -82,7 +83,7 @@ impl Writer {
         }
     }
 
-    /// The transaction is committed: owners are told, and what is to be decided again is.
+    /// The transaction is committed: records the statuses, and marks VMs that are to be decided again.
     fn committed(&mut self, mut vms: Vec<Planned>, owners: &[usize], missed: &[usize], sync: bool) {
         let rows: usize = vms.iter().map(|planned| planned.changes.len()).sum();
         tracing::debug!(rows, operations = owners.len(), "transaction committed");
@@ -94,7 +95,7 @@ impl Writer {
             self.settling.committed(self.northbound.read().nb_cfg(), collapsed.map(RowChange::uuid));
         }
         for index in missed {
-            // The row had gone before the write came: it is decided again from what there is now.
+            // The row was deleted before the write: the VM is decided again.
             if let Some(planned) = owners.get(*index).and_then(|owner| vms.get_mut(*owner)) {
                 planned.again = true;
                 planned.record = None;
@@ -113,14 +114,14 @@ impl Writer {
         }
     }
 
-    /// Whether every row that was to be made is there.
+    /// Returns true if every new row exists.
     fn is_done(&self, vms: &[Planned]) -> bool {
         let view = self.northbound.read();
         let mut made = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.creates());
         made.all(|change| change.is_present(&view))
     }
 
-    /// A VM's own transaction was refused: its owner is told, and it is tried again later.
+    /// The server refused a VM's own transaction: its owner gets a problem, and it is tried again later.
     fn refused(&mut self, vm: VmKey, rejection: &str) {
         let delay = self.retries.get(&vm).map_or(FIRST_RETRY, |retry| (retry.delay * 2).min(LAST_RETRY));
         tracing::warn!(%vm, error = rejection, retry_in = ?delay, "the northbound database refused the port");
@@ -133,12 +134,12 @@ impl Writer {
     }
 }
 
-/// Whether a port is retained: its VM is gone, and its addresses are reserved.
+/// Returns true if a port is retained: its VM is gone, and its addresses are reserved.
 pub(super) fn is_retained(placed: &Placed) -> bool {
     placed.row.external_ids.get(keys::RETAINED_UNTIL).is_some()
 }
 
-/// One line a decision.
+/// Logs one line for each decision.
 fn log_change(vm: &VmKey, change: &RowChange) {
     if !tracing::enabled!(tracing::Level::INFO) {
         return;
@@ -153,11 +154,11 @@ fn log_port(vm: &VmKey, change: &PortChange) {
     let Some(row) = row else { return };
     let addresses = row.addresses.iter().collect::<Vec<_>>().join(", ");
     let chassis = row.options.get(keys::REQUESTED_CHASSIS).unwrap_or_default();
-    let what = match (&change.before, &change.after) {
+    let line = match (&change.before, &change.after) {
         (None, _) => "port made",
         (Some(before), Some(after)) if is_retained(after) && !is_retained(before) => "port retained: its VM is gone",
         (Some(_), Some(_)) => "port changed",
         (Some(_), None) => "port released",
     };
-    tracing::info!(namespace = vm.namespace, vm = vm.name, port = row.name, addresses, chassis, "{what}");
+    tracing::info!(namespace = vm.namespace, vm = vm.name, port = row.name, addresses, chassis, "{line}");
 }

@@ -1,8 +1,9 @@
 //! From dirty VMs to a transaction in flight, and the next one prepared meanwhile.
 //!
-//! What is prepared is planned on a replica that does not have the transaction in flight yet: what that one gives away
-//! is minded, and whom it concerns what that one frees is held, so that each VM gets what it would get after it. It is
-//! sent when the answer is there and nothing has changed that it rests on; else its VMs are planned again, and sent while nothing can change.
+//! The next transaction is decided on a replica without the transaction in flight: addresses that the latter gives away
+//! count as taken, and VMs that need addresses it frees are deferred, so that each VM gets the result of a decision
+//! after it. It is sent when the answer comes, unless anything that it rests on has changed; else its VMs are decided
+//! again, and sent while no change can come between.
 
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,9 +22,9 @@ use crate::plan::{
 };
 
 impl Writer {
-    /// Sends what is to be sent, or prepares what comes after it. Returns true if something has been sent.
+    /// Sends the dirty VMs, or prepares the next transaction. Returns true if a transaction was sent.
     pub(super) fn advance(&mut self) -> bool {
-        self.wake_for_what_is_over();
+        self.wake_after_losses();
         if !self.can_plan() {
             return false;
         }
@@ -33,7 +34,7 @@ impl Writer {
             }
             return false;
         };
-        self.judge_all(&office);
+        self.check_all(&office);
         if !self.pipeline.is_idle() {
             self.prepare(&office);
             return false;
@@ -45,7 +46,7 @@ impl Writer {
         !self.pipeline.is_idle()
     }
 
-    /// Whether VMs wait that could be planned now.
+    /// Returns true if VMs wait that could be decided now.
     pub(super) fn has_more(&self) -> bool {
         let Some(role) = self.role().filter(|_| self.can_plan()) else { return false };
         match role {
@@ -60,17 +61,17 @@ impl Writer {
         self.pipeline.may_prepare() && self.pipeline.prepared().is_none_or(has_room)
     }
 
-    /// Sends what is prepared, if it is still right.
+    /// Sends the prepared transaction, if it is still valid.
     pub(super) fn send_prepared(&mut self, office: &Arc<Office>) {
         let shared = Arc::clone(&self.northbound);
         while let Some(batch) = self.pipeline.prepared() {
             let view = shared.read();
             if !view.changes().is_empty() {
-                // It may be news of one of its VMs.
+                // The changes may concern one of its VMs.
                 drop(view);
                 self.take_northbound_changes();
             } else if Arc::ptr_eq(&batch.office, office) && batch.is_of(&view) {
-                // The replica is kept as it is until it is sent: nothing that it shows as held then is given away.
+                // The replica stays locked until it is sent: no address that it shows as held is given away in between.
                 if self.may_prepare() {
                     self.extend(office, &view);
                 }
@@ -86,7 +87,7 @@ impl Writer {
         self.in_flight = self.pipeline.launch().map(|batch| batch.send(view));
     }
 
-    /// Plans what is dirty and sends it, on one state of the replica.
+    /// Decides dirty VMs and sends them, on one state of the replica.
     fn plan_and_send(&mut self, office: &Arc<Office>) {
         if self.pipeline.is_empty() {
             return;
@@ -101,7 +102,7 @@ impl Writer {
         self.fill(&mut batch, &view, most);
         if batch.is_empty() {
             drop(view);
-            // They clashed with somebody who in the end wrote nothing: settled by the next look.
+            // They conflicted with VMs that had no changes in the end: the next turn decides them.
             batch.vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             return;
         }
@@ -109,8 +110,8 @@ impl Writer {
         self.launch(&view);
     }
 
-    /// The replica, with all that has changed in it taken in: which VMs are dirty, and what they have lost, is known
-    /// before any VM is planned on it.
+    /// Locks the replica with all its changes taken in: dirty VMs and their losses are known before any VM is decided
+    /// on it.
     fn up_to_date<'s>(&mut self, shared: &'s Shared<Northbound>) -> RwLockReadGuard<'s, Northbound> {
         loop {
             let view = shared.read();
@@ -119,11 +120,11 @@ impl Writer {
             }
             drop(view);
             self.take_northbound_changes();
-            self.wake_for_what_is_over();
+            self.wake_after_losses();
         }
     }
 
-    /// Plans what is dirty for the transaction after the one in flight.
+    /// Decides dirty VMs for the transaction after the one in flight.
     fn prepare(&mut self, office: &Arc<Office>) {
         if !self.may_prepare() {
             return;
@@ -140,7 +141,7 @@ impl Writer {
         self.extend(office, &view);
     }
 
-    /// Plans what is dirty into what is prepared, as far as there is room.
+    /// Adds dirty VMs to the prepared transaction, if there is room.
     fn extend(&mut self, office: &Arc<Office>, view: &Northbound) {
         let mut batch = self.pipeline.lift().unwrap_or_else(|| Batch::new(office, view, false));
         self.fill(&mut batch, view, None);
@@ -149,7 +150,7 @@ impl Writer {
         }
     }
 
-    /// Decides for VMs into a transaction. A VM that has nothing to be written ends here.
+    /// Decides VMs into a transaction. A VM without changes is finished here.
     fn fill(&mut self, batch: &mut Batch, view: &Northbound, most: Option<usize>) {
         let now = seconds_since_the_epoch();
         let in_flight = self.in_flight.take();
@@ -175,7 +176,7 @@ impl Writer {
                 batch.add(Planned { vm, again, changes: rows, record: Some(record), waits, expectation });
                 continue;
             }
-            // There is nothing to write for this VM: its status is true already.
+            // There are no changes for this VM: its status is true already.
             self.retries.remove(&vm);
             self.pipeline.done(&vm);
             self.record(&vm, record);
@@ -189,8 +190,8 @@ impl Writer {
         }
     }
 
-    /// Decides for dirty VMs without writing: another process leads. If rows are to be written, that process writes
-    /// them, and the VM is decided again when they arrive.
+    /// Decides dirty VMs without writing, as another process leads. That process writes the changes, and the VM is
+    /// decided again when they arrive.
     fn follow(&mut self) {
         if !self.pipeline.is_idle() || self.pipeline.is_empty() {
             return;
@@ -212,7 +213,7 @@ impl Writer {
         }
     }
 
-    /// From now on the VM is decided again on these conditions. Returns true if one is a change in a database.
+    /// Records the conditions for the next decision of the VM. Returns true if one is a change in a database.
     fn note_waits(&mut self, vm: &VmKey, Waits { wakes, due, .. }: Waits, now: i64) -> bool {
         let waits = !wakes.is_empty();
         self.waiting.set(vm, wakes);
@@ -221,7 +222,7 @@ impl Writer {
         waits
     }
 
-    /// Decides for the next dirty VMs, for as long as `goes_on`.
+    /// Decides the next dirty VMs, for as long as `goes_on`.
     fn decide(
         &mut self,
         view: &Northbound,
@@ -238,14 +239,15 @@ impl Writer {
         fill(&snapshot, claims, freed, |filled| if goes_on(pipeline, filled) { pipeline.pop() } else { None })
     }
 
-    /// What the ledger learns of a VM once its changes are committed.
+    /// The record for the ledger once the VM's changes are committed.
     fn record_of(&self, vm: &VmKey, status: VmStatus, changes: &[RowChange]) -> Record {
         let Some(objects) = self.cluster.vm(vm) else {
             let gone = changes.iter().filter_map(RowChange::as_port).filter(|change| change.after.is_none());
             let placed = gone.filter_map(|change| change.before.as_ref());
             return Record::Released(placed.map(|placed| placed.row.clone()).collect());
         };
-        // Without a port, the annotation of a VM in a namespace that is not selected, or not known yet, is not ours.
+        // A VM without a port in a namespace that is not selected, or not known yet, has no annotation of this
+        // instance.
         let is_ours = !status.is_empty() || self.cluster.namespace(&vm.namespace).is_some();
         Record::Status(Subject::of(vm, objects).filter(|_| is_ours), status)
     }
@@ -269,7 +271,7 @@ fn span(vm: &VmKey, decision: &Decision) -> tracing::Span {
     span
 }
 
-/// The southbound as it is known: its replica, and whether that is in sync; `None` where it is not read.
+/// The known southbound: its replica, and true while that is in sync; `None` if it is not read.
 pub(super) fn seen<'a>(
     southbound: Option<&'a (Option<bool>, RwLockReadGuard<'_, Southbound>)>,
     settling: &'a Settling,
@@ -282,7 +284,7 @@ pub(super) fn seen<'a>(
     }
 }
 
-/// The time of the wall clock, which retained addresses go by.
+/// The time of the wall clock, which retentions are based on.
 pub(super) fn seconds_since_the_epoch() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

@@ -1,8 +1,8 @@
-//! Requests in the wrong place: annotations that would be one on the template, and have no effect where they stand.
+//! Misplaced requests: annotations that would be requests on the template, and have no effect in their place.
 //!
-//! KubeVirt copies annotations from `VirtualMachine.spec.template.metadata` to the instance and on to the launcher pod, once.
-//! Neither those on the VirtualMachine itself nor those that somebody writes on a pod ever reach the service. Only the keys
-//! are kept, and no more of them than a message names.
+//! KubeVirt copies annotations from `VirtualMachine.spec.template.metadata` to the instance and on to the launcher pod,
+//! once. Annotations on the VirtualMachine itself, or added to a pod, have no effect. Only the keys are kept, and no
+//! more of them than a message names.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,10 +15,10 @@ use crate::contract::annotations::{SWITCH_ANNOTATION, asks_for_something, is_of_
 use crate::escaped::LISTED;
 use crate::kubevirt::state::{Place, VmObjects};
 
-/// The most keys that are kept of one place: one more than a message names.
+/// The most keys that are kept for a place: one more than a message names.
 const MOST_KEYS: usize = LISTED + 1;
 
-/// The annotations of an object that ask for something of ports.
+/// The annotations of an object that are requests for ports.
 fn requests(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
     let is_request = |key: &str| {
         let of_kube_ovn = key.split_once('/').is_some_and(|(domain, _)| is_of_kube_ovn(domain));
@@ -28,17 +28,18 @@ fn requests(metadata: &ObjectMeta) -> impl Iterator<Item = (&String, &String)> {
     annotations.filter(move |(key, value)| is_request(key) && !value.trim().is_empty())
 }
 
-/// Those on a VirtualMachine.
+/// The requests on a VirtualMachine.
 pub(super) fn on_vm(metadata: &ObjectMeta) -> Vec<String> {
     requests(metadata).map(|(key, _)| key.clone()).take(MOST_KEYS).collect()
 }
 
-/// Those on a NAD. The switch is what a NAD may say.
+/// The requests on a NAD, without the switch, which belongs there.
 pub(super) fn on_nad(metadata: &ObjectMeta) -> Vec<String> {
     requests(metadata).map(|(key, _)| key.clone()).filter(|key| key != SWITCH_ANNOTATION).take(MOST_KEYS).collect()
 }
 
-/// Those on a launcher pod, with a hash of what each says. Where Kube-OVN serves the pod, it notes there what it gave.
+/// The requests on a launcher pod, with a hash of each value. Kube-OVN writes its allocation there if it serves the
+/// pod.
 fn on_launcher(metadata: &ObjectMeta) -> Vec<(String, u64)> {
     let annotations = metadata.annotations.as_ref();
     let of_kube_ovn = |key: &str| {
@@ -56,7 +57,7 @@ fn hash(text: &str) -> u64 {
 }
 
 impl VmObjects {
-    /// Notes what stands in a place; nothing, if no keys are given.
+    /// Records the requests in a place. No keys remove the place.
     pub(super) fn put_misplaced(&mut self, place: Place, keys: Vec<String>) {
         if keys.is_empty() {
             self.misplaced.remove(&place);
@@ -65,13 +66,13 @@ impl VmObjects {
         }
     }
 
-    /// Notes what stands on the NADs of the VM's networks.
+    /// Records the requests on the NADs of the VM's networks.
     pub(super) fn put_on_nads(&mut self, keys: BTreeMap<NadKey, Arc<[String]>>) {
         self.misplaced.retain(|place, _| !matches!(place, Place::Nad(_)));
         self.misplaced.extend(keys.into_iter().map(|(nad, keys)| (Place::Nad(nad), keys)));
     }
 
-    /// Takes in what stands on a launcher pod. Returns true if something else is to be told than before.
+    /// Records the requests on a launcher pod. Returns true if their report changes.
     pub(super) fn put_on_launcher(&mut self, pod: &str, metadata: &ObjectMeta) -> bool {
         let requests = on_launcher(metadata);
         if requests.is_empty() && self.on_launchers.is_empty() {
@@ -90,8 +91,8 @@ impl VmObjects {
         self.misplaced.remove(&Place::Launcher(pod.to_owned()));
     }
 
-    /// Compares the launcher pods' annotations with the instance's that they were copied from: what is the same is no
-    /// request of its own, and need not be kept. Before the instance is known nothing can be said.
+    /// Compares the launcher pods' annotations with the instance's, from which they were copied: equal ones are no
+    /// requests of their own, and are dropped. Without an instance there is nothing to compare.
     pub(super) fn compare_launchers(&mut self) {
         if self.on_launchers.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! Which switches NetworkAttachmentDefinitions (NADs) name, and whose networks are on them.
+//! The switches in the annotations of NetworkAttachmentDefinitions (NADs), and the VMs with networks on them.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::{Cluster, Kind, VmObjects, misplaced, named_switch};
 use crate::contract::{NadKey, VmKey};
 
 impl VmObjects {
-    /// The NADs that its networks are on, now or from the next start on.
+    /// The NADs of a VM's networks, now or from the next start on.
     fn nads_of<'a>(&'a self, vm: &'a VmKey) -> impl Iterator<Item = NadKey> + 'a {
         let of_run = self.run.as_ref().and_then(|run| run.template.as_ref().ok());
         let of_vm = self.vm.as_ref().and_then(|vm| vm.template.as_ref().ok());
@@ -36,13 +36,13 @@ impl Cluster {
         self.nads.remove(nad).map(|_| self.nad_changed(nad.clone())).unwrap_or_default()
     }
 
-    /// The VMs on a NAD; while a list comes in, they are named at its end.
+    /// The VMs on a NAD. During a list they are returned at its end.
     fn nad_changed(&mut self, nad: NadKey) -> BTreeSet<VmKey> {
         self.changed_nads.insert(nad);
         if self.unconfirmed.contains_key(&Kind::Nad) { BTreeSet::new() } else { self.vms_on_changed_nads() }
     }
 
-    /// The VMs on NADs that have changed; from now on they know it.
+    /// Updates and returns the VMs on changed NADs.
     pub(super) fn vms_on_changed_nads(&mut self) -> BTreeSet<VmKey> {
         let changed = std::mem::take(&mut self.changed_nads);
         if changed.is_empty() {

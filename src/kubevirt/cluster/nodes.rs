@@ -1,4 +1,4 @@
-//! Which chassis Nodes name for themselves.
+//! The chassis in the annotations of Nodes.
 
 use std::collections::BTreeSet;
 
@@ -12,15 +12,15 @@ use crate::escaped::shortened;
 /// The longest name of a chassis. ovs-vsctl writes a UUID, and people write a host name.
 const LONGEST_CHASSIS: usize = 253;
 
-/// What a Node's annotation says that is no chassis name. `options:requested-chassis` (ovn-nb(5)) separates chassis by a
-/// comma, so that one name with a comma in it would bind ports to two.
+/// A Node's annotation without a valid chassis name. `options:requested-chassis` (ovn-nb(5)) separates chassis by
+/// commas, so a name with a comma would bind ports to two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidChassis {
-    /// The annotation's value, the beginning of it where it is long.
+    /// The annotation's value, cut if it is long.
     pub value: String,
 }
 
-/// Reads the annotation; `None` where it is absent or empty.
+/// Reads the annotation; `None` if it is absent or empty.
 fn chassis(metadata: &ObjectMeta) -> Option<Result<String, InvalidChassis>> {
     let value = metadata.annotations.as_ref()?.get(CHASSIS_ANNOTATION)?.trim();
     let is_good = |character: char| character != ',' && !character.is_whitespace() && !character.is_control();
@@ -32,7 +32,7 @@ fn chassis(metadata: &ObjectMeta) -> Option<Result<String, InvalidChassis>> {
 }
 
 impl Cluster {
-    /// The chassis that a Node's annotation names; an error where it names none that can be.
+    /// The chassis in a Node's annotation.
     pub fn chassis_of(&self, node: &str) -> Result<Option<&str>, &InvalidChassis> {
         match self.nodes.get(node) {
             Some(Some(Ok(chassis))) => Ok(Some(chassis)),

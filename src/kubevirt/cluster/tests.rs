@@ -33,7 +33,7 @@ fn only_launchers_of_a_vmi_count() {
 }
 
 #[test]
-fn a_new_list_drops_what_it_does_not_name_and_nothing_before_its_end() {
+fn a_new_list_drops_the_objects_that_it_lacks_at_its_end() {
     let mut cluster = Cluster::default();
     for name in ["a", "b"] {
         cluster.apply(vm(name));
@@ -113,10 +113,10 @@ fn a_nads_switch_reaches_the_vms_that_are_on_it_and_no_others() {
     assert_eq!(cluster.apply(nad("net1", Some("red"))), of_net1);
     assert_eq!(cluster.apply(nad("net1", Some("red"))), BTreeSet::new());
     assert_eq!((switch(&cluster, "full").as_deref(), switch(&cluster, "other")), (Some("red"), None));
-    // One that comes later knows it too.
+    // A VM that comes later is on the switch, too.
     cluster.apply(on("late", "net1"));
     assert_eq!(switch(&cluster, "late").as_deref(), Some("red"));
-    // A list names the changed ones at its end, those that it lacks included.
+    // A list names the changed ones at its end, including those that it lacks.
     cluster.apply(Change::ListBegins(Kind::Nad));
     assert_eq!(cluster.apply(nad("net2", Some("blue"))), BTreeSet::new());
     let changed = cluster.apply(Change::ListEnds(Kind::Nad));
@@ -131,7 +131,7 @@ fn migration(name: &str, spec: serde_json::Value, phase: &str) -> Change {
 }
 
 #[test]
-fn a_migration_that_cannot_be_read_is_skipped_and_told_once() {
+fn a_migration_that_cannot_be_read_is_skipped_and_reported_once() {
     let mut cluster = Cluster::default();
     let key = VmKey::new("ns", "vm");
     cluster.apply(vm("vm"));
@@ -141,13 +141,13 @@ fn a_migration_that_cannot_be_read_is_skipped_and_told_once() {
         || Box::new(ObjectMeta { name: Some("m".into()), namespace: Some("ns".into()), ..Default::default() });
     let unreadable = |error: &str| Change::Unreadable(Kind::Migration, metadata(), error.into());
     assert_eq!(cluster.apply(unreadable("no\nstring")), BTreeSet::from([key.clone()]));
-    assert!(!cluster.vm(&key).expect("the VM").is_migrating(), "it is none that is under way");
-    let told = cluster.take_notices();
-    let [notice] = &told[..] else { panic!("{told:?}") };
+    assert!(!cluster.vm(&key).expect("the VM").is_migrating(), "it does not count as under way");
+    let notices = cluster.take_notices();
+    let [notice] = &notices[..] else { panic!("{notices:?}") };
     let expected = "The VirtualMachineInstanceMigration ns/m cannot be read and is skipped: no\\nstring. \
         Correct it, or delete it.";
     assert_eq!(notice.to_string(), expected);
-    // The same again, a new list included, is told no more; another reason is.
+    // The same error is not reported again, even after a new list; another error is.
     cluster.apply(unreadable("no\nstring"));
     cluster.apply(Change::ListBegins(Kind::Migration));
     cluster.apply(unreadable("no\nstring"));
@@ -155,7 +155,7 @@ fn a_migration_that_cannot_be_read_is_skipped_and_told_once() {
     assert_eq!(cluster.take_notices(), []);
     cluster.apply(migration("m", json!({"vmiName": "a b"}), "Running"));
     assert_eq!(cluster.take_notices().len(), 1);
-    // It is forgotten with the object, and when it can be read.
+    // It is forgotten with the object, and when the object can be read.
     cluster.apply(migration("m", json!({"vmiName": "vm"}), "Running"));
     assert!(cluster.vm(&key).expect("the VM").is_migrating() && cluster.unreadable.is_empty());
     cluster.apply(unreadable("no"));
@@ -168,7 +168,7 @@ fn a_migration_that_cannot_be_read_is_skipped_and_told_once() {
 }
 
 #[test]
-fn what_cannot_be_read_of_a_launcher_pod_counts_as_absent() {
+fn unreadable_parts_of_a_launcher_pod_count_as_absent() {
     for (spec, status) in [
         (json!({"nodeName": 7}), json!({"phase": ["x"]})),
         (json!("nonsense"), json!(7)),
@@ -188,7 +188,7 @@ fn what_cannot_be_read_of_a_launcher_pod_counts_as_absent() {
 }
 
 #[test]
-fn who_owns_a_pod_is_a_name_and_a_uid() {
+fn the_owner_of_a_pod_is_a_name_and_a_uid() {
     for (name, uid) in [("vm\nx", "u1"), ("", "u1"), ("vm", "u 1"), ("vm", ""), ("Vm/x", "u1")] {
         let Change::Launcher(mut pod) = pod("p", "virt-launcher", "VirtualMachineInstance", json!({})) else { return };
         let owner = &mut pod.metadata.owner_references.as_mut().expect("owners")[0];
@@ -198,7 +198,7 @@ fn who_owns_a_pod_is_a_name_and_a_uid() {
 }
 
 #[test]
-fn our_own_annotation_is_kept_as_far_as_we_write_it() {
+fn our_own_annotation_is_kept_up_to_the_length_that_we_write() {
     let kept = |bytes: usize, networks: usize| {
         let networks: Vec<_> = (0..networks).map(|at| json!({"name": format!("n{at}"), "pod": {}})).collect();
         let object = json!({
@@ -212,6 +212,6 @@ fn our_own_annotation_is_kept_as_far_as_we_write_it() {
     };
     assert_eq!(kept(64 * 1_024, 1), Some(64 * 1_024));
     assert_eq!(kept(64 * 1_024 + 1, 1), None);
-    // As much as the ports of that many networks may take.
+    // The most that the ports of this many networks may take.
     assert_eq!(kept(200 * 1_024, 200), Some(200 * 1_024));
 }

@@ -71,13 +71,13 @@ fn an_error_after_the_last_result_is_the_commits() {
 }
 
 #[test]
-fn a_fence_that_does_not_hold_is_no_rejection() {
+fn a_failed_fence_is_no_rejection() {
     assert!(matches!(outcome(true, vec![delete()], r#"[{"error":"timed out"},null]"#), Outcome::Fenced));
     assert!(matches!(outcome(false, vec![delete()], r#"[{"error":"timed out"}]"#), Outcome::Rejected(_)));
 }
 
 #[test]
-fn a_guard_that_does_not_hold_is_told_from_the_fence_and_from_an_operation() {
+fn a_failed_guard_differs_from_a_failed_fence_and_from_a_failed_operation() {
     let after = |leading, reply| guarded(leading, vec![delete()], reply);
     let (behind, alone) = (Leading { fence: true, guards: 2 }, Leading { fence: false, guards: 1 });
     assert!(matches!(after(behind, r#"[{"error":"timed out"},null,null,null]"#), Outcome::Fenced));
@@ -93,7 +93,7 @@ fn a_guard_that_does_not_hold_is_told_from_the_fence_and_from_an_operation() {
 }
 
 #[test]
-fn a_row_that_had_gone_is_told() {
+fn an_operation_on_a_deleted_row_is_reported() {
     match outcome(true, vec![delete(), delete()], r#"[{},{"count":1},{"count":0}]"#) {
         Outcome::Committed { missed, .. } => assert_eq!(missed, [1]),
         other => panic!("{other:?}"),

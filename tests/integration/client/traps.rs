@@ -200,11 +200,11 @@ async fn what_cannot_be_meant_ends_the_connection_and_the_reason_says_so() {
     let not_json = "cannot be read";
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     for (message, words) in [
-        (r#"{"id":17,"result":[],"error":null}"#.to_owned(), "a reply to no request of ours"),
-        (r#"{"id":"0","result":[],"error":null}"#.to_owned(), "a reply to no request of ours"),
-        (r#"{"id":null,"result":[],"error":null}"#.to_owned(), "a reply to no request of ours"),
-        (r#"{"id":-1,"result":null,"error":"x"}"#.to_owned(), "a reply to no request of ours"),
-        (r#"{}"#.to_owned(), "a reply to no request of ours"),
+        (r#"{"id":17,"result":[],"error":null}"#.to_owned(), "a reply to an unknown request"),
+        (r#"{"id":"0","result":[],"error":null}"#.to_owned(), "a reply to an unknown request"),
+        (r#"{"id":null,"result":[],"error":null}"#.to_owned(), "a reply to an unknown request"),
+        (r#"{"id":-1,"result":null,"error":"x"}"#.to_owned(), "a reply to an unknown request"),
+        (r#"{}"#.to_owned(), "a reply to an unknown request"),
         (r#"{"id":1,"id":1,"result":[]}"#.to_owned(), "duplicate field"),
         (r#"{"id"}"#.to_owned(), not_json),
         (r#"{"id":1,]"#.to_owned(), not_json),

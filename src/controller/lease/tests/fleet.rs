@@ -1,5 +1,5 @@
-//! Several candidates on one Lease: a store with optimistic concurrency, messages that are late or
-//! lost, clocks that start anywhere and run at different rates, and a script of what befalls them.
+//! Several candidates on one Lease: a store with optimistic concurrency, messages that are late or lost, clocks with
+//! different starts and rates, and a script of incidents.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,34 +10,34 @@ use super::super::election::{Candidacy, Election, Failure, Leadership, Moment, P
 use super::super::object::Lease;
 use super::super::timing::LeaseTiming;
 
-/// Microseconds of the time that no candidate knows.
+/// Microseconds of the true time, which no candidate knows.
 type Time = u64;
 
 const SECOND: Time = 1_000_000;
 const LEASE: Time = 15 * SECOND;
 
-/// In thousandths: what the proportions allow for are clocks whose rates are less than half apart.
+/// In thousandths: the proportions allow for clocks whose rates differ by less than half.
 const SLOWEST: u64 = 820;
 const FASTEST: u64 = 1_220;
 
-/// What befalls the fleet.
+/// An incident.
 #[derive(Debug, Clone)]
 enum Turn {
-    /// A candidate stands, or does so no more.
+    /// A candidate stands, or no longer stands.
     Stands(usize, bool),
-    /// One is killed; another takes its place.
+    /// A candidate is killed, and another takes its place.
     Killed(usize),
-    /// One is told to stop; another takes its place when it has.
+    /// A candidate is stopped, and another takes its place when it has ended.
     Stopped(usize),
-    /// Nothing reaches the API server from one, nor the other way.
+    /// The messages of a candidate are lost in both directions, or no longer lost.
     CutOff(usize, bool),
-    /// Its watch tells nothing, and nobody knows.
+    /// Its watch hangs without an error.
     WatchHangs(usize, bool),
     /// Its watch breaks.
     WatchBreaks(usize),
-    /// How late messages are at most, and how many in a hundred are lost.
+    /// The greatest delay of messages, and the percentage that is lost.
     Network(Time, u64),
-    /// Somebody edits the Lease.
+    /// Another client edits the Lease.
     Meddled(Meddling),
 }
 
@@ -59,10 +59,10 @@ struct Candidate {
     offset: Time,
     cut_off: bool,
     watch_hangs: bool,
-    /// The request whose answer is waited for.
+    /// The request that waits for its answer.
     waits_for: Option<u64>,
-    /// The newest version that its watch told of: it tells them in their order.
-    told: u64,
+    /// The newest version that its watch has reported: it reports them in order.
+    reported: u64,
     wake: u64,
     failures: u32,
 }
@@ -72,7 +72,7 @@ impl Candidate {
         Duration::from_micros(self.offset + time * self.rate / 1_000)
     }
 
-    /// The first moment at which its clock shows that.
+    /// The first moment at which its clock shows this time.
     fn time_of(&self, moment: Moment) -> Time {
         let own = u64::try_from(moment.as_nanos().div_ceil(1_000)).expect("a time").saturating_sub(self.offset);
         (own * 1_000).div_ceil(self.rate) + 1
@@ -82,7 +82,7 @@ impl Candidate {
 #[derive(Debug)]
 enum Event {
     Turn(Turn),
-    /// Counts for the latest that was asked for only.
+    /// Only the latest one that was requested counts.
     Wake(String, u64),
     Arrives {
         from: String,
@@ -122,9 +122,9 @@ struct World {
     candidates: Vec<Candidate>,
     delay: Time,
     loss: u64,
-    /// Who began which term.
+    /// Each term with its leader.
     terms: Vec<(u64, String)>,
-    /// Who led when looked at last.
+    /// The leaders at the last check.
     leading: Vec<(String, u64)>,
     meddled: bool,
 }
@@ -165,7 +165,7 @@ impl World {
             cut_off: false,
             watch_hangs: false,
             waits_for: None,
-            told: 0,
+            reported: 0,
             wake: 0,
             failures: 0,
         }
@@ -184,13 +184,13 @@ impl World {
         self.events.insert((self.time + delay, self.sequence), event);
     }
 
-    /// `None`: the message is lost.
+    /// The delay of a message; `None` if it is lost.
     fn transit(&mut self) -> Option<Time> {
         let loss = self.loss;
         (self.draw(100) >= loss).then(|| self.delay())
     }
 
-    /// Half of all are fast, whatever becomes of the others.
+    /// Half of the messages are fast.
     fn delay(&mut self) -> Time {
         let most = if self.draw(2) == 0 { self.delay.min(SECOND / 100) } else { self.delay };
         self.draw(most + 1)
@@ -227,10 +227,10 @@ impl World {
                 let Some(index) = self.find(&to) else { return };
                 let now = self.candidates[index].now(self.time);
                 let candidate = &mut self.candidates[index];
-                if candidate.cut_off || candidate.watch_hangs || version < candidate.told {
+                if candidate.cut_off || candidate.watch_hangs || version < candidate.reported {
                     return;
                 }
-                candidate.told = version;
+                candidate.reported = version;
                 candidate.election.watched(now, lease);
                 self.step(index);
             }
@@ -265,7 +265,7 @@ impl World {
         self.candidates[index] = self.candidate(index, rate);
     }
 
-    /// Asks a candidate what it does, and does it.
+    /// Advances a candidate and sends its request.
     fn step(&mut self, index: usize) {
         let time = self.time;
         let candidate = &mut self.candidates[index];
@@ -294,7 +294,7 @@ impl World {
         }
     }
 
-    /// The API server carries out a request, whoever still waits for it.
+    /// The API server carries out a request, even if its sender no longer waits.
     fn arrives(&mut self, from: String, id: u64, request: Request) {
         let answer = match request {
             Request::Read => Answer::Read(self.stored.clone()),
@@ -316,7 +316,7 @@ impl World {
         }
         lease.spec.renew_time = Some(format!("{}", self.sequence));
         self.store(Some(lease));
-        Answer::Written(self.stored.clone().expect("what was stored"))
+        Answer::Written(self.stored.clone().expect("a stored Lease"))
     }
 
     fn store(&mut self, lease: Option<Lease>) {
@@ -327,7 +327,7 @@ impl World {
         });
         for index in 0..self.candidates.len() {
             let (to, version, lease) = (self.candidates[index].name.clone(), self.version, self.stored.clone());
-            // A watch is late, but loses nothing.
+            // A watch is late, but loses no event.
             let delay = self.delay();
             self.schedule(delay, Event::Watched { to, version, lease });
         }
@@ -386,7 +386,7 @@ impl World {
         self.candidates.iter().filter_map(leading).collect()
     }
 
-    /// Never two at one time, and each term greater than all before.
+    /// Never two leaders at one time, and each term is greater than all before.
     fn check(&mut self) {
         let leading = self.leading();
         for (name, term) in &leading {
@@ -405,7 +405,7 @@ impl World {
         self.leading = leading;
     }
 
-    /// Whatever happened, when the network is good again somebody leads in time, and goes on leading.
+    /// After any history, once the network is good again a leader appears in time and stays.
     fn settles(&mut self) {
         (self.delay, self.loss) = (SECOND / 100, 0);
         for candidate in &mut self.candidates {
@@ -414,15 +414,15 @@ impl World {
         for index in 0..self.candidates.len() {
             self.step(index);
         }
-        // What is still on its way may give the Lease to one who hears of it by the retry only.
+        // Messages on their way may still give the Lease to a candidate that learns it only by the next retry.
         let late = self.events.keys().map(|(time, _)| *time).max().unwrap_or(self.time).max(self.time);
-        // By the clock of the slowest.
+        // By the slowest clock.
         self.run_until(late + 2 * LEASE * 1_000 / SLOWEST);
         let leading = self.leading();
         assert_eq!(leading.len(), 1, "{leading:?}, {:?}", self.stored);
         let terms = self.terms.len();
         self.run_until(self.time + 20 * LEASE);
-        assert_eq!((self.leading(), self.terms.len()), (leading, terms), "one goes on leading");
+        assert_eq!((self.leading(), self.terms.len()), (leading, terms), "the leader stays");
     }
 }
 
@@ -476,14 +476,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn never_two_lead_terms_increase_and_somebody_leads(
+    fn never_two_lead_terms_increase_and_a_leader_appears(
         rates in rates(), seed in any::<u64>(), script in script(turn()),
     ) {
         play(&rates, seed, &script, false);
     }
 
     #[test]
-    fn whatever_somebody_does_to_the_lease_one_leads_in_the_end(
+    fn a_leader_appears_after_any_edits_of_the_lease(
         rates in rates(), seed in any::<u64>(), script in script(prop_oneof![turn(), meddling()]),
     ) {
         play(&rates, seed, &script, true);
@@ -491,7 +491,7 @@ proptest! {
 }
 
 #[test]
-fn who_follows_a_killed_leader_leads_within_two_leases_and_after_a_clean_end_at_once() {
+fn the_next_leader_comes_within_two_leases_after_a_kill_and_at_once_after_a_clean_end() {
     for (turn, limit) in [(Turn::Killed as fn(usize) -> Turn, 2 * LEASE), (Turn::Stopped, SECOND / 2)] {
         for seed in 0..50 {
             let mut world = World::new(&[1_000, 1_000, 1_000], seed, false);

@@ -350,7 +350,10 @@ impl Cut {
             // What was refused is said once, and the Event that came through is not repeated.
             holds_for("the refusal is one line in the log", Duration::from_secs(2), || async {
                 let log = service.log();
-                let lines = log.lines().filter(|line| line.contains("the VM's owner could not be told")).count();
+                let lines = log
+                    .lines()
+                    .filter(|line| line.contains("the status could not be reported to the VM's owner"))
+                    .count();
                 if lines == 1 { Ok(()) } else { Err(log) }
             })
             .await;
