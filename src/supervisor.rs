@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +22,7 @@ use crate::controller::{
     Linker, Metrics, Reporter, SouthboundFeed, Status, Writer, WriterSettings, follow_southbound, identify_cluster,
     keep_lease, probe_api_server, watch_all,
 };
+use crate::kubevirt::Change;
 use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Shared, Target};
 
@@ -117,13 +119,8 @@ struct Started {
     link: watch::Sender<Link>,
 }
 
+/// Starts every task but the webhooks.
 fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: TcpListener) -> anyhow::Result<Started> {
-    let client = || server.requests().context("the Kubernetes client cannot be made");
-    let northbound = Arc::new(Shared::new(Northbound::new(options.northbound.instance.clone())));
-    let (link_sender, link) = watch::channel(Link::default());
-    let (changes_sender, changes) = mpsc::channel(CHANGES_AHEAD);
-    let (reports_sender, reports) = mpsc::unbounded_channel();
-    let status = Status::new(link.clone()).with_health(metrics.health());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         nb = %options.northbound.nb,
@@ -132,24 +129,18 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
         "starting"
     );
     tracing::info!(address = %listener.local_addr()?, "http server listening");
-    let mut tasks = JoinSet::new();
-    let feed = options.sb.clone().map(|remotes| {
-        let replica = Arc::new(Shared::new(Southbound::default()));
-        let (in_sync_sender, in_sync) = watch::channel(None);
-        let target = Target { remotes, ..options.northbound.target() };
-        let following = follow_southbound(target, Arc::clone(&replica), in_sync_sender);
-        tasks.spawn(async move {
-            following.await;
-            Ended("southbound link", Ok(()))
-        });
-        SouthboundFeed { replica, in_sync }
-    });
+    let northbound = Arc::new(Shared::new(Northbound::new(options.northbound.instance.clone())));
+    let (link_sender, link) = watch::channel(Link::default());
+    let (changes_sender, changes) = mpsc::channel(CHANGES_AHEAD);
+    let (reports_sender, reports) = mpsc::unbounded_channel();
     let (asker, questions) = Asker::channel();
+    let status = Status::new(link.clone()).with_health(metrics.health());
+    let mut starting = Starting { options, server, metrics: metrics.clone(), tasks: JoinSet::new() };
     let writer = Writer::new(WriterSettings {
         settings: options.settings(),
         northbound: Arc::clone(&northbound),
         link,
-        southbound: feed,
+        southbound: starting.southbound(),
         changes,
         probe_interval: options.northbound.target().probe_interval,
         questions,
@@ -159,29 +150,8 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
         allow_mass_release: options.allow_mass_release,
         status: status.clone(),
     });
-    let (candidacy_sender, candidacy) = watch::channel(Candidacy::default());
-    let lease_client = client()?;
-    let lease = options.lease(lease_client.default_namespace());
-    let alone = lease.is_none();
-    let (leadership_sender, leadership) = watch::channel(match alone {
-        true => Leadership::Leader { transitions: 0 },
-        false => Leadership::Follower { leader: None },
-    });
-    tasks.spawn(async move {
-        let ended = match lease {
-            Some(lease) => keep_lease(lease_client, lease, candidacy, leadership_sender).await,
-            // Without a Lease this process leads until it stops.
-            None => stopping(candidacy, leadership_sender).await,
-        };
-        Ended(LEASE_TASK, ended.map_err(Into::into))
-    });
-    let (cluster_sender, cluster) = watch::channel(ClusterIdentity::Unknown(None));
-    let identifying = identify_cluster(client()?, cluster_sender);
-    tasks.spawn(async move {
-        identifying.await;
-        // Its work is done, but the process continues.
-        std::future::pending().await
-    });
+    let (candidacy, leadership) = starting.lease()?;
+    let cluster = starting.identity()?;
     let linker = Linker::new(LinkSettings {
         target: options.northbound.target(),
         instance: options.northbound.instance.clone(),
@@ -189,36 +159,106 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
         take_over_cluster: options.take_over_cluster.clone(),
         northbound,
         leadership,
-        candidacy: (!alone).then(|| candidacy_sender.clone()),
+        candidacy: (!options.no_lease).then(|| candidacy.clone()),
         link: link_sender.clone(),
     });
-    let selector = options.namespace_selector.clone();
-    let reporter = Reporter::new(client()?, options.northbound.instance.clone(), reports, metrics.pace());
-    tasks.spawn(async move { Ended("northbound link", linker.run().await.map_err(Into::into)) });
-    tasks.spawn(async move { Ended("writer", writer.run().await.map_err(Into::into)) });
-    let (probe_client, health) = (client()?, metrics.health());
-    tasks.spawn(async move {
-        probe_api_server(probe_client, health).await;
-        Ended("probe of the API server", Ok(()))
-    });
-    let watches = watch_all(server, &metrics.health(), selector.as_deref(), &changes_sender);
-    let mut watches = watches.context("the Kubernetes client cannot be made")?;
-    drop(changes_sender);
-    tasks.spawn(async move {
-        let ended = match watches.join_next().await {
-            Some(Ok(error)) => anyhow::Error::from(error),
-            died => anyhow::anyhow!("a watch died: {died:?}"),
-        };
-        Ended("watches", Err(ended))
-    });
-    tasks.spawn(async move {
+    let reporter = Reporter::new(starting.client()?, options.northbound.instance.clone(), reports, metrics.pace());
+    starting.spawn("northbound link", async move { linker.run().await.map_err(Into::into) });
+    starting.spawn("writer", async move { writer.run().await.map_err(Into::into) });
+    starting.probe()?;
+    starting.watches(changes_sender)?;
+    starting.spawn("reporter", async move {
         reporter.run().await;
-        Ended("reporter", Ok(()))
+        Ok(())
     });
-    tasks.spawn(
-        async move { Ended("http server", crate::api::serve(listener, status, metrics).await.map_err(Into::into)) },
-    );
-    Ok(Started { candidacy: candidacy_sender, tasks, asker, link: link_sender })
+    let serving = crate::api::serve(listener, status, metrics);
+    starting.spawn("http server", async move { serving.await.map_err(Into::into) });
+    Ok(Started { candidacy, tasks: starting.tasks, asker, link: link_sender })
+}
+
+/// The tasks that have been started, and what they are started with.
+struct Starting<'a> {
+    options: &'a RunOptions,
+    server: &'a ApiServer,
+    metrics: Metrics,
+    tasks: JoinSet<Ended>,
+}
+
+impl Starting<'_> {
+    fn client(&self) -> anyhow::Result<Client> {
+        self.server.requests().context("the Kubernetes client cannot be made")
+    }
+
+    fn spawn(&mut self, task: &'static str, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        self.tasks.spawn(async move { Ended(task, work.await) });
+    }
+
+    /// Follows the southbound, if it is to be read.
+    fn southbound(&mut self) -> Option<SouthboundFeed> {
+        let remotes = self.options.sb.clone()?;
+        let replica = Arc::new(Shared::new(Southbound::default()));
+        let (in_sync_sender, in_sync) = watch::channel(None);
+        let target = Target { remotes, ..self.options.northbound.target() };
+        let following = follow_southbound(target, Arc::clone(&replica), in_sync_sender);
+        self.spawn("southbound link", async move {
+            following.await;
+            Ok(())
+        });
+        Some(SouthboundFeed { replica, in_sync })
+    }
+
+    /// Stands for the Lease, or leads without one until the process stops.
+    fn lease(&mut self) -> anyhow::Result<(watch::Sender<Candidacy>, watch::Receiver<Leadership>)> {
+        let client = self.client()?;
+        let (candidacy_sender, candidacy) = watch::channel(Candidacy::default());
+        let lease = self.options.lease(client.default_namespace());
+        let (leadership_sender, leadership) = watch::channel(match lease {
+            None => Leadership::Leader { transitions: 0 },
+            Some(_) => Leadership::Follower { leader: None },
+        });
+        self.spawn(LEASE_TASK, async move {
+            let ended = match lease {
+                Some(lease) => keep_lease(client, lease, candidacy, leadership_sender).await,
+                None => stopping(candidacy, leadership_sender).await,
+            };
+            ended.map_err(Into::into)
+        });
+        Ok((candidacy_sender, leadership))
+    }
+
+    /// Finds out which cluster this is.
+    fn identity(&mut self) -> anyhow::Result<watch::Receiver<ClusterIdentity>> {
+        let (sender, cluster) = watch::channel(ClusterIdentity::Unknown(None));
+        let identifying = identify_cluster(self.client()?, sender);
+        self.spawn("identity of the cluster", async move {
+            identifying.await;
+            // Its work is done, but the process continues.
+            std::future::pending().await
+        });
+        Ok(cluster)
+    }
+
+    fn probe(&mut self) -> anyhow::Result<()> {
+        let (client, health) = (self.client()?, self.metrics.health());
+        self.spawn("probe of the API server", async move {
+            probe_api_server(client, health).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn watches(&mut self, changes: mpsc::Sender<Change>) -> anyhow::Result<()> {
+        let selector = self.options.namespace_selector.as_deref();
+        let watches = watch_all(self.server, &self.metrics.health(), selector, &changes);
+        let mut watches = watches.context("the Kubernetes client cannot be made")?;
+        self.spawn("watches", async move {
+            Err(match watches.join_next().await {
+                Some(Ok(error)) => anyhow::Error::from(error),
+                died => anyhow::anyhow!("a watch died: {died:?}"),
+            })
+        });
+        Ok(())
+    }
 }
 
 /// Starts the listener of the webhooks, and the task that keeps its certificate.

@@ -69,9 +69,10 @@ impl Reviewer {
     }
 
     /// The reason why the requester may not make this launcher pod, if there is one.
-    fn forged(&self, request: &Request<'_>, before: Option<&Pod>) -> Option<String> {
+    fn forged(&self, request: &Request<'_>, pod: &Pod, before: Option<&Pod>) -> Option<String> {
         let user = request.user.username.as_ref();
-        if before.is_some_and(Pod::passes_for_a_launcher) || self.may_launch(user) {
+        let is_new = before.is_none_or(|before| pod.becomes_a_launcher(before));
+        if !is_new || self.may_launch(user) {
             return None;
         }
         Some(format!(
@@ -122,7 +123,7 @@ impl Review for Reviewer {
         if !pod.passes_for_a_launcher() || pod.metadata.deletion_timestamp.is_some() {
             return request.allow();
         }
-        if let Some(reason) = self.forged(&request, before.as_ref()) {
+        if let Some(reason) = self.forged(&request, &pod, before.as_ref()) {
             return refuse(&request, 403, reason);
         }
         let unchanged = before.as_ref().is_some_and(|before| pod.carries_the_same(before));

@@ -142,16 +142,9 @@ impl Epochs {
             let transaction = Transaction { fence: None, operations: swap(uuid, &swaps) };
             match connection.transact(&transaction).await {
                 Outcome::Committed { .. } => {
-                    // Earlier tries with unknown outcome can no longer commit.
-                    self.ours = vec![Some(epoch.clone())];
+                    let fence = stand(swaps.iter().map(|swap| (swap.key, swap.value)));
                     self.ownership.log(owner, cluster);
-                    return Ok(Epoch {
-                        fence: stand(swaps.iter().map(|swap| (swap.key, swap.value))),
-                        key: self.key.clone(),
-                        cluster_key: self.ownership.key.clone(),
-                        cluster: Arc::clone(cluster),
-                        value: epoch,
-                    });
+                    return Ok(self.raised(fence, epoch, cluster));
                 }
                 Outcome::Unknown(reason) => return Err(EpochError::Failed(reason)),
                 // The transaction did not and will not commit.
@@ -168,6 +161,13 @@ impl Epochs {
                 }
             }
         }
+    }
+
+    /// The epoch is committed: earlier tries with unknown outcome can no longer commit.
+    fn raised(&mut self, fence: Operation, value: String, cluster: &Arc<str>) -> Epoch {
+        self.ours = vec![Some(value.clone())];
+        let (key, cluster_key) = (self.key.clone(), self.ownership.key.clone());
+        Epoch { fence, key, cluster_key, cluster: Arc::clone(cluster), value }
     }
 
     fn deposed_by(&self, present: Option<String>) -> EpochError {

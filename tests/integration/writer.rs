@@ -12,7 +12,7 @@ use crate::support::{Northbound, Service, Stage, VmOptions, eventually};
 fn committed(service: &Service) -> Vec<usize> {
     let log = service.log();
     let sizes = log.lines().filter(|line| line.contains("transaction committed"));
-    sizes.filter_map(|line| line.split("ports=").nth(1)?.split_whitespace().next()?.parse().ok()).collect()
+    sizes.filter_map(|line| line.split("rows=").nth(1)?.split_whitespace().next()?.parse().ok()).collect()
 }
 
 #[tokio::test]

@@ -65,6 +65,13 @@ impl Pod {
         self.has_label() || self.instance().is_some()
     }
 
+    /// Returns true if the edit gives the pod what makes a launcher: the label, or a VMI that controls it. An edit may take
+    /// either away: the garbage collector removes owners.
+    pub(super) fn becomes_a_launcher(&self, before: &Self) -> bool {
+        let gets_the_label = self.has_label() && !before.has_label();
+        gets_the_label || self.instance().is_some() && self.instance() != before.instance()
+    }
+
     fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
     }

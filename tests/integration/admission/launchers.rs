@@ -144,6 +144,16 @@ async fn a_launcher_that_virt_controller_did_not_make_is_refused() {
     let edited = pods.patch(name, &PatchParams::default(), &Patch::Merge(label)).await;
     let error = edited.expect_err("a tenant's").to_string();
     assert!(error.contains("must not make launcher pods"), "{error}");
+    // In two steps: the owner first, for which no webhook of the manifests is called, and then the label.
+    let owner = json!({"metadata": {"ownerReferences": pod["metadata"]["ownerReferences"]}});
+    pods.patch(name, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"hooked": null}}})))
+        .await
+        .expect("an edit");
+    pods.patch(name, &PatchParams::default(), &Patch::Merge(owner)).await.expect("an edit that no webhook sees");
+    let label = json!({"metadata": {"labels": {"kubevirt.io": "virt-launcher"}}});
+    let error =
+        pods.patch(name, &PatchParams::default(), &Patch::Merge(label)).await.expect_err("a tenant's").to_string();
+    assert!(error.contains("must not make launcher pods"), "{error}");
     make_pod(&stage.namespace, true, &pod).await.expect("virt-controller's");
 }
 
