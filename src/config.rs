@@ -35,7 +35,7 @@ pub struct NorthboundOptions {
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub nb_probe_interval: u32,
 
-    /// Of a RAFT cluster's members, write only through the leader. With a local socket alone, the service then stands
+    /// Write only through the leader of a RAFT cluster. With a local socket alone, the service then stands
     /// for the Lease while that member leads
     #[arg(long, env = "OVN_KUBEVIRT_NB_LEADER_ONLY", value_name = "BOOLEAN", default_value_t = true,
         action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true,

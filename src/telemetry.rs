@@ -7,8 +7,8 @@ use tracing_subscriber::EnvFilter;
 /// Rust's exit code after a panic.
 const PANICKED: i32 = 101;
 
-/// Starts logging; JSON lines if `json` is set. From now on a panic in any task is logged and ends the process: without
-/// the dead task it would only look healthy.
+/// Starts logging; JSON lines if `json` is set. From now on a panic in any task is logged and ends the process,
+/// which would otherwise look healthy without the dead task.
 pub fn start(json: bool) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=error,kube_client=off"));

@@ -92,7 +92,7 @@ pub fn watch_all(
     ));
     tasks.spawn(
         forwarder(Kind::Namespace)
-            // Of a namespace, too, only the metadata is used.
+            // Only the metadata of a namespace is used, too.
             .run(watcher(Api::<PartialObjectMeta<Namespace>>::all(server.watch(Kind::Namespace)?), selected), |namespace| {
                 Change::Namespace(Box::new(namespace.metadata))
             }),

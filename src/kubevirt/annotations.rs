@@ -96,9 +96,10 @@ pub(super) fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
 pub(super) fn too_many(annotations: &BTreeMap<String, String>) -> Option<String> {
     let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if annotations.len() > MOST_KEYS {
-        return Some(format!("it has {} annotations of OVN's, and {MOST_KEYS} are the most", annotations.len()));
+        return Some(format!("it has {} annotations for OVN, and at most {MOST_KEYS} are allowed", annotations.len()));
     }
-    (bytes > MOST_BYTES).then(|| format!("its annotations of OVN's have {bytes} bytes, and {MOST_BYTES} are the most"))
+    (bytes > MOST_BYTES)
+        .then(|| format!("its annotations for OVN have {bytes} bytes, and at most {MOST_BYTES} are allowed"))
 }
 
 /// Returns true if our own annotation on a VM with this many networks is not too long to be ours.

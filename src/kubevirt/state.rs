@@ -26,10 +26,10 @@ impl Template {
         annotations.retain(|key, _| super::annotations::is_read(key));
         let counts = |found: Option<usize>| found.is_some_and(|count| count > MOST);
         if counts(spec.networks.as_ref().map(Vec::len)) {
-            return Err(format!("it has more than {MOST} networks, which is the most that a VM may have"));
+            return Err(format!("it has more than {MOST} networks, the most that a VM may have"));
         }
         if counts(spec.domain.devices.interfaces.as_ref().map(Vec::len)) {
-            return Err(format!("it has more than {MOST} interfaces, which is the most that a VM may have"));
+            return Err(format!("it has more than {MOST} interfaces, the most that a VM may have"));
         }
         annotations::too_many(&annotations).map_or(Ok(Self { annotations, spec }), Err)
     }

@@ -213,7 +213,7 @@ pub enum Operation {
     Wait {
         /// The table.
         table: &'static str,
-        /// Which rows.
+        /// The rows to find.
         conditions: Vec<Condition>,
         /// The columns compared.
         columns: Vec<&'static str>,
@@ -226,7 +226,7 @@ pub enum Operation {
     Select {
         /// The rows to find.
         table: &'static str,
-        /// Which rows.
+        /// The rows to find.
         conditions: Vec<Condition>,
         /// The columns to read.
         columns: Vec<&'static str>,

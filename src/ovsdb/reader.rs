@@ -119,7 +119,7 @@ impl<R: Replica> Reader<R> {
                 }
                 Ok(())
             }
-            // The schema is being converted, which ends all monitors: a new connection begins anew.
+            // The schema is being converted, which ends all monitors: a new connection reads everything again.
             Some("monitor_canceled") => Err(ConnectionError::Converted),
             // Other notifications are ignored (RFC 7047 section 4).
             Some(_) => Ok(()),

@@ -41,7 +41,7 @@ pub struct Target {
     pub tls: Option<TlsFiles>,
     /// A server that is silent for this long is probed. If it stays silent, the connection ends.
     pub probe_interval: Duration,
-    /// Of a cluster's members only the leader is used. A local socket is connected all the same: it has no alternative,
+    /// Only the leader of a cluster is used. A local socket is connected all the same: it has no alternative,
     /// and its member may become the leader.
     pub leader_only: bool,
 }

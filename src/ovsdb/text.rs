@@ -1,4 +1,4 @@
-//! Compact text columns: a set or a map of strings is one allocation of any size.
+//! Compact text columns: a set or a map of strings is a single allocation.
 //!
 //! A replica of 100k ports consists of these, and its memory determines its time: a vector of strings takes four times
 //! the memory, and an allocation for each string.

@@ -37,12 +37,12 @@ pub(crate) struct Material {
     pub(crate) key: String,
 }
 
-/// The durations of validity.
+/// Durations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lifetimes {
-    /// Of a certificate.
+    /// The validity of a certificate.
     pub(crate) certificate: Duration,
-    /// Of a CA.
+    /// The validity of a CA.
     pub(crate) authority: Duration,
     /// The time after which all clients know a new CA.
     pub(crate) settle: Duration,

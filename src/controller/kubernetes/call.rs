@@ -44,7 +44,7 @@ impl Refusal {
         }
     }
 
-    /// Returns true if the server as a whole is away: there is no answer, or one from a proxy.
+    /// Returns true if the server as a whole is unavailable: there is no answer, or its status is 5xx.
     pub(crate) fn is_servers(&self) -> bool {
         self.code().is_none_or(|code| code >= 500)
     }

@@ -268,7 +268,7 @@ impl Election {
         Step { request: Some(self.start(now, task)), wake: deadline }
     }
 
-    /// Takes in an event of the watch, which may be a little late. Returns true if the Lease has a holder.
+    /// Takes in an event of the watch, which may be a little late. Returns true if another process holds it.
     pub(crate) fn watched(&mut self, now: Moment, lease: Option<Lease>) -> bool {
         self.watching = true;
         match lease {
@@ -291,7 +291,7 @@ impl Election {
         self.watching = false;
     }
 
-    /// Takes in the answer to a read. Returns true if the Lease has a holder.
+    /// Takes in the answer to a read. Returns true if another process holds it.
     pub(crate) fn read(&mut self, now: Moment, lease: Option<Lease>) -> bool {
         self.under_way = None;
         self.in_doubt = false;
@@ -356,7 +356,7 @@ impl Election {
         lease.version().zip(known).is_some_and(|(version, known)| version <= known)
     }
 
-    /// Takes in the newest state. Returns true if another process holds the Lease.
+    /// Takes in the newest state. Returns true if another process holds the Lease, unexpired.
     fn take(&mut self, now: Moment, lease: Lease) -> bool {
         self.highest = self.highest.max(lease.transitions());
         let changed = self.known_spec() != Some(&lease.spec);

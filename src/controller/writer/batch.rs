@@ -113,7 +113,7 @@ impl Batch {
         self.vms.push(planned);
     }
 
-    /// Returns the VMs of those changes that this transaction did not make. `None` if another program wrote, too.
+    /// Returns the VMs that may wait for one of these changes. `None` if another program made one of them.
     pub(super) fn unexplained(&self, view: &Northbound, changes: &Changes) -> Option<Vec<VmKey>> {
         if !self.is_of(view) {
             return None;

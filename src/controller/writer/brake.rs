@@ -91,7 +91,7 @@ impl Brake {
         self.settled.insert(vm.clone());
     }
 
-    /// Releases all holds, as another process leads.
+    /// Forgets the held ports: another process leads, and has its own brake.
     fn pause(&mut self) {
         self.held.clear();
         self.held_ports = 0;

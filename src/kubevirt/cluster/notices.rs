@@ -75,7 +75,7 @@ impl Cluster {
         let dirty = match kind {
             Kind::Vm => self.put_vm(metadata, unreadable_vm(metadata, error.clone())),
             Kind::Run => self.put_run(metadata, unreadable_run(metadata, error.clone())),
-            // Of these, only the metadata is used.
+            // Only the metadata of these is used.
             Kind::Node => self.put_node(metadata),
             Kind::Namespace => self.put_namespace(metadata),
             Kind::Nad => self.put_nad(metadata),
