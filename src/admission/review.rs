@@ -120,7 +120,7 @@ impl Review for Reviewer {
             }
         };
         let before = before.filter(|_| request.operation == Operation::Update);
-        if !pod.passes_for_a_launcher() || pod.metadata.deletion_timestamp.is_some() {
+        if !pod.passes_for_a_launcher() {
             return request.allow();
         }
         if let Some(reason) = self.forged(&request, &pod, before.as_ref()) {
@@ -129,11 +129,17 @@ impl Review for Reviewer {
         let unchanged = before.as_ref().is_some_and(|before| pod.carries_the_same(before));
         let launcher = pod.launcher_of(&request.namespace).filter(|_| !unchanged);
         let Some((vm, instance)) = launcher else { return request.allow() };
+        let ends = pod.metadata.deletion_timestamp.is_some();
+        if let (true, Some(Answer::Annotate(changed))) = (ends, before.as_ref().map(|before| pod.as_before(before))) {
+            return annotate(&request, pod.metadata.annotations.is_some(), changed);
+        }
         let annotations = pod.metadata.annotations.is_some();
         let question =
             Question { pod, vm: vm.clone(), instance, default_network: self.options.default_network.clone(), before };
         let asked = move |moment: &crate::controller::Moment<'_>| question.ask(moment);
-        match self.asker.ask(&vm, POD_WITHIN, asked).await {
+        let answer = self.asker.ask(&vm, POD_WITHIN, asked).await;
+        tracing::debug!(namespace = vm.namespace, vm = vm.name, ?answer, "a launcher pod is reviewed");
+        match answer {
             Ok(Answer::Annotate(changed)) if changed.is_empty() => request.allow(),
             Ok(Answer::Annotate(changed)) => annotate(&request, annotations, changed),
             Ok(Answer::Refuse(reason)) => refuse(&request, 422, reason),

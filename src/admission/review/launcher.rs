@@ -72,6 +72,12 @@ impl Pod {
         gets_the_label || self.instance().is_some() && self.instance() != before.instance()
     }
 
+    /// A pod that is about to end keeps the annotations that it carries.
+    pub(super) fn as_before(&self, before: &Self) -> Answer {
+        let changed = CARRIED.into_iter().filter(|key| self.annotation(key) != before.annotation(key));
+        Answer::Annotate(changed.map(|key| (key, before.annotation(key).map(ToOwned::to_owned))).collect())
+    }
+
     fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
     }
@@ -123,10 +129,10 @@ impl Question {
             return ControlFlow::Break(self.without_ports());
         }
         let run = snapshot.cluster.vm(&self.vm).and_then(|objects| objects.run.as_ref());
-        let run = match run.filter(|run| run.uid == self.instance) {
-            Some(run) => run,
-            None if self.before.is_some() => return ControlFlow::Break(self.as_before()),
-            None => {
+        let run = match (run.filter(|run| run.uid == self.instance), &self.before) {
+            (Some(run), _) => run,
+            (None, Some(before)) => return ControlFlow::Break(self.pod.as_before(before)),
+            (None, None) => {
                 return ControlFlow::Continue(format!(
                     "the VirtualMachineInstance {vm} with UID {} is not known to ovn-kubevirt yet. virt-controller tries again",
                     Escaped(&self.instance)
@@ -158,13 +164,6 @@ impl Question {
             return ControlFlow::Break(self.without_ports());
         }
         ControlFlow::Break(self.carrying(elements, &ports))
-    }
-
-    /// The pod is of an earlier instance, and is about to end: it keeps the annotations that it has.
-    fn as_before(&self) -> Answer {
-        let before = |key| self.before.as_ref().and_then(|pod| pod.annotation(key));
-        let changed = CARRIED.into_iter().filter(|key| self.pod.annotation(key) != before(key));
-        Answer::Annotate(changed.map(|key| (key, before(key).map(ToOwned::to_owned))).collect())
     }
 
     /// The pod has no port of ours: a list of ports that it brought along means nothing.

@@ -177,7 +177,7 @@ async fn what_a_tenant_writes_on_a_launcher_pod_is_put_right_and_a_pod_without_p
     let carried = stage.player.pod(&run.pod).await.expect("the pod")["metadata"]["annotations"].clone();
     stage.player.delete_vmi_start("testvm").await;
     stage.player.remove_vmi_finalizer("testvm").await;
-    // The service sees at some time during these that the instance is gone.
+    // At some time during these the service sees that the instance is gone; the pod is about to end.
     holds_for("it keeps what it carries", Duration::from_millis(500), || async {
         let patch = json!({"metadata": {"annotations": {PORTS: forged}}});
         pods.patch(&run.pod, &PatchParams::default(), &Patch::Merge(patch)).await.expect("an edit");
