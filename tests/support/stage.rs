@@ -24,7 +24,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::builder::Builder;
-use super::cluster::Namespace;
+use super::cluster::{Cluster, Namespace};
+use super::deploy::{self, Account};
 use super::eventually::eventually;
 use super::front::Front;
 use super::gate::Gate;
@@ -32,6 +33,7 @@ use super::northbound::{Northbound, Port};
 use super::objects::VmOptions;
 use super::player::{PORTS_ANNOTATION, Player};
 use super::service::{Service, Setup};
+use super::webhooks::{Webhooks, webhook_flags};
 
 /// The switch of every VM that names no other.
 pub const DEFAULT_SWITCH: &str = "ovn-default";
@@ -116,6 +118,18 @@ impl Prepared {
     /// Starts the service, and waits for nothing.
     pub fn spawn(self) -> Stage {
         Stage { service: self.setup.spawn(), prepared: self }
+    }
+
+    /// Starts the service with webhooks, and waits until the API server calls them for the test's namespaces: for as long as
+    /// the second value lives.
+    pub async fn start_called(&mut self) -> (Service, Webhooks) {
+        let (everywhere, at_home) = deploy::shipped_rules(Cluster::shared().client().await).await;
+        let account = Account::new(&self.namespace, self.dir(), &everywhere, &at_home).await;
+        let flags = webhook_flags("127.0.0.1:0", &self.namespace.name);
+        self.setup = self.setup().kubeconfig(&account.kubeconfig).flags(flags);
+        let service = self.setup.start().await;
+        let webhooks = Webhooks::new(&self.namespace, &service.webhooks().await, account).await;
+        (service, webhooks)
     }
 
     /// A gate to the API server: every service that starts from now on reaches it through the gate.
