@@ -345,10 +345,13 @@ impl Guest {
         self.script.order("announce");
     }
 
-    /// Whether an address answers it.
-    pub fn pings(&self, address: &str) -> bool {
-        let ping = ["-q", "-c", "1", "-W", "0.2", address];
-        self.host.mortal("ping").args(ping).output().is_ok_and(|output| output.status.success())
+    /// Pings an address once: the line of the answer, or else all that ping says.
+    pub fn ping(&self, address: &str) -> Result<String, String> {
+        let ping = ["-c", "1", "-W", "0.2", address];
+        let output = self.host.mortal("ping").args(ping).output().map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let answer = said.lines().find(|line| line.contains("bytes from")).map(ToOwned::to_owned);
+        answer.filter(|_| output.status.success()).ok_or(said)
     }
 
     /// Begins to ping an address every 5 ms.

@@ -358,16 +358,22 @@ impl Lab {
         self.port.addresses.first().and_then(|text| text.split_once(' ')).expect("a MAC and an address")
     }
 
-    fn address(&self) -> &str {
+    /// The VM's address, by its port.
+    pub fn address(&self) -> &str {
         self.addresses().1
     }
 
     /// The prober's pings are answered.
     pub async fn reachable(&self) {
         eventually("the VM answers", || async {
-            if self.prober.pings(self.address()) { Ok(()) } else { Err(self.shown()) }
+            if self.prober.ping(self.address()).is_ok() { Ok(()) } else { Err(self.shown()) }
         })
         .await;
+    }
+
+    /// One ping from hv3: the line of its answer.
+    pub fn ping(&self) -> String {
+        self.prober.ping(self.address()).unwrap_or_else(|said| panic!("{said}"))
     }
 
     fn is_bound(&self, requested: &str) -> Result<(), String> {

@@ -24,8 +24,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::builder::Builder;
-use super::cluster::{Cluster, Namespace};
-use super::deploy::{self, Account};
+use super::cluster::Namespace;
 use super::eventually::eventually;
 use super::front::Front;
 use super::gate::Gate;
@@ -33,7 +32,7 @@ use super::northbound::{Northbound, Port};
 use super::objects::VmOptions;
 use super::player::{PORTS_ANNOTATION, Player};
 use super::service::{Service, Setup};
-use super::webhooks::{Webhooks, webhook_flags};
+use super::webhooks::Webhooks;
 
 /// The switch of every VM that names no other.
 pub const DEFAULT_SWITCH: &str = "ovn-default";
@@ -123,12 +122,10 @@ impl Prepared {
     /// Starts the service with webhooks, and waits until the API server calls them for the test's namespaces: for as long as
     /// the second value lives.
     pub async fn start_called(&mut self) -> (Service, Webhooks) {
-        let (everywhere, at_home) = deploy::shipped_rules(Cluster::shared().client().await).await;
-        let account = Account::new(&self.namespace, self.dir(), &everywhere, &at_home).await;
-        let flags = webhook_flags("127.0.0.1:0", &self.namespace.name);
-        self.setup = self.setup().kubeconfig(&account.kubeconfig).flags(flags);
+        let webhooks = Webhooks::apply(&self.namespace, self.dir()).await;
+        self.setup = webhooks.setup(self.setup());
         let service = self.setup.start().await;
-        let webhooks = Webhooks::new(&self.namespace, &service.webhooks().await, account).await;
+        webhooks.called().await;
         (service, webhooks)
     }
 

@@ -1,43 +1,64 @@
 //! The admission webhooks of a service on the test run's API server, which calls them over TLS by URL, for the namespaces of
 //! one test alone.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::cluster::{Cluster, Namespace};
-use super::deploy::{Account, kubectl};
+use super::deploy::{self, Account, kubectl};
 use super::eventually::eventually;
+use super::service::Setup;
 
 /// Both kinds of configurations, as a path of the API has them.
 pub const CONFIGURATIONS: [&str; 2] = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
 
-/// Flags of a service whose webhooks are called by URL, with the configurations of this name.
+/// Flags of a service whose webhooks are called by URL at this IP address and port, with the configurations of this name.
 pub fn webhook_flags(address: &str, configuration: &str) -> Vec<String> {
-    let flags = ["--webhooks", address, "--webhook-host", "127.0.0.1", "--webhook-configuration", configuration];
+    let (host, _) = address.rsplit_once(':').expect("an address and a port");
+    let flags = ["--webhooks", address, "--webhook-host", host, "--webhook-configuration", configuration];
     flags.map(ToOwned::to_owned).into()
 }
 
-/// What has the API server call the webhooks of a service; it calls them no more once the value is gone.
-/// [`Prepared::start_called`](super::Prepared::start_called) gives one.
+/// The webhooks as an operator applies them, before the service starts; the API server calls them no more once the value is
+/// gone. [`Prepared::start_called`](super::Prepared::start_called) gives one.
 pub struct Webhooks {
     _configurations: Configurations,
     /// The service's account, which may patch these configurations and no others.
-    _account: Account,
+    account: Account,
+    address: String,
+    namespace: Namespace,
 }
 
 impl Webhooks {
-    /// Waits until the API server calls the listener at this address for the test's namespaces.
-    pub(super) async fn new(namespace: &Namespace, address: &str, account: Account) -> Self {
-        let configurations = Configurations::new(namespace, address);
-        reached(namespace).await;
-        Self { _configurations: configurations, _account: account }
+    /// Applies them for the test's namespaces. `dir` takes the kubeconfig of the service's account.
+    pub(super) async fn apply(namespace: &Namespace, dir: &Path) -> Self {
+        let (everywhere, at_home) = deploy::shipped_rules(namespace.client.clone()).await;
+        let account = Account::new(namespace, dir, &everywhere, &at_home).await;
+        // A loopback address of its own, so that the port is known before the service listens, and no other has it.
+        let [first, second, third, ..] = *Uuid::new_v4().as_bytes();
+        let address = format!("127.{}.{second}.{third}:9443", first.max(1));
+        let configurations = Configurations::new(namespace, &address);
+        Self { _configurations: configurations, account, address, namespace: namespace.clone() }
+    }
+
+    /// What the service is started with for them.
+    pub(super) fn setup(&self, setup: Setup) -> Setup {
+        setup.kubeconfig(&self.account.kubeconfig).flags(webhook_flags(&self.address, &self.namespace.name))
+    }
+
+    /// Waits until the API server calls both webhooks: each refuses what nothing else would refuse.
+    pub(super) async fn called(&self) {
+        eventually("the API server calls both webhooks", || refused(&self.namespace)).await;
     }
 }
 
-/// Waits until the API server calls both webhooks: each refuses what only it would refuse. Nothing is stored.
-async fn reached(namespace: &Namespace) {
+/// Tries a VM and a pod that the webhooks refuse. Nothing is stored.
+async fn refused(namespace: &Namespace) -> Result<(), String> {
     let vm = json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "tried"},
         "spec": {"runStrategy": "Halted", "template": {
@@ -57,13 +78,10 @@ async fn reached(namespace: &Namespace) {
         Err(error) if error.to_string().contains(words) => Ok(()),
         other => Err(format!("{other:?}")),
     };
-    eventually("the API server calls both webhooks", || async {
-        refuses(pods.create(&never_stored, &pod).await.map(drop), "must not make launcher pods")?;
-        let request = hyper::Request::post(&path).header("content-type", "application/json");
-        let request = request.body(serde_json::to_vec(&vm).expect("JSON")).expect("a request");
-        refuses(namespace.client.request::<Value>(request).await.map(drop), "none of these")
-    })
-    .await;
+    refuses(pods.create(&never_stored, &pod).await.map(drop), "must not make launcher pods")?;
+    let request = hyper::Request::post(&path).header("content-type", "application/json");
+    let request = request.body(serde_json::to_vec(&vm).expect("JSON")).expect("a request");
+    refuses(namespace.client.request::<Value>(request).await.map(drop), "none of these")
 }
 
 /// Webhook configurations of one test, which are gone with the value. They are named after the namespace.
@@ -108,11 +126,10 @@ impl Configurations {
 
 impl Drop for Configurations {
     fn drop(&mut self) {
-        for kind in CONFIGURATIONS {
-            let arguments = ["delete", kind, &self.0, "--ignore-not-found", "--wait=false"];
-            if let Err(error) = kubectl(Cluster::shared().kubeconfig(), &arguments, "") {
-                eprintln!("{error}");
-            }
+        let [validating, mutating] = CONFIGURATIONS.map(|kind| format!("{kind}/{}", self.0));
+        let arguments = ["delete", &validating, &mutating, "--ignore-not-found", "--wait=false"];
+        if let Err(error) = kubectl(Cluster::shared().kubeconfig(), &arguments, "") {
+            eprintln!("{error}");
         }
     }
 }

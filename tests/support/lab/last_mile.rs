@@ -74,12 +74,12 @@ impl Lab {
         let mut attachments = Attachment::of(&pod);
         let attachment = attachments.pop().unwrap_or_else(|| panic!("Multus has nothing to plug: {pod:#}"));
         assert_eq!(attachments, [], "one NIC");
-        let port = attachment.argument("ovnPort");
-        let cni = |iface_id| Cni::OvsCni { pod_uid: &attachment.pod_uid, interface: &attachment.interface, iface_id };
-        let (cni, mac) = match last_mile.plugin {
-            OvsCni::Head => (cni(Some(port.as_str())), attachment.argument("mac")),
-            OvsCni::V0_39_0 => (cni(None), attachment.mac()),
+        let (port, mac) = match last_mile.plugin {
+            OvsCni::Head => (Some(attachment.argument("ovnPort")), attachment.argument("mac")),
+            OvsCni::V0_39_0 => (None, attachment.mac()),
         };
+        let Attachment { pod_uid, interface, .. } = &attachment;
+        let cni = Cni::OvsCni { pod_uid, interface, iface_id: port.as_deref() };
         let host = chassis.trim_start_matches("hv").parse().expect("hv and a number");
         self.plug_by(host, &cni, &mac, &attachment.address())
     }
