@@ -26,7 +26,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::deploy::{self, Account};
 use crate::support::service::{Setup, read_response};
-use crate::support::webhooks::{CONFIGURATIONS, Configurations, webhook_flags};
+use crate::support::webhooks::{CONFIGURATIONS, Configurations, called, webhook_flags};
 use crate::support::{Cluster, Namespace, Prepared, Service, Stage, eventually};
 
 /// The Secret's name, unless a flag names another.
@@ -128,11 +128,7 @@ impl Hooked {
 
     /// Waits until the API server reaches both webhooks.
     async fn called(&self) {
-        eventually("the API server reaches both webhooks", || async {
-            self.try_vm().await?;
-            self.try_pod().await
-        })
-        .await;
+        called(&self.namespace).await;
     }
 
     /// The CA bundles in all webhooks of both configurations.

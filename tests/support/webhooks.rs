@@ -41,7 +41,7 @@ impl Webhooks {
         let account = Account::new(namespace, dir, &everywhere, &at_home).await;
         // A loopback address of its own, so that the port is known before the service listens, and no other has it.
         let [first, second, third, ..] = *Uuid::new_v4().as_bytes();
-        let address = format!("127.{}.{second}.{third}:9443", first.max(1));
+        let address = format!("127.{}.{second}.{third}:9443", first.clamp(1, 254));
         let configurations = Configurations::new(namespace, &address);
         Self { _configurations: configurations, account, address, namespace: namespace.clone() }
     }
@@ -51,10 +51,15 @@ impl Webhooks {
         setup.kubeconfig(&self.account.kubeconfig).flags(webhook_flags(&self.address, &self.namespace.name))
     }
 
-    /// Waits until the API server calls both webhooks: each refuses what nothing else would refuse.
+    /// Waits until the API server calls both webhooks.
     pub(super) async fn called(&self) {
-        eventually("the API server calls both webhooks", || refused(&self.namespace)).await;
+        called(&self.namespace).await;
     }
+}
+
+/// Waits until the API server calls both webhooks for a namespace: each refuses what nothing else would refuse.
+pub async fn called(namespace: &Namespace) {
+    eventually("the API server calls both webhooks", || refused(namespace)).await;
 }
 
 /// Tries a VM and a pod that the webhooks refuse. Nothing is stored.
