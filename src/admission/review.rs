@@ -119,7 +119,7 @@ impl Review for Reviewer {
             }
         };
         let before = before.filter(|_| request.operation == Operation::Update);
-        if !pod.passes_for_a_launcher() || pod.metadata.deletion_timestamp.is_some() {
+        if !pod.passes_for_a_launcher() {
             return request.allow();
         }
         if let Some(reason) = self.forged(&request, before.as_ref()) {
@@ -129,8 +129,13 @@ impl Review for Reviewer {
         let launcher = pod.launcher_of(&request.namespace).filter(|_| !unchanged);
         let Some((vm, instance)) = launcher else { return request.allow() };
         let annotations = pod.metadata.annotations.is_some();
+        let ends = pod.metadata.deletion_timestamp.is_some();
         let question =
             Question { pod, vm: vm.clone(), instance, default_network: self.options.default_network.clone(), before };
+        if ends {
+            // Its interfaces are there until its kubelet has ended it.
+            return annotate(&request, annotations, question.as_before());
+        }
         let asked = move |moment: &crate::controller::Moment<'_>| question.ask(moment);
         match self.asker.ask(&vm, POD_WITHIN, asked).await {
             Ok(Answer::Annotate(changed)) if changed.is_empty() => request.allow(),

@@ -118,7 +118,7 @@ impl Question {
         let run = snapshot.cluster.vm(&self.vm).and_then(|objects| objects.run.as_ref());
         let run = match run.filter(|run| run.uid == self.instance) {
             Some(run) => run,
-            None if self.before.is_some() => return ControlFlow::Break(self.as_before()),
+            None if self.before.is_some() => return ControlFlow::Break(Answer::Annotate(self.as_before())),
             None => {
                 return ControlFlow::Continue(format!(
                     "the VirtualMachineInstance {vm} with UID {} is not known to ovn-kubevirt yet. virt-controller tries again",
@@ -153,11 +153,11 @@ impl Question {
         ControlFlow::Break(self.carrying(elements, &ports))
     }
 
-    /// The pod is of an earlier instance, and is about to end: it keeps the annotations that it has.
-    fn as_before(&self) -> Answer {
+    /// The pod is about to end, or is of an earlier instance: it keeps the annotations that it has.
+    pub(super) fn as_before(&self) -> BTreeMap<&'static str, Option<String>> {
         let before = |key| self.before.as_ref().and_then(|pod| pod.annotation(key));
         let changed = CARRIED.into_iter().filter(|key| self.pod.annotation(key) != before(key));
-        Answer::Annotate(changed.map(|key| (key, before(key).map(ToOwned::to_owned))).collect())
+        changed.map(|key| (key, before(key).map(ToOwned::to_owned))).collect()
     }
 
     /// The pod has no port of ours: a list of ports that it brought along means nothing.
