@@ -1,21 +1,28 @@
 //! `make demo`: the main job, shown to a person.
 //!
-//! A VM is applied with kubectl to a real API server and gets its port in a real northbound database;
-//! it is restarted onto another node, stopped and started, and migrated, and its port stays. Where network namespaces can
-//! be made, a guest then migrates between real chassis while it is pinged. KubeVirt's part (the VMI and the launcher pods)
-//! is played; everything else is what runs beside an ovn-central.
+//! A VM is applied with kubectl to a real API server and gets its port in a real northbound database; its launcher pod
+//! carries the port without anybody's help, and a VM that asks for an address of another is refused. The VM is restarted
+//! onto another node, stopped and started, and migrated, and its port stays. Where network namespaces can be made,
+//! [`packets`] then reach a guest on real chassis. KubeVirt's part (the VMI and the launcher pods) and ovs-cni's are played;
+//! everything else is what runs beside an ovn-central.
 
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "each target uses a part of the harness")]
 #[path = "../support/mod.rs"]
 mod support;
 
+mod packets;
+
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use support::lab::{Lab, Moved, Pointing};
-use support::{Binding, Cluster, Port, Stage, eventually};
+use support::webhooks::Webhooks;
+use support::{Cluster, Port, Prepared, Service, Stage, deploy, eventually};
 
+/// The network in the place of the pod network, which Multus plugs.
+const NAD: &str = "ovn";
 const FIRST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/demo/first-vm.yaml");
+/// The annotations of a launcher pod that say its ports: to any CNI, and to Multus.
+const CARRIED: &str = r#"jsonpath={.metadata.annotations.ovn-kubevirt\.io/ports}{"\n"}{.metadata.annotations.v1\.multus-cni\.io/default-network}{"\n"}"#;
 const SECOND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/demo/second-vm.yaml");
 
 #[tokio::main]
@@ -23,7 +30,7 @@ async fn main() -> ExitCode {
     let demo = Demo::prepare().await;
     let rows = demo.play().await;
     println!("\n{}", table(&rows));
-    with_packets().await;
+    packets::with_packets().await;
     let kept = rows.iter().all(|row| row.kept);
     println!("{}", if kept { "The address never changed." } else { "An address changed: this is a bug." });
     if std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0") {
@@ -33,7 +40,10 @@ async fn main() -> ExitCode {
 }
 
 struct Demo {
-    stage: Stage,
+    // They end before the service that they lead to.
+    _webhooks: Webhooks,
+    service: Service,
+    stage: Prepared,
 }
 
 /// A line of the table at the end.
@@ -53,9 +63,12 @@ impl Demo {
         );
         let builder =
             Stage::build("demo").switch("ovn-default", "10.16.0.0/16").router("ovn-default", &["10.16.0.1/16"]);
-        let prepared = builder.northd().prepare().await;
-        say("Starting ovn-kubevirt");
-        Self { stage: prepared.start().await }
+        let prepared = builder.nad(NAD, "ovn-default").northd().prepare().await;
+        say("Starting ovn-kubevirt, with webhooks that the API server calls for the namespaces of this demo");
+        let default_network = format!("{}/{NAD}", prepared.namespace.name);
+        let mut stage = prepared.with(|setup| setup.flags(["--default-network", &default_network]));
+        let (service, webhooks) = stage.start_called().await;
+        Self { _webhooks: webhooks, service, stage }
     }
 
     async fn play(&self) -> Vec<Row> {
@@ -84,11 +97,17 @@ impl Demo {
         self.show("ovn-nbctl", &["--db", &self.stage.northbound.remote(), "show"]);
         self.kubectl(&["describe", "vm", "testvm", "-n", &self.stage.namespace.name]);
 
-        say("The VM starts on node n1");
+        say("A VM that asks for the same address is refused when it is applied");
+        self.refused(&sibling.name);
+
+        say(
+            "The VM starts on node n1: its launcher pod is made without a hint, and carries its port before any CNI runs",
+        );
         let begun = Instant::now();
-        self.stage.player.start("testvm", "n1").await;
+        let pod = self.stage.player.start("testvm", "n1").await.pod;
         let started = self.port(&name, on("n1")).await;
         rows.push(row("started on n1", Some(&first), &started, begun));
+        self.kubectl(&["get", "pod", &pod, "-n", &self.stage.namespace.name, "-o", CARRIED]);
 
         say("The VM is restarted: another VMI, another launcher pod, another node");
         let begun = Instant::now();
@@ -142,7 +161,20 @@ impl Demo {
     fn kubectl(&self, arguments: &[&str]) {
         let kubeconfig = format!("--kubeconfig={}", Cluster::shared().kubeconfig().display());
         println!("$ kubectl {}", arguments.join(" "));
-        run(Command::new("kubectl").arg(kubeconfig).args(arguments));
+        // What kubectl remembers of a server that ends with the demo would stay in the home folder.
+        let cache = format!("--cache-dir={}", self.stage.dir().join("kubectl").display());
+        run(Command::new("kubectl").args([kubeconfig, cache]).args(arguments));
+    }
+
+    /// Applies the second VM under another name, and shows the answer.
+    fn refused(&self, namespace: &str) {
+        let vm = std::fs::read_to_string(SECOND).unwrap_or_else(|error| panic!("{SECOND}: {error}"));
+        let vm = vm.replace("name: testvm", "name: latecomer");
+        println!("$ sed 's/name: testvm/name: latecomer/' {SECOND} | kubectl apply -n {namespace} -f -");
+        let answer = deploy::kubectl(Cluster::shared().kubeconfig(), &["apply", "-n", namespace, "-f", "-"], &vm);
+        let error = answer.err().unwrap_or_else(|| panic!("two VMs may not have one address"));
+        let (_, words) = error.split_once("\": ").unwrap_or(("", &error));
+        println!("{}", words.trim());
     }
 
     fn ports_command(&self) {
@@ -163,37 +195,11 @@ impl Demo {
         println!("  export OVN_SB_DB={}", self.stage.northbound.sb_remote());
         println!("  export PATH=$PATH:{}", parent(&support::service::binary()));
         println!("  kubectl -n {} apply -f {FIRST}", self.stage.namespace.name);
-        println!("  ovn-kubevirt ports; ovn-nbctl show; curl http://{}/readyz", self.stage.service.listening().await);
+        println!("  ovn-kubevirt ports; ovn-nbctl show; curl http://{}/readyz", self.service.listening().await);
         println!("\nCtrl-C ends it all.");
         if let Err(error) = tokio::signal::ctrl_c().await {
             eprintln!("Ctrl-C cannot be caught: {error}");
         }
-    }
-}
-
-/// A live migration with packets on three chassis of its own; where none can be made, the demo goes on without.
-async fn with_packets() {
-    say("A live migration with packets: three chassis with userspace OVS in network namespaces");
-    if let Err(reason) = support::netns::available() {
-        println!("Skipped: network namespaces cannot be made here ({reason}).");
-        println!("As root (sudo -E make demo), or in a privileged container, a guest is pinged while it migrates.");
-        return;
-    }
-    let mut lab = Lab::start(Stage::build("demo-packets"), Pointing::Service("rarp"), Binding::Bridge).await;
-    println!("testvm runs on hv1 ({}); hv3 pings it every 5 ms and keeps a TCP connection to it busy.", lab.state());
-    let (there, back) = (("hv1", "hv2"), ("hv2", "hv1"));
-    for (from, to) in [there, back] {
-        let Moved { pings, tcp } = lab.migrate(from, to, Duration::ZERO).await;
-        println!(
-            "{from} -> {to}: {} of {} pings lost, {} doubled; silent for {:.1} ms at most; {} TCP echoes, {} resets; now {}",
-            pings.lost,
-            pings.sent,
-            pings.duplicates,
-            pings.silence_ms,
-            tcp.echoes,
-            tcp.resets,
-            lab.state()
-        );
     }
 }
 

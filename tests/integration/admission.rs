@@ -24,15 +24,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::deploy::{self, Account, kubectl};
+use crate::support::deploy::{self, Account};
 use crate::support::service::{Setup, read_response};
+use crate::support::webhooks::{CONFIGURATIONS, Configurations, called, webhook_flags};
 use crate::support::{Cluster, Namespace, Prepared, Service, Stage, eventually};
 
 /// The Secret's name, unless a flag names another.
 pub(crate) const SECRET: &str = "ovn-kubevirt-webhook";
-/// Both kinds of configurations, as a path of the API has them.
-pub(crate) const CONFIGURATIONS: [&str; 2] = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
-
 /// Databases, a namespace with KubeVirt in it, an account and, once they are made, webhook configurations.
 struct Hooked {
     prepared: Prepared,
@@ -130,11 +128,7 @@ impl Hooked {
 
     /// Waits until the API server reaches both webhooks.
     async fn called(&self) {
-        eventually("the API server reaches both webhooks", || async {
-            self.try_vm().await?;
-            self.try_pod().await
-        })
-        .await;
+        called(&self.namespace).await;
     }
 
     /// The CA bundles in all webhooks of both configurations.
@@ -158,12 +152,6 @@ impl Hooked {
     }
 }
 
-/// Flags of a service whose webhooks are called by URL, with the configurations of this name.
-pub(crate) fn webhook_flags(address: &str, configuration: &str) -> Vec<String> {
-    let flags = ["--webhooks", address, "--webhook-host", "127.0.0.1", "--webhook-configuration", configuration];
-    flags.map(ToOwned::to_owned).into()
-}
-
 /// The CA bundles in the webhooks of the test's configuration of a kind.
 pub(crate) async fn bundles(namespace: &Namespace, kind: &str) -> Vec<String> {
     let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}/{}", namespace.name);
@@ -176,57 +164,6 @@ pub(crate) async fn bundles(namespace: &Namespace, kind: &str) -> Vec<String> {
         String::from_utf8_lossy(&bundle.0).into_owned()
     };
     webhooks.iter().map(bundle).collect()
-}
-
-/// Webhook configurations of one test, which are gone with the value. They are named after the namespace.
-pub(crate) struct Configurations(String);
-
-impl Configurations {
-    /// Calls the listener at this address, and takes no silence for an answer.
-    pub(crate) fn new(namespace: &Namespace, address: &str) -> Self {
-        let hook = |name: &str, path: &str, rule: Value, selector: Value| {
-            json!({
-                "name": format!("{name}.ovn-kubevirt.io"), "admissionReviewVersions": ["v1"], "sideEffects": "None",
-                "clientConfig": {"url": format!("https://{address}/{path}")}, "rules": [rule],
-                "namespaceSelector": {"matchLabels": {namespace.label_key(): namespace.label}},
-                "objectSelector": selector, "failurePolicy": "Fail", "timeoutSeconds": 10,
-            })
-        };
-        let rule = |group: &str, resource: &str| {
-            let operations = ["CREATE", "UPDATE"];
-            json!({"apiGroups": [group], "apiVersions": ["v1"], "operations": operations, "resources": [resource]})
-        };
-        let configuration = |kind: &str, webhooks: Vec<Value>| {
-            json!({
-                "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "webhooks": webhooks,
-                "metadata": {"name": namespace.name},
-            })
-        };
-        let vms = hook("vms", "validate", rule("kubevirt.io", "virtualmachines"), json!({}));
-        let runs = hook("runs", "validate", rule("kubevirt.io", "virtualmachineinstances"), json!({}));
-        let pods = |name, label| hook(name, "mutate", rule("", "pods"), json!({"matchLabels": label}));
-        let hooked = pods("pods", json!({"hooked": "true"}));
-        let launchers = pods("launchers", json!({"kubevirt.io": "virt-launcher"}));
-        let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
-            configuration("ValidatingWebhookConfiguration", vec![vms, runs]),
-            configuration("MutatingWebhookConfiguration", vec![hooked, launchers]),
-        ]});
-        let made = Self(namespace.name.clone());
-        let applied = kubectl(Cluster::shared().kubeconfig(), &["create", "-f", "-"], &objects.to_string());
-        applied.unwrap_or_else(|error| panic!("{error}"));
-        made
-    }
-}
-
-impl Drop for Configurations {
-    fn drop(&mut self) {
-        for kind in CONFIGURATIONS {
-            let arguments = ["delete", kind, &self.0, "--ignore-not-found", "--wait=false"];
-            if let Err(error) = kubectl(Cluster::shared().kubeconfig(), &arguments, "") {
-                eprintln!("{error}");
-            }
-        }
-    }
 }
 
 /// Calls the webhooks as the API server does, without it.

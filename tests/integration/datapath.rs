@@ -6,7 +6,7 @@
 
 mod chassis;
 mod faults;
-mod node;
+mod last_mile;
 
 use std::time::Duration;
 

@@ -195,11 +195,10 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         // Those of the namespace end with it; these two are objects of the whole cluster.
-        for kind in ["clusterrolebinding", "clusterrole"] {
-            let arguments = ["delete", kind, &self.name, "--ignore-not-found", "--wait=false"];
-            if let Err(error) = kubectl(Cluster::shared().kubeconfig(), &arguments, "") {
-                eprintln!("{error}");
-            }
+        let [binding, role] = ["clusterrolebinding", "clusterrole"].map(|kind| format!("{kind}/{}", self.name));
+        let arguments = ["delete", &binding, &role, "--ignore-not-found", "--wait=false"];
+        if let Err(error) = kubectl(Cluster::shared().kubeconfig(), &arguments, "") {
+            eprintln!("{error}");
         }
     }
 }

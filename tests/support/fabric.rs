@@ -143,6 +143,11 @@ impl Fabric {
         self.vsctl(guest.chassis, &["get", "Interface", &guest.interface, "external_ids"])
     }
 
+    /// The `external_ids` of its port there.
+    pub fn port_ids(&self, guest: &Guest) -> String {
+        self.vsctl(guest.chassis, &["get", "Port", &guest.interface, "external_ids"])
+    }
+
     /// Starts a chassis' ovn-controller, again after [`stop_controller`](Self::stop_controller).
     pub fn start_controller(&mut self, host: usize) {
         let controller = self.begin(host, "ovn-controller", &[&self.database(host)]);
@@ -237,8 +242,8 @@ impl Fabric {
         guest.ip(&["route", "add", SUBNET, "dev", "eth0"]);
         chassis.ip(&["link", "set", &interface, "up"]);
         let noted = cni.notes(&interface);
-        let noted: Vec<&str> = noted.iter().map(String::as_str).collect();
-        self.vsctl(host, &[&["add-port", "br-int", &interface, "--", "set"][..], &noted].concat());
+        let noted = noted.iter().map(String::as_str);
+        self.vsctl(host, &["add-port", "br-int", &interface].into_iter().chain(noted).collect::<Vec<_>>());
         let mut command = guest.mortal("python3");
         let (rarps, kernel) = match binding {
             Binding::Bridge | Binding::ManagedTap => (RARPS, None),
@@ -265,24 +270,36 @@ impl Fabric {
 pub enum Cni<'a> {
     /// The name of the port.
     IfaceId(&'a str),
-    /// As ovs-cni 0.39.0: of which pod it is, by its UID, and nothing of a port.
-    OvsCni(&'a str),
+    /// As ovs-cni: which interface of which pod it is.
+    OvsCni {
+        /// The pod's UID.
+        pod_uid: &'a str,
+        /// The interface's name in the pod.
+        interface: &'a str,
+        /// The name of the port, which its releases up to 0.39.0 do not set.
+        iface_id: Option<&'a str>,
+    },
 }
 
 impl Cni<'_> {
+    /// The rest of the command line of ovs-vsctl that adds the interface.
     fn notes(&self, interface: &str) -> Vec<String> {
-        match self {
-            Self::IfaceId(port) => {
-                vec!["Interface".to_owned(), interface.to_owned(), format!("external_ids:iface-id={port}")]
+        let set = |table: &str, ids: &[String]| {
+            let head = ["--", "set", table, interface].map(ToOwned::to_owned);
+            head.into_iter().chain(ids.iter().map(|id| format!("external_ids:{id}"))).collect::<Vec<_>>()
+        };
+        let named = |port: &str| set("Interface", &[format!("iface-id={port}")]);
+        match *self {
+            Self::IfaceId(port) => named(port),
+            Self::OvsCni { pod_uid, interface: in_pod, iface_id } => {
+                let ids = [
+                    format!("contPodUid={pod_uid}"),
+                    format!("contNetns=/var/run/netns/cni-{pod_uid}"),
+                    format!("contIface={in_pod}"),
+                    "owner=ovs-cni.network.kubevirt.io".to_owned(),
+                ];
+                [set("Port", &ids), iface_id.map(named).unwrap_or_default()].concat()
             }
-            Self::OvsCni(uid) => vec![
-                "Port".to_owned(),
-                interface.to_owned(),
-                format!("external_ids:contPodUid={uid}"),
-                format!("external_ids:contNetns=/var/run/netns/cni-{uid}"),
-                "external_ids:contIface=eth0".to_owned(),
-                "external_ids:owner=ovs-cni.network.kubevirt.io".to_owned(),
-            ],
         }
     }
 }
@@ -328,10 +345,13 @@ impl Guest {
         self.script.order("announce");
     }
 
-    /// Whether an address answers it.
-    pub fn pings(&self, address: &str) -> bool {
-        let ping = ["-q", "-c", "1", "-W", "0.2", address];
-        self.host.mortal("ping").args(ping).output().is_ok_and(|output| output.status.success())
+    /// Pings an address once: the line of the answer, or else all that ping says.
+    pub fn ping(&self, address: &str) -> Result<String, String> {
+        let ping = ["-c", "1", "-W", "0.2", address];
+        let output = self.host.mortal("ping").args(ping).output().map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let answer = said.lines().find(|line| line.contains("bytes from")).map(ToOwned::to_owned);
+        answer.filter(|_| output.status.success()).ok_or(said)
     }
 
     /// Begins to ping an address every 5 ms.

@@ -4,12 +4,14 @@
 //! it goes. A migration goes in [`Phase`]s, in each of which the service or the database may have a [`Fault`].
 
 mod chassis;
-mod nodes;
+mod last_mile;
 
 use std::ops::Deref;
 use std::time::Duration;
 
 pub use self::chassis::{Away, Guests};
+use self::last_mile::LastMile;
+pub use self::last_mile::OvsCni;
 use super::eventually::{eventually, holds_for};
 use super::fabric::{Cni, Echo, Echoed, Fabric, Guest, Probe, Probed};
 use super::northbound::Port;
@@ -80,8 +82,8 @@ pub struct Lab {
     prober: Guest,
     guest: Option<Guest>,
     service: Option<Service>,
-    /// `ovn-kubevirt node` on hv1 and hv2, where the CNI names no port.
-    nodes: Vec<Service>,
+    /// Where ovs-cni plugs the VM; else the test does, which knows the port.
+    last_mile: Option<LastMile>,
     fabric: Fabric,
     prepared: Prepared,
     pointing: Pointing,
@@ -104,33 +106,48 @@ impl Lab {
     /// The VM runs on hv1, with such a binding of its NIC, and answers. `builder` names the test, and the northbound where
     /// it is none of the usual ones.
     pub async fn start(builder: Builder<'_>, pointing: Pointing, binding: Binding) -> Self {
-        let mut lab = Self::without_guest(builder, pointing, binding).await;
+        let prepared = Self::prepared(builder, pointing).await;
+        let (service, name) = (prepared.setup().start().await, prepared.name("testvm"));
+        let options = VmOptions::default().binding(binding);
+        let mut lab = Self::bound_to_hv1(prepared, service, pointing, options, &name).await;
+        lab.binding = binding;
         lab.begin().await;
         lab
     }
 
-    /// The VM is bound to hv1, and its guest is not there yet.
-    async fn without_guest(builder: Builder<'_>, pointing: Pointing, binding: Binding) -> Self {
+    async fn prepared(builder: Builder<'_>, pointing: Pointing) -> Prepared {
         let strategy = match pointing {
             Pointing::Service(strategy) => strategy,
             Pointing::Afterwards(_) => "rarp",
         };
-        let builder = builder.northd().reads_southbound().flags(["--activation-strategy", strategy]);
-        let prepared = builder.prepare().await;
+        builder.northd().reads_southbound().flags(["--activation-strategy", strategy]).prepare().await
+    }
+
+    /// The VM is bound to hv1 with its port of this name, and its guest is not there yet.
+    async fn bound_to_hv1(
+        prepared: Prepared,
+        service: Service,
+        pointing: Pointing,
+        options: VmOptions,
+        name: &str,
+    ) -> Self {
         let fabric = Fabric::start(&prepared.northbound, 3).await;
         let (port, mac, address) = PROBER;
         prepared.northbound.add_foreign_port(DEFAULT_SWITCH, port, &[&format!("{mac} {address}")]);
         let mut prober = fabric.plug(3, port, mac, address);
         prober.wake();
-        prepared.player.create_vm("testvm", VmOptions::default().binding(binding)).await;
+        prepared.player.create_vm("testvm", options).await;
         prepared.player.start("testvm", "hv1").await;
-        let service = prepared.setup().start().await;
-        let on_hv1 = |port: &Port| port.option("requested-chassis") == Some("hv1");
-        let port = prepared.port_where("testvm", "is bound to hv1", on_hv1).await;
+        let port = eventually("the port is bound to hv1", || async {
+            let port = prepared.northbound.port(name);
+            port.filter(|port| port.option("requested-chassis") == Some("hv1"))
+                .ok_or_else(|| prepared.northbound.dump())
+        })
+        .await;
         // From here on the port is the test's own, where it stands for another controller.
         let service = matches!(pointing, Pointing::Service(_)).then_some(service);
-        let nodes = Vec::new();
-        Self { prober, guest: None, service, nodes, fabric, prepared, pointing, binding, port }
+        let (last_mile, binding) = (None, Binding::Bridge);
+        Self { prober, guest: None, service, last_mile, fabric, prepared, pointing, binding, port }
     }
 
     /// The guest begins on hv1, and answers.
@@ -283,7 +300,7 @@ impl Lab {
         ending.sleep();
         self.player.start("testvm", to).await;
         self.bound(to).await;
-        let mut beginning = self.plug(to);
+        let mut beginning = self.plug_launcher(to).await;
         beginning.wake();
         self.reachable().await;
         let traffic = self.traffic();
@@ -341,16 +358,22 @@ impl Lab {
         self.port.addresses.first().and_then(|text| text.split_once(' ')).expect("a MAC and an address")
     }
 
-    fn address(&self) -> &str {
+    /// The VM's address, by its port.
+    pub fn address(&self) -> &str {
         self.addresses().1
     }
 
     /// The prober's pings are answered.
     pub async fn reachable(&self) {
         eventually("the VM answers", || async {
-            if self.prober.pings(self.address()) { Ok(()) } else { Err(self.shown()) }
+            if self.prober.ping(self.address()).is_ok() { Ok(()) } else { Err(self.shown()) }
         })
         .await;
+    }
+
+    /// One ping from hv3: the line of its answer.
+    pub fn ping(&self) -> String {
+        self.prober.ping(self.address()).unwrap_or_else(|said| panic!("{said}"))
     }
 
     fn is_bound(&self, requested: &str) -> Result<(), String> {

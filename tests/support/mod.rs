@@ -24,6 +24,7 @@ pub mod history;
 pub mod in_process;
 pub mod lab;
 pub mod local_switch;
+pub mod multus;
 pub mod netns;
 pub mod node;
 pub mod northbound;
@@ -35,6 +36,7 @@ pub mod raft_log;
 pub mod service;
 pub mod stage;
 pub mod valve;
+pub mod webhooks;
 
 pub use cluster::{Cluster, Namespace};
 pub use eventually::{eventually, holds_for, never};

@@ -32,6 +32,7 @@ use super::northbound::{Northbound, Port};
 use super::objects::VmOptions;
 use super::player::{PORTS_ANNOTATION, Player};
 use super::service::{Service, Setup};
+use super::webhooks::Webhooks;
 
 /// The switch of every VM that names no other.
 pub const DEFAULT_SWITCH: &str = "ovn-default";
@@ -116,6 +117,16 @@ impl Prepared {
     /// Starts the service, and waits for nothing.
     pub fn spawn(self) -> Stage {
         Stage { service: self.setup.spawn(), prepared: self }
+    }
+
+    /// Starts the service with webhooks, and waits until the API server calls them for the test's namespaces: for as long as
+    /// the second value lives.
+    pub async fn start_called(&mut self) -> (Service, Webhooks) {
+        let webhooks = Webhooks::apply(&self.namespace, self.dir()).await;
+        self.setup = webhooks.setup(self.setup());
+        let service = self.setup.start().await;
+        webhooks.called().await;
+        (service, webhooks)
     }
 
     /// A gate to the API server: every service that starts from now on reaches it through the gate.

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 
 use super::*;
+use crate::support::deploy::kubectl;
 use crate::support::{holds_for, never};
 
 /// Long enough for a test to see no renewal.

@@ -13,9 +13,10 @@ use tokio::task::JoinSet;
 
 use super::super::LEASE;
 use super::{ALLOWED, ALLOWED_AT_HOME, ALLOWED_OF_CONFIGURATIONS, ALLOWED_OF_KUBE_SYSTEM, Call};
-use crate::admission::{CONFIGURATIONS, Configurations, SECRET, bundles, webhook_flags};
+use crate::admission::{SECRET, bundles};
 use crate::support::deploy::Account;
 use crate::support::service::Setup;
+use crate::support::webhooks::{CONFIGURATIONS, Configurations, webhook_flags};
 use crate::support::{Cluster, Nic, Player, Prepared, Service, Stage, VmOptions, deploy, eventually, holds_for};
 
 const PORTS: &str = "ovn-kubevirt.io/ports";
