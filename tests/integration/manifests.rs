@@ -128,7 +128,7 @@ fn for_this_server(documents: Vec<(String, String)>) -> Vec<(String, String)> {
         if minor < 28 {
             let _ = writeln!(
                 std::io::stderr(),
-                "note: Kubernetes 1.{minor} has no matchConditions: the webhook of forged launchers is applied without"
+                "note: Kubernetes 1.{minor} has no matchConditions: the webhooks of launcher pods are applied without"
             );
         }
         minor
@@ -140,10 +140,11 @@ fn for_this_server(documents: Vec<(String, String)>) -> Vec<(String, String)> {
             (kind, old)
         }
         "MutatingWebhookConfiguration" if minor < 28 => {
+            let mut parts = document.split("  matchConditions:\n");
+            let before = parts.next().unwrap_or_default().to_owned();
             // From the key to the next one of its webhook.
-            let (before, rest) = document.split_once("  matchConditions:\n").expect("one webhook has a condition");
-            let end = rest.find("\n  match").expect("matchPolicy comes next") + 1;
-            (kind, format!("{before}{}", &rest[end..]))
+            let after = parts.map(|rest| &rest[rest.find("\n  match").expect("matchPolicy comes next") + 1..]);
+            (kind, after.fold(before, |document, rest| document + rest))
         }
         _ => (kind, document),
     };
@@ -284,8 +285,9 @@ async fn the_webhooks_lead_to_the_port_where_the_service_listens_and_ask_about_n
                 (&json!("/mutate"), &json!(["pods"]))
             );
         }
-        // Every other pod of the cluster would be asked about without it.
+        // Every other pod of the cluster would be asked about without the one, and each edit of a launcher without the other.
         let rendered = joined(rendered(overlay));
+        assert_eq!(rendered.matches("request.operation == 'CREATE'").count(), 1, "{overlay}");
         assert_eq!(rendered.matches("owner.kind == 'VirtualMachineInstance'").count(), 1, "{overlay}");
     }
 }
