@@ -1,6 +1,7 @@
 //! What the operator says: flags, and `OVN_KUBEVIRT_*` variables where a flag is not given.
 
 mod node;
+mod policy;
 mod webhooks;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use crate::controller::{LeaseOptions, LeaseTiming};
 use crate::intent::{Retention, Settings, Strategy};
 use crate::ovsdb::{Remotes, Target, TlsFiles};
 pub use node::NodeOptions;
+pub use policy::PolicyOptions;
 pub use webhooks::{ServiceName, WebhookOptions};
 
 /// Where `run` and `node` listen unless they are told otherwise, and where `status` asks.
@@ -139,11 +141,6 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_MAC_PREFIX", value_name = "XX:XX", default_value = "0a:58", value_parser = mac_prefix)]
     pub mac_prefix: MacPrefix,
 
-    /// VM owners may turn port security off by the annotation port_security: "false"; such a port may send
-    /// from any address
-    #[arg(long, env = "OVN_KUBEVIRT_ALLOW_PORT_SECURITY_OFF", value_parser = clap::builder::BoolishValueParser::new())]
-    pub allow_port_security_off: bool,
-
     /// How long the addresses of a deleted VM stay reserved for one of its name, where the VM does not say:
     /// a duration as in 90m or 72h, or forever
     #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_RETAIN", value_name = "DURATION", default_value = "0s", value_parser = retention)]
@@ -158,6 +155,10 @@ pub struct RunOptions {
     /// How long a released address rests before another VM gets it, unless nothing else is free
     #[arg(long, env = "OVN_KUBEVIRT_ADDRESS_REST", value_name = "DURATION", default_value = "60s", value_parser = rest)]
     pub address_rest: Duration,
+
+    /// What VM owners may do.
+    #[command(flatten)]
+    pub policy: PolicyOptions,
 
     /// The admission webhooks.
     #[command(flatten)]
@@ -222,8 +223,8 @@ impl RunOptions {
             default_switch: self.default_switch.clone(),
             mac_prefix: self.mac_prefix.0,
             strategy: self.activation_strategy,
-            allow_port_security_off: self.allow_port_security_off,
             default_retain: self.default_retain,
+            policy: self.policy.policy(),
         }
     }
 
