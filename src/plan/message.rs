@@ -97,7 +97,7 @@ impl Display for Problem {
             Self::PolicyUnread { switch, key, word } => policy_unread(formatter, switch, key, word),
             Self::TooManyNics { namespace, limit } => write!(
                 formatter,
-                "The namespace {} has {limit} ports on OVN, and --max-nics of ovn-kubevirt allows no more. Delete VMs or NICs \
+                "The namespace {} has as many ports on OVN as --max-nics of ovn-kubevirt allows ({limit}). Delete VMs or NICs \
                 in the namespace, or have the operator raise --max-nics: the port is made as soon as there is room.",
                 Escaped(namespace)
             ),
@@ -356,7 +356,7 @@ fn policy_unread(formatter: &mut Formatter<'_>, switch: &str, key: &str, word: &
     write!(formatter, "external_ids:{key} of the logical switch {switch} has \"{word}\", which ")?;
     if key == NAMESPACES {
         formatter.write_str(
-            "is not the name of a namespace, so no namespace gets a port there. Write names with commas between, or *.",
+            "is not the name of a namespace, so no namespace gets a new port there. Write names with commas between, or *.",
         )
     } else {
         let words = Permission::ALL.map(Permission::word).join(", ");

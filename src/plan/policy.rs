@@ -13,19 +13,33 @@ use crate::contract::keys;
 use crate::escaped::shortened;
 use crate::intent::{Namespaces, Permission, Permissions, PortIntent, SwitchRequest, UnknownWord, VmIntent};
 use crate::ipam::{AddressPool, AddressSet, Block, Openness, Pool, Subnet};
-use crate::ovn::Wake;
+use crate::ovn::{LogicalSwitch, Wake};
+
+/// The policy on the row of a switch; `None` where the row does not state it.
+#[derive(Debug, Default)]
+pub(super) struct SwitchPolicy {
+    namespaces: Option<Result<Namespaces, UnknownWord>>,
+    /// With the first word that is skipped.
+    allow: Option<(Permissions, Option<UnknownWord>)>,
+}
+
+impl SwitchPolicy {
+    /// Reads a row.
+    pub(super) fn of(row: &LogicalSwitch) -> Self {
+        let allow = row.external_ids.get(keys::ALLOW).map(Permissions::read);
+        Self {
+            namespaces: row.external_ids.get(keys::NAMESPACES).map(str::parse),
+            allow: allow.map(|(permissions, unknown)| (permissions, unknown.into_iter().next())),
+        }
+    }
+}
 
 impl View<'_> {
-    /// A key of the policy on the row of a switch.
-    fn written(&self, switch: &Switch, key: &str) -> Option<&str> {
-        self.northbound().switch(&switch.uuid)?.external_ids.get(key)
-    }
-
     /// Checks that the VM's namespace may use a switch.
     pub(super) fn may_use(&self, switch: &Switch, request: &SwitchRequest, standing: bool) -> Result<(), Refusal> {
         let (name, namespace) = (&switch.name, &self.vm.namespace);
-        let on_switch = self.written(switch, keys::NAMESPACES);
-        let names_it = match on_switch.map(str::parse::<Namespaces>) {
+        let on_switch = self.snapshot.policy_on(switch.uuid);
+        let names_it = match &on_switch.namespaces {
             Some(Ok(namespaces)) => namespaces.contains(namespace),
             Some(Err(word)) => return Err(Refusal::on_switch(name, unread(switch, keys::NAMESPACES, word))),
             None => {
@@ -39,7 +53,7 @@ impl View<'_> {
         let problem = Problem::NamespaceNotAllowed {
             namespace: namespace.clone(),
             switch: name.clone(),
-            on_switch: on_switch.is_some(),
+            on_switch: on_switch.namespaces.is_some(),
             keeps: standing && !request.of_vm,
         };
         Err(Refusal::on_switch(name, problem))
@@ -47,13 +61,13 @@ impl View<'_> {
 
     /// The permissions of owners on a switch.
     fn permissions(&self, switch: &Switch) -> Permissions {
-        let on_switch = self.written(switch, keys::ALLOW).map(|text| Permissions::read(text).0);
-        on_switch.unwrap_or(self.snapshot.settings.policy.allow)
+        let on_switch = self.snapshot.policy_on(switch.uuid);
+        on_switch.allow.as_ref().map_or(self.snapshot.settings.policy.allow, |(permissions, _)| *permissions)
     }
 
     /// The rule that does not give a permission on a switch; `None` if the permission is given.
     pub(super) fn lacks(&self, switch: &Switch, permission: Permission) -> Option<AllowRule> {
-        let on_switch = self.written(switch, keys::ALLOW).is_some();
+        let on_switch = self.snapshot.policy_on(switch.uuid).allow.is_some();
         (!self.permissions(switch).has(permission)).then_some(AllowRule { permission, on_switch })
     }
 
@@ -111,10 +125,11 @@ impl View<'_> {
 
     /// Reports the words of the policy on a switch that are skipped.
     pub(super) fn unread_policy(&self, switch: &Switch) -> Vec<Problem> {
-        let namespaces = self.written(switch, keys::NAMESPACES).and_then(|text| text.parse::<Namespaces>().err());
-        let allow = self.written(switch, keys::ALLOW).and_then(|text| Permissions::read(text).1.into_iter().next());
-        let namespaces = namespaces.map(|word| unread(switch, keys::NAMESPACES, word));
-        namespaces.into_iter().chain(allow.map(|word| unread(switch, keys::ALLOW, word))).collect()
+        let SwitchPolicy { namespaces, allow } = &*self.snapshot.policy_on(switch.uuid);
+        let namespaces = namespaces.as_ref().and_then(|namespaces| namespaces.as_ref().err());
+        let allow = allow.as_ref().and_then(|(_, unknown)| unknown.as_ref());
+        let skipped = [(keys::NAMESPACES, namespaces), (keys::ALLOW, allow)];
+        skipped.into_iter().filter_map(|(key, word)| word.map(|word| unread(switch, key, word))).collect()
     }
 
     /// Checks that a NIC without a port may get one: its NAD exists.
@@ -154,6 +169,6 @@ fn not_allowed(switch: &Switch, requested: Requested, rule: AllowRule) -> Refusa
     Refusal::on_switch(&switch.name, Problem::NotAllowed { requested, switch: switch.name.clone(), rule })
 }
 
-fn unread(switch: &Switch, key: &'static str, UnknownWord(word): UnknownWord) -> Problem {
-    Problem::PolicyUnread { switch: switch.name.clone(), key, word: shortened(word) }
+fn unread(switch: &Switch, key: &'static str, UnknownWord(word): &UnknownWord) -> Problem {
+    Problem::PolicyUnread { switch: switch.name.clone(), key, word: shortened(word.clone()) }
 }

@@ -87,7 +87,7 @@ async fn a_namespace_has_as_many_ports_as_it_may_and_the_next_vm_is_served_when_
     stage.make("a").await;
     stage.make("b").await;
     stage.player.create_vm("c", VmOptions::default()).await;
-    stage.event("c", "TooManyNics", &[&stage.namespace.name, "2 ports", "--max-nics"]).await;
+    stage.event("c", "TooManyNics", &[&stage.namespace.name, "--max-nics of ovn-kubevirt allows (2)"]).await;
     assert_eq!(stage.northbound.port(&stage.name("c")), None);
     stage.player.delete_vm("a").await;
     stage.port("c").await;

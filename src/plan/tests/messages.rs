@@ -332,7 +332,7 @@ impl Examples {
             .concat(),
             Problem::TooManyNics { .. } => one(
                 Problem::TooManyNics { namespace: text("prod"), limit: 20 },
-                ["namespace prod", "20 ports", "--max-nics of ovn-kubevirt"],
+                ["namespace prod", "--max-nics of ovn-kubevirt allows (20)"],
             ),
             Problem::RetainTooLong { .. } => [
                 one(too_long(false), ["ovn-kubevirt.io/retain", "\"forever\"", "--max-retain of ovn-kubevirt", "720h"]),

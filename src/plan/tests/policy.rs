@@ -165,7 +165,7 @@ fn the_flag_is_for_switches_without_a_list_and_a_list_that_cannot_be_read_allows
     state(&mut world, 0, keys::NAMESPACES, "n m");
     made(&mut world, &db(), plain());
     let unread = "external_ids:ovn-kubevirt.io/namespaces of the logical switch blue has \"n m\", which is not the name of a \
-        namespace, so no namespace gets a port there. Write names with commas between, or *.";
+        namespace, so no namespace gets a new port there. Write names with commas between, or *.";
     waits_in_vain(&world, &db(), unread);
     // A port that stands keeps its addresses, and reports the list as well.
     assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.2"));
@@ -210,7 +210,7 @@ fn a_namespace_gets_as_many_ports_as_the_operator_allows_also_within_one_transac
     made(&mut world, &third(), plain());
     let served = |world: &World| vms.iter().filter(|vm| world.row(vm).is_some()).count();
     assert_eq!((served(&world), world.row(&third()).is_some()), (2, true));
-    let full = "The namespace n has 2 ports on OVN, and --max-nics of ovn-kubevirt allows no more. Delete VMs or NICs in the \
+    let full = "The namespace n has as many ports on OVN as --max-nics of ovn-kubevirt allows (2). Delete VMs or NICs in the \
         namespace, or have the operator raise --max-nics: the port is made as soon as there is room.";
     let waiting: Vec<&VmKey> = vms.iter().filter(|vm| world.row(vm).is_none()).collect();
     waiting.iter().for_each(|vm| waits_in_vain(&world, vm, full));
