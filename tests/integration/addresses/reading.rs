@@ -12,6 +12,7 @@ use crate::support::{Nic, Northbound, Stage, VmOptions, eventually};
 async fn a_bad_word_in_exclude_ips_stops_no_vm_and_is_in_status_and_metrics_until_it_is_corrected() {
     let stage = Stage::build("bad-word")
         .switch_with("ovn-default", &[("subnet", "10.16.0.9/255.255.0.0"), ("exclude_ips", "10.16.0.2,x")])
+        .every_address()
         .start()
         .await;
     stage.create("plain", VmOptions::default(), &["10.16.0.3"]).await;
