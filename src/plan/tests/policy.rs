@@ -92,6 +92,18 @@ fn an_excluded_address_and_the_first_host_address_need_the_operators_word() {
 }
 
 #[test]
+fn a_reservation_for_the_next_start_stands_like_a_lease() {
+    let mut world = world();
+    world.run(&web(), plain(), "n1");
+    state(&mut world, 0, keys::ALLOW, "explicit,excluded");
+    made(&mut world, &web(), at("10.0.0.5"));
+    state(&mut world, 0, keys::ALLOW, "");
+    assert_eq!((ip(&world, &web()).as_deref(), reasons(&world, &web())), (Some("10.0.0.2"), vec![]));
+    world.restart(&web(), "n1");
+    assert_eq!((ip(&world, &web()).as_deref(), reasons(&world, &web())), (Some("10.0.0.5"), vec![]));
+}
+
+#[test]
 fn a_pool_is_confined_to_the_addresses_that_the_operator_opens() {
     let mut world = world();
     made(&mut world, &web(), from("10.0.0.0/28"));
