@@ -1,6 +1,7 @@
 //! The options of the operator: flags, and `OVN_KUBEVIRT_*` variables in the absence of a flag.
 
 mod node;
+mod policy;
 mod webhooks;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use crate::controller::{LeaseOptions, LeaseTiming};
 use crate::intent::{Retention, Settings, Strategy};
 use crate::ovsdb::{Remotes, Target, TlsFiles};
 pub use node::NodeOptions;
+pub use policy::PolicyOptions;
 pub use webhooks::{ServiceName, WebhookOptions};
 
 /// The default address of `run` and `node`, also used by `status`.
@@ -139,11 +141,6 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_MAC_PREFIX", value_name = "XX:XX", default_value = "0a:58", value_parser = mac_prefix)]
     pub mac_prefix: MacPrefix,
 
-    /// Allow VM owners to turn port security off by the annotation port_security: "false"; such a port may send from
-    /// any address
-    #[arg(long, env = "OVN_KUBEVIRT_ALLOW_PORT_SECURITY_OFF", value_parser = clap::builder::BoolishValueParser::new())]
-    pub allow_port_security_off: bool,
-
     /// The time for which the addresses of a deleted VM stay reserved for a VM of its name, if the VM does not set it:
     /// a duration as in 90m or 72h, or forever
     #[arg(long, env = "OVN_KUBEVIRT_DEFAULT_RETAIN", value_name = "DURATION", default_value = "0s", value_parser = retention)]
@@ -158,6 +155,10 @@ pub struct RunOptions {
     /// The time for which a released address rests before another VM gets it, unless no other address is free
     #[arg(long, env = "OVN_KUBEVIRT_ADDRESS_REST", value_name = "DURATION", default_value = "60s", value_parser = rest)]
     pub address_rest: Duration,
+
+    /// What VM owners may do.
+    #[command(flatten)]
+    pub policy: PolicyOptions,
 
     /// The admission webhooks.
     #[command(flatten)]
@@ -222,8 +223,8 @@ impl RunOptions {
             default_switch: self.default_switch.clone(),
             mac_prefix: self.mac_prefix.0,
             strategy: self.activation_strategy,
-            allow_port_security_off: self.allow_port_security_off,
             default_retain: self.default_retain,
+            policy: self.policy.policy(),
         }
     }
 

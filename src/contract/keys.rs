@@ -30,6 +30,10 @@ pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
 pub const CLUSTER_PREFIX: &str = "ovn-kubevirt.io/cluster.";
 /// `other_config` of a switch: the MTU of its ports, for CNIs.
 pub const MTU: &str = "mtu";
+/// `Logical_Switch:external_ids`: the namespaces that may use the switch, comma-separated; `*` for all.
+pub const NAMESPACES: &str = "ovn-kubevirt.io/namespaces";
+/// `Logical_Switch:external_ids`: the requests that owners of VMs may make on the switch, comma-separated.
+pub const ALLOW: &str = "ovn-kubevirt.io/allow";
 /// `options`: the chassis of the port (ovn-nb(5)).
 pub const REQUESTED_CHASSIS: &str = "requested-chassis";
 /// `options`: the strategy that opens an additional chassis (ovn-nb(5)).
@@ -61,6 +65,11 @@ pub const SYSTEM_ID: &str = "system-id";
 /// Returns true if a key of the `external_ids` of a row is read here; other keys are not kept in the replica.
 pub(crate) fn is_mark(key: &str) -> bool {
     key == VENDOR || key.starts_with("ovn-kubevirt.io/")
+}
+
+/// Returns true if a key of `Logical_Switch:external_ids` is read here; other keys are not kept in the replica.
+pub(crate) fn is_policy(key: &str) -> bool {
+    matches!(key, NAMESPACES | ALLOW)
 }
 
 /// Returns true if a key of a port's `options` is read here; other keys are not kept in the replica.

@@ -7,6 +7,7 @@
 mod misplaced;
 mod networks;
 mod placement;
+mod policy;
 mod port;
 mod request;
 mod retention;
@@ -16,6 +17,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 pub use misplaced::Misplaced;
 pub use networks::Attachment;
 pub use placement::Placement;
+pub use policy::{Namespaces, Permission, Permissions, Policy, UnknownWord};
 pub use port::{Life, Next, PortIntent, SwitchRequest};
 pub use request::{InvalidRequest, MacField, Request};
 pub use retention::Retention;
@@ -34,10 +36,17 @@ pub struct Settings {
     pub mac_prefix: [u8; 2],
     /// The strategy that opens the second chassis of a port that migrates.
     pub strategy: Strategy,
-    /// True if VM owners may turn port security off.
-    pub allow_port_security_off: bool,
     /// The default time that addresses stay reserved after their VM is deleted.
     pub default_retain: Retention,
+    /// The policy.
+    pub policy: Policy,
+}
+
+impl Settings {
+    /// The longest time that addresses may stay reserved: the operator's own default is always allowed.
+    pub fn longest_retention(&self) -> Retention {
+        self.policy.max_retain.max(self.default_retain)
+    }
 }
 
 /// The strategy that opens the second chassis of a port that migrates.
@@ -215,21 +224,21 @@ impl Source<'_> {
 
     fn nic(&self, network: &Network) -> PortIntent {
         let named = |networked: &Networked<'_>, network: &Network| {
-            request::switch(networked.template, network).or_else(|| self.switch_of_nad(&network.on))
+            let of_vm = request::switch(networked.template, network).map(SwitchRequest::of_vm);
+            of_vm.or_else(|| self.switch_of_nad(&network.on).map(|name| SwitchRequest::new(name, true)))
         };
         let next = self.next.as_ref().and_then(|next| Some((next, next.present(&network.name)?)));
-        let own = named(&self.now, network).map(|name| SwitchRequest::new(name, true));
+        let own = named(&self.now, network);
         let (newest, newest_network) = next.unwrap_or((&self.now, network));
         let switch = own.or_else(|| self.default_switch(&network.on));
-        let is_there = match &network.on {
-            Attachment::Pod => true,
-            // A NAD that has not been read yet may name a switch.
-            Attachment::Nad(nad) => self.objects.nads.contains_key(nad),
+        let missing_nad = match &network.on {
+            Attachment::Pod => None,
+            Attachment::Nad(nad) => Some(nad).filter(|nad| !self.objects.nads.contains_key(nad)),
         };
         let request = Request::of(self.now.template, network);
         let coming = next.map(|(next, network)| Next {
             request: Request::of(next.template, network),
-            switch: named(next, network).filter(|name| !name.is_empty()),
+            switch: named(next, network).filter(|request| !request.name.is_empty()),
         });
         let life = match (self.old_launcher, self.running) {
             (true, _) => Life::Leaving { request, next: coming },
@@ -241,7 +250,10 @@ impl Source<'_> {
             base_name: network.on.port_name(self.vm),
             ambiguous: network.on.ambiguous(self.vm),
             another_before: false,
-            on_none_of_ours: switch.is_none() && is_there,
+            // A NAD that has not been read yet may name a switch.
+            on_none_of_ours: switch.is_none() && missing_nad.is_none(),
+            // A name that no NAD can have is reported with the request.
+            missing_nad: missing_nad.filter(|_| network.on.invalid().is_none()).cloned(),
             switch,
             life,
             placement: self.placement.clone(),
@@ -265,6 +277,7 @@ impl Source<'_> {
                     name: name.clone(),
                     others: others.to_vec(),
                     explicit: false,
+                    of_vm: false,
                 });
                 of_namespace.or_else(default)
             }

@@ -2,7 +2,7 @@
 
 use super::placement::Placement;
 use super::request::{InvalidRequest, Request};
-use crate::contract::keys;
+use crate::contract::{NadKey, keys};
 use crate::ovn::LogicalSwitchPort;
 
 /// The request for a NIC's port. Its row is found again by the network and by the attachment (the base of its name).
@@ -21,6 +21,8 @@ pub struct PortIntent {
     pub switch: Option<SwitchRequest>,
     /// The attachment exists, and names no switch: a port that the NIC had on another network is deleted.
     pub on_none_of_ours: bool,
+    /// The NAD of the NIC, if it does not exist: a NIC without a port gets none.
+    pub missing_nad: Option<NadKey>,
     /// The requests, and the times when they apply.
     pub life: Life,
     /// The placement of the port.
@@ -69,8 +71,8 @@ pub enum Life {
 pub struct Next {
     /// The request.
     pub request: Written,
-    /// The switch that the template names then.
-    pub switch: Option<String>,
+    /// The switch that the template, or the NAD in it, names then.
+    pub switch: Option<SwitchRequest>,
 }
 
 impl Life {
@@ -122,12 +124,19 @@ pub struct SwitchRequest {
     /// The VM's owner named it, or the NAD that the owner chose: a stopped VM's port moves there. A namespace's or the
     /// operator's default applies to new ports only.
     pub explicit: bool,
+    /// An annotation of the VM names it, so that the VM's owner can change it.
+    pub of_vm: bool,
 }
 
 impl SwitchRequest {
-    /// One switch.
+    /// One switch, which the NAD, the namespace or the operator names.
     pub fn new(name: impl Into<String>, explicit: bool) -> Self {
-        Self { name: name.into(), others: Vec::new(), explicit }
+        Self { name: name.into(), others: Vec::new(), explicit, of_vm: false }
+    }
+
+    /// One switch, which the VM's owner names.
+    pub fn of_vm(name: impl Into<String>) -> Self {
+        Self { of_vm: true, ..Self::new(name, true) }
     }
 
     /// The names, in the order of preference.

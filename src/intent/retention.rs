@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The retention time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The retention time. The longer one is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Retention {
     /// For a duration; zero means no retention.
     For(Duration),

@@ -41,8 +41,8 @@ fn settings() -> Settings {
         default_switch: Some("ovn-default".into()),
         mac_prefix: [0x0a, 0x58],
         strategy: Strategy::Rarp,
-        allow_port_security_off: false,
         default_retain: Retention::NONE,
+        policy: Policy::default(),
     }
 }
 
@@ -85,7 +85,7 @@ fn the_networks_own_annotation_is_the_strongest() {
     let nic = &intent(&objects).ports[0];
     let request = nic.life.request().clone().expect("a good request");
     assert_eq!((request.ipv4, request.ipv6), (Some([10, 16, 0, 7].into()), "fd00::7".parse().ok()));
-    assert_eq!(nic.switch, Some(SwitchRequest::new("blue", true)));
+    assert_eq!(nic.switch, Some(SwitchRequest::of_vm("blue")));
 }
 
 #[test]
@@ -232,8 +232,8 @@ fn each_network_is_on_what_it_says_and_named_for_it() {
         ("net2.other.ovn.kubernetes.io/logical_switch", "b"),
         ("green.ovn.kubernetes.io/logical_switch", "c"),
     ]);
-    assert_eq!(nic(&objects, "red").switch, switch("a", true));
-    assert_eq!(nic(&objects, "green").switch, switch("c", true));
+    assert_eq!(nic(&objects, "red").switch, Some(SwitchRequest::of_vm("a")));
+    assert_eq!(nic(&objects, "green").switch, Some(SwitchRequest::of_vm("c")));
 }
 
 #[test]

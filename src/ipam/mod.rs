@@ -17,4 +17,4 @@ pub use addresses::AddressSet;
 pub use holders::Holders;
 pub use pool::Pool;
 pub use ranges::RangeSet;
-pub use subnet::{Block, Span, Subnet, SubnetError, Unread};
+pub use subnet::{Block, Openness, Span, Subnet, SubnetError, Unread};

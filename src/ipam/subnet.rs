@@ -61,6 +61,14 @@ impl Block {
         (first <= self.last).then_some((first, self.last))
     }
 
+    /// The addresses of a range that may be allocated if an owner's pool names them.
+    fn within(&self, (first, last): (u128, u128), open: Openness) -> Option<Span<'_>> {
+        let (lowest, highest) = if open.first { (self.first, self.last) } else { self.chosen()? };
+        let (first, last) = (first.max(lowest), last.min(highest));
+        let excluded = if open.excluded { None } else { Some(&self.excluded) };
+        (first <= last).then_some(Span { ipv4: self.net.addr().is_ipv4(), first, last, excluded })
+    }
+
     /// The block as a network.
     pub fn net(&self) -> IpNet {
         self.net
@@ -75,6 +83,11 @@ impl Block {
     pub fn excludes(&self, address: IpAddr) -> bool {
         self.excluded.contains(address)
     }
+
+    /// Returns true if the address is the first host address, which is never allocated.
+    pub fn keeps_first(&self, address: IpAddr) -> bool {
+        self.first_is_kept && self.net.contains(&address) && number(address) == self.first
+    }
 }
 
 /// A run of addresses of one family that may be allocated.
@@ -85,6 +98,20 @@ pub struct Span<'a> {
     pub(super) last: u128,
     /// The exceptions among them.
     pub(super) excluded: Option<&'a RangeSet>,
+}
+
+/// The kept addresses that a pool may take in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Openness {
+    /// Those in `exclude_ips`.
+    pub excluded: bool,
+    /// The first host address of each block.
+    pub first: bool,
+}
+
+impl Openness {
+    /// All of them.
+    pub const WHOLE: Self = Self { excluded: true, first: true };
 }
 
 /// A part of a switch's settings that is skipped.
@@ -187,6 +214,11 @@ impl Subnet {
     /// The addresses of a family for allocation, in the order of preference: all that are not excluded, from the second
     /// host address on; or, if the owner's pool has addresses of the family, those, excluded or not.
     pub fn spans(&self, ipv4: bool, pool: Option<&AddressPool>) -> Vec<Span<'_>> {
+        self.open_spans(ipv4, pool, Openness::WHOLE)
+    }
+
+    /// The same, with a pool of which the kept addresses are left out that are not `open`.
+    pub fn open_spans(&self, ipv4: bool, pool: Option<&AddressPool>, open: Openness) -> Vec<Span<'_>> {
         let Some(pool) = pool.filter(|pool| !pool.is_empty(ipv4)) else {
             return self
                 .blocks(ipv4)
@@ -196,11 +228,9 @@ impl Subnet {
                 })
                 .collect();
         };
-        let cut = |(first, last): (u128, u128), block: &Block| {
-            let (first, last) = (first.max(block.first), last.min(block.last));
-            (first <= last).then_some(Span { ipv4, first, last, excluded: None })
-        };
-        pool.ranges(ipv4).flat_map(|range| self.blocks(ipv4).filter_map(move |block| cut(range, block))).collect()
+        pool.ranges(ipv4)
+            .flat_map(|range| self.blocks(ipv4).filter_map(move |block| block.within(range, open)))
+            .collect()
     }
 
     /// The addresses that a port may get back after it had them: more than for allocation, because its owner may have

@@ -23,7 +23,7 @@ use crate::ovsdb::Table;
 /// An event in the databases that an unserved VM waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wake {
-    /// A switch of that name appears, disappears, or changes its subnet settings.
+    /// A switch of that name appears, disappears, or changes its subnet settings or its policy.
     Switch(String),
     /// A holder of the address on the switch releases it.
     Address(Uuid, IpAddr),
@@ -45,6 +45,8 @@ pub enum Wake {
     Claim(String),
     /// The southbound comes into sync.
     Southbound,
+    /// A port of ours of a VM in the namespace is deleted.
+    Namespace(String),
 }
 
 /// The changes since they were last taken.
@@ -111,6 +113,11 @@ pub(super) struct Index {
     pub(super) name_hash: Fold,
     pub(super) ours: HashMap<VmKey, Vec<(String, Uuid)>>,
     pub(super) on_switch: FastMap<Uuid, SwitchIndex>,
+    /// The number of our ports by the namespace of their VM.
+    pub(super) ports_in: HashMap<String, usize>,
+    /// The same before this update, for the namespaces that it has removed ports of: a changed row is removed and entered
+    /// again.
+    ports_in_before: HashMap<String, usize>,
     /// The number of our ports with each MAC, on all switches: guests have NICs on several switches, so a MAC that is
     /// made is unique across them.
     pub(super) our_macs: FastMap<MacAddr6, u32>,
@@ -318,6 +325,11 @@ impl Index {
     /// Ends an update: addresses that ports of ours held before it, and that are free after it, rest.
     pub(super) fn end_update(&mut self) {
         self.taken_out = FastSet::default();
+        for (namespace, before) in std::mem::take(&mut self.ports_in_before) {
+            if self.ports_in.get(&namespace).is_none_or(|now| *now < before) {
+                self.changes.wakes.insert(Wake::Namespace(namespace));
+            }
+        }
         for (switch, address, last) in std::mem::take(&mut self.released) {
             let Some(on_switch) = self.on_switch.get_mut(&switch) else { continue };
             let pool = &mut on_switch.pool;
@@ -342,6 +354,10 @@ impl Index {
         self.odd += usize::from(row.is_odd(&uuid, &self.instance));
         if let Some(Owner { vm, network }) = row.owner(&uuid, &self.instance) {
             self.changes.vms.insert(vm.clone());
+            match self.ports_in.get_mut(&vm.namespace) {
+                Some(count) => *count += 1,
+                None => drop(self.ports_in.insert(vm.namespace.clone(), 1)),
+            }
             let rows = self.ours.entry(vm).or_default();
             let entry = (network, uuid);
             if let Err(at) = rows.binary_search(&entry) {
@@ -357,6 +373,15 @@ impl Index {
                 rows.retain(|(_, present)| *present != uuid);
                 if rows.is_empty() {
                     self.ours.remove(&vm);
+                }
+            }
+            if let Some(count) = self.ports_in.get_mut(&vm.namespace) {
+                if !self.ports_in_before.contains_key(&vm.namespace) {
+                    self.ports_in_before.insert(vm.namespace.clone(), *count);
+                }
+                *count -= 1;
+                if *count == 0 {
+                    self.ports_in.remove(&vm.namespace);
                 }
             }
             self.changes.vms.insert(vm);

@@ -144,6 +144,11 @@ impl Northbound {
         rows.iter().filter_map(|(network, uuid)| Some((network.as_str(), self.port(uuid)?)))
     }
 
+    /// The number of ports of ours of the VMs in a namespace.
+    pub fn ports_in(&self, namespace: &str) -> usize {
+        self.index.ports_in.get(namespace).copied().unwrap_or_default()
+    }
+
     /// The VMs that have rows of ours.
     pub fn vms(&self) -> impl Iterator<Item = &VmKey> {
         self.index.ours.keys()
@@ -470,7 +475,7 @@ impl Northbound {
             let used = view.index.on_switch.iter().filter(|(_, index)| index.pool != Pool::default());
             used.map(|(switch, index)| (*switch, index.pool.clone())).collect()
         };
-        let indexes = (&self.index.ours, &self.index.our_macs) == (&other.index.ours, &other.index.our_macs);
-        pools(self) == pools(other) && indexes
+        let same = self.index.ours == other.index.ours && self.index.our_macs == other.index.our_macs;
+        pools(self) == pools(other) && same && self.index.ports_in == other.index.ports_in
     }
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::elements::Elements;
 use super::marks::{Marks, Owner, PortMarks};
-use crate::contract::keys::{is_mark, is_read_of_binding, is_read_of_dhcp, is_read_option};
+use crate::contract::keys::{is_mark, is_policy, is_read_of_binding, is_read_of_dhcp, is_read_option};
 use crate::contract::{VmKey, keys, port_uuid};
 use crate::hash::FastSet;
 use crate::ovsdb::{Map, Set};
@@ -37,6 +37,8 @@ ovsdb_row! {
         load_balancer_group: FastSet<Uuid> = "load_balancer_group",
         /// Groups of ports with an address that it answers for.
         forwarding_groups: FastSet<Uuid> = "forwarding_groups",
+        /// The operator's policy: `ovn-kubevirt.io/namespaces`, `ovn-kubevirt.io/allow`.
+        external_ids: Map = "external_ids" where is_policy,
     }
 }
 
@@ -175,6 +177,12 @@ impl LogicalSwitchPort {
         let vm = marked.map(|(namespace, name)| VmKey::new(namespace, name));
         let network = self.external_ids.get(keys::NETWORK).unwrap_or_default().to_owned();
         Some(Owner { vm: vm.or_else(|| VmKey::of_port_name(&self.name))?, network })
+    }
+
+    /// The namespace of its VM, from its marks or else from its name.
+    pub fn namespace(&self) -> Option<String> {
+        let marked = self.external_ids.get(keys::VM).and_then(|vm| vm.split_once('/'));
+        marked.map(|(namespace, _)| namespace.to_owned()).or_else(|| Some(VmKey::of_port_name(&self.name)?.namespace))
     }
 
     /// Returns true if the row is this instance's: see [`LogicalSwitchPort::owner`].

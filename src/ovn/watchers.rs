@@ -45,8 +45,8 @@ pub(super) struct SwitchWatcher<'a> {
     pub(super) ports: &'a Table<LogicalSwitchPort>,
     pub(super) router_ports: &'a Table<LogicalRouterPort>,
     pub(super) services: &'a mut Services,
-    /// Name and settings of the row that is changing.
-    pub(super) before: Option<(String, Map)>,
+    /// Name, settings and policy of the row that is changing.
+    pub(super) before: Option<(String, Map, Map)>,
 }
 
 impl SwitchWatcher<'_> {
@@ -123,7 +123,7 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
     }
 
     fn changing(&mut self, uuid: Uuid, row: &LogicalSwitch, difference: &LogicalSwitch) {
-        self.before = Some((row.name.clone(), row.other_config.clone()));
+        self.before = Some((row.name.clone(), row.other_config.clone(), row.external_ids.clone()));
         self.services.referred(difference);
         for port in &difference.ports {
             if row.ports.contains(port) {
@@ -135,7 +135,7 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
     }
 
     fn changed(&mut self, uuid: Uuid, row: &LogicalSwitch) {
-        let Some((name, other_config)) = self.before.take() else { return };
+        let Some((name, other_config, external_ids)) = self.before.take() else { return };
         if name != row.name {
             if let Some(switches) = self.index.switches_by_name.get_mut(&name) {
                 switches.remove(&uuid);
@@ -145,14 +145,14 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
             self.index.changes.wakes.insert(Wake::Switch(name.clone()));
         }
         self.services.querier(uuid, &other_config, &row.other_config);
-        if name != row.name || other_config != row.other_config {
+        if name != row.name || other_config != row.other_config || external_ids != row.external_ids {
             self.settings_changed(&row.name, &row.ports);
         }
     }
 
     /// Only the difference counts: a switch may hold many thousand ports that stay as they are.
     fn replaced(&mut self, uuid: Uuid, row: &LogicalSwitch, by: &LogicalSwitch) {
-        self.before = Some((row.name.clone(), row.other_config.clone()));
+        self.before = Some((row.name.clone(), row.other_config.clone(), row.external_ids.clone()));
         for row in [row, by] {
             self.services.referred(row);
         }

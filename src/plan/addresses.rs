@@ -11,7 +11,7 @@ use super::lease::reserved;
 use super::problem::{Holder, Problem};
 use super::remarks::{Refusal, Remarks};
 use super::view::{InTheWay, Switch, View};
-use crate::intent::{PortIntent, Request};
+use crate::intent::{Permission, PortIntent, Request};
 use crate::ipam::{AddressPool, Pool, RangeSet, Subnet};
 use crate::ovn::{Addresses, Wake};
 
@@ -163,7 +163,7 @@ impl View<'_> {
     ) -> (Option<Addresses>, Remarks) {
         let coming = nic.life.next();
         let next = if nic.life.is_leaving() { Some(nic.life.request()) } else { coming.map(|next| &next.request) };
-        let elsewhere = coming.and_then(|next| next.switch.as_ref()).filter(|requested| **requested != switch.name);
+        let elsewhere = coming.and_then(|next| next.switch.as_ref()).filter(|requested| requested.name != switch.name);
         if let Some(requested) = elsewhere {
             return (None, self.deferred(switch, requested));
         }
@@ -203,11 +203,12 @@ impl View<'_> {
             return Ok(());
         }
         let subnet = self.subnet(switch)?;
-        if subnet.block_of(address).is_none() {
+        let Some(block) = subnet.block_of(address) else {
             let (name, subnet) = (switch.name.clone(), subnet.nets());
             let problem = Problem::OutOfSubnet { address, switch: name, subnet };
             return Err(Refusal::on_switch(&switch.name, problem));
-        }
+        };
+        self.may_name(switch, block, address)?;
         let Some(holder) = self.holder(switch, Claim::Ip(address), own) else { return Ok(()) };
         let problem = |holder| Problem::AddressHeld { address, switch: switch.name.clone(), holder };
         Err(kept_by(holder, problem, || {
@@ -258,7 +259,12 @@ impl View<'_> {
         let barred: Vec<&RangeSet> = kept.into_iter().chain(claimed).flatten().collect();
         // The row's last address, lost for any reason: its guest may be running.
         let left = lost.and_then(|row| held.left_by(row, &subnet.spans_held(ipv4, pool), &barred, services));
-        if let Some(free) = left.or_else(|| held.lowest_free(&spans, &barred, services)) {
+        if left.is_some() {
+            return Ok(left);
+        }
+        pool.map_or(Ok(()), |pool| self.may_choose_from(switch, &subnet, ipv4, pool))?;
+        let spans = subnet.open_spans(ipv4, pool, self.openness(switch));
+        if let Some(free) = held.lowest_free(&spans, &barred, services) {
             return Ok(Some(free));
         }
         let kept: Vec<&RangeSet> = kept.into_iter().flatten().collect();
@@ -291,9 +297,10 @@ impl View<'_> {
     /// northd, and IPv6 addresses are made from MACs.
     fn renumbering(&self, switch: &Switch, subnet: &Subnet, ipv4: bool, pool: Option<&AddressPool>) -> Option<Problem> {
         let port = self.northbound().dynamic_port(&switch.uuid).filter(|_| ipv4)?.row.name.clone();
+        let rule = [Permission::Explicit, Permission::Excluded].into_iter().find_map(|it| self.lacks(switch, it));
         let switch = switch.name.clone();
         match pool {
-            None => Some(Problem::PoolRequired { switch, port }),
+            None => Some(Problem::PoolRequired { switch, port, rule }),
             Some(pool) if subnet.northd_spares(true, pool) => None,
             Some(pool) => Some(Problem::PoolNotExcluded {
                 pool: Box::new(pool.clone()),
@@ -301,6 +308,7 @@ impl View<'_> {
                 port,
                 // If northd read the setting as we do, it would exclude the pool.
                 by_northd: subnet.excludes_all(true, pool),
+                rule,
             }),
         }
     }

@@ -37,6 +37,8 @@ impl Claim {
 pub struct Claims {
     on: FastMap<Uuid, OnSwitch>,
     names: FastSet<String>,
+    /// The number of new ports by the namespace of their VM.
+    new_ports: FastMap<String, usize>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -52,7 +54,11 @@ impl Claims {
         let mut claims = Self::default();
         for change in changes {
             match change {
-                RowChange::Port(change) => change.after.iter().for_each(|after| claims.add_port(after)),
+                RowChange::Port(change) => {
+                    change.after.iter().for_each(|after| claims.add_port(after));
+                    let new = change.after.as_ref().filter(|_| change.before.is_none());
+                    new.and_then(|new| new.row.namespace()).into_iter().for_each(|it| claims.add_new_port(&it));
+                }
             }
         }
         claims
@@ -76,6 +82,9 @@ impl Claims {
             on.macs.extend(added.macs);
         }
         self.names.extend(other.names);
+        for (namespace, count) in other.new_ports {
+            *self.new_ports.entry(namespace).or_default() += count;
+        }
     }
 
     pub(super) fn add(&mut self, switch: Uuid, addresses: Addresses) {
@@ -89,6 +98,15 @@ impl Claims {
 
     pub(super) fn add_name(&mut self, name: String) {
         self.names.insert(name);
+    }
+
+    pub(super) fn add_new_port(&mut self, namespace: &str) {
+        *self.new_ports.entry(namespace.to_owned()).or_default() += 1;
+    }
+
+    /// The number of new ports of the VMs in a namespace.
+    pub(super) fn new_ports_in(&self, namespace: &str) -> usize {
+        self.new_ports.get(namespace).copied().unwrap_or_default()
     }
 
     /// The addresses of a family that are claimed on a switch.

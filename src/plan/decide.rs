@@ -131,6 +131,7 @@ fn decide_ports<'a>(mut view: View<'a>, intent: &'a VmIntent, rows: &VmRows<'a, 
     if !decided.status.is_empty() {
         // Other VMs are outside our scope.
         decided.status.problems = of_the_whole(intent);
+        decided.status.problems.extend(view.retains_too_long(intent));
     }
     decided.waits.northd |= decided.rows.iter().any(RowChange::collapses);
     decided.claims = view.own;

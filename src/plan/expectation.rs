@@ -85,6 +85,7 @@ impl Freed {
         }
         if after.is_none() {
             self.what.insert(Wake::Name(before.row.name.clone()));
+            self.what.extend(before.row.namespace().map(Wake::Namespace));
         }
     }
 

@@ -8,8 +8,11 @@ use std::fmt::{self, Display, Formatter};
 
 use ipnet::IpNet;
 
-use super::problem::{Holder, Problem};
+use super::problem::{AllowRule, Holder, Problem, Requested};
+use crate::contract::annotations::RETAIN;
+use crate::contract::keys::{ALLOW, NAMESPACES};
 use crate::escaped::{AnnotationsHave, Escaped, EscapedError, EscapedList, LISTED};
+use crate::intent::Permission;
 use crate::ipam::SubnetError;
 use crate::ovn::mac_text;
 
@@ -22,13 +25,18 @@ impl Problem {
                 "InvalidRequest"
             }
             Self::Unserved(_) | Self::Unmatched(_) => "UnsupportedAnnotation",
-            Self::PortSecurityKept(_) => "PortSecurityKept",
+            Self::PortSecurityKept { .. } => "PortSecurityKept",
+            Self::NotAllowed { .. } => "RequestNotAllowed",
+            Self::NamespaceNotAllowed { .. } => "SwitchNotAllowed",
+            Self::TooManyNics { .. } => "TooManyNics",
+            Self::RetainTooLong { .. } => "RetainTooLong",
+            Self::NadNotFound { .. } => "NadNotFound",
             Self::SwitchNotFound(_) => "SwitchNotFound",
             Self::SwitchAmbiguous { .. } => "SwitchAmbiguous",
             Self::NoSubnet { .. } => "SubnetMissing",
             Self::SubnetExhausted { .. } | Self::PoolExhausted { .. } => "SubnetExhausted",
             Self::PoolRequired { .. } | Self::PoolNotExcluded { .. } => "PoolRequired",
-            Self::SettingUnread { .. } => "SwitchSettingUnread",
+            Self::SettingUnread { .. } | Self::PolicyUnread { .. } => "SwitchSettingUnread",
             Self::LeaseOutside { .. } => "AddressOutsideSubnet",
             Self::LeaseOutsidePool { .. } => "AddressOutsidePool",
             Self::LeaseExcluded { .. } => "AddressExcluded",
@@ -74,11 +82,36 @@ impl Display for Problem {
                 its name in the VM.",
                 AnnotationsHave(keys)
             ),
-            Self::PortSecurityKept(network) => write!(
+            Self::PortSecurityKept { network, switch, rule, keeps: _ } => write!(
                 formatter,
-                "port_security \"false\" of the network {} is not allowed here, so port security stays on. Remove \
-                the annotation, or have the operator run ovn-kubevirt with --allow-port-security-off.",
-                Escaped(network)
+                "Port security of the network {} stays on: {}. Remove the annotation port_security, or have the operator \
+                add \"{}\" there.",
+                Escaped(network),
+                rule.on(switch),
+                rule.permission.word()
+            ),
+            Self::NotAllowed { requested, switch, rule } => not_allowed(formatter, requested, switch, *rule),
+            Self::NamespaceNotAllowed { namespace, switch, on_switch, keeps: _ } => {
+                namespace_not_allowed(formatter, namespace, switch, *on_switch)
+            }
+            Self::PolicyUnread { switch, key, word } => policy_unread(formatter, switch, key, word),
+            Self::TooManyNics { namespace, limit } => write!(
+                formatter,
+                "The namespace {} has as many ports on OVN as --max-nics of ovn-kubevirt allows ({limit}). Delete VMs or NICs \
+                in the namespace, or have the operator raise --max-nics: the port is made as soon as there is room.",
+                Escaped(namespace)
+            ),
+            Self::RetainTooLong { requested, most, keeps: _ } => write!(
+                formatter,
+                "The annotation {RETAIN} is \"{requested}\", and --max-retain of ovn-kubevirt allows {most}, which is \
+                kept instead. Write at most {most}, or have the operator raise --max-retain."
+            ),
+            Self::NadNotFound { network, nad } => write!(
+                formatter,
+                "The network {} gets no port: its NetworkAttachmentDefinition {} does not exist. Create it or name another; \
+                the port is made as soon as it exists.",
+                Escaped(network),
+                Escaped(&nad.to_string())
             ),
             Self::SwitchNotFound(name) => write!(
                 formatter,
@@ -132,18 +165,19 @@ impl Display for Problem {
                 Escaped(&pool.to_string()),
                 Escaped(switch)
             ),
-            Self::PoolRequired { switch, port } => write!(
+            Self::PoolRequired { switch, port, rule } => write!(
                 formatter,
                 "OVN itself allocates addresses to ports of the logical switch {} (such as {}) and might allocate \
                 the address of the VM again. Request addresses that exclude_ips of the switch names, with the \
-                annotation ip_pool or ip_address.",
+                annotation ip_pool or ip_address{}.",
                 Escaped(switch),
-                Escaped(port)
+                Escaped(port),
+                Granted(*rule)
             ),
-            Self::PoolNotExcluded { pool, switch, port, by_northd } => write!(
+            Self::PoolNotExcluded { pool, switch, port, by_northd, rule } => write!(
                 formatter,
                 "OVN itself allocates addresses to ports of the logical switch {} (such as {}) and might allocate \
-                those of ip_pool ({}), {}.",
+                those of ip_pool ({}), {}{}.",
                 Escaped(switch),
                 Escaped(port),
                 Escaped(&pool.to_string()),
@@ -153,7 +187,8 @@ impl Display for Problem {
                 } else {
                     "which are not all in exclude_ips. Add all of them to exclude_ips of the switch, or choose \
                     addresses that it names"
-                }
+                },
+                Granted(*rule)
             ),
             Self::SettingUnread { switch, unread } => {
                 let unread: Vec<String> = unread.iter().map(ToString::to_string).collect();
@@ -249,6 +284,83 @@ impl Display for Problem {
                 Escaped(&invalid.value)
             ),
         }
+    }
+}
+
+/// The rule by its place: `external_ids:ovn-kubevirt.io/allow of the logical switch blue does not have "excluded"`.
+struct OnSwitch<'a>(AllowRule, &'a str);
+
+impl AllowRule {
+    fn on(self, switch: &str) -> OnSwitch<'_> {
+        OnSwitch(self, switch)
+    }
+}
+
+impl Display for OnSwitch<'_> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let Self(AllowRule { permission, on_switch }, switch) = self;
+        match on_switch {
+            true => write!(formatter, "external_ids:{ALLOW} of the logical switch {}", Escaped(switch))?,
+            false => formatter.write_str("--allow of ovn-kubevirt")?,
+        }
+        write!(formatter, " does not have \"{}\"", permission.word())
+    }
+}
+
+/// The condition that the operator has to meet first, at the end of a sentence.
+struct Granted(Option<AllowRule>);
+
+impl Display for Granted {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let Some(AllowRule { permission, on_switch }) = self.0 else { return Ok(()) };
+        let place = if on_switch { "external_ids:ovn-kubevirt.io/allow of the switch" } else { "--allow" };
+        write!(formatter, ", once the operator has added \"{}\" to {place}", permission.word())
+    }
+}
+
+fn not_allowed(formatter: &mut Formatter<'_>, requested: &Requested, switch: &str, rule: AllowRule) -> fmt::Result {
+    let (on, word) = (Escaped(switch), rule.permission.word());
+    match requested {
+        Requested::Address(address) => write!(formatter, "{address} cannot be requested on the logical switch {on}")?,
+        Requested::Pool(pool) => {
+            let pool = pool.to_string();
+            write!(formatter, "ip_pool ({}) cannot be requested on the logical switch {on}", Escaped(&pool))?;
+        }
+    }
+    let what = match (rule.permission, requested) {
+        (Permission::Excluded, Requested::Address(_)) => "exclude_ips names it, and ",
+        (Permission::First, Requested::Address(_)) => "it is the first host address, and ",
+        (Permission::Excluded, Requested::Pool(_)) => "exclude_ips names its addresses, and ",
+        (Permission::First, Requested::Pool(_)) => "it has the first host address alone, and ",
+        (Permission::Explicit | Permission::PortSecurityOff, _) => "",
+    };
+    let instead = match rule.permission {
+        Permission::Explicit | Permission::PortSecurityOff => "Remove the request",
+        Permission::Excluded | Permission::First => "Choose other addresses",
+    };
+    write!(formatter, ": {what}{}. {instead}, or have the operator add \"{word}\" there.", rule.on(switch))
+}
+
+fn namespace_not_allowed(formatter: &mut Formatter<'_>, namespace: &str, switch: &str, on_switch: bool) -> fmt::Result {
+    let (namespace, switch) = (Escaped(namespace), Escaped(switch));
+    write!(formatter, "The namespace {namespace} may not use the logical switch {switch}: ")?;
+    match on_switch {
+        true => write!(formatter, "external_ids:{NAMESPACES} of the switch does not name it")?,
+        false => formatter.write_str("--switch-namespaces of ovn-kubevirt does not name it")?,
+    }
+    formatter.write_str(". Choose another switch, or have the operator add the namespace there.")
+}
+
+fn policy_unread(formatter: &mut Formatter<'_>, switch: &str, key: &str, word: &str) -> fmt::Result {
+    let (switch, word) = (Escaped(switch), Escaped(word));
+    write!(formatter, "external_ids:{key} of the logical switch {switch} has \"{word}\", which ")?;
+    if key == NAMESPACES {
+        formatter.write_str(
+            "is not the name of a namespace, so no namespace gets a new port there. Write names with commas between, or *.",
+        )
+    } else {
+        let words = Permission::ALL.map(Permission::word).join(", ");
+        write!(formatter, "gives no permission. Write words out of {words}, with commas between.")
     }
 }
 

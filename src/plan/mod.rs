@@ -8,7 +8,7 @@
 //!   claims, change, lease, problem, message, status    values
 //!   fabric, lost, snapshot                             the known state
 //!   remarks, vm_rows, siblings, view                   one VM's view of it
-//!   addresses, switches, chassis, binding,
+//!   addresses, switches, policy, chassis, binding,
 //!   ownership, retaking, retention                     steps of a decision
 //!   port --> decide --> schedule                       a NIC, a VM, a transaction
 //! ```
@@ -31,6 +31,7 @@ mod lost;
 mod message;
 mod ownership;
 mod pipeline;
+mod policy;
 mod port;
 mod problem;
 mod remarks;
@@ -52,7 +53,7 @@ pub use expectation::{Expectation, Freed};
 pub use fabric::{Seen, Settling};
 pub use lost::{LastLease, Looked, Lost};
 pub use pipeline::{OfKeys, Pipeline};
-pub use problem::{Fault, Holder, Problem};
+pub use problem::{AllowRule, Fault, Holder, Problem, Requested};
 pub use schedule::{Filled, fill};
 pub use snapshot::{Held, Snapshot};
 pub use status::{PortStatus, VmStatus};

@@ -15,7 +15,7 @@ use super::switches::OnSwitch;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
 use crate::contract::{keys, port_uuid};
-use crate::intent::{PortIntent, Request, VmIntent};
+use crate::intent::{Permission, PortIntent, Request, VmIntent};
 use crate::kubevirt::Guest;
 use crate::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound, PortRef};
 
@@ -124,7 +124,8 @@ impl<'a> View<'a> {
         let present = port.and_then(|port| port.switch);
         let present = present.and_then(|uuid| Some(Switch { uuid, name: self.switch_name(uuid)? }));
         if port.is_none() {
-            match self.may_have_a_new_port(intent, nic, names) {
+            let may = self.may_have_a_new_port(intent, nic, names);
+            match may.and_then(|may| if may { self.has_its_nad(nic).map(|()| true) } else { Ok(false) }) {
                 Ok(true) => {}
                 Ok(false) => return PortDecision::default(),
                 Err(refusal) => {
@@ -252,13 +253,17 @@ impl<'a> View<'a> {
         };
         remarks.add(later);
         let uuid = own.or(to_come).unwrap_or_else(|| port_uuid(self.instance(), &name));
-        let (secured, problem) = self.port_security(nic, site.before());
+        if own.is_none() {
+            self.may_have_another_port()?;
+        }
+        let (secured, problem) = self.port_security(nic, site);
         problem.into_iter().for_each(|problem| remarks.tell(problem));
         // A lease that changes in part keeps the rest. A lease that is restored is restored unchanged.
         if site.lease.is_some() || told.is_some() {
             self.judge_lease(nic, site, addresses, &remarks).into_iter().for_each(|it| remarks.tell(it));
         }
-        self.unread_settings(switch).into_iter().for_each(|problem| remarks.tell(problem));
+        let unread = self.unread_settings(switch).into_iter().chain(self.unread_policy(switch));
+        unread.for_each(|problem| remarks.tell(problem));
         let (next, later) = self.reserve(nic, site, addresses);
         remarks.add(later);
         let guest = self.guest_with_another(nic, addresses, site.last.as_ref()).map(|(addresses, guest)| {
@@ -267,7 +272,10 @@ impl<'a> View<'a> {
         });
         let granted = Granted { uuid, name, addresses, secured, next };
         let status = site.status(nic, &granted, guest);
-        let claims = granted.claims(switch.uuid);
+        let mut claims = granted.claims(switch.uuid);
+        if own.is_none() {
+            claims.add_new_port(&self.vm.namespace);
+        }
         let (change, later) = self.row(intent, nic, site, granted);
         remarks.add(later);
         Ok(Served { change, status, claims, remarks })
@@ -354,12 +362,13 @@ impl<'a> View<'a> {
     }
 
     /// Decides on port security: off if the owner requests that and the operator allows it.
-    fn port_security(&self, nic: &PortIntent, present: Option<&LogicalSwitchPort>) -> (bool, Option<Problem>) {
-        if !self.snapshot.settings.allow_port_security_off {
+    fn port_security(&self, nic: &PortIntent, site: &Site<'a>) -> (bool, Option<Problem>) {
+        if let Some(rule) = self.lacks(&site.switch, Permission::PortSecurityOff) {
+            let (network, switch, keeps) = (nic.network.clone(), site.switch.name.clone(), site.port.is_some());
             let is_requested = nic.life.requests().any(|request| !request.port_security);
-            return (true, is_requested.then(|| Problem::PortSecurityKept(nic.network.clone())));
+            return (true, is_requested.then_some(Problem::PortSecurityKept { network, switch, rule, keeps }));
         }
-        let secured = match (present, nic.life.request()) {
+        let secured = match (site.before(), nic.life.request()) {
             // As the old launcher has it, and unchanged while the request is unreadable.
             (Some(row), _) if nic.life.is_leaving() => !row.port_security.is_empty(),
             (Some(row), Err(_)) => !row.port_security.is_empty(),

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use macaddr::MacAddr6;
 
-use crate::contract::VmKey;
-use crate::intent::{InvalidRequest, Misplaced};
+use crate::contract::{NadKey, VmKey};
+use crate::intent::{InvalidRequest, Misplaced, Permission, Retention};
 use crate::ipam::{AddressPool, SubnetError, Unread};
 use crate::kubevirt::{InvalidChassis, Place};
 use crate::ovn::Addresses;
@@ -26,8 +26,69 @@ pub enum Problem {
     Unserved(Vec<String>),
     /// Annotations for networks that the VM does not have.
     Unmatched(Vec<String>),
-    /// Port security is requested off, which the operator does not allow. The value is the network's name.
-    PortSecurityKept(String),
+    /// Port security is requested off, which the operator does not allow.
+    PortSecurityKept {
+        /// The network's name.
+        network: String,
+        /// The switch.
+        switch: String,
+        /// The rule.
+        rule: AllowRule,
+        /// The port holds a lease.
+        keeps: bool,
+    },
+    /// The operator does not allow owners to name these addresses.
+    NotAllowed {
+        /// The address or the pool.
+        requested: Requested,
+        /// The switch.
+        switch: String,
+        /// The rule.
+        rule: AllowRule,
+    },
+    /// The operator does not allow the VM's namespace to use the switch.
+    NamespaceNotAllowed {
+        /// The namespace.
+        namespace: String,
+        /// The switch.
+        switch: String,
+        /// The rule stands on the row of the switch, and otherwise in the configuration.
+        on_switch: bool,
+        /// The port holds a lease elsewhere, and the switch is not named by the VM's own annotation.
+        keeps: bool,
+    },
+    /// A word of the operator's policy on a switch is skipped.
+    PolicyUnread {
+        /// The switch.
+        switch: String,
+        /// The key in `external_ids`.
+        key: &'static str,
+        /// The word.
+        word: String,
+    },
+    /// The VM's namespace has as many ports as the operator allows.
+    TooManyNics {
+        /// The namespace.
+        namespace: String,
+        /// The most ports of a namespace.
+        limit: usize,
+    },
+    /// The addresses are requested to stay reserved longer than the operator allows.
+    RetainTooLong {
+        /// The requested time.
+        requested: Retention,
+        /// The longest time, which is kept.
+        most: Retention,
+        /// The VM has ports.
+        keeps: bool,
+    },
+    /// The NAD of a NIC without a port does not exist.
+    NadNotFound {
+        /// The network's name.
+        network: String,
+        /// The NAD.
+        nad: NadKey,
+    },
     /// No switch has that name.
     SwitchNotFound(String),
     /// Several switches have that name.
@@ -102,6 +163,8 @@ pub enum Problem {
         switch: String,
         /// One of the ports that OVN allocates addresses to.
         port: String,
+        /// The rule that does not let the owner name addresses of `exclude_ips`.
+        rule: Option<AllowRule>,
     },
     /// OVN allocates the switch's addresses, too, and may allocate the requested pool's.
     PoolNotExcluded {
@@ -113,6 +176,8 @@ pub enum Problem {
         port: String,
         /// `exclude_ips` has the pool, but northd does not read it that far.
         by_northd: bool,
+        /// The rule that does not let the owner name addresses of `exclude_ips`.
+        rule: Option<AllowRule>,
     },
     /// A part of the switch's settings is skipped. The port is served all the same.
     SettingUnread {
@@ -216,6 +281,24 @@ pub enum Problem {
     InvalidChassis(String, InvalidChassis),
 }
 
+/// The addresses that an owner names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requested {
+    /// One address.
+    Address(IpAddr),
+    /// A pool.
+    Pool(Box<AddressPool>),
+}
+
+/// The rule that does not give a permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AllowRule {
+    /// The permission.
+    pub permission: Permission,
+    /// The rule stands on the row of the switch, and otherwise in the configuration.
+    pub on_switch: bool,
+}
+
 /// The holder of an address or a MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
@@ -285,14 +368,23 @@ impl Problem {
             | Self::PoolOutOfSubnet { .. }
             | Self::PoolExhausted { .. }
             | Self::PoolRequired { .. }
-            | Self::PoolNotExcluded { by_northd: false, .. }
-            | Self::PortSecurityKept(_) => Fault::Owner,
+            | Self::PoolNotExcluded { by_northd: false, .. } => Fault::Owner,
+            // The operator's policy refuses a request that no port holds yet. Where a policy comes later than the port, its
+            // owner did nothing wrong, and the VM has to start.
+            Self::NotAllowed { .. } | Self::TooManyNics { .. } | Self::NadNotFound { .. } => Fault::Owner,
+            Self::PortSecurityKept { keeps, .. }
+            | Self::NamespaceNotAllowed { keeps, .. }
+            | Self::RetainTooLong { keeps, .. } => match keeps {
+                true => Fault::Operator,
+                false => Fault::Owner,
+            },
             // The switch.
             Self::SwitchNotFound(_)
             | Self::SwitchAmbiguous { .. }
             | Self::NoSubnet { .. }
             | Self::SubnetExhausted { .. }
             | Self::SettingUnread { .. }
+            | Self::PolicyUnread { .. }
             | Self::PoolNotExcluded { by_northd: true, .. } => Fault::Operator,
             // A lease that stands, after the switch or another port was changed.
             Self::AddressDoubled { .. }
@@ -330,6 +422,7 @@ impl Problem {
                 | Self::PoolOutOfSubnet { .. }
                 | Self::PoolRequired { .. }
                 | Self::PoolNotExcluded { .. }
+                | Self::NotAllowed { requested: Requested::Pool(_), .. }
                 | Self::NoSubnet { .. }
         )
     }

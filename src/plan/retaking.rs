@@ -11,6 +11,7 @@ use super::snapshot::Snapshot;
 use super::view::{Switch, View};
 use super::vm_rows::VmRows;
 use crate::intent::{PortIntent, VmIntent};
+use crate::ipam::Subnet;
 use crate::kubevirt::{Guest, PortsAnnotation, VmObjects};
 use crate::ovn::{Addresses, PortRef};
 
@@ -69,8 +70,12 @@ impl View<'_> {
         };
         let mut free = Vec::new();
         for ip in told.ips() {
-            let in_the_subnet = self.subnet(switch).is_ok_and(|subnet| subnet.block_of(ip).is_some());
-            if in_the_subnet && self.may_retake(switch, Claim::Ip(ip), own)? {
+            // The tenant can write the annotation: the policy of today applies to kept addresses.
+            let may_return =
+                |subnet: &Subnet| subnet.block_of(ip).is_some_and(|block| self.may_return(switch, block, ip));
+            if self.subnet(switch).is_ok_and(|subnet| may_return(&subnet))
+                && self.may_retake(switch, Claim::Ip(ip), own)?
+            {
                 free.push(ip);
             }
         }

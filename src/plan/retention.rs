@@ -3,6 +3,8 @@
 //! The row records the retention time while the VM exists: after its deletion the owner's request is gone, and this
 //! service may have been down at that moment.
 
+use std::fmt;
+
 use k8s_openapi::jiff::Timestamp;
 
 use super::change::{Mark, PortChange};
@@ -15,6 +17,42 @@ use crate::ovsdb::Map;
 
 /// `ovn-kubevirt.io/retained-until` without an end.
 const FOREVER: &str = "forever";
+
+/// The end of a retention. The later one is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Until {
+    /// In seconds since the epoch.
+    At(i64),
+    /// There is no end.
+    Forever,
+}
+
+impl Until {
+    /// Reads `ovn-kubevirt.io/retained-until`.
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            FOREVER => Some(Self::Forever),
+            _ => text.parse().ok().map(|until: Timestamp| Self::At(until.as_second())),
+        }
+    }
+
+    /// When to decide again.
+    fn due(self) -> Option<i64> {
+        match self {
+            Self::At(until) => Some(until),
+            Self::Forever => None,
+        }
+    }
+}
+
+impl fmt::Display for Until {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(until) => Timestamp::from_second(*until).map_err(|_| fmt::Error)?.fmt(formatter),
+            Self::Forever => formatter.write_str(FOREVER),
+        }
+    }
+}
 
 /// The decision for the ports of a deleted VM.
 #[derive(Default)]
@@ -45,40 +83,53 @@ impl Snapshot<'_> {
     /// Decides for a port that is retained, and when to decide again.
     fn release_retained(&self, port: PortRef<'_>, until: &str) -> (Option<PortChange>, Option<i64>) {
         // An unreadable time is a mistake, and no reason to release the addresses.
-        let Ok(until) = until.parse::<Timestamp>() else { return (self.repaired(port), None) };
-        match until.as_second() {
-            until if until <= self.now => (PortChange::removal(port), None),
-            until => (self.repaired(port), Some(until)),
+        let Some(until) = Until::read(until) else { return (self.repaired(port, None), None) };
+        if matches!(until, Until::At(until) if until <= self.now) {
+            return (PortChange::removal(port), None);
         }
+        // The operator's bound counts from the time at which it is first applied to the row: a shorter bound leaves the
+        // whole of it, and a longer one changes nothing.
+        let latest = self.end_of(self.settings.longest_retention());
+        let until = until.min(latest);
+        (self.repaired(port, Some(until)), until.due())
     }
 
-    /// Restores the lease of a retained port if it has drifted.
-    fn repaired(&self, port: PortRef<'_>) -> Option<PortChange> {
-        let row = repair(port.row, lease(self.northbound, &port).as_ref());
+    /// Restores the lease of a retained port if it has drifted, and sets the end of the retention.
+    fn repaired(&self, port: PortRef<'_>, until: Option<Until>) -> Option<PortChange> {
+        let mut row = repair(port.row, lease(self.northbound, &port).as_ref());
+        if let Some(until) =
+            until.filter(|until| port.row.external_ids.get(keys::RETAINED_UNTIL).and_then(Until::read) != Some(*until))
+        {
+            row.external_ids.insert(keys::RETAINED_UNTIL, until.to_string());
+        }
         PortChange::rewrite(port, row).filter(|change| !change.is_empty())
+    }
+
+    /// The end of a retention that begins now.
+    fn end_of(&self, retention: Retention) -> Until {
+        let Retention::For(time) = retention else { return Until::Forever };
+        // A part of a second counts as a whole one. A time too long for a date means forever.
+        let seconds = i64::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
+        let end = self.now.checked_add(seconds).filter(|end| Timestamp::from_second(*end).is_ok());
+        end.map_or(Until::Forever, Until::At)
     }
 
     /// The change that retains a port from now on; `None` if it is to be released.
     fn retain(&self, port: PortRef<'_>) -> Option<(Option<PortChange>, Option<i64>)> {
-        let until = match port.row.external_ids.get(keys::RETAIN)?.parse().ok()? {
-            Retention::Forever => None,
-            Retention::For(time) => {
-                // A part of a second counts as a whole one. A time too long for a date means forever.
-                let seconds = i64::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
-                if seconds == 0 {
-                    return None;
-                }
-                self.now.checked_add(seconds).and_then(|until| Timestamp::from_second(until).ok())
-            }
-        };
+        let written: Retention = port.row.external_ids.get(keys::RETAIN)?.parse().ok()?;
+        let retention = written.min(self.settings.longest_retention());
+        if retention == Retention::NONE {
+            return None;
+        }
+        let until = self.end_of(retention);
         let mut row = repair(port.row, lease(self.northbound, &port).as_ref());
-        row.external_ids.insert(keys::RETAINED_UNTIL, until.map_or(FOREVER.to_owned(), |until| until.to_string()));
+        row.external_ids.insert(keys::RETAINED_UNTIL, until.to_string());
         // A retained port has no guest and no next start.
         row.external_ids.remove(keys::NEXT_ADDRESSES);
         row.options.remove(keys::REQUESTED_CHASSIS);
         row.options.remove(keys::ACTIVATION_STRATEGY);
         let change = PortChange::rewrite(port, row)?;
-        Some((Some(change), until.map(Timestamp::as_second)))
+        Some((Some(change), until.due()))
     }
 
     /// The mark with the retention time for the port of a VM; `None` leaves the mark as it is, because a mistyped
@@ -88,7 +139,7 @@ impl Snapshot<'_> {
         if unreadable && external_ids.get(keys::RETAIN).is_some() {
             return None;
         }
-        let retention = intent.retain.unwrap_or(self.settings.default_retain);
+        let retention = intent.retain.unwrap_or(self.settings.default_retain).min(self.settings.longest_retention());
         Some((keys::RETAIN, (retention != Retention::NONE).then(|| retention.to_string().into())))
     }
 }

@@ -75,7 +75,7 @@ impl Named {
             if claims.is_empty() {
                 continue;
             }
-            let next_switch = nic.life.next().and_then(|next| next.switch.as_ref());
+            let next_switch = nic.life.next().and_then(|next| next.switch.as_ref()).map(|request| &request.name);
             let present = rows.of(&nic.network).next();
             let present = present.and_then(|port| Some(&northbound.switch(&port.switch?)?.name));
             let switches = nic.switch.iter().flat_map(SwitchRequest::names).chain(next_switch).chain(present);

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::fabric::Seen;
 use super::lost::Lost;
+use super::policy::SwitchPolicy;
 use crate::contract::VmKey;
 use crate::hash::FastMap;
 use crate::intent::{Settings, VmIntent};
@@ -36,11 +37,17 @@ pub struct Snapshot<'a> {
     pub now: i64,
     /// The subnets of switches: each is parsed once.
     subnets: Subnets,
+    /// The policies on switches: each is parsed once.
+    policies: Policies,
 }
 
 /// Parsed subnets by switch.
 #[derive(Default)]
 struct Subnets(RefCell<FastMap<Uuid, Result<Arc<Subnet>, SubnetError>>>);
+
+/// Parsed policies by switch.
+#[derive(Default)]
+struct Policies(RefCell<FastMap<Uuid, Arc<SwitchPolicy>>>);
 
 impl<'a> Snapshot<'a> {
     /// Creates a snapshot of a cluster and a northbound database, at so many seconds since the epoch, without lost
@@ -55,7 +62,8 @@ impl<'a> Snapshot<'a> {
         static NO_LEASE: LazyLock<Lost> = LazyLock::new(Lost::default);
         static NO_PORT: Held = Held::new();
         let (lost, held) = (&*NO_LEASE, &NO_PORT);
-        Self { northbound, cluster, southbound, settings, lost, held, now, subnets: Subnets::default() }
+        let (subnets, policies) = (Subnets::default(), Policies::default());
+        Self { northbound, cluster, southbound, settings, lost, held, now, subnets, policies }
     }
 
     /// Adds lost leases, and ports that the brake holds.
@@ -89,5 +97,11 @@ impl<'a> Snapshot<'a> {
     pub fn subnet(&self, switch: Uuid) -> Result<Arc<Subnet>, SubnetError> {
         let mut subnets = self.subnets.0.borrow_mut();
         subnets.entry(switch).or_insert_with(|| self.northbound.subnet(&switch).map(Arc::new)).clone()
+    }
+    /// The policy on the row of a switch.
+    pub(super) fn policy_on(&self, switch: Uuid) -> Arc<SwitchPolicy> {
+        let mut policies = self.policies.0.borrow_mut();
+        let read = || self.northbound.switch(&switch).map(SwitchPolicy::of).unwrap_or_default();
+        policies.entry(switch).or_insert_with(|| Arc::new(read())).clone()
     }
 }

@@ -42,7 +42,7 @@ impl View<'_> {
             return OnSwitch { switch: present, elsewhere: true, remarks: Remarks::default() };
         }
         if nic.life.has_guest() {
-            let remarks = self.deferred(&present, &request.name);
+            let remarks = self.deferred(&present, request);
             return OnSwitch { switch: present, elsewhere: true, remarks };
         }
         match self.switch_for(nic, request, Some(port.uuid)) {
@@ -53,11 +53,11 @@ impl View<'_> {
 
     /// Reports that a move to another switch is deferred while a guest runs, and whether that switch can be found. The
     /// request there is checked at the move: an address is reserved only on the present switch of a port.
-    pub(super) fn deferred(&self, present: &Switch, requested: &str) -> Remarks {
-        let (present, name) = (present.name.clone(), requested.to_owned());
+    pub(super) fn deferred(&self, present: &Switch, requested: &SwitchRequest) -> Remarks {
+        let (present, name) = (present.name.clone(), requested.name.clone());
         let wakes = vec![Wake::Switch(name.clone())];
         let mut remarks = Remarks::waiting(Problem::SwitchDeferred { present, requested: name }, wakes);
-        if let Err(refusal) = self.find_switch(requested) {
+        if let Err(refusal) = self.find_switch(&requested.name, requested, true) {
             remarks.add(refusal);
         }
         remarks
@@ -76,18 +76,19 @@ impl View<'_> {
         }
         let alone = |found: Result<Switch, Refusal>| found.map(|switch| (switch, Remarks::default()));
         if request.others.is_empty() {
-            return alone(self.find_switch(&request.name));
+            return alone(self.find_switch(&request.name, request, own.is_some()));
         }
         // A VM that has lost its port returns to its last switch. While its guest runs, it waits for that switch.
         if let Some(last) = self.last_lease(nic) {
-            match self.find_switch(&last.switch) {
+            match self.find_switch(&last.switch, request, own.is_some()) {
                 Err(_) if !nic.life.has_guest() => {}
                 found => return alone(found),
             }
         }
         let (mut first, mut wakes) = (None, Vec::new());
         for name in request.names() {
-            let tried = self.find_switch(name).and_then(|switch| self.would_serve(nic, &switch, own).map(|()| switch));
+            let found = self.find_switch(name, request, own.is_some());
+            let tried = found.and_then(|switch| self.would_serve(nic, &switch, own).map(|()| switch));
             match tried {
                 // A change of an earlier switch would change the choice until the port is created.
                 Ok(switch) => return Ok((switch, Remarks { wakes, ..Remarks::default() })),
@@ -123,10 +124,15 @@ impl View<'_> {
         free.map(|name| port_uuid(self.instance(), &name))
     }
 
-    fn find_switch(&self, name: &str) -> Result<Switch, Refusal> {
+    /// Finds one of the requested switches, if the VM's namespace may use it. A port of the NIC may be `standing`
+    /// elsewhere.
+    fn find_switch(&self, name: &str, request: &SwitchRequest, standing: bool) -> Result<Switch, Refusal> {
         let mut found = self.northbound().switches_named(name);
         match (found.len(), found.next()) {
-            (1, Some(uuid)) => Ok(Switch { uuid, name: name.to_owned() }),
+            (1, Some(uuid)) => {
+                let switch = Switch { uuid, name: name.to_owned() };
+                self.may_use(&switch, request, standing).map(|()| switch)
+            }
             (0, _) | (_, None) => Err(Refusal::on_switch(name, Problem::SwitchNotFound(name.to_owned()))),
             (count, _) => Err(Refusal::on_switch(name, Problem::SwitchAmbiguous { name: name.to_owned(), count })),
         }

@@ -15,6 +15,8 @@ mod migrations;
 mod nics;
 mod objects;
 mod ownership;
+mod policy;
+mod policy_rules;
 mod pools;
 mod reading;
 mod rules;

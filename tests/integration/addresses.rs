@@ -130,9 +130,9 @@ async fn has_seen(stage: &Stage, vm: &str) {
 }
 
 #[tokio::test]
-async fn excluded_addresses_are_not_allocated_and_may_be_requested() {
+async fn excluded_addresses_are_not_allocated_and_may_be_requested_where_the_operator_allows_it() {
     let config = [("subnet", "10.20.0.0/24"), ("exclude_ips", "10.20.0.1..10.20.0.9 10.20.0.11")];
-    let stage = Stage::build("excluded").switch_with("ovn-default", &config).start().await;
+    let stage = Stage::build("excluded").switch_with("ovn-default", &config).every_address().start().await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.20.0.10"]);
     assert_eq!(ips(&stage, "b", VmOptions::default()).await, ["10.20.0.12"]);
     let request = VmOptions::default().annotation(IP_ADDRESS, "10.20.0.5");

@@ -146,7 +146,7 @@ async fn an_address_that_a_foreign_port_holds() {
 
 #[tokio::test]
 async fn an_address_that_a_router_holds() {
-    let stage = build("held-router").start().await;
+    let stage = build("held-router").every_address().start().await;
     let router = stage.northbound.add_router_port("ovn-default", &["10.16.0.1/16"]);
     let request = VmOptions::default().annotation(IP_ADDRESS, "10.16.0.1");
     stage.player.create_vm("bad", request).await;

@@ -29,6 +29,7 @@ mod migration;
 mod nics;
 mod node;
 mod ownership;
+mod policy;
 mod raft;
 mod requests;
 mod shutdown;

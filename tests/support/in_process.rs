@@ -8,7 +8,7 @@ use ovn_kubevirt::controller::{
     Asker, ClusterIdentity, Leadership, Ledger, Link, LinkSettings, Linker, Metrics, Report, SouthboundFeed, Status,
     Writer, WriterSettings, follow_southbound,
 };
-use ovn_kubevirt::intent::{Retention, Settings, Strategy};
+use ovn_kubevirt::intent::{Policy, Retention, Settings, Strategy};
 use ovn_kubevirt::kubevirt::Change;
 use ovn_kubevirt::ovn;
 use ovn_kubevirt::ovsdb::{Shared, Target};
@@ -161,8 +161,8 @@ fn run(options: Options<'_>) -> InProcess {
             default_switch: Some(default_switch.to_owned()),
             mac_prefix: [0x0a, 0x58],
             strategy: Strategy::default(),
-            allow_port_security_off: false,
             default_retain: Retention::NONE,
+            policy: every_address(),
         },
         northbound: Arc::clone(&northbound),
         link: link.clone(),
@@ -192,4 +192,10 @@ fn follow(remotes: &str, tasks: &mut JoinSet<String>) -> SouthboundFeed {
         "the southbound is followed no more".to_owned()
     });
     SouthboundFeed { replica, in_sync }
+}
+
+/// Owners of VMs may name every address, and have them retained for ever.
+fn every_address() -> Policy {
+    let allow = "explicit,excluded,first".parse().expect("permissions");
+    Policy { allow, max_retain: Retention::Forever, ..Policy::default() }
 }

@@ -28,6 +28,7 @@ fn nic(vm: &VmKey, on: &Attachment, network: &str, another_before: bool) -> Port
         another_before,
         switch: None,
         on_none_of_ours: false,
+        missing_nad: None,
         life: Life::Stopped { request: Ok(Request::default()), next: None },
         placement: Placement::Unbound,
         unserved: Vec::new(),

@@ -21,6 +21,7 @@ fn nic(network: &str) -> PortIntent {
         another_before: false,
         switch: Some(SwitchRequest::new(network, true)),
         on_none_of_ours: false,
+        missing_nad: None,
         life: Life::Running { now: Ok(Request::default()), next: None },
         placement: Placement::Unbound,
         unserved: Vec::new(),

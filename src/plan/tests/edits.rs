@@ -7,6 +7,7 @@ use super::examples::{at, db, made, plain, web};
 use super::objects::Template;
 use super::world::{World, map, uuid};
 use crate::contract::{VmKey, keys};
+use crate::intent::Permissions;
 use crate::ovn::{Elements, LogicalRouterPort, LogicalSwitchPort};
 
 fn ip(world: &World, vm: &VmKey) -> Option<String> {
@@ -95,7 +96,7 @@ fn a_reservation_stands_while_the_rest_of_the_request_is_refused() {
 #[test]
 fn without_port_security_a_lease_that_was_overwritten_is_its_vms_again() {
     let mut world = world();
-    world.settings.allow_port_security_off = true;
+    world.settings.policy.allow = Permissions::all();
     world.resting = true;
     world.run(&web(), Template::new([("port_security", "false")]), "n1");
     let before = world.addresses(&web());
@@ -211,7 +212,7 @@ fn what_is_retained_is_not_what_somebody_writes_into_the_port_afterwards() {
 #[test]
 fn what_somebody_writes_into_one_port_is_not_lost_by_another_that_has_it_in_force() {
     let mut world = world();
-    world.settings.allow_port_security_off = true;
+    world.settings.policy.allow = Permissions::all();
     made(&mut world, &web(), Template::new([("port_security", "false")]));
     made(&mut world, &db(), plain());
     let leases = |world: &World| (world.addresses(&web()), world.addresses(&db()));

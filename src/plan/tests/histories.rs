@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::fabric;
 use super::objects::{Template, pod_change, run_change, vm_change};
+use super::policy_rules;
 use super::rules;
 use super::server::Tables;
 use super::services;
@@ -96,6 +97,8 @@ enum Step {
     Select(bool, bool),
     /// Routers, NAT rules, load balancers, and what refers to them.
     Service(services::Edit),
+    /// The operator's policy, on a switch or in the flags.
+    Policy(policy_rules::Edit),
     /// Seconds pass.
     Pass(i64),
     /// A person writes into a row of ours.
@@ -183,6 +186,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<bool>(), any::<bool>()).prop_map(|(namespace, selected)| Step::Select(namespace, selected)),
         4 => (vm, 0..MEDDLINGS).prop_map(|(vm, what)| Step::Meddle(vm, what)),
         4 => services::edit().prop_map(Step::Service),
+        4 => policy_rules::edit().prop_map(Step::Policy),
         3 => (1..30i64).prop_map(Step::Pass),
         12 => (1..6usize).prop_map(Step::Rest),
     ]
@@ -312,6 +316,7 @@ fn take(world: &mut World, step: Step) {
         Step::Select(first, true) => world.namespace(if first { "n" } else { "m" }, None),
         Step::Select(first, false) => world.unselect(if first { "n" } else { "m" }),
         Step::Pass(seconds) => world.pass(seconds),
+        Step::Policy(edit) => policy_rules::take(world, edit),
         Step::Rest(vms) => rest(world, vms),
         other => world.edit(|tables| edit(tables, other)),
     }
@@ -408,8 +413,8 @@ proptest! {
     /// every VM, without an event, finds nothing to do.
     #[test]
     fn whatever_happens_the_rules_hold_and_nothing_is_left_undone(
-        blue in 0..CONFIGS, red in 0..CONFIGS, order in 0..1000usize, port_security_off in any::<bool>(),
-        with_southbound in any::<bool>(),
+        blue in 0..CONFIGS, red in 0..CONFIGS, order in 0..1000usize,
+        policy in proptest::option::of(policy_rules::flags()), with_southbound in any::<bool>(),
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let mut world = World::new([("blue", config(blue)), ("red", config(red))]);
@@ -418,7 +423,7 @@ proptest! {
         }
         world.order = order;
         world.resting = order % 3 > 0;
-        world.settings.allow_port_security_off = port_security_off;
+        policy.into_iter().for_each(|policy| world.reconfigure(policy));
         for (namespace, nad, switch) in [("n", "net1", "blue"), ("m", "net1", "red"), ("n", "net2", "red")] {
             world.nad(namespace, nad, Some(switch));
         }

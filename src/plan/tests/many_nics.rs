@@ -23,6 +23,7 @@ fn nic(index: u16, network: &str, requested: Option<u16>) -> PortIntent {
         another_before: false,
         switch: Some(SwitchRequest::new("blue", true)),
         on_none_of_ours: false,
+        missing_nad: None,
         life: Life::Stopped { request: Ok(Request { ipv4, ..Request::default() }), next: None },
         placement: Placement::Unbound,
         unserved: Vec::new(),

@@ -2,14 +2,16 @@
 
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::contract::keys::{ALLOW, NAMESPACES};
 use crate::contract::{NadKey, VmKey};
-use crate::intent::{InvalidRequest, MacField, Misplaced};
+use crate::intent::{InvalidRequest, MacField, Misplaced, Permission, Retention};
 use crate::ipam::{AddressPool, BadPool, SubnetError, Unread};
 use crate::kubevirt::{InvalidChassis, Kind, Notice, Place};
-use crate::plan::{Fault, Holder, Problem};
+use crate::plan::{AllowRule, Fault, Holder, Problem, Requested};
 
 /// More words than this make a sentence that has to be read twice.
 const LONGEST_SENTENCE: usize = 35;
@@ -233,8 +235,37 @@ impl Examples {
             || -> Vec<IpNet> { ["10.17.0.0/16", "fd00::/64"].map(|net| net.parse().expect("a network")).into() };
         let subnet_text = "10.17.0.0/16, fd00::/64";
         let exhausted = |ipv4| Problem::SubnetExhausted { switch: blue(), subnet: subnet(), ipv4 };
-        let not_excluded =
-            |by_northd| Problem::PoolNotExcluded { pool: pool(), switch: blue(), port: text("lease"), by_northd };
+        let not_excluded = |by_northd, rule| Problem::PoolNotExcluded {
+            pool: pool(),
+            switch: blue(),
+            port: text("lease"),
+            by_northd,
+            rule,
+        };
+        let rule = |permission, on_switch| AllowRule { permission, on_switch };
+        let not_allowed = |requested, permission, on_switch| Problem::NotAllowed {
+            requested,
+            switch: blue(),
+            rule: rule(permission, on_switch),
+        };
+        let no_namespace = |on_switch| Problem::NamespaceNotAllowed {
+            namespace: text("prod"),
+            switch: blue(),
+            on_switch,
+            keeps: on_switch,
+        };
+        let unread_policy = |key| Problem::PolicyUnread { switch: blue(), key, word: text("a b") };
+        let too_long = |keeps| Problem::RetainTooLong {
+            requested: Retention::Forever,
+            most: Retention::For(Duration::from_secs(720 * 3_600)),
+            keeps,
+        };
+        let secured = |on_switch, keeps| Problem::PortSecurityKept {
+            network: text("data"),
+            switch: blue(),
+            rule: rule(Permission::PortSecurityOff, on_switch),
+            keeps,
+        };
         let unread = |key, value| Unread { key, text: text(value) };
         let ambiguous = |kept: Option<&str>| Problem::ChassisAmbiguous {
             node: text("node-1"),
@@ -257,9 +288,60 @@ impl Examples {
                 one(Problem::Unmatched(self.texts(["a.b/c", "d.e/f"])), ["annotations a.b/c, d.e/f"]),
             ]
             .concat(),
-            Problem::PortSecurityKept(_) => one(
-                Problem::PortSecurityKept(text("data")),
-                ["port_security \"false\"", "network data", "--allow-port-security-off"],
+            Problem::PortSecurityKept { .. } => [
+                one(secured(false, false), ["network data", "port_security", "--allow of", "\"port-security-off\""]),
+                one(secured(true, true), ["network data", "external_ids:ovn-kubevirt.io/allow", "switch blue"]),
+            ]
+            .concat(),
+            Problem::NotAllowed { .. } => [
+                one(
+                    not_allowed(Requested::Address(address), Permission::Explicit, false),
+                    ["10.16.0.9", "switch blue", "--allow of ovn-kubevirt does not have \"explicit\""],
+                ),
+                one(
+                    not_allowed(Requested::Address(address), Permission::Excluded, true),
+                    ["10.16.0.9", "external_ids:ovn-kubevirt.io/allow of the logical switch blue", "\"excluded\""],
+                ),
+                one(
+                    not_allowed(Requested::Address(address), Permission::First, true),
+                    ["10.16.0.9", "external_ids:ovn-kubevirt.io/allow of the logical switch blue", "\"first\""],
+                ),
+                one(
+                    not_allowed(Requested::Pool(pool()), Permission::Excluded, false),
+                    [pool_text, "switch blue", "--allow of ovn-kubevirt does not have \"excluded\""],
+                ),
+                one(
+                    not_allowed(Requested::Pool(pool()), Permission::First, true),
+                    [pool_text, "external_ids:ovn-kubevirt.io/allow of the logical switch blue", "\"first\""],
+                ),
+                one(
+                    not_allowed(Requested::Pool(pool()), Permission::Explicit, true),
+                    [pool_text, "external_ids:ovn-kubevirt.io/allow of the logical switch blue", "\"explicit\""],
+                ),
+            ]
+            .concat(),
+            Problem::NamespaceNotAllowed { .. } => [
+                one(no_namespace(true), ["namespace prod", "switch blue", "external_ids:ovn-kubevirt.io/namespaces"]),
+                one(no_namespace(false), ["namespace prod", "switch blue", "--switch-namespaces of ovn-kubevirt"]),
+            ]
+            .concat(),
+            Problem::PolicyUnread { .. } => [
+                one(unread_policy(NAMESPACES), ["external_ids:ovn-kubevirt.io/namespaces", "switch blue", "\"a b"]),
+                one(unread_policy(ALLOW), ["external_ids:ovn-kubevirt.io/allow", "switch blue", "\"a b", "explicit"]),
+            ]
+            .concat(),
+            Problem::TooManyNics { .. } => one(
+                Problem::TooManyNics { namespace: text("prod"), limit: 20 },
+                ["namespace prod", "--max-nics of ovn-kubevirt allows (20)"],
+            ),
+            Problem::RetainTooLong { .. } => [
+                one(too_long(false), ["ovn-kubevirt.io/retain", "\"forever\"", "--max-retain of ovn-kubevirt", "720h"]),
+                one(too_long(true), ["ovn-kubevirt.io/retain", "\"forever\"", "--max-retain of ovn-kubevirt", "720h"]),
+            ]
+            .concat(),
+            Problem::NadNotFound { .. } => one(
+                Problem::NadNotFound { network: text("data"), nad: NadKey::new("prod", text("net1")) },
+                ["network data", "NetworkAttachmentDefinition prod/net1"],
             ),
             Problem::SwitchNotFound(_) => one(Problem::SwitchNotFound(blue()), ["switch named blue"]),
             Problem::SwitchAmbiguous { .. } => one(
@@ -291,12 +373,30 @@ impl Examples {
                 ["ip_pool", pool_text, "switch blue"],
             ),
             Problem::PoolRequired { .. } => one(
-                Problem::PoolRequired { switch: blue(), port: text("lease") },
+                Problem::PoolRequired { switch: blue(), port: text("lease"), rule: None },
                 ["switch blue", "lease", "exclude_ips", "ip_pool", "ip_address"],
-            ),
+            )
+            .into_iter()
+            .chain(one(
+                Problem::PoolRequired {
+                    switch: blue(),
+                    port: text("lease"),
+                    rule: Some(rule(Permission::Excluded, true)),
+                },
+                ["switch blue", "ip_pool", "\"excluded\" to external_ids:ovn-kubevirt.io/allow of the switch"],
+            ))
+            .collect(),
             Problem::PoolNotExcluded { .. } => [
-                one(not_excluded(false), ["switch blue", "lease", "exclude_ips", "ip_pool", pool_text]),
-                one(not_excluded(true), ["switch blue", "lease", "exclude_ips", pool_text, "northd", "comma"]),
+                one(
+                    not_excluded(false, Some(rule(Permission::Excluded, false))),
+                    ["switch blue", "lease", "exclude_ips", "ip_pool", pool_text, "\"excluded\" to --allow"],
+                ),
+                one(
+                    not_excluded(true, Some(rule(Permission::Explicit, true))),
+                    ["switch blue", "northd", "comma", "\"explicit\" to external_ids:ovn-kubevirt.io/allow"],
+                ),
+                one(not_excluded(false, None), ["switch blue", "lease", "exclude_ips", "ip_pool", pool_text]),
+                one(not_excluded(true, None), ["switch blue", "lease", "exclude_ips", pool_text, "northd", "comma"]),
             ]
             .concat(),
             Problem::SettingUnread { .. } => one(
@@ -474,9 +574,12 @@ fn who_can_mend_each_problem() {
         }
     }
     let of = of.map(|(_, names)| names.join(" "));
-    let owner = "Unreadable Invalid Misplaced Unserved Unmatched PortSecurityKept OutOfSubnet AddressHeld MacHeld \
-        PoolOutOfSubnet PoolExhausted PoolRequired PoolNotExcluded";
-    let operator = "Misplaced SwitchNotFound SwitchAmbiguous NoSubnet SubnetExhausted PoolNotExcluded SettingUnread \
+    let owner = "Unreadable Invalid Misplaced Unserved Unmatched PortSecurityKept NotAllowed NamespaceNotAllowed \
+        TooManyNics RetainTooLong NadNotFound OutOfSubnet AddressHeld MacHeld PoolOutOfSubnet PoolExhausted PoolRequired \
+        PoolNotExcluded";
+    // Of a policy: where it came later than the port.
+    let operator = "Misplaced PortSecurityKept NamespaceNotAllowed PolicyUnread RetainTooLong SwitchNotFound \
+        SwitchAmbiguous NoSubnet SubnetExhausted PoolNotExcluded SettingUnread \
         AddressDoubled MacDoubled LeaseOutside LeaseExcluded NameTaken NamespaceNotSelected ServedByAnotherInstance \
         TypeTaken GuestHasAnother ChassisGone ChassisAmbiguous Rejected InvalidChassis";
     let passing = "Misplaced LeaseOutsidePool SwitchDeferred ChassisNotFound";

@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::examples::{db, made, plain, web};
 use super::objects::Template;
 use super::server::Tables;
-use super::world::{INSTANCE, World, map, uuid};
+use super::world::{INSTANCE, World, every_address, map, uuid};
 use crate::contract::VmKey;
+use crate::intent::{Permission, Permissions};
 use crate::ovn::{LogicalSwitchPort, Owner};
-use crate::plan::{Holder, Problem, VmStatus};
+use crate::plan::{AllowRule, Holder, Problem, VmStatus};
 
 /// The switches blue (for pod networks), red and green, and the NADs net1 on red and net2 on green.
 fn world() -> World {
@@ -242,9 +243,12 @@ fn port_security_is_off_only_where_owner_and_operator_want_it() {
     let off = || plain().annotated("default.ovn.kubernetes.io/port_security", "false");
     let mut world = world();
     made(&mut world, &web(), off());
-    let kept = || vec![Problem::PortSecurityKept("default".into())];
+    let kept = || {
+        let rule = AllowRule { permission: Permission::PortSecurityOff, on_switch: false };
+        vec![Problem::PortSecurityKept { network: "default".into(), switch: "blue".into(), rule, keeps: true }]
+    };
     assert_eq!((security(&world), world.problems(&web())), (Some(1), kept()));
-    world.settings.allow_port_security_off = true;
+    world.settings.policy.allow = Permissions::all();
     made(&mut world, &web(), off());
     assert_eq!((security(&world), world.problems(&web())), (Some(0), vec![]));
     // A request that nobody can read changes nothing, and a restart of it is no new lease.
@@ -255,7 +259,7 @@ fn port_security_is_off_only_where_owner_and_operator_want_it() {
     assert_eq!((security(&world), world.addresses(&web())), (Some(1), lease));
     // The operator takes it back.
     made(&mut world, &web(), off());
-    world.settings.allow_port_security_off = false;
+    world.settings.policy.allow = every_address();
     made(&mut world, &web(), off());
     assert_eq!((security(&world), world.problems(&web())), (Some(1), kept()));
 }

@@ -225,6 +225,7 @@ impl Wire for LogicalSwitch {
             ("load_balancer", uuid_difference(&self.load_balancer, &before.load_balancer)),
             ("load_balancer_group", uuid_difference(&self.load_balancer_group, &before.load_balancer_group)),
             ("forwarding_groups", uuid_difference(&self.forwarding_groups, &before.forwarding_groups)),
+            ("external_ids", map_difference(&self.external_ids, &before.external_ids)),
         ]
     }
 }

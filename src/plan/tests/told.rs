@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::objects::Template;
+use super::policy_rules::opens;
 use super::rules::claims;
 use super::services;
 use super::world::{INSTANCE, World, map, uuid};
@@ -72,6 +73,7 @@ pub(super) fn what_was_told_is_taken_up_again(
             let explicit = named || request.no_address;
             let by_pool = request.pool.as_ref().is_some_and(|pool| !pool.is_empty(ip.is_ipv4()));
             let fits = subnet.as_ref().is_some_and(|subnet| subnet.block_of(ip).is_some());
+            let fits = fits && opens(world, &after.switch, ip);
             if !explicit && !by_pool && fits && !held.contains(&ip.to_string()) && !guests.contains(&ip) {
                 assert!(new.ips().any(|new| new == ip), "{vm} was told {ip}, which is free, and gets {new}");
             }

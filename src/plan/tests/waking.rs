@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::histories::{CONFIGS, config};
+use super::policy_rules;
 use super::server::Tables;
 use super::world::{World, uuid};
 use crate::contract::{VmKey, keys};
@@ -42,6 +43,11 @@ fn edits<'a>(world: &'a World, own: &VmKey) -> Vec<Edit<'a>> {
         edits.push(Box::new(move |tables| drop(tables.switches.remove(switch))));
         for name in ["blue", "red", "green"] {
             edits.push(Box::new(move |tables| tables.switches.get_mut(switch).expect("there").name = name.into()));
+        }
+        for index in 0..policy_rules::ROWS {
+            edits.push(Box::new(move |tables| {
+                tables.switches.get_mut(switch).expect("there").external_ids = policy_rules::row(index);
+            }));
         }
         for index in 0..CONFIGS {
             let other_config = config(index);

@@ -7,10 +7,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::objects::{Present, Template, pod_change, run_change, told_vm_change};
+use super::policy_rules;
 use super::rules;
 use super::server::Tables;
 use crate::contract::VmKey;
-use crate::intent::{Retention, Settings, Strategy, VmIntent};
+use crate::intent::{Permission, Permissions, Policy, Retention, Settings, Strategy, VmIntent};
 use crate::kubevirt::{Change, Cluster, Kind, PortsAnnotation, VmObjects};
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, Wake};
 use crate::ovsdb::Map;
@@ -21,14 +22,22 @@ use crate::plan::{
 
 pub(super) const INSTANCE: &str = "default";
 
+/// Owners may name every address.
 pub(super) fn settings() -> Settings {
     Settings {
         default_switch: Some("blue".into()),
         mac_prefix: [0x0a, 0x58],
         strategy: Strategy::Rarp,
-        allow_port_security_off: false,
         default_retain: Retention::NONE,
+        policy: Policy { allow: every_address(), max_retain: Retention::Forever, ..Policy::default() },
     }
+}
+
+/// The permissions to name any address.
+pub(super) fn every_address() -> Permissions {
+    [Permission::Explicit, Permission::Excluded, Permission::First]
+        .into_iter()
+        .fold(Permissions::NONE, Permissions::with)
 }
 
 /// A UUID that says where it comes from.
@@ -299,6 +308,12 @@ impl World {
         self.gone(Kind::Launcher, vm, &name);
     }
 
+    /// The service is started again with another policy: every VM is decided.
+    pub(super) fn reconfigure(&mut self, policy: Policy) {
+        self.settings.policy = policy;
+        self.vms().into_iter().for_each(|vm| self.mark(vm));
+    }
+
     fn gone(&mut self, kind: Kind, vm: &VmKey, name: &str) {
         let metadata = serde_json::from_value(json!({"name": name, "namespace": vm.namespace}));
         self.hear(Change::Gone(kind, Box::new(metadata.expect("metadata"))));
@@ -393,6 +408,8 @@ impl World {
             super::told::what_was_told_is_taken_up_again(self, &vm, &ports, &given);
             super::fabric::a_chassis_is_kept(self, &vm, &ports);
             rules::a_choice_is_lawful(self, &vm, &given, &ports);
+            policy_rules::nothing_is_given_against_the_policy(self, &vm, &given, &ports);
+            policy_rules::no_owner_is_blamed_for_a_lease_that_stands(self, &vm, &decision);
             if waits.batch {
                 again.insert(vm.clone());
             } else {
@@ -474,6 +491,7 @@ impl World {
     /// At rest: a look at every VM finds nothing to do, and nobody was told
     /// of a problem that is none any more.
     pub(super) fn a_sweep_finds_nothing(&self) {
+        policy_rules::no_retention_is_beyond_the_bound(self);
         // A conflict is reported as it is, to the word.
         let conflicts = |status: &VmStatus| {
             let conflicts = status.problems().filter(|problem| problem.is_a_conflict());

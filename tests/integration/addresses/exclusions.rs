@@ -109,7 +109,7 @@ async fn a_subnet_that_is_renumbered_under_live_ports_leaves_them_their_leases_u
 
 #[tokio::test]
 async fn of_several_router_networks_on_one_switch_each_is_used_and_its_own_ends_are_not() {
-    let stage = Stage::build("routed").switch_with("ovn-default", &[]).start().await;
+    let stage = Stage::build("routed").switch_with("ovn-default", &[]).every_address().start().await;
     stage.player.create_vm("early", VmOptions::default()).await;
     stage.problem("early", "SubnetMissing", &["ovn-default", "other_config:subnet"]).await;
     // The broadcast address of the first, 10.30.0.3, lies in the second.

@@ -23,7 +23,8 @@ async fn add_dynamic(northbound: &Northbound, name: &str) -> String {
 }
 
 fn build(name: &str, exclude_ips: &str) -> Builder<'static> {
-    Stage::build(name).switch_with("ovn-default", &[("subnet", "10.16.0.0/24"), ("exclude_ips", exclude_ips)]).northd()
+    let config = [("subnet", "10.16.0.0/24"), ("exclude_ips", exclude_ips)];
+    Stage::build(name).switch_with("ovn-default", &config).every_address().northd()
 }
 
 /// A stage beside the dynamic port `theirs`.

@@ -8,7 +8,7 @@ const DUAL: [(&str, &str); 3] =
 
 #[tokio::test]
 async fn a_pool_is_read_in_every_form_and_its_lowest_free_address_is_allocated() {
-    let stage = Stage::build("pools").switch_with("ovn-default", &DUAL).start().await;
+    let stage = Stage::build("pools").switch_with("ovn-default", &DUAL).every_address().start().await;
     for (vm, pool, expected) in [
         ("range", "10.16.0.40..10.16.0.41", ["10.16.0.40", "fd00:10:16::2"]),
         ("network", "10.16.0.66/30", ["10.16.0.64", "fd00:10:16::3"]),

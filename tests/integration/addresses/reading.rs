@@ -12,6 +12,7 @@ use crate::support::{Nic, Northbound, Stage, VmOptions, eventually};
 async fn a_bad_word_in_exclude_ips_stops_no_vm_and_is_in_status_and_metrics_until_it_is_corrected() {
     let stage = Stage::build("bad-word")
         .switch_with("ovn-default", &[("subnet", "10.16.0.9/255.255.0.0"), ("exclude_ips", "10.16.0.2,x")])
+        .every_address()
         .start()
         .await;
     stage.create("plain", VmOptions::default(), &["10.16.0.3"]).await;
@@ -128,7 +129,7 @@ async fn an_address_that_northd_holds_in_its_own_spelling_is_never_allocated() {
 #[tokio::test]
 async fn pools_beside_dynamic_ports_count_as_far_as_northd_reads() {
     let config = [("subnet", "10.16.0.0/24"), ("exclude_ips", "10.16.0.1..10.16.0.9,10.16.0.10..10.16.0.19")];
-    let prepared = Stage::build("comma").switch_with("ovn-default", &config).northd().prepare().await;
+    let prepared = Stage::build("comma").switch_with("ovn-default", &config).every_address().northd().prepare().await;
     let theirs = given(&prepared.northbound, "theirs").await;
     assert_eq!(theirs, Ipv4Addr::new(10, 16, 0, 10), "northd stops at the comma");
     let stage = prepared.start().await;

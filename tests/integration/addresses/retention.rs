@@ -3,11 +3,12 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::{lease, requesting};
-use crate::support::service::Setup;
 use crate::support::{Nic, Port, Stage, VmOptions, eventually};
 
 const RETAIN: &str = "ovn-kubevirt.io/retain";
 const UNTIL: &str = "ovn-kubevirt.io/retained-until";
+/// Addresses may be retained for ever.
+const UNBOUNDED: [&str; 2] = ["--max-retain", "forever"];
 
 fn retaining(time: &str) -> VmOptions {
     VmOptions::default().annotation(RETAIN, time)
@@ -81,7 +82,7 @@ async fn after_its_time_a_retained_port_goes_and_the_vm_that_waits_for_its_addre
 
 #[tokio::test]
 async fn a_port_that_is_retained_forever_stays_and_a_vm_that_comes_back_may_say_otherwise() {
-    let stage = Stage::build("forever").start().await;
+    let stage = Stage::build("forever").flags(UNBOUNDED).start().await;
     let made = stage.create("testvm", retaining("forever"), &["10.16.0.2"]).await;
     stage.player.delete_vm("testvm").await;
     let port = retained(&stage, "testvm").await;
@@ -123,7 +124,7 @@ async fn a_vm_that_is_deleted_while_the_service_is_down_is_retained_all_the_same
 
 #[tokio::test]
 async fn the_operators_default_retains_vms_that_say_nothing_and_a_vm_may_say_otherwise() {
-    let mut stage = Stage::build("default-retain").flags(["--default-retain", "72h"]).start().await;
+    let mut stage = Stage::build("default-retain").flags(["--default-retain", "72h"]).flags(UNBOUNDED).start().await;
     stage.create("silent", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("never", retaining("0s"), &["10.16.0.3"]).await;
     stage.create("forever", retaining("forever"), &["10.16.0.4"]).await;
@@ -147,7 +148,7 @@ async fn the_operators_default_retains_vms_that_say_nothing_and_a_vm_may_say_oth
     }
     assert_eq!(retained(&stage, "forever").await.external_id(UNTIL), Some("forever"));
     // What is retained stays so under an operator who retains nothing.
-    stage.restart_with(Setup::without_flags).await;
+    stage.restart_with(|setup| setup.without_flags().flags(UNBOUNDED)).await;
     stage.settled("another-sentinel").await;
     for vm in ["silent", "forever"] {
         assert!(stage.port(vm).await.external_id(UNTIL).is_some());

@@ -105,6 +105,11 @@ async fn each_fault_of_the_owner_is_refused_with_the_words_of_the_event() {
         (with("ip_address", "10.16.0"), &["network default", "10.16.0", "ip_address"][..]),
         (with("ip_address", "10.99.0.9"), &["10.99.0.9", "10.16.0.0/16", "ovn-default"]),
         (with("ip_address", ip), &[ip, &holder]),
+        (with("ip_address", "10.16.0.1"), &["10.16.0.1", "--allow of ovn-kubevirt", "\"excluded\""]),
+        (
+            VmOptions::default().annotation("ovn-kubevirt.io/retain", "forever"),
+            &["\"forever\"", "--max-retain", "720h"],
+        ),
         (with("mac_address", mac), &[mac, &holder]),
         (with("mac_address", "0a:58"), &["0a:58"]),
         (

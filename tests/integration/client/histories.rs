@@ -103,7 +103,8 @@ fn changed_vms(before: &Image, after: &Image) -> (BTreeSet<VmKey>, BTreeSet<VmKe
     }
     for switch in before.switches().keys().chain(after.switches().keys()) {
         let settings = |image: &Image| {
-            image.switches().get(switch).map(|line| (line["name"].clone(), line["other_config"].clone()))
+            let line = image.switches().get(switch)?;
+            Some(["name", "other_config", "external_ids"].map(|column| line[column].clone()))
         };
         if settings(before) == settings(after) {
             continue;

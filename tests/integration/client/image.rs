@@ -77,8 +77,15 @@ impl Image {
             (uuid, Line::from(line))
         });
         let switches = view.switches().map(|(uuid, row)| {
-            let LogicalSwitch { name, ports, other_config, load_balancer, load_balancer_group, forwarding_groups } =
-                row;
+            let LogicalSwitch {
+                name,
+                ports,
+                other_config,
+                load_balancer,
+                load_balancer_group,
+                forwarding_groups,
+                external_ids,
+            } = row;
             let line = [
                 ("name", one(name)),
                 ("ports", atoms(ports)),
@@ -86,6 +93,7 @@ impl Image {
                 ("load_balancer", atoms(load_balancer)),
                 ("load_balancer_group", atoms(load_balancer_group)),
                 ("forwarding_groups", atoms(forwarding_groups)),
+                ("external_ids", map(external_ids)),
             ];
             (*uuid, Line::from(line))
         });
@@ -149,6 +157,11 @@ impl Image {
                 if let Cell::Pairs(pairs) = cell {
                     pairs.retain(|key, _| is_kept(column, key));
                 }
+            }
+        }
+        for line in image.0.entry("Logical_Switch").or_default().values_mut() {
+            if let Some(Cell::Pairs(pairs)) = line.get_mut("external_ids") {
+                pairs.retain(|key, _| key == "ovn-kubevirt.io/namespaces" || key == "ovn-kubevirt.io/allow");
             }
         }
         image

@@ -45,6 +45,8 @@ const SETTINGS: [(&str, &str); 5] = [
 ];
 /// Keys of `NB_Global.external_ids`.
 pub(super) const GLOBAL_KEYS: [&str; 3] = ["ovn-kubevirt.io/epoch.default", "ovn-kubevirt.io/epoch.other", "ü\"\\"];
+/// Keys of `Logical_Switch.external_ids`; the last is another program's.
+const POLICY_KEYS: [&str; 3] = ["ovn-kubevirt.io/namespaces", "ovn-kubevirt.io/allow", "neutron:revision"];
 
 const SWITCH: &str = "Logical_Switch";
 const PORT: &str = "Logical_Switch_Port";
@@ -251,6 +253,14 @@ impl Writer {
 
     fn switch_configured(&mut self) -> Vec<Operation> {
         let uuid = self.switch();
+        if self.numbers.below(3) == 0 {
+            let (key, value) = (self.numbers.pick(&POLICY_KEYS), self.numbers.pick(&["*", "n", "explicit"]));
+            let external_ids = match self.numbers.below(3) {
+                0 => mutation("external_ids", Mutator::Delete, Datum::texts([key])),
+                _ => mutation("external_ids", Mutator::Insert, Datum::map([(key, value)])),
+            };
+            return vec![Operation::Mutate { table: SWITCH, uuid, mutations: vec![external_ids] }];
+        }
         if self.numbers.below(2) == 0 {
             let row = vec![("other_config", self.settings())];
             return vec![Operation::Update { table: SWITCH, uuid, row }];

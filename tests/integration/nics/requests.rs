@@ -113,11 +113,13 @@ async fn port_security_goes_off_only_where_the_operator_allows_it() {
     let key = "second.ovn.kubernetes.io/port_security";
     let strict = build("strict").start().await;
     strict.player.create_vm("testvm", two().annotation(key, "false")).await;
-    strict.event("testvm", "PortSecurityKept", &["network second", "--allow-port-security-off"]).await;
+    strict
+        .event("testvm", "PortSecurityKept", &["network second", "--allow of ovn-kubevirt", "\"port-security-off\""])
+        .await;
     let ports = strict.nics("testvm", &["default", "second"]).await;
     assert!(ports.values().all(|port| port.port_security == port.addresses), "{ports:#?}");
 
-    let lax = build("lax").flags(["--allow-port-security-off"]).start().await;
+    let lax = build("lax").flags(["--allow", "explicit,port-security-off"]).start().await;
     lax.player.create_vm("testvm", two().annotation(key, "false")).await;
     let off = lax.nics("testvm", &["default", "second"]).await;
     assert!(off["second"].port_security.is_empty(), "{off:#?}");

@@ -155,6 +155,11 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Owners of VMs may name excluded addresses and the first host address, too.
+    pub fn every_address(self) -> Self {
+        self.flags(["--allow", "explicit,excluded,first"])
+    }
+
     /// The service reads the southbound (`--sb`).
     pub fn reads_southbound(mut self) -> Self {
         self.reads_southbound = true;
