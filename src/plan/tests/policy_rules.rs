@@ -173,10 +173,13 @@ pub(super) fn no_owner_is_blamed_for_a_lease_that_stands(world: &World, vm: &VmK
     let intent = world.intent(vm);
     for standing in present(&world.northbound, vm).ports {
         let (Some(lease), Some(switch)) = (standing.addresses, standing.switch) else { continue };
-        let nic = intent.iter().flat_map(|intent| &intent.ports).find(|nic| nic.network == standing.network);
         let has = |ip: IpAddr| lease.ips().chain(standing.next.iter().flat_map(Addresses::ips)).any(|own| own == ip);
-        let statuses = decision.status.ports.iter().filter(|port| port.row == standing.row && port.row.is_some());
-        let blamed = statuses.flat_map(|port| &port.problems).filter(|problem| problem.fault() == Fault::Owner);
+        let status = decision.status.ports.iter().find(|port| port.row == standing.row && port.row.is_some());
+        // The network may have another name now.
+        let network = status.map(|port| &port.network);
+        let nic = intent.iter().flat_map(|intent| &intent.ports).find(|nic| Some(&nic.network) == network);
+        let problems = status.iter().flat_map(|port| &port.problems);
+        let blamed = problems.filter(|problem| problem.fault() == Fault::Owner);
         for problem in blamed {
             match problem {
                 Problem::NotAllowed { requested: Requested::Address(address), .. } => {
