@@ -172,8 +172,11 @@ impl Question {
         Answer::Annotate(forged.into_iter().collect())
     }
 
-    /// A port is not there. Only time ends it, unless the fault is the owner's or the operator's.
+    /// A port is not there: it is about to be written, or a problem keeps it from that. Only time ends a passing one.
     fn missing(&self, decision: &Decision, status: &PortStatus, missing: &str) -> ControlFlow<Answer, String> {
+        if status.addresses.is_some() {
+            return ControlFlow::Continue(missing.to_owned());
+        }
         let problems = status.problems.iter().chain(&decision.status.problems);
         let lasting = problems.filter(|problem| problem.fault() != Fault::Passing).map(ToString::to_string).next();
         match lasting {

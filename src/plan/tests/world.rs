@@ -10,7 +10,7 @@ use super::objects::{Present, Template, pod_change, run_change, told_vm_change};
 use super::policy_rules;
 use super::rules;
 use super::server::Tables;
-use crate::contract::VmKey;
+use crate::contract::{VmKey, keys};
 use crate::intent::{Permission, Permissions, Policy, Retention, Settings, Strategy, VmIntent};
 use crate::kubevirt::{Change, Cluster, Kind, PortsAnnotation, VmObjects};
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, Wake};
@@ -506,7 +506,10 @@ impl World {
             let both = |status: &VmStatus| (status.problems().next().is_none(), conflicts(status));
             assert_eq!(both(&decision.status), both(last), "{vm} has the status {last:?}, now {:?}", decision.status);
             // A VM that is gone has no status; the rows that are retained for it show what they hold.
-            if decision.status.follows_from_rows() && self.cluster.vm(&vm).is_some() {
+            let is_marked = |row: &LogicalSwitchPort| row.external_ids.get(keys::VM).is_some();
+            let marked = self.northbound.ports_of(&vm).all(|(_, port)| is_marked(port.row));
+            // A row that lost its VM's mark may be another's.
+            if marked && decision.status.follows_from_rows() && self.cluster.vm(&vm).is_some() {
                 self.the_rows_give(&vm, &decision.status);
             }
         }
