@@ -158,6 +158,11 @@ impl Questions {
         }
     }
 
+    /// Returns true if there are no questions, as in most turns of the writer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.due.is_empty() && self.waiting.is_empty() && self.incoming.is_empty()
+    }
+
     /// Removes and returns the questions for this turn. If the data is not current, these are all questions.
     pub(super) fn take_due(&mut self, is_current: bool) -> Vec<Question> {
         while self.due.len() < QUESTIONS_AHEAD

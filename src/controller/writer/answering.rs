@@ -14,6 +14,9 @@ const BEHIND_THE_PROBE: Duration = Duration::from_secs(2);
 impl Writer {
     /// Answers the new questions, and those about VMs decided in the meantime.
     pub(super) fn answer_questions(&mut self) {
+        if self.questions.is_empty() {
+            return;
+        }
         let current = self.is_current();
         let due = self.questions.take_due(current.is_ok());
         if due.is_empty() {
