@@ -73,7 +73,7 @@ async fn an_epoch_that_is_wiped_is_taken_anew_through_the_lease() {
     fleet.northbound.nbctl(&["clear", "NB_Global", ".", "external_ids"]);
     fleet.make("after").await;
     assert!(service.is_running());
-    assert!(service.log().contains("standing for the Lease anew"), "{}", service.log());
+    assert!(service.log().contains("standing for the Lease again"), "{}", service.log());
 }
 
 #[tokio::test]
