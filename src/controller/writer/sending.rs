@@ -262,12 +262,12 @@ impl Writer {
     }
 }
 
-/// The span of a decision: with debug logging on, every line about a VM's decision carries the VM, and the decision is a
-/// line of its own.
+/// The span of a decision: with debug logging on, every line about it carries the VM. With trace logging on, the decision is
+/// a line of its own.
 fn span(vm: &VmKey, decision: &Decision) -> tracing::Span {
     let span = tracing::debug_span!("decision", namespace = vm.namespace, vm = vm.name);
     let (rows, waits) = (decision.rows.len(), decision.waits.wakes.len());
-    tracing::debug!(parent: &span, rows, waits, problems = decision.status.problems().count(), "decided");
+    tracing::trace!(parent: &span, rows, waits, problems = decision.status.problems().count(), "decided");
     span
 }
 
