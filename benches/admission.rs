@@ -1,4 +1,4 @@
-//! What the webhooks add to a request of the API server: the round trip of a review beside that of the same body to a path
+//! The time that the webhooks add to a request of the API server: the round trip of a review beside that of the same body to a path
 //! that is not served, on one TLS connection, the two taking turns; and VMs that come at a fixed rate.
 
 #[allow(dead_code, reason = "each bench uses a part of it")]
@@ -114,7 +114,7 @@ async fn storm(stage: &Stage, authority: &str) -> (Quantiles, Quantiles, usize) 
         let body = question("kubevirt.io", "virtualmachines", "VirtualMachine", &stage.namespace.name, &vm);
         let connection = Arc::clone(&connections[index % CONNECTIONS]);
         tasks.spawn(async move {
-            // The time runs from when the VM was due: what waits for a connection, or for the bench itself, counts.
+            // The time runs from when the VM was due: a wait for a connection, or for the bench itself, counts.
             let (status, answer) = post(&mut *connection.lock().await, "/validate", body).await;
             assert_eq!((status, answer["response"]["allowed"].as_bool()), (200, Some(true)), "{answer}");
             (index, due.elapsed())
@@ -148,7 +148,7 @@ impl Quantiles {
     }
 }
 
-/// What the API server asks.
+/// The request of the API server.
 fn question(group: &str, resource: &str, kind: &str, namespace: &str, object: &Value) -> Bytes {
     let version = json!({"group": group, "version": "v1", "kind": kind});
     let resource = json!({"group": group, "version": "v1", "resource": resource});

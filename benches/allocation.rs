@@ -1,4 +1,4 @@
-//! Allocations and releases in a pool: what the lowest free address costs by how many are held, in nanoseconds each.
+//! Allocations and releases in a pool: the cost of the lowest free address by the number of held ones, in nanoseconds each.
 //!
 //! No server is part of it. A pool of so many leases, in one run from the subnet's beginning, as a switch has them; then
 //! the address is taken that is the lowest free one, or a lease somewhere is released, by turns.
@@ -63,7 +63,7 @@ fn round(subnet: &Subnet, is_ipv4: bool, leases: u32) -> [f64; 4] {
     let (plain, full) = (plain(&held), full(subnet, is_ipv4, &pool));
     let (mut allocating, mut releasing) = (0, 0);
     let mut random = 1_u64;
-    // By turns of a hundred, so that the clock costs nothing.
+    // By turns of a hundred, so that the clock's cost does not count.
     for _ in 0..COUNT / 100 {
         let begin = Instant::now();
         (0..100).for_each(|_| take(&mut pool, &mut held));
@@ -91,7 +91,7 @@ fn plain(held: &[IpAddr]) -> f64 {
     begin.elapsed().as_nanos() as f64 / f64::from(samples)
 }
 
-/// What it costs to learn that a range is full: as long as the longest run that is held.
+/// The cost to find that a range is full: as long as the longest held run.
 fn full(subnet: &Subnet, is_ipv4: bool, pool: &Pool<u32>) -> f64 {
     let lowest = subnet.spans(is_ipv4, None);
     let end = pool.lowest_free(&lowest, &[], &AddressSet::default()).expect("a free address");

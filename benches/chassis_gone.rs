@@ -1,4 +1,4 @@
-//! What it costs that the source's ovn-controller exits in mid-migration and returns, by what is asked for meanwhile:
+//! The cost of an exit and return of the source's ovn-controller in mid-migration, by the chassis that are requested then:
 //! both chassis still, of which northd takes the one that it knows; or the source alone.
 //!
 //! On the network of `migration.rs`, without the service: the options are written as it would write them.

@@ -2,7 +2,7 @@
 //!
 //! Measured from outside: from the VM's watch event to its port in a northbound monitor, both of this
 //! process. The bare transaction writes the same row on the same socket and is measured from send to
-//! reply; the two take turns, so that whatever else the machine does meets both.
+//! reply; the two take turns, so that other load on the machine meets both.
 
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "each target uses a part of the harness")]
 #[path = "../tests/support/mod.rs"]
@@ -59,7 +59,7 @@ async fn main() {
             tokio::time::timeout(PATIENCE, seen(&mut events, &name, false)).await.expect("the watch sees the VM");
         let port = stage.name(&name);
         let there = tokio::time::timeout(PATIENCE, first_there(&shared, &port)).await.expect("the port is there");
-        // The service's watch may be ahead of ours by what two streams of one server differ.
+        // The service's watch may be ahead of ours by the difference of two streams of one server.
         let waited = there.saturating_duration_since(seen);
 
         // Idle is when the service has told the VM's owner, too: its Event and its annotation are written.
@@ -88,7 +88,7 @@ async fn main() {
     println!("machine: {busy}");
 }
 
-/// The bare row: what the service writes, on a switch of its own.
+/// The bare row of the service, on a switch of its own.
 fn bare_transaction(switch: uuid::Uuid, index: usize) -> Transaction {
     let name = format!("raw-{index}");
     let text = format!("0a:59:00:00:{:02x}:{:02x} 10.17.{}.{}", index / 256, index % 256, index / 256, index % 256);
@@ -177,7 +177,7 @@ fn ratio(a: Duration, b: Duration) -> f64 {
     a.as_secs_f64() / b.as_secs_f64()
 }
 
-/// How busy the machine was meanwhile, all of it: user, system and what the hypervisor took.
+/// How busy the machine was meanwhile, all of it: user, system and steal time.
 struct Busy {
     busy: u64,
     total: u64,

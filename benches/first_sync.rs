@@ -1,7 +1,7 @@
-//! The first sync of a big northbound database: what the whole service costs until it is ready, beside the C IDL
+//! The first sync of a big northbound database: the cost of the whole service until it is ready, beside the C IDL
 //! (`ovn-nbctl`'s daemon until its first answer), `ovsdb-client dump` and Python's IDL.
 //!
-//! All in one run and in turns, so that whatever else the machine does meets all of them.
+//! All in one run and in turns, so that other load on the machine meets all of them.
 
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod common;

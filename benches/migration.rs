@@ -1,11 +1,11 @@
-//! What a live migration costs, in pings and TCP connections: this service, beside others' ways on the same network in
+//! The cost of a live migration, in pings and TCP connections: this service, beside others' ways on the same network in
 //! the same run.
 //!
 //! Three chassis with userspace Open vSwitch in network namespaces, real databases, northd and API server. The guest is
 //! two namespaces with one MAC and address; at the cut-over the one falls silent and the other answers, goes on with its
 //! TCP connections, and sends RARPs as QEMU does. Behind masquerade the target's kernel answers before the guest is there,
 //! and no RARP leaves the pod. A prober on the third chassis pings every 5 ms and keeps a TCP connection busy. Each way has
-//! a network of its own, and all take turns, so that whatever else the machine does meets all.
+//! a network of its own, and all take turns, so that other load on the machine meets all.
 
 #[allow(dead_code, reason = "each bench uses a part of it")]
 mod common;
@@ -27,12 +27,13 @@ const fn way(name: &'static str, pointing: Pointing, binding: Binding) -> Way {
     Way { name, pointing, binding }
 }
 
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 7] = [
     way("this service", Pointing::Service("rarp"), Binding::Bridge),
     way("this service, --activation-strategy none", Pointing::Service("none"), Binding::Bridge),
     way("pointed to the target as the guest arrives", Pointing::Afterwards(Duration::ZERO), Binding::Bridge),
     way("pointed to the target 500 ms later", Pointing::Afterwards(Duration::from_millis(500)), Binding::Bridge),
     way("masquerade: this service", Pointing::Service("rarp"), Binding::Masquerade),
+    way("passt: this service", Pointing::Service("rarp"), Binding::Passt),
     way("masquerade: --activation-strategy none", Pointing::Service("none"), Binding::Masquerade),
 ];
 

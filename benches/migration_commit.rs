@@ -86,8 +86,8 @@ impl Bench {
         for index in 0..=vms {
             bench.bound(index, "n1").await;
         }
-        // The first target waits until northd has been heard of; from then on northd is not needed, and would take the
-        // processors from what is measured.
+        // The first target waits until northd has run; from then on northd is not needed, and would take the
+        // processors from the measured service.
         bench.service.send([vmim(vms), launcher(vms, "target", Some("n2"))]).await;
         bench.bound(vms, "n1,n2").await;
         bench.northbound.kill9_northd();

@@ -31,10 +31,10 @@ const COUNTED: usize = 200;
 const WARM_UP: usize = 20;
 /// Longer than any of it takes: a bench that hangs says so.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The service's watch may be behind this process' by what two streams of one server differ.
+/// The service's watch may be behind this process' by the difference of two streams of one server.
 const SETTLED: Duration = Duration::from_millis(20);
 
-/// What comes last.
+/// The last change.
 #[derive(Clone, Copy)]
 enum Last {
     Interface,
@@ -108,7 +108,7 @@ fn print(what: &str, mut times: Vec<Duration>) {
 }
 
 impl Bench {
-    /// One interface of one pod, from nothing to its port, and away with both.
+    /// One interface of one pod: created, given its port, and deleted.
     async fn measure(&mut self, index: usize, last: Last) -> Duration {
         let (pod, uid) = self.launcher().await;
         let name = format!("veth{index}");
@@ -167,7 +167,7 @@ impl Bench {
         }
     }
 
-    /// The same two keys, written by this process on an interface that is nobody's.
+    /// The same two keys, written by this process on an interface that belongs to no pod.
     fn bare(&self, index: usize) -> Duration {
         let name = format!("bare{index}");
         self.switch.plug(&Plug::new(&name, "", ""));

@@ -88,7 +88,7 @@ fn vm(index: usize, switch: Option<usize>) -> Change {
     Change::Vm(Box::new(serde_json::from_value(object).expect("a VM")))
 }
 
-/// What tells the writer that all has been listed.
+/// The changes that end the lists for the writer.
 fn listed() -> Vec<Change> {
     let namespace = serde_json::from_value(json!({"name": "bench"})).expect("a namespace");
     let ends = Kind::ALL.map(Change::ListEnds);
@@ -118,7 +118,7 @@ async fn service(northbound: &Northbound, vms: usize) -> Duration {
     begun.elapsed()
 }
 
-/// What the service writes for a VM.
+/// The row that the service writes for a VM.
 fn row(index: usize, switch: Uuid) -> PortChange {
     let key = VmKey::new("bench", format!("vm-{index}"));
     let name = key.port_name();

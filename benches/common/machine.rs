@@ -1,6 +1,6 @@
 //! The machine, and how busy it was.
 
-/// How busy the machine was meanwhile, all of it: user, system and what the hypervisor took.
+/// How busy the machine was meanwhile, all of it: user, system and steal time.
 pub(crate) struct Busy {
     busy: u64,
     total: u64,

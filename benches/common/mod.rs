@@ -1,4 +1,4 @@
-//! What the benches share: the servers of the tests' harness, what a process costs, how busy the machine was, big
+//! The shared parts of the benches: the servers of the tests' harness, the cost of a process, the load of the machine, big
 //! databases made fast, and the printing of figures.
 
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "each target uses a part of the harness")]
@@ -16,7 +16,7 @@ pub(crate) fn is_test() -> bool {
     std::env::args().any(|argument| argument == "--test")
 }
 
-/// A size or a number of rounds that a variable sets, for who develops: the default is what is published.
+/// A size or a number of rounds that a variable sets, for development: the default is the published one.
 pub(crate) fn setting(variable: &str, default: &[usize]) -> Vec<usize> {
     let Ok(text) = std::env::var(variable) else { return default.to_vec() };
     let number = |word: &str| word.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is no list of numbers"));

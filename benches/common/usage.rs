@@ -1,4 +1,4 @@
-//! What a process has cost so far, as the kernel counts it.
+//! The cost of a process so far, as the kernel counts it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::support::process::{mortal, spawn};
 
-/// What a process cost.
+/// The cost of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     /// From its start to the moment that counts.
@@ -27,7 +27,7 @@ pub(crate) fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(times.sum())
 }
 
-/// A line of `/proc/<pid>/status` in kB: `VmHWM` is the most that was resident, `VmRSS` what is now.
+/// A line of `/proc/<pid>/status` in kB: `VmHWM` is the peak of resident memory, `VmRSS` its present size.
 pub(crate) fn memory(pid: u32, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|present| present.strip_prefix(line)?.strip_prefix(':'));
@@ -39,7 +39,7 @@ pub(crate) fn so_far(pid: u32, since: Instant) -> Usage {
     Usage { wall: since.elapsed(), cpu: cpu(pid), peak: memory(pid, "VmHWM") }
 }
 
-/// Runs a program to its end. Its memory is looked at every two milliseconds, its time when it is over.
+/// Runs a program to its end. Reads its memory every two milliseconds, and its time at the end.
 pub(crate) fn of_command(mut command: Command) -> Usage {
     let shown = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -106,7 +106,7 @@ impl NbctlDaemon {
         assert!(output.status.success(), "ovn-nbctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// What the daemon has cost so far.
+    /// The cost of the daemon so far.
     pub(crate) fn usage(&self) -> Usage {
         so_far(self.pid, self.begun)
     }
