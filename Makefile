@@ -6,7 +6,12 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 # The API server of the tests: built once, unless TEST_KUBECONFIG names a cluster or KUBEBUILDER_ASSETS the programs.
 with_api = if [ -z "$$TEST_KUBECONFIG" ]; then KUBEBUILDER_ASSETS=$$(tests/kube/build.sh) && export KUBEBUILDER_ASSETS; fi &&
 
-.PHONY: help setup demo check unit it test test-compose soak fuzz bench audit fmt lint build image compose-images clean
+# Where `make install` puts its files, as packagers set it.
+PREFIX ?= /usr/local
+BINARY ?= $(or $(CARGO_TARGET_DIR),target)/release/ovn-kubevirt
+SHARE = $(DESTDIR)$(PREFIX)/share
+
+.PHONY: help setup demo check unit it test test-compose test-ovn soak fuzz bench audit fmt lint reference build install image compose-images clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,11 +22,13 @@ help:
 	@echo '  TEST_KUBECONFIG     a kubeconfig of a cluster that may be played with, instead of an API server of our own'
 	@echo '  KUBEBUILDER_ASSETS  a folder with kube-apiserver and etcd (setup-envtest fetches one), instead of building them'
 	@echo '  OVN_KUBEVIRT_CACHE  where built programs are kept (default: ~/.cache/ovn-kubevirt)'
-	@echo '  T                   for make unit and make it: names of tests, and options of the test runner'
+	@echo '  DESTDIR, PREFIX     where make install puts its files (default: /usr/local)'
+	@echo '  SUITE               for make test-ovn: the suite of Debian whose OVN is tested'
+	@echo '  T                   for make unit, make it and make test-ovn: names of tests, and options of the test runner'
 	@echo 'CONTRIBUTING.md has the variables of the tests, and how to replay a failure.'
 
 # One invocation for the binary and the example: cargo gives both the same features of each crate, and compiles each crate once.
-# The profile is that of `make test`, which finds these crates ready. Without link-time optimisation neither program is compiled anew.
+# The profile is that of `make test`, which finds these crates ready. Without link-time optimisation neither program is compiled again.
 demo: setup ## the main job on a real OVN northbound and a real API server, shown step by step
 	@$(with_api) cargo build --locked --bin ovn-kubevirt --example demo && cargo run --locked --example demo --
 
@@ -44,6 +51,10 @@ test: setup ## all tests: unit, property, integration, documentation, and test-c
 
 test-compose: setup ## the containers of docker-compose.yml under test, where Docker and Compose are there
 	@tests/compose/run.sh
+
+test-ovn: ## the integration tests, or those of T, on OVN of another suite of Debian: make test-ovn SUITE=trixie, SUITE=sid
+	@tests/setup.sh debootstrap
+	@unset TEST_KUBECONFIG; $(with_api) tests/ovn/run.sh "$(SUITE)" $(T)
 
 soak: setup ## the long runs that `make test` takes a sample of: cuts at every byte, long histories, 20 migrations
 	@OVN_KUBEVIRT_HISTORIES=$${HISTORIES:-100000} cargo test --locked --release --lib whatever_happens
@@ -74,8 +85,22 @@ lint: setup ## formatting, clippy and documentation, warnings being errors
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
+reference: ## write docs/reference.md from the code
+	OVN_KUBEVIRT_REWRITE=1 cargo test --locked --lib cli::reference
+
 build: ## the release binary: target/release/ovn-kubevirt
 	cargo build --locked --release
+
+# The binary writes its own manual pages and completions: it has to run on this machine.
+install: ## after make build: the binary, the link of the kubectl plugin, manual pages, completions (DESTDIR, PREFIX)
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/ovn-kubevirt
+	ln -sf ovn-kubevirt $(DESTDIR)$(PREFIX)/bin/kubectl-ovn_kubevirt
+	install -D -m 644 LICENSE $(SHARE)/doc/ovn-kubevirt/copyright
+	$(BINARY) man $(SHARE)/man/man1
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	$(BINARY) completions bash >$(SHARE)/bash-completion/completions/ovn-kubevirt
+	$(BINARY) completions zsh >$(SHARE)/zsh/site-functions/_ovn-kubevirt
+	$(BINARY) completions fish >$(SHARE)/fish/vendor_completions.d/ovn-kubevirt.fish
 
 image: setup ## the container image, with nothing pulled: the binary of this machine, and libraries from Debian's packages
 	cargo build --locked --release

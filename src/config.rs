@@ -1,5 +1,12 @@
-//! The options of the operator: flags, and `OVN_KUBEVIRT_*` variables in the absence of a flag.
+//! The options of the operator: flags, then `OVN_KUBEVIRT_*` variables, then the YAML file of `--config`.
 
+mod api;
+mod dhcp;
+mod error;
+mod file;
+mod in_force;
+pub(crate) mod layers;
+mod names;
 mod node;
 mod policy;
 mod webhooks;
@@ -13,6 +20,12 @@ use clap::Args;
 use crate::controller::{LeaseOptions, LeaseTiming};
 use crate::intent::{Retention, Settings, Strategy};
 use crate::ovsdb::{Remotes, Target, TlsFiles};
+pub use api::ApiOptions;
+pub use dhcp::DhcpFlags;
+pub use error::ConfigError;
+pub use in_force::{InForce, Source};
+pub use layers::{Reading, Refusal, Variables, read};
+pub use names::NamesOptions;
 pub use node::NodeOptions;
 pub use policy::PolicyOptions;
 pub use webhooks::{ServiceName, WebhookOptions};
@@ -20,11 +33,20 @@ pub use webhooks::{ServiceName, WebhookOptions};
 /// The default address of `run` and `node`, also used by `status`.
 pub const DEFAULT_HTTP: &str = "127.0.0.1:9443";
 
+/// The file with options, for the commands that run on.
+#[derive(Debug, Clone, Args)]
+pub struct FileOptions {
+    /// A YAML file with further options: each key is the long name of a flag, and a flag that takes several values takes a list.
+    /// Flags and variables are stronger. It is read once, at the start
+    #[arg(long, env = "OVN_KUBEVIRT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// The northbound database, for every command.
 #[derive(Debug, Clone, Args)]
 pub struct NorthboundOptions {
     /// The northbound database: unix:/path/to/socket, tcp:host:port or ssl:host:port, several comma-separated
-    #[arg(long, env = "OVN_KUBEVIRT_NB", value_name = "REMOTES", default_value = "unix:/var/run/ovn/ovnnb_db.sock")]
+    #[arg(long, env = "OVN_KUBEVIRT_NB", value_name = "REMOTE,...", default_value = "unix:/var/run/ovn/ovnnb_db.sock")]
     pub nb: Remotes,
 
     /// The name of this installation: rows of other instances are never changed
@@ -39,18 +61,20 @@ pub struct NorthboundOptions {
 
     /// Write only through the leader of a RAFT cluster. With a local socket alone, the service then stands
     /// for the Lease while that member leads
-    #[arg(long, env = "OVN_KUBEVIRT_NB_LEADER_ONLY", value_name = "BOOLEAN", default_value_t = true,
+    #[arg(long, env = "OVN_KUBEVIRT_NB_LEADER_ONLY", value_name = "BOOLEAN", default_value_t = true, hide_possible_values = true,
         action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true,
         value_parser = clap::builder::BoolishValueParser::new())]
     pub nb_leader_only: bool,
 
-    /// For ssl: remotes: the CA that issued the database's certificate
+    /// For ssl: remotes: the CA that issued the database's certificate. The three files are read anew for each connection
     #[arg(long, env = "OVN_KUBEVIRT_CA_CERT", value_name = "FILE", requires_all = ["certificate", "private_key"])]
     pub ca_cert: Option<PathBuf>,
 
     /// For ssl: remotes: verify that the database's certificate is for the host that the remote names. Certificates of
     /// ovs-pki name no host
-    #[arg(long, env = "OVN_KUBEVIRT_NB_VERIFY_HOSTNAME", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "OVN_KUBEVIRT_NB_VERIFY_HOSTNAME", value_name = "BOOLEAN", default_value_t = false, hide_possible_values = true,
+        action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = clap::builder::BoolishValueParser::new())]
     pub nb_verify_hostname: bool,
 
     /// For ssl: remotes: the certificate to show
@@ -84,6 +108,10 @@ impl NorthboundOptions {
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunOptions {
+    /// The file with further options.
+    #[command(flatten)]
+    pub file: FileOptions,
+
     /// The northbound database.
     #[command(flatten)]
     pub northbound: NorthboundOptions,
@@ -114,7 +142,9 @@ pub struct RunOptions {
     pub lease_duration: u32,
 
     /// Run alone, without a Kubernetes Lease: two such processes on one database depose each other
-    #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "OVN_KUBEVIRT_NO_LEASE", value_name = "BOOLEAN", default_value_t = false, hide_possible_values = true,
+        action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = clap::builder::BoolishValueParser::new())]
     pub no_lease: bool,
 
     /// Take the instance over from the cluster with this UID of its namespace kube-system, after that cluster was
@@ -123,7 +153,8 @@ pub struct RunOptions {
     #[arg(long, env = "OVN_KUBEVIRT_TAKE_OVER_CLUSTER", value_name = "UID", value_parser = cluster_uid)]
     pub take_over_cluster: Option<String>,
 
-    /// The address for /livez, /readyz and /metrics; port 0 takes a free one
+    /// The address for /livez, /readyz and /metrics, with 64 connections at most, of which the oldest makes room; port 0
+    /// takes a free one
     #[arg(long, env = "OVN_KUBEVIRT_HTTP", value_name = "ADDRESS:PORT", default_value = DEFAULT_HTTP)]
     pub http: SocketAddr,
 
@@ -134,7 +165,7 @@ pub struct RunOptions {
 
     /// The southbound database, written as --nb: it maps nodes to chassis by name or hostname, and shows a migration
     /// where northd has a port
-    #[arg(long, env = "OVN_KUBEVIRT_SB", value_name = "REMOTES")]
+    #[arg(long, env = "OVN_KUBEVIRT_SB", value_name = "REMOTE,...")]
     pub sb: Option<Remotes>,
 
     /// The first two bytes of MACs that are generated from addresses
@@ -149,16 +180,38 @@ pub struct RunOptions {
     /// Let the first sweep after this start release any number of ports. By default a sweep that would release more
     /// than 10 ports and more than a fifth of all holds them, as the VMs may be missing by mistake. It lapses an hour
     /// after the start
-    #[arg(long, env = "OVN_KUBEVIRT_ALLOW_MASS_RELEASE", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "OVN_KUBEVIRT_ALLOW_MASS_RELEASE", value_name = "BOOLEAN", default_value_t = false, hide_possible_values = true,
+        action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_mass_release: bool,
+
+    /// Have the router ports of switches where VMs have IPv6 addresses send router advertisements: the keys address_mode,
+    /// send_periodic and mtu of ipv6_ra_configs are added where they are missing. Keys that are there stay, and none is
+    /// removed
+    #[arg(long, env = "OVN_KUBEVIRT_MANAGE_RA", value_name = "BOOLEAN", default_value_t = false, hide_possible_values = true,
+        action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true,
+        value_parser = clap::builder::BoolishValueParser::new())]
+    pub manage_ra: bool,
 
     /// The time for which a released address rests before another VM gets it, unless no other address is free
     #[arg(long, env = "OVN_KUBEVIRT_ADDRESS_REST", value_name = "DURATION", default_value = "60s", value_parser = rest)]
     pub address_rest: Duration,
 
+    /// The names of VMs.
+    #[command(flatten)]
+    pub names: NamesOptions,
+
     /// What VM owners may do.
     #[command(flatten)]
     pub policy: PolicyOptions,
+
+    /// DHCP by OVN.
+    #[command(flatten)]
+    pub dhcp: DhcpFlags,
+
+    /// The operators' API.
+    #[command(flatten)]
+    pub api: ApiOptions,
 
     /// The admission webhooks.
     #[command(flatten)]
@@ -225,6 +278,8 @@ impl RunOptions {
             strategy: self.activation_strategy,
             default_retain: self.default_retain,
             policy: self.policy.policy(),
+            manage_ra: self.manage_ra,
+            dhcp: self.dhcp.settings(),
         }
     }
 

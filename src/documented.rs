@@ -1,7 +1,10 @@
-//! Keeps `docs/contract.md` and the README complete: a test, not a convention.
+//! Keeps `docs/contract.md` and the pages for owners and operators complete: a test, not a convention.
 //!
 //! Keys and Event reasons are found in the text of the source, so that they count wherever they are declared. Tables and
 //! columns are those that the replicas ask a server for.
+
+mod metrics;
+mod pages;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +18,8 @@ use crate::ovsdb::{Replica, TableSpec};
 use crate::plan::Problem;
 
 const CONTRACT: &str = "docs/contract.md";
-const README: &str = "README.md";
+const OWNERS: &str = "docs/vm-owners.md";
+const TROUBLESHOOTING: &str = "docs/troubleshooting.md";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -57,13 +61,22 @@ fn is_constant(line: &&String) -> bool {
     line.contains("const ") && line.contains("&str")
 }
 
-/// The page has all that the code has, and nothing else.
+/// The first words between backticks of the rows below a heading, up to the next heading of its level.
+fn rows_below(page: &str, heading: &str) -> BTreeSet<String> {
+    let level = heading.split(' ').next().unwrap_or_default();
+    let below = page.lines().skip_while(|line| *line != heading).skip(1);
+    let rows = below.take_while(|line| !line.starts_with(&format!("{level} "))).filter(|line| line.starts_with("| `"));
+    let words = rows.flat_map(|row| row.split(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2));
+    words.map(ToOwned::to_owned).collect()
+}
+
+/// The page has the same entries as the code.
 #[track_caller]
-fn assert_same(what: &str, documented: &BTreeSet<String>, declared: &BTreeSet<String>) {
+fn assert_same(page: &str, what: &str, documented: &BTreeSet<String>, declared: &BTreeSet<String>) {
     let missing: Vec<_> = declared.difference(documented).collect();
-    assert!(missing.is_empty(), "{CONTRACT} lacks these {what}: {missing:?}. Add a row for each");
+    assert!(missing.is_empty(), "{page} lacks these {what}: {missing:?}. Add a row for each");
     let stale: Vec<_> = documented.difference(declared).collect();
-    assert!(stale.is_empty(), "{CONTRACT} has these {what}, and the code lacks them: {stale:?}. Remove their rows");
+    assert!(stale.is_empty(), "{page} has these {what}, and the code lacks them: {stale:?}. Remove their rows");
 }
 
 #[test]
@@ -89,7 +102,7 @@ fn every_key_of_our_domain_and_of_kubernetes_is_in_the_contract() {
     let keys = words.iter().filter(|word| word.starts_with("ovn-kubevirt.io/"));
     let documented: BTreeSet<String> = keys.map(|key| key.replace("<instance>", "")).collect();
     let (ours, others) = constants.into_iter().partition(|key| key.starts_with("ovn-kubevirt.io/"));
-    assert_same("keys", &documented, &ours);
+    assert_same(CONTRACT, "keys", &documented, &ours);
     let missing: Vec<_> = others.difference(&words).collect();
     assert!(missing.is_empty(), "{CONTRACT} lacks these keys: {missing:?}. Add a row for each");
 }
@@ -112,13 +125,13 @@ fn every_table_and_column_is_in_the_contract() {
     let is_of_one =
         |word: &String| word.split_once('.').is_some_and(|(name, _)| tables.iter().any(|table| table.name == name));
     let documented = quoted(&page(CONTRACT)).into_iter().filter(is_of_one).collect();
-    assert_same("columns", &documented, &declared);
+    assert_same(CONTRACT, "columns", &documented, &declared);
 }
 
 #[test]
-fn every_annotation_of_a_nic_is_in_the_contract_the_readme_and_the_message_about_the_others() {
+fn every_annotation_of_a_nic_is_in_the_contract_the_owners_page_and_the_message_about_the_others() {
     let served: BTreeSet<String> = SERVED.iter().map(|what| format!("P.kubernetes.io/{what}")).collect();
-    for name in [CONTRACT, README] {
+    for name in [CONTRACT, OWNERS] {
         let words = quoted(&page(name));
         let documented: BTreeSet<String> =
             words.into_iter().filter(|word| word.starts_with("P.kubernetes.io/")).collect();
@@ -131,7 +144,7 @@ fn every_annotation_of_a_nic_is_in_the_contract_the_readme_and_the_message_about
 }
 
 #[test]
-fn every_reason_of_an_event_is_in_the_contract_and_the_readme() {
+fn every_reason_of_an_event_is_in_the_contract_and_in_troubleshooting() {
     let lines: Vec<String> = ["plan", "controller/reporter", "node"].into_iter().flat_map(code).collect();
     // Two words and more in camel case.
     let is_reason = |text: &&str| {
@@ -141,12 +154,7 @@ fn every_reason_of_an_event_is_in_the_contract_and_the_readme() {
     };
     let found = lines.iter().flat_map(|line| literals(line)).filter(is_reason);
     let reasons: BTreeSet<String> = found.map(ToOwned::to_owned).collect();
-    let contract = page(CONTRACT);
-    let events = contract.lines().skip_while(|line| *line != "## Events").skip(1);
-    let rows = events.take_while(|line| !line.starts_with("## ")).filter_map(|line| line.strip_prefix("| `"));
-    let documented: BTreeSet<String> = rows.filter_map(|row| row.split('`').next()).map(ToOwned::to_owned).collect();
-    assert_same("reasons", &documented, &reasons);
-    let words = quoted(&page(README));
-    let missing: Vec<_> = reasons.difference(&words).collect();
-    assert!(missing.is_empty(), "{README} does not say what an owner does about {missing:?}");
+    for name in [CONTRACT, TROUBLESHOOTING] {
+        assert_same(name, "reasons", &rows_below(&page(name), "## Events"), &reasons);
+    }
 }

@@ -17,6 +17,10 @@ pub const LISTED: usize = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Escaped<'a>(pub &'a str);
 
+/// A foreign text in a table: only its invisible characters are escaped, and it is whole, so that it can be copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EscapedWhole<'a>(pub &'a str);
+
 /// Another program's error in a message: escaped except for its quotation marks, and cut later than [`Escaped`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EscapedError<'a>(pub &'a str);
@@ -42,9 +46,15 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+impl fmt::Display for EscapedWhole<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(formatter, self.0, usize::MAX, is_quotation)
+    }
+}
+
 impl fmt::Display for EscapedError<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write(formatter, self.0, SHOWN_OF_ERROR, |character| matches!(character, '"' | '\'' | '\\'))
+        write(formatter, self.0, SHOWN_OF_ERROR, is_quotation)
     }
 }
 
@@ -69,6 +79,10 @@ pub fn shortened(mut error: String) -> String {
         error.shrink_to_fit();
     }
     error
+}
+
+fn is_quotation(character: char) -> bool {
+    matches!(character, '"' | '\'' | '\\')
 }
 
 /// Writes a text, escaped as by `{:?}` except for `plain` characters, up to `most` characters.
@@ -101,6 +115,7 @@ mod tests {
         assert_eq!(Escaped("x\n2026 INFO\r\tport").to_string(), "x\\n2026 INFO\\r\\tport");
         assert_eq!(Escaped("\u{202e}\u{2066}\u{200b}\u{2028}").to_string(), "\\u{202e}\\u{2066}\\u{200b}\\u{2028}");
         assert_eq!(Escaped("\0\u{1b}[31m\u{7f}").to_string(), "\\0\\u{1b}[31m\\u{7f}");
+        assert_eq!(EscapedWhole(&"\n\u{1b}".repeat(99)).to_string(), "\\n\\u{1b}".repeat(99));
         assert_eq!(EscapedError("invalid type: \"x\"\n\u{202e}").to_string(), "invalid type: \"x\"\\n\\u{202e}");
     }
 

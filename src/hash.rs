@@ -1,7 +1,7 @@
-//! Hash tables for what a database holds by the hundred thousand: UUIDs, addresses, names.
+//! Hash tables for values that a database holds by the hundred thousand: UUIDs, addresses, names.
 //!
-//! The standard library's hash withstands whoever chooses keys in order to slow us down, and takes a tenth of a first
-//! sync for it. Who may write the northbound database has no need of that; a seed of its own for each table is enough.
+//! The standard library's hash resists keys that are chosen to slow the table down, and takes a tenth of a first
+//! sync for it. A writer of the northbound database has easier attacks; a seed of its own for each table is enough.
 
 use std::collections::{HashMap, HashSet};
 

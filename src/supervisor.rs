@@ -1,5 +1,6 @@
 //! The life of `run` and of `node`: one set of tasks. The end of any task ends the process, with the reason.
 
+mod api;
 mod node;
 
 use std::net::SocketAddr;
@@ -10,21 +11,22 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::admission::{self, Certificates, Reviewer, follow_files, keep_certificate};
+use crate::admission::{self, Certificates, Reviewer, WebhookMetrics, follow_files, keep_certificate};
+use crate::api::rpc::Replicas;
 use crate::config::RunOptions;
 use crate::controller::{
-    ApiServer, Asker, CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Ledger, Link, LinkSettings,
-    Linker, Metrics, Reporter, SouthboundFeed, Status, Writer, WriterSettings, follow_southbound, identify_cluster,
-    keep_lease, probe_api_server, watch_all,
+    ApiServer, Arrival, Asker, CHANGES_AHEAD, Candidacy, ClusterIdentity, Leadership, LeaseError, Ledger, Link,
+    LinkSettings, Linker, Metrics, NameWriter, NamesSettings, Observed, Reporter, SouthboundFeed, Status, Writer,
+    WriterSettings, follow_southbound, identify_cluster, keep_lease, probe_api_server, watch_all,
 };
-use crate::kubevirt::Change;
 use crate::ovn::{Northbound, Southbound};
 use crate::ovsdb::{Shared, Target};
+use crate::telemetry::LogFilter;
 
 pub use node::run_node;
 
@@ -32,18 +34,23 @@ pub use node::run_node;
 const HAND_OVER_WITHIN: Duration = Duration::from_millis(700);
 
 /// Runs the service until a signal stops it (`Ok`) or it cannot continue.
-pub async fn run(options: RunOptions) -> anyhow::Result<()> {
+pub async fn run(options: RunOptions, log: LogFilter) -> anyhow::Result<()> {
     let mut signals = Signals::catch()?;
-    let listener = listen(options.http, "/readyz", "--http").await?;
+    let api = api::Listening::open(&options.api).await?;
+    let listener = listen(options.http, "/readyz", "--http")?;
     let webhooks = match options.webhooks.webhooks {
-        Some(address) => Some(listen(address, "the webhooks", "--webhooks").await?),
+        Some(address) => Some(listen(address, "the webhooks", "--webhooks")?),
         None => None,
     };
-    let metrics = Metrics::default();
+    let (metrics, webhook_metrics) = Metrics::with(WebhookMetrics::registered);
     let server = ApiServer::new(kubernetes(options.kubeconfig.as_deref()).await?, metrics.health());
-    let Started { candidacy, mut tasks, asker, link: _link } = start(&options, &server, metrics.clone(), listener)?;
+    let started = start(&options, &server, metrics.clone(), listener)?;
+    let Started { candidacy, mut tasks, asker, link: _link, readers } = started;
+    if let Some(api) = api {
+        api.serve(readers.sources(asker.clone(), log), &mut tasks)?;
+    }
     if let Some(listener) = webhooks {
-        start_webhooks(&options, &server, &metrics, (listener, asker), &mut tasks)?;
+        start_webhooks(&options, &server, webhook_metrics, (listener, asker), &mut tasks)?;
     }
     tokio::select! {
         signal = signals.received() => hand_over(&candidacy, &mut tasks, signal).await,
@@ -75,9 +82,22 @@ impl Signals {
     }
 }
 
-async fn listen(address: SocketAddr, purpose: &str, flag: &str) -> anyhow::Result<TcpListener> {
-    let listening = TcpListener::bind(address).await;
-    listening.with_context(|| format!("cannot listen on {address} for {purpose}: choose another address with {flag}"))
+/// The bytes that the kernel keeps for a peer that does not take its answers. By itself it would keep some megabytes.
+const SEND_BUFFER: u32 = 256 * 1_024;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+fn listen(address: SocketAddr, purpose: &str, flag: &str) -> anyhow::Result<TcpListener> {
+    let listening = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A process that starts again takes the port at once.
+        socket.set_reuseaddr(true)?;
+        // Connections inherit it.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listening().with_context(|| format!("cannot listen on {address} for {purpose}: choose another address with {flag}"))
 }
 
 /// The error of a process that ends with a task.
@@ -117,6 +137,8 @@ struct Started {
     asker: Asker,
     /// Keeps the link's receivers open after its end, so that the link's own reason is reported.
     link: watch::Sender<Link>,
+    /// The data that the operators' API reads.
+    readers: api::Readers,
 }
 
 /// Starts every task but the webhooks.
@@ -129,28 +151,46 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
         "starting"
     );
     tracing::info!(address = %listener.local_addr()?, "http server listening");
-    let northbound = Arc::new(Shared::new(Northbound::new(options.northbound.instance.clone())));
+    let northbound = Arc::new(Shared::new(starting_replica(options)));
     let (link_sender, link) = watch::channel(Link::default());
     let (changes_sender, changes) = mpsc::channel(CHANGES_AHEAD);
     let (reports_sender, reports) = mpsc::unbounded_channel();
     let (asker, questions) = Asker::channel();
     let status = Status::new(link.clone()).with_health(metrics.health());
     let mut starting = Starting { options, server, metrics: metrics.clone(), tasks: JoinSet::new() };
+    let (southbound, ledger) = (starting.southbound(), Ledger::new(reports_sender, &metrics));
+    let replicas =
+        Replicas { northbound: Arc::clone(&northbound), southbound: southbound.clone(), ledger: ledger.clone() };
+    metrics.observe(Observed {
+        northbound: Arc::clone(&northbound),
+        southbound: southbound.as_ref().map(|feed| Arc::clone(&feed.replica)),
+        status: status.clone(),
+    });
+    let names = NameWriter::new(NamesSettings {
+        domain: options.names.dns_domain.clone(),
+        interval: options.names.dns_interval,
+        northbound: Arc::clone(&northbound),
+        link: link.clone(),
+        metrics: metrics.names(),
+    });
     let writer = Writer::new(WriterSettings {
         settings: options.settings(),
         northbound: Arc::clone(&northbound),
         link,
-        southbound: starting.southbound(),
+        southbound,
         changes,
         probe_interval: options.northbound.target().probe_interval,
         questions,
-        ledger: Ledger::new(reports_sender, &metrics),
+        ledger,
         metrics: metrics.clone(),
         address_rest: options.address_rest,
+        dhcp_grace: options.dhcp.dhcp_grace,
         allow_mass_release: options.allow_mass_release,
         status: status.clone(),
     });
     let (candidacy, leadership) = starting.lease()?;
+    let readers =
+        api::Readers { replicas, status: status.clone(), health: metrics.health(), leadership: leadership.clone() };
     let cluster = starting.identity()?;
     let linker = Linker::new(LinkSettings {
         target: options.northbound.target(),
@@ -165,6 +205,10 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
     let reporter = Reporter::new(starting.client()?, options.northbound.instance.clone(), reports, metrics.pace());
     starting.spawn("northbound link", async move { linker.run().await.map_err(Into::into) });
     starting.spawn("writer", async move { writer.run().await.map_err(Into::into) });
+    starting.spawn("names", async move {
+        names.run().await;
+        Ok(())
+    });
     starting.probe()?;
     starting.watches(changes_sender)?;
     starting.spawn("reporter", async move {
@@ -173,7 +217,13 @@ fn start(options: &RunOptions, server: &ApiServer, metrics: Metrics, listener: T
     });
     let serving = crate::api::serve(listener, status, metrics);
     starting.spawn("http server", async move { serving.await.map_err(Into::into) });
-    Ok(Started { candidacy, tasks: starting.tasks, asker, link: link_sender })
+    Ok(Started { candidacy, tasks: starting.tasks, asker, link: link_sender, readers })
+}
+
+/// An empty replica of the northbound, which reads what the options need.
+fn starting_replica(options: &RunOptions) -> Northbound {
+    let replica = Northbound::new(options.northbound.instance.clone());
+    if options.names.dns_domain.is_some() { replica.with_names() } else { replica }
 }
 
 /// The tasks that have been started, and what they are started with.
@@ -247,7 +297,7 @@ impl Starting<'_> {
         Ok(())
     }
 
-    fn watches(&mut self, changes: mpsc::Sender<Change>) -> anyhow::Result<()> {
+    fn watches(&mut self, changes: mpsc::Sender<Arrival>) -> anyhow::Result<()> {
         let selector = self.options.namespace_selector.as_deref();
         let watches = watch_all(self.server, &self.metrics.health(), selector, &changes);
         let mut watches = watches.context("the Kubernetes client cannot be made")?;
@@ -265,17 +315,17 @@ impl Starting<'_> {
 fn start_webhooks(
     options: &RunOptions,
     server: &ApiServer,
-    metrics: &Metrics,
+    metrics: WebhookMetrics,
     (listener, asker): (TcpListener, Asker),
     tasks: &mut JoinSet<Ended>,
 ) -> anyhow::Result<()> {
     let certificates = Certificates::default();
-    let reviewer = Reviewer::new(asker, options.webhooks.review());
+    let reviewer = Reviewer::new(asker, options.webhooks.review(options.namespace_selector.is_none()));
     tracing::info!(address = %listener.local_addr()?, "webhooks listening");
     let served = certificates.clone();
     match options.webhooks.files() {
         Some(files) => {
-            let keeping = follow_files(files, certificates, metrics.webhooks());
+            let keeping = follow_files(files, certificates, Some(metrics.clone()));
             tasks.spawn(async move {
                 keeping.await;
                 Ended("files of the webhooks' certificate", Ok(()))
@@ -284,16 +334,15 @@ fn start_webhooks(
         None => {
             let client = server.requests().context("the Kubernetes client cannot be made")?;
             let secret = options.webhooks.secret(client.default_namespace());
-            let keeping = keep_certificate(client, secret, certificates, metrics.webhooks());
+            let keeping = keep_certificate(client, secret, certificates, metrics.clone());
             tasks.spawn(async move {
                 keeping.await;
                 Ended("webhooks' certificate", Ok(()))
             });
         }
     }
-    let counted = metrics.webhooks();
     tasks.spawn(async move {
-        let ended = admission::serve(listener, &served, reviewer, counted).await;
+        let ended = admission::serve(listener, &served, reviewer, metrics).await;
         Ended("webhooks", ended.map_err(Into::into))
     });
     Ok(())

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Makes sure that this machine has what the tests, the demo and the benchmark need; installs by apt only what is missing.
 #
-# usage: setup.sh            needs root or sudo only when something is missing
+# usage: setup.sh [--without-rust] [PROGRAM...]     needs root or sudo only when something is missing
+#
+#   --without-rust             for a root in which nothing is compiled (tests/ovn/run.sh)
+#   PROGRAM                    what is needed besides, each in a package of its name
 #
 # Nothing is left running by it: Debian starts an installed server at once and at every boot, and a northd or an OVS
 # started that way would be a surprise on a developer's machine. Servers that were there before are not touched.
@@ -13,6 +16,12 @@ oldest_rust=1.89
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
+
+with_rust=1
+if [ "${1:-}" = --without-rust ]; then
+    with_rust=
+    shift
+fi
 
 # --- what is missing -----------------------------------------------------------------------------------------------------
 
@@ -31,16 +40,25 @@ need make make
 need util-linux flock setpriv setsid nsenter unshare
 need iproute2 ip ss
 need procps /bin/kill sysctl
-need gcc cc
-need libc6-dev /usr/include/stdlib.h
+if [ -n "$with_rust" ]; then
+    need gcc cc
+    need libc6-dev /usr/include/stdlib.h
+fi
 need openvswitch-common ovsdb-server ovsdb-tool ovsdb-client
 need openvswitch-switch ovs-vsctl /usr/share/openvswitch/vswitch.ovsschema
 need ovn-common ovn-nbctl ovn-sbctl
 need ovn-central ovn-northd /usr/share/ovn/ovn-nb.ovsschema /usr/share/ovn/ovn-sb.ovsschema
 need ovn-host ovn-controller
 need iputils-ping ping
+need udhcpc udhcpc
+need isc-dhcp-client dhclient
+need bind9-dnsutils dig
 need python3-minimal python3
 need kubernetes-client kubectl
+need prometheus promtool
+need chromium chromium
+need python3-venv /usr/lib/python3.*/ensurepip
+for program; do need "$program" "$program"; done
 
 # --- apt -----------------------------------------------------------------------------------------------------------------
 
@@ -68,6 +86,7 @@ install_missing() {
     command -v apt-get >/dev/null || fail "no apt-get here; please install what Debian calls: ${missing[*]}"
     [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || fail "please run as root: apt-get install --no-install-recommends ${missing[*]}"
     say "installing ${missing[*]} (one or two minutes)"
+    case " ${missing[*]} " in *" chromium "*) say "of these chromium, which the live page is tested in, is 125 MB to fetch and 415 MB on the disk" ;; esac
     keep_servers_stopped
     local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300)
     local before
@@ -79,7 +98,7 @@ install_missing() {
     [ "${#new[@]}" = 0 ] || disable_servers "${new[@]}"
 }
 
-needs="needs root or sudo (to install packages), and cargo $oldest_rust or newer"
+needs="needs root or sudo (to install packages)${with_rust:+, and cargo $oldest_rust or newer}"
 if [ "${#missing[@]}" = 0 ]; then
     say "$needs; every package is there"
 else
@@ -87,8 +106,23 @@ else
     install_missing
 fi
 
+# --- a WebSocket client that is not ours ---------------------------------------------------------------------------------
+
+# The version stands in tests/support/python.rs, too.
+websockets=15.0.1
+venv=${OVN_KUBEVIRT_CACHE:-$HOME/.cache/ovn-kubevirt}/websockets-$websockets
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import websockets' 2>/dev/null; then
+    say "installing websockets $websockets from PyPI (some seconds, once)"
+    rm -rf "$venv"
+    mkdir -p "${venv%/*}"
+    # /usr/bin/python3 is Debian's, which python3-venv belongs to.
+    /usr/bin/python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets"
+fi
+
 # --- Rust ------------------------------------------------------------------------------------------------------------------
 
+[ -n "$with_rust" ] || exit 0
 command -v cargo >/dev/null || fail "no cargo: please install Rust $oldest_rust or newer with rustup (Debian's own is too old)"
 version=$(cargo --version | cut -d ' ' -f 2)
 printf '%s\n' "$oldest_rust" "$version" | sort -V -C || fail "cargo is $version, and $oldest_rust or newer is needed: rustup update stable"

@@ -26,6 +26,8 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    const ALL: [Self; 4] = [Self::Allowed, Self::Refused, Self::Unreadable, Self::TimedOut];
+
     fn label(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
@@ -61,6 +63,13 @@ impl WebhookMetrics {
             refusals: Family::default(),
             certificate_expiry: Gauge::default(),
         };
+        // A series that begins at 0 has a rate from its first request on.
+        for hook in Hook::ALL {
+            drop(metrics.refusals.get_or_create(&[("hook", hook.label())]));
+            for outcome in Outcome::ALL {
+                drop(metrics.durations.get_or_create(&[("hook", hook.label()), ("outcome", outcome.label())]));
+            }
+        }
         registry.register_with_unit(
             "webhook_duration",
             "Time from the head of a webhook's request to its answer, by the hook and the outcome",

@@ -23,6 +23,9 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Validate, Self::Mutate];
+
     /// The hook's label in the metrics.
     pub fn label(self) -> &'static str {
         match self {

@@ -25,6 +25,7 @@ use self::launcher::{Answer, Pod, Question};
 use self::vm::{Edited, Passes, Verdict};
 use super::request::{Request, Review};
 use crate::contract::NadKey;
+use crate::contract::annotations::LAUNCHER_LABEL;
 use crate::controller::Asker;
 use crate::escaped::Escaped;
 
@@ -34,10 +35,13 @@ const VM_WITHIN: Duration = Duration::from_secs(2);
 const POD_WITHIN: Duration = Duration::from_secs(5);
 /// The service account of virt-controller.
 const VIRT_CONTROLLER: &str = "kubevirt-controller";
-/// Warnings of one answer, and the longest text of all of them: the API server cuts more.
-const MOST_WARNINGS: usize = 10;
+/// The service accounts of the garbage collector, which takes the owner off an orphan.
+const GARBAGE_COLLECTORS: [&str; 2] =
+    ["system:serviceaccount:kube-system:generic-garbage-collector", "system:kube-controller-manager"];
+/// The most lines of one answer, refused ones and warnings each: the API server cuts long texts.
+const MOST_LINES: usize = 10;
 
-/// What the operator chose for launcher pods.
+/// The operator's settings for launcher pods.
 #[derive(Debug, Clone, Default)]
 pub struct ReviewOptions {
     /// The namespace of KubeVirt.
@@ -46,6 +50,8 @@ pub struct ReviewOptions {
     pub launcher_creators: Vec<String>,
     /// The NAD that takes the pod network's place in launcher pods.
     pub default_network: Option<NadKey>,
+    /// Every namespace is served.
+    pub every_namespace: bool,
 }
 
 /// Reviews VMs, VMIs and launcher pods.
@@ -84,6 +90,23 @@ impl Reviewer {
     }
 }
 
+impl Reviewer {
+    /// The reason why the requester may not take the marks of a launcher off this pod, if there is one: its VM may run.
+    fn hidden(&self, request: &Request<'_>, pod: &Pod, before: Option<&Pod>) -> Option<String> {
+        let user = request.user.username.as_ref();
+        let ceases = before.is_some_and(|before| pod.ceases_to_launch(before));
+        if !ceases || self.may_launch(user) || GARBAGE_COLLECTORS.contains(&user) {
+            return None;
+        }
+        Some(format!(
+            "the user {} must not change what makes this pod a launcher of its VM, the label {} and the owner among it: \
+             the port of the VM follows the pod. Undo that part of the edit, or stop the VM",
+            Escaped(user),
+            LAUNCHER_LABEL.0,
+        ))
+    }
+}
+
 impl Review for Reviewer {
     async fn validate(&self, request: Request<'_>) -> AdmissionResponse {
         let edited = match Edited::read(&request) {
@@ -92,14 +115,14 @@ impl Review for Reviewer {
             Err(Passes::Unreadable(reason)) => {
                 let kind = request.kind.kind.as_ref();
                 let text = format!("the {kind} cannot be read: {}. Correct the field that it names", Escaped(&reason));
-                return warn(request.allow(), vec![text]);
+                return refuse(&request, 422, text);
             }
         };
         let vm = edited.vm().clone();
         let asked = move |moment: &crate::controller::Moment<'_>| std::ops::ControlFlow::Break(edited.verdict(moment));
         match self.asker.ask(&vm, VM_WITHIN, asked).await {
             Ok(Verdict { refused, warnings }) if refused.is_empty() => warn(request.allow(), warnings),
-            Ok(Verdict { refused, warnings }) => warn(refuse(&request, 422, refused.join("; ")), warnings),
+            Ok(Verdict { refused, warnings }) => warn(refuse(&request, 422, few(refused).join("; ")), warnings),
             Err(unanswered) => {
                 let text = format!("ovn-kubevirt cannot check the networks of this VM now: {unanswered}");
                 warn(request.allow(), vec![text])
@@ -120,22 +143,28 @@ impl Review for Reviewer {
             }
         };
         let before = before.filter(|_| request.operation == Operation::Update);
-        if !pod.passes_for_a_launcher() {
+        if ![Some(&pod), before.as_ref()].into_iter().flatten().any(Pod::passes_for_a_launcher) {
             return request.allow();
         }
-        if let Some(reason) = self.forged(&request, &pod, before.as_ref()) {
+        let forged = self.forged(&request, &pod, before.as_ref());
+        if let Some(reason) = forged.or_else(|| self.hidden(&request, &pod, before.as_ref())) {
             return refuse(&request, 403, reason);
         }
-        let unchanged = before.as_ref().is_some_and(|before| pod.carries_the_same(before));
-        let launcher = pod.launcher_of(&request.namespace).filter(|_| !unchanged);
-        let Some((vm, instance)) = launcher else { return request.allow() };
-        let ends = pod.metadata.deletion_timestamp.is_some();
-        if let (true, Some(Answer::Annotate(changed))) = (ends, before.as_ref().map(|before| pod.as_before(before))) {
-            return annotate(&request, pod.metadata.annotations.is_some(), changed);
-        }
         let annotations = pod.metadata.annotations.is_some();
-        let question =
-            Question { pod, vm: vm.clone(), instance, default_network: self.options.default_network.clone(), before };
+        let launcher = pod.launcher_of(&request.namespace);
+        if let Some(before) = &before {
+            if pod.carries_the_same(before) && !pod.becomes_a_launcher(before) {
+                return request.allow();
+            }
+            let ends = pod.metadata.deletion_timestamp.is_some();
+            let ceased = launcher.is_none() && before.launcher_of(&request.namespace).is_some();
+            if ends || ceased {
+                return annotate(&request, annotations, pod.as_before(before));
+            }
+        }
+        let Some((vm, instance)) = launcher else { return request.allow() };
+        let ReviewOptions { default_network, every_namespace, .. } = self.options.clone();
+        let question = Question { pod, vm: vm.clone(), instance, default_network, before, every_namespace };
         let asked = move |moment: &crate::controller::Moment<'_>| question.ask(moment);
         let answer = self.asker.ask(&vm, POD_WITHIN, asked).await;
         tracing::debug!(namespace = vm.namespace, vm = vm.name, ?answer, "a launcher pod is reviewed");
@@ -156,14 +185,19 @@ fn refuse(request: &Request<'_>, code: u16, reason: String) -> AdmissionResponse
     response
 }
 
-fn warn(mut response: AdmissionResponse, mut warnings: Vec<String>) -> AdmissionResponse {
-    if warnings.len() > MOST_WARNINGS {
-        let more = warnings.len() - MOST_WARNINGS;
-        warnings.truncate(MOST_WARNINGS);
-        warnings.push(format!("and {more} more: see the Events of the VM"));
-    }
-    response.warnings = (!warnings.is_empty()).then_some(warnings);
+fn warn(mut response: AdmissionResponse, warnings: Vec<String>) -> AdmissionResponse {
+    response.warnings = (!warnings.is_empty()).then(|| few(warnings));
     response
+}
+
+/// The first lines of an answer, and the number of the others.
+fn few(mut lines: Vec<String>) -> Vec<String> {
+    if lines.len() > MOST_LINES {
+        let more = lines.len() - MOST_LINES;
+        lines.truncate(MOST_LINES);
+        lines.push(format!("and {more} more"));
+    }
+    lines
 }
 
 /// Sets annotations of the pod, and takes others off.

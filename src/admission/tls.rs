@@ -60,7 +60,10 @@ impl Certificates {
 
     /// The TLS side of the listener. Clients need no certificate: the API server has one for webhooks only if its
     /// operator configures it.
-    pub(super) fn acceptor(&self) -> Result<TlsAcceptor, rustls::Error> {
+    ///
+    /// # Errors
+    /// If the provider of cryptography lacks every version of TLS.
+    pub fn acceptor(&self) -> Result<TlsAcceptor, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?

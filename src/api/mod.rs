@@ -1,12 +1,16 @@
-//! The HTTP interface for operators and probes.
+//! The HTTP interfaces: that of probes and scrapers, and the API for operators ([`rpc`]).
 
+pub mod rpc;
 mod server;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::controller::{Metrics, Status};
 
@@ -33,9 +37,22 @@ pub async fn serve_probes(
             Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         }
     };
+    // A scrape takes milliseconds where there are many switches: it keeps a thread of its own, and the next one waits.
+    let one_at_a_time = Arc::new(Semaphore::new(1));
+    let scrape = move || async move {
+        let permit = one_at_a_time.acquire_owned().await;
+        let text = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            metrics()
+        });
+        match text.await {
+            Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, content_type)], text),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, "text/plain")], format!("{error}\n")),
+        }
+    };
     let router = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(move || async move { ([(CONTENT_TYPE, content_type)], metrics()) }));
+        .route("/metrics", get(scrape));
     server::run(listener, router).await
 }

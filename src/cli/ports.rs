@@ -1,120 +1,313 @@
-//! `ovn-kubevirt ports`: the VM ports in the databases.
+//! `ovn-kubevirt ports`: the ports of VMs, once or as they change, and why they are as they are.
 
-use std::io::Write;
-use std::sync::Arc;
+mod get;
+mod watch;
 
-use clap::Args;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
 
-use crate::config::NorthboundOptions;
-use crate::contract::keys;
-use crate::ovn::{Northbound, Southbound};
-use crate::ovsdb::{Remotes, Replica, Session, Shared, Target};
+use super::source::{Databases, Source, SourceOptions};
+use super::table::{Cell, Printed, Tone, print as print_text, table, takes_colours};
+use crate::api::rpc::model::{Binding, ListParams, Port, PortFilter, PortPage, PortState};
+use crate::api::rpc::{ApiClient, Chosen, View};
+use crate::contract::VmKey;
 
-/// The state comes from the southbound, if `--sb` names one.
 const HEADER: [&str; 7] = ["VM", "NETWORK", "PORT", "SWITCH", "ADDRESSES", "CHASSIS", "STATE"];
+const WIDE_HEADER: [&str; 9] =
+    ["VM", "NETWORK", "PORT", "SWITCH", "ADDRESSES", "CHASSIS", "STATE", "NEXT START", "PROBLEM"];
+/// The ports of a page that is asked for.
+const PAGE: u32 = 1_000;
 
 /// Options of `ports`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct PortsOptions {
-    #[command(flatten)]
-    northbound: NorthboundOptions,
+    #[command(subcommand)]
+    command: Option<PortsCommand>,
 
-    /// The southbound database, written as --nb: shows where each port is bound
-    #[arg(long, env = "OVN_KUBEVIRT_SB", value_name = "REMOTES")]
-    sb: Option<Remotes>,
+    #[command(flatten)]
+    list: ListOptions,
 }
 
-/// Reads the databases once and prints the table.
-pub(super) async fn print(options: &PortsOptions) -> anyhow::Result<()> {
-    let PortsOptions { northbound: options, sb } = options;
-    // Any member of a cluster can be read.
-    let target = Target { leader_only: false, ..options.target() };
-    let southbound = match sb {
-        Some(remotes) => {
-            Some(read(Target { remotes: remotes.clone(), ..target.clone() }, Southbound::default()).await?)
+#[derive(Debug, Clone, Subcommand)]
+enum PortsCommand {
+    /// Say in sentences why the ports of a VM are as they are, and what they wait for
+    #[command(after_help = super::examples::PORTS_GET)]
+    Get(get::GetOptions),
+}
+
+/// Options of the list.
+#[derive(Debug, Clone, Args)]
+struct ListOptions {
+    #[command(flatten)]
+    source: SourceOptions,
+
+    /// Only the VMs of this namespace
+    #[arg(long, short, value_name = "NAME")]
+    namespace: Option<String>,
+
+    /// Only the VMs of this name
+    #[arg(long, value_name = "NAME")]
+    vm: Option<String>,
+
+    /// Only the ports on this logical switch
+    #[arg(long, value_name = "NAME")]
+    switch: Option<String>,
+
+    /// Only the ports on this node or chassis
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+
+    /// Only the ports in this state
+    #[arg(long, value_name = "STATE")]
+    state: Option<StateOption>,
+
+    /// Only the ports with problems
+    #[arg(long)]
+    problems: bool,
+
+    /// Only the ports with this address or MAC, or with this part in a name, an address or a MAC
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+
+    /// Print the ports, and then each that changes
+    #[arg(long, short)]
+    watch: bool,
+
+    /// The form of the output; by default a table
+    #[arg(long, short, value_name = "FORM")]
+    output: Option<Form>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A table with the addresses of the next start, and the problems
+    Wide,
+    /// A JSON list; with --watch an object a line
+    Json,
+    /// A YAML list; with --watch a document for each port
+    Yaml,
+    /// The names of the logical switch ports
+    Name,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StateOption {
+    /// There is no port yet
+    Pending,
+    /// The VM is stopped
+    Unbound,
+    /// On one chassis
+    Bound,
+    /// In a live migration
+    Moving,
+    /// The VM is deleted, and its addresses are reserved
+    Retained,
+}
+
+impl ListOptions {
+    fn filter(&self) -> PortFilter {
+        PortFilter {
+            namespace: self.namespace.clone(),
+            vm: self.vm.clone(),
+            switch: self.switch.clone(),
+            node: self.node.clone(),
+            state: self.state.map(|state| match state {
+                StateOption::Pending => PortState::Pending,
+                StateOption::Unbound => PortState::Unbound,
+                StateOption::Bound => PortState::Bound,
+                StateOption::Moving => PortState::Moving,
+                StateOption::Retained => PortState::Retained,
+            }),
+            problems: self.problems.then_some(true),
+            search: self.search.clone(),
         }
-        None => None,
+    }
+}
+
+impl PortsOptions {
+    /// Where the command reads.
+    pub(super) fn source_mut(&mut self) -> &mut SourceOptions {
+        match &mut self.command {
+            Some(PortsCommand::Get(options)) => options.source_mut(),
+            None => &mut self.list.source,
+        }
+    }
+}
+
+/// Executes the command.
+pub(super) async fn print(options: &PortsOptions) -> anyhow::Result<()> {
+    let list = match &options.command {
+        Some(PortsCommand::Get(options)) => return get::print(options).await,
+        None => &options.list,
     };
-    let northbound = read(target, Northbound::new(options.instance.clone())).await?;
-    let rows = rows(&northbound.read(), southbound.as_ref().map(|southbound| southbound.read()).as_deref());
-    if rows.is_empty() {
-        eprintln!("No VM ports of instance \"{}\" in {}.", options.instance, options.nb);
+    let mut source = list.source.open().await?;
+    if list.watch {
+        return watch::print(source, list).await;
+    }
+    let ports = match &mut source {
+        Source::Api(client) => all(client, &list.filter()).await?,
+        Source::Databases(databases) => read(databases, &list.filter()),
+    };
+    if ports.is_empty() && list.output.is_none() {
+        eprintln!("No VM ports of {}.", list.source.scope());
         return Ok(());
     }
-    let mut out = std::io::stdout().lock();
-    match out.write_all(table(&rows, southbound.is_some()).as_bytes()) {
-        // `ports | head` closes the pipe early.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+    let mut shown = Shown::new(list.output);
+    let text = match list.output {
+        Some(Form::Json) => format!("{}\n", serde_json::to_string_pretty(&ports)?),
+        Some(Form::Yaml) => serde_saphyr::to_string(&ports)?,
+        Some(Form::Name | Form::Wide) | None => shown.next(&ports)?,
+    };
+    print_text(&text)?;
+    Ok(())
+}
+
+/// All pages of a list.
+async fn all(client: &mut ApiClient, filter: &PortFilter) -> anyhow::Result<Vec<Port>> {
+    let mut ports = Vec::new();
+    let mut cursor = None;
+    loop {
+        let params = ListParams { filter: filter.clone(), limit: Some(PAGE), cursor };
+        let PortPage { ports: page, next_cursor } = client.call("ports.list", &params).await?;
+        ports.extend(page);
+        cursor = next_cursor;
+        if cursor.is_none() {
+            return Ok(ports);
+        }
     }
 }
 
-/// A replica at one moment.
-async fn read<R: Replica>(target: Target, replica: R) -> anyhow::Result<Arc<Shared<R>>> {
-    let shared = Arc::new(Shared::new(replica));
-    Session::new(target, Arc::clone(&shared)).connect().await?;
-    Ok(shared)
+/// The ports in the databases, in the order of namespace, VM and network.
+fn read(databases: &Databases, filter: &PortFilter) -> Vec<Port> {
+    let northbound = databases.northbound.read();
+    let southbound = databases.southbound.as_ref().map(|southbound| southbound.read());
+    let mut chosen = Chosen::new(filter.clone(), None);
+    chosen.locate(southbound.as_deref());
+    let view = View { northbound: &northbound, southbound: southbound.as_deref() };
+    let mut vms: Vec<&VmKey> = northbound.vms().filter(|vm| chosen.takes_vm(vm)).collect();
+    vms.sort_unstable();
+    let ports = vms.into_iter().flat_map(|vm| view.ports_of(vm, None));
+    ports.filter(|port| chosen.takes(port)).collect()
 }
 
-/// One row for each port, sorted by VM and network.
-fn rows(view: &Northbound, southbound: Option<&Southbound>) -> Vec<[String; 7]> {
-    let ours = view.ports().filter_map(|port| Some((port.row.owner(&port.uuid, view.instance())?, port)));
-    let mut rows: Vec<[String; 7]> = ours
-        .map(|(owner, port)| {
-            let switch = port.switch.and_then(|switch| view.switch(&switch)).map(|switch| switch.name.clone());
-            let addresses = port.row.addresses.iter().collect::<Vec<_>>().join(", ");
-            let chassis = port.row.options.get(keys::REQUESTED_CHASSIS).unwrap_or("-");
-            let bound = southbound.and_then(|southbound| southbound.bound(&port.row.name));
-            [
-                owner.vm.to_string(),
-                owner.network,
-                port.row.name.clone(),
-                switch.unwrap_or_else(|| "-".to_owned()),
-                addresses,
-                chassis.to_owned(),
-                bound.map_or_else(|| "not in the southbound yet".to_owned(), |bound| bound.to_string()),
-            ]
+/// The output so far.
+struct Shown {
+    form: Option<Form>,
+    colours: bool,
+    widths: Vec<usize>,
+    has_header: bool,
+}
+
+impl Shown {
+    fn new(form: Option<Form>) -> Self {
+        Self { form, colours: takes_colours(), widths: Vec::new(), has_header: false }
+    }
+
+    /// The text for some more ports.
+    fn next(&mut self, ports: &[Port]) -> anyhow::Result<String> {
+        Ok(match self.form {
+            Some(Form::Json) => ports
+                .iter()
+                .map(|port| Ok(format!("{}\n", serde_json::to_string(port)?)))
+                .collect::<anyhow::Result<_>>()?,
+            Some(Form::Yaml) => ports
+                .iter()
+                .map(|port| Ok(format!("---\n{}", serde_saphyr::to_string(port)?)))
+                .collect::<anyhow::Result<_>>()?,
+            Some(Form::Name) => {
+                ports.iter().filter_map(|port| port.port.as_ref()).map(|name| format!("{name}\n")).collect()
+            }
+            Some(Form::Wide) | None => {
+                let wide = self.form.is_some();
+                let header: &[&str] = if wide { &WIDE_HEADER } else { &HEADER };
+                let header = (!std::mem::replace(&mut self.has_header, true)).then_some(header);
+                let rows: Vec<Vec<Cell>> = ports.iter().map(|port| row(port, wide)).collect();
+                table(header, &rows, &mut self.widths, self.colours)
+            }
         })
-        .collect();
-    rows.sort_unstable();
-    rows
+    }
+
+    /// The text for a VM whose ports are gone.
+    fn gone(&mut self, port: &Port) -> anyhow::Result<String> {
+        Ok(match self.form {
+            Some(Form::Json) => format!("{}\n", gone(port)),
+            Some(Form::Yaml) => format!("---\n{}", serde_saphyr::to_string(&gone(port))?),
+            Some(Form::Name) => String::new(),
+            Some(Form::Wide) | None => {
+                let mut cells = row(port, self.form.is_some());
+                if let Some(cell) = cells.get_mut(6) {
+                    *cell = Cell::toned("gone", Tone::Faint);
+                }
+                table(None, &[cells], &mut self.widths, self.colours)
+            }
+        })
+    }
 }
 
-/// Columns as wide as their widest cell, three spaces apart, as kubectl prints them.
-fn table(rows: &[[String; 7]], with_state: bool) -> String {
-    let header = HEADER.map(str::to_owned);
-    let columns = if with_state { HEADER.len() } else { HEADER.len() - 1 };
-    let lines: Vec<&[String]> =
-        std::iter::once(&header).chain(rows).map(|line| line.get(..columns).unwrap_or_default()).collect();
-    let widths: Vec<usize> =
-        (0..columns).map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0)).collect();
-    let mut text = String::new();
-    for line in lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("   ").trim_end());
-        text.push('\n');
-    }
-    text
+/// A port that is gone, as an object.
+fn gone(port: &Port) -> Value {
+    json!({"namespace": port.namespace, "vm": port.vm, "network": port.network, "state": "gone"})
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Prints text, and returns true if there is still a reader.
+fn goes_on(text: &str) -> anyhow::Result<bool> {
+    Ok(print_text(text)? == Printed::Taken)
+}
 
-    #[test]
-    fn columns_are_aligned() {
-        let row = |vm: &str, chassis: &str| {
-            [vm, "default", "a.b", "ovn-default", "0a:58:0a:10:00:02 10.16.0.2", chassis, "on n1"].map(str::to_owned)
-        };
-        let rows = [row("b/a", "n1"), row("longer/name", "-")];
-        let text = table(&rows, false);
-        assert_eq!(
-            text,
-            "VM            NETWORK   PORT   SWITCH        ADDRESSES                     CHASSIS\n\
-             b/a           default   a.b    ovn-default   0a:58:0a:10:00:02 10.16.0.2   n1\n\
-             longer/name   default   a.b    ovn-default   0a:58:0a:10:00:02 10.16.0.2   -\n"
-        );
-        let first = table(&rows, true).lines().next().map(str::to_owned).unwrap_or_default();
-        assert!(first.ends_with("CHASSIS   STATE"), "{first}");
+fn row(port: &Port, wide: bool) -> Vec<Cell> {
+    let or_dash = |text: &Option<String>| Cell::new(text.clone().unwrap_or_else(|| "-".to_owned()));
+    let addresses: Vec<&str> = port.mac.iter().chain(&port.ips).map(String::as_str).collect();
+    let dash = |text: String| Cell::new(if text.is_empty() { "-".to_owned() } else { text });
+    let mut cells = vec![
+        Cell::new(format!("{}/{}", port.namespace, port.vm)),
+        dash(port.network.clone()),
+        or_dash(&port.port),
+        or_dash(&port.switch),
+        dash(addresses.join(" ")),
+        dash(port.chassis.join(",")),
+        state(port),
+    ];
+    if wide {
+        let next = port.next.as_ref().map(|next| format!("{} {}", next.mac, next.ips.join(" ")));
+        cells.push(or_dash(&next));
+        let reasons: Vec<&str> = port.problems.iter().map(|problem| problem.reason.as_str()).collect();
+        let tone = if reasons.is_empty() { Tone::Plain } else { Tone::Bad };
+        cells.push(Cell { tone, ..dash(reasons.join(",")) });
     }
+    cells
+}
+
+/// The state of a port, with its binding where that is known.
+fn state(port: &Port) -> Cell {
+    let problem = port.problems.first().map(|problem| format!(" ({})", problem.reason)).unwrap_or_default();
+    let (text, tone) = match (&port.state, &port.binding) {
+        (PortState::Pending, _) => ("pending".to_owned(), Tone::Busy),
+        (PortState::Retained, _) => (
+            format!("retained until {}", port.retained_until.as_deref().unwrap_or_default())
+                .replace("until forever", "for ever"),
+            Tone::Faint,
+        ),
+        (state, None) => (state.word().to_owned(), if *state == PortState::Moving { Tone::Busy } else { Tone::Good }),
+        (_, Some(Binding::Unseen)) => ("not in the southbound yet".to_owned(), Tone::Busy),
+        (PortState::Unbound, Some(Binding::Unbound)) => ("unbound".to_owned(), Tone::Good),
+        (_, Some(Binding::Unbound)) => ("not bound".to_owned(), Tone::Busy),
+        (PortState::Moving, Some(Binding::Bound { chassis, .. })) => {
+            let targets: Vec<&str> = port.chassis.iter().filter(|to| *to != chassis).map(String::as_str).collect();
+            let targets = targets.join(",");
+            (format!("moving {chassis} -> {targets} (not claimed by {targets})"), Tone::Busy)
+        }
+        (_, Some(Binding::Bound { chassis, up: true })) => (format!("on {chassis}"), Tone::Good),
+        (_, Some(Binding::Bound { chassis, up: false })) => (format!("on {chassis} (not up)"), Tone::Busy),
+        (_, Some(Binding::Moving { chassis, additional, processed, activated })) => {
+            let progress = match (activated, processed) {
+                (true, _) => "activated",
+                (false, true) => "ready for the guest",
+                (false, false) => "waiting for the guest",
+            };
+            (format!("moving {chassis} -> {} ({progress})", additional.join(",")), Tone::Busy)
+        }
+    };
+    let (coming, tone) = if port.coming { (", the guest is to come", Tone::Busy) } else { ("", tone) };
+    Cell::toned(format!("{text}{coming}{problem}"), if problem.is_empty() { tone } else { Tone::Bad })
 }

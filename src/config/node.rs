@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{DEFAULT_HTTP, rest};
+use super::{DEFAULT_HTTP, FileOptions, rest};
 use crate::kubevirt::annotations::is_subdomain;
 use crate::ovsdb::{Remote, Remotes};
 
 /// Options of `node`.
 #[derive(Debug, Clone, Args)]
 pub struct NodeOptions {
+    /// The file with further options.
+    #[command(flatten)]
+    pub file: FileOptions,
+
     /// The Open vSwitch database of this node: unix:/path/to/socket or tcp:host:port
     #[arg(long, env = "OVN_KUBEVIRT_OVS", value_name = "REMOTE", default_value = "unix:/run/openvswitch/db.sock",
         value_parser = local)]

@@ -14,10 +14,11 @@ pub struct PolicyOptions {
         value_parser = switch_namespaces)]
     pub switch_namespaces: Vec<SwitchNamespaces>,
 
-    /// What VM owners may request, with commas between: explicit (name an address or a pool), excluded (one that
-    /// exclude_ips names), first (the first host address), port-security-off. external_ids:ovn-kubevirt.io/allow
-    /// of a logical switch is stronger
-    #[arg(long, env = "OVN_KUBEVIRT_ALLOW", value_name = "WORDS", default_value = "explicit", value_parser = allow)]
+    /// The requests that VM owners may make, with commas between: explicit (name an address or a pool), excluded (one
+    /// that exclude_ips names), first (the first host address), port-security-off, link-local (guests use any link-local
+    /// address), vips (further addresses of a guest, as in VRRP); or none.
+    /// external_ids:ovn-kubevirt.io/allow of a logical switch is stronger
+    #[arg(long, env = "OVN_KUBEVIRT_ALLOW", value_name = "WORD,...", default_value = "explicit", value_parser = allow)]
     pub allow: Permissions,
 
     /// The most ports of a namespace, those included that are retained for deleted VMs; without it there is no bound
@@ -48,7 +49,8 @@ fn switch_namespaces(text: &str) -> Result<SwitchNamespaces, String> {
 }
 
 fn allow(text: &str) -> Result<Permissions, String> {
-    text.parse().map_err(|word| format!("{word}: write words out of {}, with commas between", Permissions::all()))
+    text.parse()
+        .map_err(|word| format!("{word}: write words out of {}, with commas between, or none", Permissions::all()))
 }
 
 impl PolicyOptions {

@@ -40,7 +40,7 @@ pub struct WebhookOptions {
 
     /// Another name or IP address in the certificate, for webhooks that the API server calls by URL; several
     /// comma-separated
-    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_HOST", value_name = "HOST", value_delimiter = ',', value_parser = host)]
+    #[arg(long, env = "OVN_KUBEVIRT_WEBHOOK_HOST", value_name = "HOST,...", value_delimiter = ',', value_parser = host)]
     pub webhook_host: Vec<String>,
 
     /// The name of the ValidatingWebhookConfiguration and of the MutatingWebhookConfiguration that get the CA
@@ -55,7 +55,7 @@ pub struct WebhookOptions {
 
     /// Other users that may make launcher pods, by their full names as in
     /// system:serviceaccount:backup:restore; several comma-separated
-    #[arg(long, env = "OVN_KUBEVIRT_LAUNCHER_CREATORS", value_name = "USER", value_delimiter = ',')]
+    #[arg(long, env = "OVN_KUBEVIRT_LAUNCHER_CREATORS", value_name = "USER,...", value_delimiter = ',')]
     pub launcher_creators: Vec<String>,
 
     /// The NetworkAttachmentDefinition that replaces the pod network in launcher pods, so that Multus plugs their
@@ -98,9 +98,10 @@ impl ServiceName {
 }
 
 impl WebhookOptions {
-    /// The settings for launcher pods.
-    pub fn review(&self) -> ReviewOptions {
+    /// The settings for launcher pods. `every_namespace`: no namespace is left out by a selector.
+    pub fn review(&self, every_namespace: bool) -> ReviewOptions {
         ReviewOptions {
+            every_namespace,
             kubevirt_namespace: self.kubevirt_namespace.clone(),
             launcher_creators: self.launcher_creators.clone(),
             default_network: self.default_network.clone(),
@@ -110,7 +111,7 @@ impl WebhookOptions {
     /// The files of a certificate made by another program.
     pub fn files(&self) -> Option<CertificateFiles> {
         let (certificate, key) = self.webhook_cert.clone().zip(self.webhook_key.clone())?;
-        Some(CertificateFiles { certificate, key })
+        Some(CertificateFiles { certificate, key, owner: "the webhooks", flags: ["--webhook-cert", "--webhook-key"] })
     }
 
     /// The Secret of a certificate made by the service.

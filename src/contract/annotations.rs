@@ -10,6 +10,9 @@ pub const MIGRATION_LABEL: &str = "kubevirt.io/migrationJobUID";
 /// The annotation of pods that only provision volumes.
 pub const PROVISIONING: &str = "kubevirt.io/ephemeral-provisioning";
 
+/// On a pod: the networks beside its default one, and their interfaces (Multus).
+pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+
 /// The domain of this service's own keys.
 const OUR_DOMAIN: &str = "ovn-kubevirt.io";
 /// The annotation that this service writes on VMs and on bare VMIs: the ports as they are.
@@ -33,8 +36,29 @@ pub const LOGICAL_SWITCH: &str = "logical_switch";
 pub const IP_POOL: &str = "ip_pool";
 /// The second half of a key: whether a NIC admits its own addresses only.
 pub const PORT_SECURITY: &str = "port_security";
+/// The second half of a key: the families of a NIC's addresses.
+pub const IP_FAMILY: &str = "ip_family";
+/// The second half of a key: further addresses that a NIC's guest may speak with.
+pub const PORT_VIPS: &str = "port_vips";
+/// The second half of a key: whether OVN answers the DHCP requests of a NIC.
+pub const DHCP: &str = "dhcp";
+/// The second half of a key: the DHCPv4 options of a NIC.
+pub const DHCP_V4_OPTIONS: &str = "dhcp-v4-options";
+/// The second half of a key: the DHCPv6 options of a NIC.
+pub const DHCP_V6_OPTIONS: &str = "dhcp-v6-options";
 /// The second halves of the keys that are served.
-pub const SERVED: [&str; 5] = [IP_ADDRESS, MAC_ADDRESS, LOGICAL_SWITCH, IP_POOL, PORT_SECURITY];
+pub const SERVED: [&str; 10] = [
+    IP_ADDRESS,
+    MAC_ADDRESS,
+    LOGICAL_SWITCH,
+    IP_POOL,
+    IP_FAMILY,
+    PORT_SECURITY,
+    PORT_VIPS,
+    DHCP,
+    DHCP_V4_OPTIONS,
+    DHCP_V6_OPTIONS,
+];
 
 /// What Kube-OVN's controller notes for its CNI. Copied from one of its pods into a template, they ask for nothing.
 const NOTES_OF_KUBE_OVN: [&str; 10] = [

@@ -23,6 +23,10 @@ pub const RETAINED_UNTIL: &str = "ovn-kubevirt.io/retained-until";
 /// `external_ids`: `true` while the instance no longer selects the VM's namespace: another instance that selects it
 /// takes the row over.
 pub const HANDOVER: &str = "ovn-kubevirt.io/handover";
+/// `DHCP_Options:external_ids`: the name of the logical switch whose ports share the row.
+pub const DHCP_SWITCH: &str = "ovn-kubevirt.io/switch";
+/// `DHCP_Options:external_ids`: the port that has the row for itself, as its VM's owner has written options.
+pub const DHCP_PORT: &str = "ovn-kubevirt.io/port";
 /// `NB_Global:external_ids`: the active epoch, with the instance's name appended.
 pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
 /// `NB_Global:external_ids`: the cluster that the instance serves, with the instance's name appended. Its value is
@@ -30,6 +34,10 @@ pub const EPOCH_PREFIX: &str = "ovn-kubevirt.io/epoch.";
 pub const CLUSTER_PREFIX: &str = "ovn-kubevirt.io/cluster.";
 /// `other_config` of a switch: the MTU of its ports, for CNIs.
 pub const MTU: &str = "mtu";
+/// `Logical_Router_Port:ipv6_ra_configs`: how guests get their addresses; without it the router sends no advertisements.
+pub const ADDRESS_MODE: &str = "address_mode";
+/// `Logical_Router_Port:ipv6_ra_configs`: whether the router sends advertisements unasked. [`MTU`] is the third key.
+pub const SEND_PERIODIC: &str = "send_periodic";
 /// `Logical_Switch:external_ids`: the namespaces that may use the switch, comma-separated; `*` for all.
 pub const NAMESPACES: &str = "ovn-kubevirt.io/namespaces";
 /// `Logical_Switch:external_ids`: the requests that owners of VMs may make on the switch, comma-separated.
@@ -40,6 +48,8 @@ pub const REQUESTED_CHASSIS: &str = "requested-chassis";
 pub const ACTIVATION_STRATEGY: &str = "activation-strategy";
 /// `Port_Binding:options`: the additional chassis that have seen the guest, comma-separated.
 pub const ADDITIONAL_CHASSIS_ACTIVATED: &str = "additional-chassis-activated";
+/// `options`: the host name that OVN sends to the guest by DHCP, with quotation marks in it (ovn-nb(5)).
+pub const HOSTNAME: &str = "hostname";
 /// `options` of a `router` port: its peer.
 pub const ROUTER_PORT: &str = "router-port";
 /// `options` of a `virtual` port: its address.
@@ -48,6 +58,8 @@ pub const VIRTUAL_IP: &str = "virtual-ip";
 pub const ARP_PROXY: &str = "arp_proxy";
 /// `options` of a `router` port: addresses that it announces.
 pub const NAT_ADDRESSES: &str = "nat-addresses";
+/// `DNS:options`: OVN answers every question for an address of the names, and passes none on (ovn-nb(5)).
+pub const OVN_OWNED: &str = "ovn-owned";
 /// `Interface:external_ids` of a node's Open vSwitch: the port of the interface (ovn-controller(8)).
 pub const IFACE_ID: &str = "iface-id";
 /// `Interface:external_ids` of a node's Open vSwitch: `<pod uid>/<port name>` where this service has set [`IFACE_ID`].
@@ -74,12 +86,25 @@ pub(crate) fn is_policy(key: &str) -> bool {
 
 /// Returns true if a key of a port's `options` is read here; other keys are not kept in the replica.
 pub(crate) fn is_read_option(key: &str) -> bool {
-    matches!(key, REQUESTED_CHASSIS | ACTIVATION_STRATEGY | ROUTER_PORT | VIRTUAL_IP | ARP_PROXY | NAT_ADDRESSES)
+    matches!(
+        key,
+        REQUESTED_CHASSIS | ACTIVATION_STRATEGY | HOSTNAME | ROUTER_PORT | VIRTUAL_IP | ARP_PROXY | NAT_ADDRESSES
+    )
 }
 
-/// Returns true if a key of `DHCP_Options:options` is read here; other keys are not kept in the replica.
-pub(crate) fn is_read_of_dhcp(key: &str) -> bool {
+/// Returns true if a key of `DHCP_Options:options` has an address or a MAC of the server's.
+pub(crate) fn is_of_dhcp_server(key: &str) -> bool {
     matches!(key, "server_id" | "server_mac" | "router")
+}
+
+/// Returns true if a key of `Logical_Router_Port:ipv6_ra_configs` is read here; other keys are not kept in the replica.
+pub(crate) fn is_read_of_ra(key: &str) -> bool {
+    matches!(key, ADDRESS_MODE | SEND_PERIODIC | MTU)
+}
+
+/// Returns true if a key of `DNS:options` is read here; other keys are not kept in the replica.
+pub(crate) fn is_read_of_dns(key: &str) -> bool {
+    key == OVN_OWNED
 }
 
 /// Returns true if a key of a port binding's `options` is read here; other keys are not kept in the replica.

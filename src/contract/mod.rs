@@ -6,11 +6,15 @@
 pub mod annotations;
 pub mod keys;
 mod nad;
+mod names;
+mod pod_interface;
 mod port_name;
 mod vm;
 
 pub use keys::{cluster_key, epoch_key, epoch_number};
 pub use nad::NadKey;
+pub use names::{NAME_ROWS, name_row, name_row_uuid};
+pub use pod_interface::{FIRST_INTERFACE, is_hashed, pod_interface};
 pub(crate) use port_name::begins_as_a_port_of;
-pub use port_name::port_uuid;
+pub use port_name::{dhcp_uuid, port_uuid};
 pub use vm::VmKey;

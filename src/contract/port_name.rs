@@ -69,10 +69,33 @@ pub(crate) fn begins_as_a_port_of(namespace: &str, name: &str, port_name: &str) 
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
+/// A UUIDv4 made once for the UUIDs of our rows.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_9a52_43c7_4e0b_9b1e_5a0c_d2f8_7314);
+
+/// The UUID of a row of `DHCP_Options` by its content: equal rows are one row, and a row with another content is
+/// another row. `port` has the row for itself.
+pub fn dhcp_uuid<'o>(
+    instance: &str,
+    switch: &str,
+    port: Option<&str>,
+    cidr: &str,
+    options: impl Iterator<Item = (&'o str, &'o str)>,
+) -> Uuid {
+    let mut text = format!("DHCP_Options/{instance}");
+    // Each part with its length: no two lists of parts give one text.
+    let mut add = |part: &str| text.push_str(&format!("/{}:{part}", part.len()));
+    add(switch);
+    add(port.unwrap_or_default());
+    add(cidr);
+    options.for_each(|(key, value)| {
+        add(key);
+        add(value);
+    });
+    Uuid::new_v5(&NAMESPACE, text.as_bytes())
+}
+
 /// The UUID of a row of ours, the same at every attempt: a repeated insert collides with the first one, so it cannot
 /// make a second row.
 pub fn port_uuid(instance: &str, port_name: &str) -> Uuid {
-    /// A UUIDv4 made once for this purpose.
-    const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_9a52_43c7_4e0b_9b1e_5a0c_d2f8_7314);
     Uuid::new_v5(&NAMESPACE, format!("Logical_Switch_Port/{instance}/{port_name}").as_bytes())
 }

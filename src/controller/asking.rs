@@ -10,7 +10,8 @@
 //! A question is a function of a [`Moment`]. Leader and followers give the same answers, as long as their data is
 //! current.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::plan::{Claims, Snapshot};
 
 /// The most questions in the channel; further senders wait.
 const QUESTIONS_AHEAD: usize = 256;
+/// The most questions that are asked between two turns of the writer, so that many do not delay its transactions.
+const QUESTIONS_PER_TURN: usize = 16;
 
 /// The data for a question.
 pub struct Moment<'a> {
@@ -32,6 +35,18 @@ pub struct Moment<'a> {
     pub claims: &'a Claims,
     /// The status of every VM.
     pub ledger: &'a Ledger,
+    /// Returns true if this process writes.
+    pub leads: bool,
+    /// The orders of this turn's questions.
+    pub(super) releases: &'a RefCell<BTreeSet<VmKey>>,
+}
+
+impl Moment<'_> {
+    /// Orders the release of the retained ports of a deleted VM. The writer decides for the VM again, with the end of the
+    /// retention at hand: the ports go in a transaction like any other. The order lapses when this process leads no longer.
+    pub fn release(&self, vm: &VmKey) {
+        self.releases.borrow_mut().insert(vm.clone());
+    }
 }
 
 /// The reason why there is no answer.
@@ -142,8 +157,11 @@ impl Asker {
 }
 
 impl Questions {
-    /// Waits for the next question.
+    /// Waits for the next question. Questions that a turn has left over are there already.
     pub(super) async fn arrive(&mut self) {
+        if !self.due.is_empty() {
+            return;
+        }
         match self.incoming.recv().await {
             Some(question) => self.due.push(question),
             // This process has no askers.
@@ -163,7 +181,7 @@ impl Questions {
         self.due.is_empty() && self.waiting.is_empty() && self.incoming.is_empty()
     }
 
-    /// Removes and returns the questions for this turn. If the data is not current, these are all questions.
+    /// Removes and returns the questions for this turn, in the order of their arrival. If the data is not current, these are all questions.
     pub(super) fn take_due(&mut self, is_current: bool) -> Vec<Question> {
         while self.due.len() < QUESTIONS_AHEAD
             && let Ok(question) = self.incoming.try_recv()
@@ -173,9 +191,9 @@ impl Questions {
         if !is_current {
             self.due.extend(self.waiting.drain().flat_map(|(_, questions)| questions));
         }
-        let mut due = std::mem::take(&mut self.due);
-        due.retain(|question| question.asked.is_open());
-        due
+        self.due.retain(|question| question.asked.is_open());
+        let count = if is_current { self.due.len().min(QUESTIONS_PER_TURN) } else { self.due.len() };
+        self.due.drain(..count).collect()
     }
 
     /// Keeps a question without an answer.
@@ -199,5 +217,48 @@ impl Question {
     /// Answers that the data is not current.
     pub(super) fn fail(&mut self, reason: &str) {
         self.asked.fail(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Numbered(usize, Arc<Mutex<Vec<usize>>>);
+
+    impl Asked for Numbered {
+        fn ask(&mut self, _moment: &Moment<'_>) -> bool {
+            true
+        }
+
+        fn fail(&mut self, _reason: &str) {
+            self.1.lock().expect("a lock").push(self.0);
+        }
+
+        fn is_open(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn many_questions_are_spread_over_turns_in_the_order_of_their_arrival() {
+        let (Asker(sender), mut questions) = Asker::channel();
+        let failed: Arc<Mutex<Vec<usize>>> = Arc::default();
+        for number in 0..40 {
+            let asked = Box::new(Numbered(number, Arc::clone(&failed)));
+            assert!(sender.try_send(Question { vm: VmKey::new("ns", "vm"), asked }).is_ok());
+        }
+        for count in [16, 16] {
+            questions.arrive().await;
+            let due = questions.take_due(true);
+            assert_eq!(due.len(), count);
+            due.into_iter().for_each(|mut question| question.fail(""));
+        }
+        // The channel is empty, and the last ones wait: the writer is not left asleep.
+        questions.arrive().await;
+        // Without current data all are told at once.
+        questions.take_due(false).into_iter().for_each(|mut question| question.fail(""));
+        assert_eq!(*failed.lock().expect("a lock"), (0..40).collect::<Vec<_>>());
+        assert!(questions.is_empty());
     }
 }

@@ -4,16 +4,18 @@
 //!   writer --record, release--> ledger --+--> reporter: Events and the annotation    (the leader's alone)
 //!                                        +--> metrics: problems by reason             (the leader's alone)
 //!                                        +--> any reader: the status of a VM
+//!                                        +--> changed: the names of the VMs, while a task shows them
 //! ```
 //!
 //! The statuses of most VMs follow from their rows and are read from the replica on request. Only the other statuses
 //! are kept here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::mpsc;
 
+use super::changed::Changed;
 use super::metrics::{Metrics, ProblemsByReason};
 use super::reporter::{Report, Subject};
 use crate::contract::VmKey;
@@ -26,6 +28,7 @@ pub struct Ledger {
     kept: Arc<RwLock<Kept>>,
     reports: mpsc::UnboundedSender<Report>,
     problems: ProblemsByReason,
+    changed: Changed,
 }
 
 #[derive(Default)]
@@ -39,7 +42,7 @@ struct Kept {
 impl Ledger {
     /// Creates a ledger of a process that does not lead, before any decision.
     pub fn new(reports: mpsc::UnboundedSender<Report>, metrics: &Metrics) -> Self {
-        Self { kept: Arc::default(), reports, problems: metrics.problems() }
+        Self { kept: Arc::default(), reports, problems: metrics.problems(), changed: Changed::default() }
     }
 
     /// Records that this process leads, or leads no longer.
@@ -92,7 +95,35 @@ impl Ledger {
             before.iter().for_each(|before| self.problems.remove(before));
             self.problems.add(status);
         }
-        kept.leads
+        let leads = kept.leads;
+        drop(kept);
+        self.changed.note(vm);
+        leads
+    }
+
+    /// The VMs whose ports or statuses have changed.
+    pub fn changed(&self) -> &Changed {
+        &self.changed
+    }
+
+    /// The VMs with a status that does not follow from the rows.
+    pub fn kept(&self) -> Vec<VmKey> {
+        self.read().statuses.keys().cloned().collect()
+    }
+
+    /// The statuses of these VMs that do not follow from the rows.
+    pub fn kept_of<'v>(&self, vms: impl IntoIterator<Item = &'v VmKey>) -> Vec<Option<Arc<VmStatus>>> {
+        let kept = self.read();
+        vms.into_iter().map(|vm| kept.statuses.get(vm).cloned()).collect()
+    }
+
+    /// The number of problems in the statuses of all VMs, by the reason of the Event.
+    pub fn problems(&self) -> BTreeMap<&'static str, usize> {
+        let mut problems = BTreeMap::new();
+        for problem in self.read().statuses.values().flat_map(|status| status.problems()) {
+            *problems.entry(problem.reason()).or_default() += 1;
+        }
+        problems
     }
 
     /// Returns the status of a VM, with the replica of the decisions.

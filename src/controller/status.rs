@@ -92,6 +92,11 @@ impl Status {
         Self { health, ..self }
     }
 
+    /// Returns true if this process writes the northbound database.
+    pub fn leads(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Up(office) if office.is_held())
+    }
+
     /// Records that every kind of object has been listed.
     pub fn watches_synced(&self) {
         self.watches.store(true, Ordering::Release);

@@ -13,6 +13,7 @@ use kube::{Api, Resource};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::backlog::Arrival;
 use super::kubernetes::{ApiServer, Health, chain};
 use crate::kubevirt::objects::{
     LauncherPod, NetworkAttachmentDefinition, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration,
@@ -51,7 +52,7 @@ pub fn watch_all(
     server: &ApiServer,
     health: &Arc<Health>,
     namespaces: Option<&str>,
-    changes: &mpsc::Sender<Change>,
+    changes: &mpsc::Sender<Arrival>,
 ) -> Result<JoinSet<WatchError>, kube::Error> {
     let config = || watcher::Config::default().timeout(WATCH_SECONDS + random() % WATCH_JITTER);
     let selected = namespaces.map_or_else(config, |selector| config().labels(selector));
@@ -114,7 +115,7 @@ pub fn watch_pods_of_node(
     server: &ApiServer,
     health: &Arc<Health>,
     node: &str,
-    changes: &mpsc::Sender<Change>,
+    changes: &mpsc::Sender<Arrival>,
 ) -> Result<impl Future<Output = WatchError> + Send + use<>, kube::Error> {
     let config = watcher::Config::default().timeout(WATCH_SECONDS + random() % WATCH_JITTER);
     let of_node = config.fields(&format!("spec.nodeName={node}"));
@@ -132,7 +133,7 @@ fn random() -> u32 {
 struct Forwarder {
     kind: Kind,
     health: Arc<Health>,
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<Arrival>,
     delays: ExponentialBuilder,
     delay: ExponentialBackoff,
     last_error: String,
@@ -141,7 +142,7 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    fn new(kind: Kind, health: &Arc<Health>, changes: &mpsc::Sender<Change>) -> Self {
+    fn new(kind: Kind, health: &Arc<Health>, changes: &mpsc::Sender<Arrival>) -> Self {
         let delays = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(LONGEST_DELAY)
@@ -195,7 +196,8 @@ impl Forwarder {
     }
 
     async fn send(&self, change: Change) -> Result<(), WatchError> {
-        self.changes.send(change).await.map_err(|_| WatchError::Deserted)
+        // Where the writer is behind, the change waits here: its latency begins before.
+        self.changes.send(Arrival::now(change)).await.map_err(|_| WatchError::Deserted)
     }
 
     /// Records a failure and waits. The stream tries again when it is polled next.

@@ -4,6 +4,8 @@
 //! decision to find. While a VMI exists, it is in force, because it describes the running guest; the VM's template is
 //! then the request for the next start.
 
+mod dhcp;
+mod family;
 mod misplaced;
 mod networks;
 mod placement;
@@ -11,14 +13,18 @@ mod policy;
 mod port;
 mod request;
 mod retention;
+mod seats;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+pub use dhcp::{Binding, DhcpMode, DhcpRequest, DhcpSettings};
+pub use family::IpFamily;
 pub use misplaced::Misplaced;
 pub use networks::Attachment;
+pub(crate) use networks::networks;
 pub use placement::Placement;
 pub use policy::{Namespaces, Permission, Permissions, Policy, UnknownWord};
-pub use port::{Life, Next, PortIntent, SwitchRequest};
+pub use port::{Arrived, Life, Next, PortIntent, Seat, SwitchRequest, Written};
 pub use request::{InvalidRequest, MacField, Request};
 pub use retention::Retention;
 
@@ -26,6 +32,7 @@ use crate::contract::VmKey;
 use crate::kubevirt::{Namespace, Place, Template, VmObjects};
 use crate::ovn::Multichassis;
 use networks::Network;
+use seats::{Pods, Seated};
 
 /// The operator's settings for all VMs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +47,10 @@ pub struct Settings {
     pub default_retain: Retention,
     /// The policy.
     pub policy: Policy,
+    /// Router ports of switches with IPv6 ports get the keys that they lack to advertise themselves.
+    pub manage_ra: bool,
+    /// DHCP by OVN.
+    pub dhcp: DhcpSettings,
 }
 
 impl Settings {
@@ -94,6 +105,8 @@ pub struct VmIntent {
     pub untouched: Option<BTreeSet<String>>,
     /// The placement of its ports.
     pub placement: Placement,
+    /// Another placement of ports that stay as they are, by network: some of the VM's pods lack the NIC.
+    pub apart: BTreeMap<String, Placement>,
     /// The time that its addresses stay reserved after it is deleted, if its owner requests one.
     pub retain: Option<Retention>,
     /// Unreadable requests for the VM as a whole.
@@ -129,6 +142,7 @@ impl VmIntent {
             ports: Vec::new(),
             untouched: None,
             placement: Placement::of(objects),
+            apart: BTreeMap::new(),
             retain: None,
             invalid: Vec::new(),
             unserved: Vec::new(),
@@ -151,14 +165,15 @@ impl VmIntent {
             next: next.map(|next| Networked::new(next, vm)),
             old_launcher,
             running: live().next().is_some(),
-            placement: intent.placement.clone(),
+            pods: Pods::of(objects),
         };
         let ports = source.ports();
         // An old launcher may still use a port that the template no longer names.
         let untouched = (!old_launcher).then(|| source.untouched());
         let newest = source.next.as_ref().unwrap_or(&source.now);
         let misplaced = source.misplaced(newest, &ports);
-        Self { ports, untouched, misplaced, ..intent.with_the_whole(newest) }
+        let apart = source.apart().into_iter().collect();
+        Self { ports, untouched, apart, misplaced, ..intent.with_the_whole(newest) }
     }
 
     /// Adds the requests of the newest template for the VM as a whole. The retention time does not affect the running
@@ -204,60 +219,90 @@ struct Source<'a> {
     next: Option<Networked<'a>>,
     old_launcher: bool,
     running: bool,
-    placement: Placement,
+    pods: Pods<'a>,
 }
 
 impl Source<'_> {
+    /// The ports of all NICs: those of the guest first, so that a NIC that comes to a network takes no name from one there.
     fn ports(&self) -> Vec<PortIntent> {
-        let mut named = HashSet::new();
-        let mut ports: Vec<PortIntent> = Vec::new();
+        let (mut ports, mut coming) = (Vec::new(), Vec::new());
         for network in self.now.networks.iter().filter(|network| !network.absent) {
-            let mut nic = self.nic(network);
+            let mut seats = self.seats(network).into_iter().map(|seated| self.nic(seated));
+            ports.extend(seats.next());
+            coming.extend(seats);
+        }
+        ports.append(&mut coming);
+        let mut named = HashSet::new();
+        for nic in &mut ports {
             nic.another_before = named.contains(&nic.base_name);
             if nic.switch.is_some() {
                 named.insert(nic.base_name.clone());
             }
-            ports.push(nic);
         }
         ports
     }
 
-    fn nic(&self, network: &Network) -> PortIntent {
-        let named = |networked: &Networked<'_>, network: &Network| {
-            let of_vm = request::switch(networked.template, network).map(SwitchRequest::of_vm);
-            of_vm.or_else(|| self.switch_of_nad(&network.on).map(|name| SwitchRequest::new(name, true)))
-        };
+    fn nic(&self, seated: Seated) -> PortIntent {
+        let Seated { network, named_for, nads, switch, seat, arrived, is_prepared, placement } = seated;
         let next = self.next.as_ref().and_then(|next| Some((next, next.present(&network.name)?)));
-        let own = named(&self.now, network);
-        let (newest, newest_network) = next.unwrap_or((&self.now, network));
-        let switch = own.or_else(|| self.default_switch(&network.on));
+        let (newest, newest_network) = next.unwrap_or((&self.now, &network));
+        let switch = switch.or_else(|| self.default_switch(&network.on));
         let missing_nad = match &network.on {
             Attachment::Pod => None,
             Attachment::Nad(nad) => Some(nad).filter(|nad| !self.objects.nads.contains_key(nad)),
         };
-        let request = Request::of(self.now.template, network);
-        let coming = next.map(|(next, network)| Next {
-            request: Request::of(next.template, network),
-            switch: named(next, network).filter(|request| !request.name.is_empty()),
-        });
-        let life = match (self.old_launcher, self.running) {
-            (true, _) => Life::Leaving { request, next: coming },
-            (false, true) => Life::Running { now: request, next: coming },
-            (false, false) => Life::Stopped { request, next: coming },
+        // Told once.
+        let unserved = match seat {
+            Seat::Coming => Vec::new(),
+            _ => request::unserved(newest.template, newest_network),
         };
         PortIntent {
             network: network.name.clone(),
-            base_name: network.on.port_name(self.vm),
-            ambiguous: network.on.ambiguous(self.vm),
+            base_name: named_for.port_name(self.vm),
+            ambiguous: named_for.ambiguous(self.vm),
             another_before: false,
             // A NAD that has not been read yet may name a switch.
             on_none_of_ours: switch.is_none() && missing_nad.is_none(),
             // A name that no NAD can have is reported with the request.
             missing_nad: missing_nad.filter(|_| network.on.invalid().is_none()).cloned(),
             switch,
-            life,
-            placement: self.placement.clone(),
-            unserved: request::unserved(newest.template, newest_network),
+            nads,
+            seat,
+            arrived,
+            binding: network.binding.clone(),
+            pod_port: self.pods.port_of(&network.name).filter(|_| matches!(seat, Seat::Left | Seat::Moved)),
+            life: self.life(&network, seat, is_prepared),
+            placement,
+            unserved,
+        }
+    }
+
+    fn request(&self, of: &Networked<'_>, network: &Network) -> Written {
+        Request::of(of.template, network, &self.settings.dhcp.table)
+    }
+
+    fn life(&self, network: &Network, seat: Seat, is_prepared: bool) -> Life {
+        if seat == Seat::Coming {
+            let request = match self.newest_on(network) {
+                Some((next, network)) => self.request(next, network),
+                None => self.request(&self.now, network),
+            };
+            return match is_prepared {
+                true => Life::Leaving { request, next: None },
+                false => Life::Stopped { request, next: None },
+            };
+        }
+        let request = self.request(&self.now, network);
+        // At its next start the NIC is elsewhere.
+        let next = self.next.as_ref().filter(|_| seat != Seat::Left);
+        let next = next.and_then(|next| Some((next, next.present(&network.name)?))).map(|(next, network)| Next {
+            request: self.request(next, network),
+            switch: self.switch_of(next, network).filter(|request| !request.name.is_empty()),
+        });
+        match (self.old_launcher, self.running) {
+            (true, _) => Life::Leaving { request, next },
+            (false, true) => Life::Running { now: request, next },
+            (false, false) => Life::Stopped { request, next },
         }
     }
 

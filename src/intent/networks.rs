@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::Misplaced;
+use super::{Binding, Misplaced};
 use crate::contract::annotations::{DOMAIN, SERVED, asks_for_something, is_of_kube_ovn};
 use crate::contract::{NadKey, VmKey};
 use crate::kubevirt::Template;
@@ -56,12 +56,16 @@ impl Attachment {
 
 /// One network of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Network {
+pub(crate) struct Network {
     /// Its name in the VM.
-    pub(super) name: String,
-    pub(super) on: Attachment,
+    pub(crate) name: String,
+    pub(crate) on: Attachment,
+    /// It takes the pod network's place (`multus.default`).
+    pub(crate) default: bool,
     /// Its interface's `state` is `absent`: the guest does not have it, or not for long.
     pub(super) absent: bool,
+    /// The binding of its interface.
+    pub(super) binding: Binding,
     /// Its interface's `macAddress`.
     pub(super) mac_address: Option<String>,
     /// The domain of its annotations by the network's name, which are the strongest.
@@ -72,9 +76,25 @@ pub(super) struct Network {
     pub(super) sharers: Arc<[String]>,
 }
 
+impl Network {
+    /// The network on another NAD.
+    pub(super) fn moved_to(&self, nad: &NadKey) -> Self {
+        let on = Attachment::Nad(nad.clone());
+        if on == self.on {
+            return self.clone();
+        }
+        Self { domain: on.domain(), on, sharers: [self.name.clone()].into(), ..self.clone() }
+    }
+
+    /// The network without its annotations by its own name: only those for its attachment apply.
+    pub(super) fn without_its_name(&self) -> Self {
+        Self { own_domain: self.domain.clone(), ..self.clone() }
+    }
+}
+
 /// The networks of a template that may be on OVN, in its order. A VM without networks and interfaces gets one on the
 /// pod network named `default`, unless its template disables that.
-pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
+pub(crate) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
     let listed = spec.networks.as_deref().unwrap_or_default();
     let interfaces = spec.domain.devices.interfaces.as_deref().unwrap_or_default();
     let network = |name: &str, on: Attachment| Network {
@@ -82,7 +102,9 @@ pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
         own_domain: format!("{name}.{DOMAIN}"),
         domain: on.domain(),
         on,
+        default: false,
         absent: false,
+        binding: Binding::Default,
         mac_address: None,
         sharers: Arc::default(),
     };
@@ -109,8 +131,10 @@ pub(super) fn networks(spec: &InstanceSpec, namespace: &str) -> Vec<Network> {
         }
         has_pod |= is_pod;
         let mut network = network(&listed.name, on);
+        network.default = listed.multus.as_ref().is_some_and(|multus| multus.default);
         if let Some(interface) = of_network.get(listed.name.as_str()) {
             network.absent = interface.state.as_deref() == Some("absent");
+            network.binding = Binding::of(interface);
             network.mac_address = interface.mac_address.clone().filter(|mac| !mac.trim().is_empty());
         }
         found.push(network);

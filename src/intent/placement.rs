@@ -18,6 +18,8 @@ pub enum Placement {
         home: String,
         /// The node that a live migration goes to, where a launcher waits for the guest.
         target: Option<String>,
+        /// The guest has come to the node by a live migration.
+        arrived: bool,
     },
 }
 
@@ -31,42 +33,79 @@ impl Placement {
             return Self::KeepHome;
         }
         let Some(run) = &objects.run else { return Self::Keep };
+        let Some((launcher, node)) = home(objects, run) else { return Self::Keep };
+        let target = target(objects, run, launcher).and_then(|launcher| launcher.node.clone());
+        Self::On { home: node.to_owned(), target, arrived: arrived(objects, run).is_some() }
+    }
+}
+
+/// The launchers of the run at hand between which its guest is, or moves.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Launchers<'a> {
+    /// The guest's; before any has a node, the newest.
+    pub(super) home: Option<&'a Launcher>,
+    /// The one that the guest may move to, on another node.
+    pub(super) target: Option<&'a Launcher>,
+}
+
+impl<'a> Launchers<'a> {
+    /// Finds the launchers of a VM: those that [`Placement::of`] has the nodes of.
+    pub(super) fn of(objects: &'a VmObjects) -> Self {
+        let Some(run) = &objects.run else { return Self::default() };
         match home(objects, run) {
-            Some(home) => Self::On { home: home.to_owned(), target: target(objects, run, home).map(ToOwned::to_owned) },
-            None => Self::Keep,
+            Some((home, _)) => Self { home: Some(home), target: target(objects, run, home) },
+            None => Self { home: newest(objects, run, |_| true), target: None },
         }
     }
 }
 
-/// The node of the migration's target once the guest is ready there; else the node in the VMI's status; else the node
-/// of its newest scheduled launcher.
-fn home<'a>(objects: &'a VmObjects, run: &'a Run) -> Option<&'a str> {
+/// The launcher of the migration's target, with its node, once the guest is ready there.
+fn arrived<'a>(objects: &'a VmObjects, run: &Run) -> Option<(&'a Launcher, &'a str)> {
     let target = run.domain_ready_on.as_ref().and_then(|pod| objects.launchers.get(pod));
-    if let Some(node) = target.filter(|launcher| launcher.live).and_then(|launcher| launcher.node.as_deref()) {
-        return Some(node);
-    }
-    let mut live = objects.launchers.values().filter(|launcher| launcher.live);
-    if let Some(node) = run.node.as_deref()
-        && live.any(|launcher| launcher.node.as_deref() == Some(node))
-    {
-        return Some(node);
-    }
-    newest(objects, run, |_| true)
+    target.filter(|launcher| launcher.live).and_then(with_node)
 }
 
-/// The node of a launcher that a migration in progress has created for the guest, on another node than home. The label
-/// of the migration stays after its end: it counts only while that migration has not ended.
-fn target<'a>(objects: &'a VmObjects, run: &Run, home: &str) -> Option<&'a str> {
+fn with_node(launcher: &Launcher) -> Option<(&Launcher, &str)> {
+    Some((launcher, launcher.node.as_deref()?))
+}
+
+/// The launchers of a run that a migration in progress has created for the guest, also before they have a node. The
+/// label of the migration stays after its end: it counts only while that migration has not ended.
+pub(super) fn waiting<'a>(objects: &'a VmObjects, run: &'a Run) -> impl Iterator<Item = &'a Launcher> {
+    let own = |launcher: &&Launcher| launcher.live && launcher.run_uid == run.uid;
+    objects.launchers.values().filter(own).filter(|launcher| waits(objects, launcher))
+}
+
+fn waits(objects: &VmObjects, launcher: &Launcher) -> bool {
     let under_way = |uid: &String| objects.migrations.values().any(|found| found.uid == *uid && !found.finished);
-    newest(objects, run, |launcher| {
-        launcher.node.as_deref() != Some(home) && launcher.migration.as_ref().is_some_and(under_way)
-    })
+    launcher.migration.as_ref().is_some_and(under_way)
 }
 
-/// The node of the newest of the run's live and scheduled launchers.
-fn newest<'a>(objects: &'a VmObjects, run: &Run, fits: impl Fn(&Launcher) -> bool) -> Option<&'a str> {
-    let own = objects.launchers.iter().filter(|(_, launcher)| {
-        launcher.live && launcher.run_uid == run.uid && launcher.node.is_some() && fits(launcher)
-    });
-    own.max_by_key(|(name, launcher)| (launcher.created, *name)).and_then(|(_, launcher)| launcher.node.as_deref())
+/// The launcher of the guest, with its node: the migration's target once the guest is ready there; else the one on the
+/// node in the VMI's status; else the newest one with a node.
+fn home<'a>(objects: &'a VmObjects, run: &Run) -> Option<(&'a Launcher, &'a str)> {
+    if let Some(found) = arrived(objects, run) {
+        return Some(found);
+    }
+    let there = objects.launchers.iter().filter(|(_, launcher)| launcher.live && launcher.node == run.node);
+    let of_run = |launcher: &Launcher| launcher.run_uid == run.uid;
+    // A target pod on that node has no guest before it is ready there.
+    let there =
+        there.max_by_key(|(name, launcher)| (of_run(launcher), !waits(objects, launcher), launcher.created, *name));
+    if let Some(found) = there.and_then(|(_, launcher)| with_node(launcher)) {
+        return Some(found);
+    }
+    newest(objects, run, |launcher| launcher.node.is_some()).and_then(with_node)
+}
+
+/// The newest launcher that a migration in progress has created for the guest, on another node than home.
+fn target<'a>(objects: &'a VmObjects, run: &Run, home: &Launcher) -> Option<&'a Launcher> {
+    newest(objects, run, |launcher| launcher.node.is_some() && launcher.node != home.node && waits(objects, launcher))
+}
+
+/// The newest of the run's live launchers that fit.
+fn newest<'a>(objects: &'a VmObjects, run: &Run, fits: impl Fn(&Launcher) -> bool) -> Option<&'a Launcher> {
+    let own =
+        objects.launchers.iter().filter(|(_, launcher)| launcher.live && launcher.run_uid == run.uid && fits(launcher));
+    own.max_by_key(|(name, launcher)| (launcher.created, *name)).map(|(_, launcher)| launcher)
 }

@@ -109,11 +109,17 @@ pub enum Permission {
     First,
     /// To turn port security off.
     PortSecurityOff,
+    /// To have guests use any link-local address. No request is needed.
+    LinkLocal,
+    /// To name further addresses for a NIC's guest. Each of them needs what [`Permission::Explicit`] and the other words
+    /// say as well.
+    Vips,
 }
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Explicit, Self::Excluded, Self::First, Self::PortSecurityOff];
+    pub const ALL: [Self; 6] =
+        [Self::Explicit, Self::Excluded, Self::First, Self::PortSecurityOff, Self::LinkLocal, Self::Vips];
 
     /// The word for it.
     pub fn word(self) -> &'static str {
@@ -122,6 +128,8 @@ impl Permission {
             Self::Excluded => "excluded",
             Self::First => "first",
             Self::PortSecurityOff => "port-security-off",
+            Self::LinkLocal => "link-local",
+            Self::Vips => "vips",
         }
     }
 
@@ -129,6 +137,9 @@ impl Permission {
         1 << self as u8
     }
 }
+
+/// The word for an empty list: a variable with an empty value counts as unset.
+const NO_PERMISSION: &str = "none";
 
 /// The permissions on a switch.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -161,10 +172,13 @@ impl Permissions {
         self.0 & permission.bit() != 0
     }
 
-    /// Reads a list as it stands on a row: words with commas between. Unknown words, which give no permission, are
-    /// returned as well.
+    /// Reads a list as it stands on a row: words with commas between, or `none`. Unknown words, which give no permission,
+    /// are returned as well.
     pub fn read(text: &str) -> (Self, Vec<UnknownWord>) {
         let mut unknown = Vec::new();
+        if text.trim() == NO_PERMISSION {
+            return (Self::NONE, unknown);
+        }
         let mut permissions = Self::NONE;
         for word in words(text) {
             match Permission::ALL.into_iter().find(|permission| permission.word() == word) {
@@ -191,6 +205,9 @@ impl FromStr for Permissions {
 /// In the form that is read.
 impl fmt::Display for Permissions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NONE {
+            return formatter.write_str(NO_PERMISSION);
+        }
         let words = Permission::ALL.into_iter().filter(|permission| self.has(*permission)).map(Permission::word);
         formatter.write_str(&words.collect::<Vec<_>>().join(","))
     }
@@ -230,7 +247,11 @@ mod tests {
 
     #[test]
     fn an_unknown_word_gives_no_permission_and_the_others_do() {
-        assert_eq!(Permissions::read(""), (Permissions::NONE, vec![]));
+        for none in ["", " none "] {
+            assert_eq!(Permissions::read(none), (Permissions::NONE, vec![]));
+        }
+        assert_eq!(Permissions::read("none,first").1, [UnknownWord("none".into())]);
+        assert_eq!(Permissions::NONE.to_string().parse(), Ok(Permissions::NONE));
         let (permissions, unknown) = Permissions::read("first, exlicit,port-security-off");
         assert_eq!(
             (permissions.to_string().as_str(), unknown),

@@ -1,5 +1,6 @@
 //! The intent of one port of a VM.
 
+use super::dhcp::Binding;
 use super::placement::Placement;
 use super::request::{InvalidRequest, Request};
 use crate::contract::{NadKey, keys};
@@ -23,16 +24,57 @@ pub struct PortIntent {
     pub on_none_of_ours: bool,
     /// The NAD of the NIC, if it does not exist: a NIC without a port gets none.
     pub missing_nad: Option<NadKey>,
+    /// The NADs that it serves; none on the pod network. Usually one.
+    pub nads: Vec<NadKey>,
+    /// The relation of the guest to the attachment.
+    pub seat: Seat,
+    /// Of a guest that a live migration has brought to its pod: the switch that its network names now. The instance has
+    /// the annotations of its start, perhaps on another network.
+    pub arrived: Option<Arrived>,
+    /// The port that the guest's pod was plugged to, if it was named for another attachment.
+    pub pod_port: Option<String>,
     /// The requests, and the times when they apply.
     pub life: Life,
+    /// The binding of the guest's interface to its pod's.
+    pub binding: Binding,
     /// The placement of the port.
     pub placement: Placement,
     /// Annotations that have no effect here.
     pub unserved: Vec<String>,
 }
 
+/// The relation of a NIC's guest to one attachment of the NIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Seat {
+    /// The NIC has one attachment, and no pod tells that the guest is there.
+    #[default]
+    Assumed,
+    /// The NIC has one attachment, and the guest's pod is plugged to it.
+    Known,
+    /// The same, and a live migration has brought the guest to that pod.
+    Moved,
+    /// The guest's pod is plugged to it, and another attachment is requested, or prepared.
+    Left,
+    /// The guest is not there yet: the attachment is requested, or a migration's target pod is plugged to it.
+    Coming,
+}
+
+/// The attachment of a guest that a live migration has brought to its pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrived {
+    /// The switch that the VM's template, or else the NAD, names for the attachment.
+    pub switch: Option<SwitchRequest>,
+}
+
+impl Seat {
+    /// Returns true if the NIC has further attachments.
+    pub fn is_one_of_several(self) -> bool {
+        matches!(self, Self::Left | Self::Coming)
+    }
+}
+
 /// A request as it is written.
-pub(super) type Written = Result<Request, InvalidRequest>;
+pub type Written = Result<Request, InvalidRequest>;
 
 /// The requests for a port by the state of its guest.
 ///
@@ -57,7 +99,8 @@ pub enum Life {
         /// Of the VM.
         next: Option<Next>,
     },
-    /// The launcher of a deleted instance may still run: the port keeps its lease, and the request waits.
+    /// The launcher of a deleted instance may still run, or the target pod of a migration waits for the guest: the port
+    /// keeps its lease, and the request waits.
     Leaving {
         /// Of the instance that comes after it, or else of the VM.
         request: Written,
@@ -97,7 +140,7 @@ impl Life {
         !matches!(self, Self::Stopped { .. })
     }
 
-    /// Returns true if a guest of a deleted instance may run.
+    /// Returns true if a pod has the port that is not the guest's own.
     pub fn is_leaving(&self) -> bool {
         matches!(self, Self::Leaving { .. })
     }
@@ -105,6 +148,15 @@ impl Life {
     /// Returns true if the VM's template was edited since its instance was created.
     pub fn is_edited(&self) -> bool {
         self.next().is_some_and(|next| next.request != *self.request())
+    }
+
+    /// Returns true if a request has DHCP options, which are read by the options that OVN supports.
+    pub fn has_dhcp_options(&self) -> bool {
+        let written = [Some(self.request()), self.next().map(|next| &next.request)];
+        written.into_iter().flatten().any(|request| match request {
+            Ok(request) => request.dhcp.v4.is_some() || request.dhcp.v6.is_some(),
+            Err(invalid) => matches!(invalid, InvalidRequest::DhcpOptions { .. }),
+        })
     }
 
     /// The requests that apply, now or later.
@@ -158,6 +210,15 @@ impl PortIntent {
     /// [`VmKey::has_another_reading`](crate::contract::VmKey::has_another_reading). A tilde is in no name of Kubernetes,
     /// so a name with a tilde has only one reading.
     pub fn names(&self) -> Vec<String> {
+        let mut names = self.all_names();
+        if self.another_before && names.len() > 1 {
+            names.remove(0);
+        }
+        names
+    }
+
+    /// The names that a port of this NIC may have had from the beginning.
+    pub fn all_names(&self) -> Vec<String> {
         let Self { base_name, network, .. } = self;
         let fallback = match self.ambiguous {
             Some(labels) => return vec![format!("{base_name}.{network}~{labels}")],
@@ -165,7 +226,7 @@ impl PortIntent {
             None if network == "ovn" => format!("{base_name}.{network}~1"),
             None => format!("{base_name}.{network}"),
         };
-        if self.another_before { vec![fallback] } else { vec![self.base_name.clone(), fallback] }
+        vec![self.base_name.clone(), fallback]
     }
 
     /// Returns true if a port of the VM was last served on this NIC's attachment (the pod network, that NAD), under any

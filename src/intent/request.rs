@@ -10,15 +10,23 @@ use std::ops::Bound;
 
 use macaddr::MacAddr6;
 
+use super::dhcp::DhcpRequest;
+use super::family::IpFamily;
 use super::networks::Network;
 use super::retention::Retention;
 use crate::contract::annotations::{
-    IP_ADDRESS, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, PORT_SECURITY, RETAIN, SERVED, asks_for_something, is_ours,
+    DHCP, DHCP_V4_OPTIONS, DHCP_V6_OPTIONS, IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, PORT_SECURITY,
+    PORT_VIPS, RETAIN, SERVED, asks_for_something, is_ours,
 };
 use crate::escaped::{Escaped, EscapedList, LISTED};
 use crate::ipam::{AddressPool, BadPool};
 use crate::kubevirt::Template;
 use crate::kubevirt::annotations::LONGEST_VALUE;
+use crate::ovn::Addresses;
+use crate::ovn::dhcp::{DhcpOptions, Family, OptionError, OptionTable};
+
+/// The most addresses of [`PORT_VIPS`]: each costs some flows on the port's chassis.
+pub(crate) const MOST_VIPS: usize = 16;
 
 /// The value of [`IP_ADDRESS`] for a port with its MAC alone.
 const NO_ADDRESS: &str = "none";
@@ -36,13 +44,29 @@ pub struct Request {
     pub mac: Option<MacAddr6>,
     /// The pool that addresses are allocated from. A family without an address in the pool is unrestricted.
     pub pool: Option<AddressPool>,
+    /// The families of its addresses; `None`: those that the switch has.
+    pub family: Option<IpFamily>,
     /// True if the port admits its own addresses only.
     pub port_security: bool,
+    /// Further addresses that it admits, in order.
+    pub vips: Vec<IpAddr>,
+    /// DHCP by OVN.
+    pub dhcp: DhcpRequest,
 }
 
 impl Default for Request {
     fn default() -> Self {
-        Self { ipv4: None, ipv6: None, no_address: false, mac: None, pool: None, port_security: true }
+        Self {
+            ipv4: None,
+            ipv6: None,
+            no_address: false,
+            mac: None,
+            pool: None,
+            family: None,
+            port_security: true,
+            vips: Vec::new(),
+            dhcp: DhcpRequest::default(),
+        }
     }
 }
 
@@ -51,6 +75,25 @@ impl Request {
     pub fn names(&self, address: IpAddr) -> bool {
         let alone = [self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6)].contains(&Some(address));
         alone || self.pool.as_ref().is_some_and(|pool| pool.contains(address))
+    }
+}
+
+impl Request {
+    /// Returns true if a lease has all that the owner named.
+    pub fn has(&self, lease: Addresses) -> bool {
+        let Self { ipv4, ipv6, no_address, mac, pool, family, port_security: _, vips: _, dhcp: _ } = self;
+        let is_named = |ip: IpAddr| {
+            let named = if ip.is_ipv4() { ipv4.map(IpAddr::V4) } else { ipv6.map(IpAddr::V6) };
+            let is_confined = |pool: &&AddressPool| !pool.is_empty(ip.is_ipv4());
+            let within = || pool.as_ref().filter(is_confined).is_none_or(|pool| pool.contains(ip));
+            named.map_or_else(within, |named| named == ip)
+        };
+        let held = |named: Option<IpAddr>| named.is_none_or(|named| lease.ips().any(|ip| ip == named));
+        let all = held(ipv4.map(IpAddr::V4)) && held(ipv6.map(IpAddr::V6));
+        let is_bare = !no_address || lease.ips().next().is_none();
+        let has_families = family
+            .is_none_or(|family| family.has(true) == lease.ipv4.is_some() && family.has(false) == lease.ipv6.is_some());
+        mac.is_none_or(|mac| mac == lease.mac) && all && is_bare && has_families && lease.ips().all(is_named)
     }
 }
 
@@ -124,6 +167,31 @@ pub enum InvalidRequest {
         /// The part that is wrong.
         reason: BadPool,
     },
+    /// `ip_family`
+    #[error(
+        "The annotation {} is \"{}\", which cannot be read. Write ipv4, ipv6 or dual.",
+        Escaped(key),
+        Escaped(value)
+    )]
+    IpFamily {
+        /// The annotation.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// An address of a family that is not requested.
+    #[error(
+        "The annotation {} is {family}, but the requested address {address} is of the other family. Remove one of them.",
+        Escaped(key)
+    )]
+    FamilyMismatch {
+        /// The annotation `ip_family`.
+        key: String,
+        /// Its value.
+        family: IpFamily,
+        /// The address.
+        address: IpAddr,
+    },
     /// `port_security`
     #[error(
         "The annotation {} is \"{}\", which cannot be read. Write \"true\", which is the default, or \"false\".",
@@ -135,6 +203,39 @@ pub enum InvalidRequest {
         key: String,
         /// Its value.
         value: String,
+    },
+    /// `port_vips`
+    #[error(
+        "The annotation {} is \"{}\", which cannot be read. Write up to {MOST_VIPS} IPv4 and IPv6 addresses with commas \
+        between.",
+        Escaped(key),
+        Escaped(value)
+    )]
+    PortVips {
+        /// The annotation.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// `dhcp`
+    #[error(
+        "The annotation {} is \"{}\", which cannot be read. Write \"true\", or \"false\" for no DHCP by OVN.",
+        Escaped(key),
+        Escaped(value)
+    )]
+    Dhcp {
+        /// The annotation.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// `dhcp-v4-options`, `dhcp-v6-options`
+    #[error("The annotation {} has no effect, because {}. {}.", Escaped(key), error.problem(), error.remedy())]
+    DhcpOptions {
+        /// The annotation.
+        key: String,
+        /// The option that is wrong.
+        error: Box<OptionError>,
     },
     /// One address for several NICs.
     #[error(
@@ -274,7 +375,7 @@ pub(super) fn retention(template: &Template) -> Result<Option<Retention>, Invali
 
 impl Request {
     /// Reads the requests for a network.
-    pub(super) fn of(template: &Template, network: &Network) -> Result<Self, InvalidRequest> {
+    pub(super) fn of(template: &Template, network: &Network, table: &OptionTable) -> Result<Self, InvalidRequest> {
         let name = &network.name;
         let good = |character: char| character.is_ascii_alphanumeric() || character == '-' || character == '_';
         if name.is_empty() || name.len() > 63 || !name.chars().all(good) {
@@ -289,7 +390,10 @@ impl Request {
         let mac = mac_address(template, network)?;
         // A pool may be written for all NICs of a NAD, while this one requests no address.
         let pool = pool(template, network)?.filter(|_| !no_address);
-        Ok(Self { ipv4, ipv6, no_address, mac, pool, port_security: port_security(template, network)? })
+        let family = family(template, network, [ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6)])?.filter(|_| !no_address);
+        let (port_security, vips) = (port_security(template, network)?, vips(template, network)?);
+        let dhcp = dhcp(template, network, table)?;
+        Ok(Self { ipv4, ipv6, no_address, mac, pool, family, port_security, vips, dhcp })
     }
 }
 
@@ -348,6 +452,35 @@ fn pool(template: &Template, network: &Network) -> Result<Option<AddressPool>, I
     Ok(Some(pool))
 }
 
+fn vips(template: &Template, network: &Network) -> Result<Vec<IpAddr>, InvalidRequest> {
+    let Some(Found { key, value, .. }) = find(template, network, PORT_VIPS)? else { return Ok(Vec::new()) };
+    let invalid = || InvalidRequest::PortVips { key: key.clone(), value: value.to_owned() };
+    let one = |text: &str| text.trim().parse().ok().filter(is_vip).ok_or_else(invalid);
+    let mut vips = value.split(',').map(one).collect::<Result<Vec<IpAddr>, _>>()?;
+    vips.sort_unstable();
+    vips.dedup();
+    if vips.len() > MOST_VIPS { Err(invalid()) } else { Ok(vips) }
+}
+
+/// A subnet has no other addresses; `::ffff:10.0.0.1` is another spelling of one.
+fn is_vip(ip: &IpAddr) -> bool {
+    !ip.is_multicast() && !ip.is_unspecified() && !ip.is_loopback() && ip.to_canonical() == *ip
+}
+
+fn family(
+    template: &Template,
+    network: &Network,
+    requested: [Option<IpAddr>; 2],
+) -> Result<Option<IpFamily>, InvalidRequest> {
+    let Some(Found { key, value, .. }) = find(template, network, IP_FAMILY)? else { return Ok(None) };
+    let invalid = |()| InvalidRequest::IpFamily { key: key.clone(), value: value.to_owned() };
+    let family: IpFamily = value.parse().map_err(invalid)?;
+    match requested.into_iter().flatten().find(|address| !family.has(address.is_ipv4())) {
+        Some(address) => Err(InvalidRequest::FamilyMismatch { key: key.clone(), family, address }),
+        None => Ok(Some(family)),
+    }
+}
+
 fn port_security(template: &Template, network: &Network) -> Result<bool, InvalidRequest> {
     match find(template, network, PORT_SECURITY)? {
         None | Some(Found { value: "true", .. }) => Ok(true),
@@ -356,4 +489,23 @@ fn port_security(template: &Template, network: &Network) -> Result<bool, Invalid
             Err(InvalidRequest::PortSecurity { key: key.clone(), value: value.to_owned() })
         }
     }
+}
+
+fn dhcp(template: &Template, network: &Network, table: &OptionTable) -> Result<DhcpRequest, InvalidRequest> {
+    let wanted = match find(template, network, DHCP)? {
+        None => None,
+        Some(Found { value: "true", .. }) => Some(true),
+        Some(Found { value: "false", .. }) => Some(false),
+        Some(Found { key, value, .. }) => {
+            return Err(InvalidRequest::Dhcp { key: key.clone(), value: value.to_owned() });
+        }
+    };
+    let options = |what, family| {
+        let Some(Found { key, value, .. }) = find(template, network, what)? else { return Ok(None) };
+        let parsed = DhcpOptions::parse(value, family, table);
+        let parsed =
+            parsed.map_err(|error| InvalidRequest::DhcpOptions { key: key.clone(), error: Box::new(error) })?;
+        Ok((!parsed.is_empty()).then_some(parsed))
+    };
+    Ok(DhcpRequest { wanted, v4: options(DHCP_V4_OPTIONS, Family::V4)?, v6: options(DHCP_V6_OPTIONS, Family::V6)? })
 }

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn any_other_text_is_refused() {
         for text in ["", " ", "x", "72", "-1h", "h", "1w", "1h 30m", "1..5h", ".", "Forever", "99999999999999999999h"] {
             assert_eq!(text.parse::<Retention>(), Err(BadRetention), "{text}");
         }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::kubevirt::{Launcher, Reported, Run, Vm};
+use crate::kubevirt::{Launcher, PodNetworks, Reported, Run, Vm};
 
 fn template(annotations: &[(&str, &str)], spec: serde_json::Value) -> Template {
     Template {
@@ -33,7 +33,14 @@ fn run(uid: &str, template: Template, node: Option<&str>) -> Option<Run> {
 }
 
 fn launcher(run_uid: &str, node: Option<&str>, live: bool, created: i64) -> Launcher {
-    Launcher { run_uid: run_uid.into(), node: node.map(Into::into), live, created, migration: None }
+    Launcher {
+        run_uid: run_uid.into(),
+        node: node.map(Into::into),
+        live,
+        created,
+        migration: None,
+        networks: PodNetworks::default(),
+    }
 }
 
 fn settings() -> Settings {
@@ -43,6 +50,8 @@ fn settings() -> Settings {
         strategy: Strategy::Rarp,
         default_retain: Retention::NONE,
         policy: Policy::default(),
+        manage_ra: false,
+        dhcp: DhcpSettings::default(),
     }
 }
 
@@ -63,7 +72,7 @@ fn a_vm_without_networks_has_one_pod_nic_unless_it_says_otherwise() {
 }
 
 #[test]
-fn the_vmi_decides_what_is_in_force_and_the_template_what_comes_next() {
+fn the_vmi_has_the_request_in_force_and_the_template_the_next_one() {
     let old = template(&[], pod_network_spec(None));
     let new = template(&[("ovn.kubernetes.io/ip_address", "10.16.0.15")], pod_network_spec(None));
     let objects = VmObjects { vm: vm(new), run: run("r1", old, None), ..Default::default() };
@@ -125,7 +134,7 @@ fn bad_requests_name_the_key_and_the_value() {
 }
 
 #[test]
-fn what_nobody_serves_is_listed() {
+fn unserved_annotations_are_listed() {
     let annotations = [
         ("ovn.kubernetes.io/ip_address", "10.16.0.8"),
         ("ovn.kubernetes.io/ip_adress", "10.16.0.8"),
@@ -157,14 +166,14 @@ fn placed(run: Option<Run>, launchers: &[(&str, Launcher)]) -> Placement {
 #[test]
 fn placement_follows_the_guest() {
     let any = || template(&[], pod_network_spec(None));
-    let on = |node: &str| Placement::On { home: node.to_owned(), target: None };
+    let on = |node: &str| Placement::On { home: node.to_owned(), target: None, arrived: false };
     assert_eq!(placed(run("r", any(), None), &[]), Placement::Unbound);
     assert_eq!(placed(None, &[]), Placement::Unbound);
     let unscheduled = launcher("r", None, true, 1);
     assert_eq!(placed(run("r", any(), None), &[("a", unscheduled)]), Placement::KeepHome);
     let (here, there) = (launcher("r", Some("n1"), true, 1), launcher("r", Some("n2"), true, 2));
     assert_eq!(placed(run("r", any(), None), &[("a", here.clone())]), on("n1"));
-    // The newest launcher of the current run, while nothing says where the guest runs.
+    // The newest launcher of the current run, while no object shows the guest's node.
     let old = launcher("q", Some("n3"), true, 3);
     assert_eq!(placed(run("r", any(), None), &[("a", here.clone()), ("b", there.clone()), ("c", old)]), on("n2"));
     // A migration's target does not count before the guest is ready there.
@@ -175,11 +184,11 @@ fn placement_follows_the_guest() {
         run.domain_ready_on = Some(pod.into());
         Some(run)
     };
-    assert_eq!(placed(ready("b"), &both), on("n2"));
+    assert_eq!(placed(ready("b"), &both), Placement::On { home: "n2".into(), target: None, arrived: true });
     // A target that died does not count either.
     let dead = launcher("r", Some("n2"), false, 2);
     assert_eq!(placed(ready("b"), &[("a", here.clone()), ("b", dead.clone())]), on("n1"));
-    // Nothing is live any more: as it is, but for a second chassis.
+    // No launcher is live any more: the port keeps one chassis.
     assert_eq!(placed(run("r", any(), Some("n2")), &[("b", dead.clone())]), Placement::KeepHome);
     assert_eq!(placed(None, &[("b", dead)]), Placement::KeepHome);
     assert_eq!(placed(None, &[("a", here)]), Placement::Keep);
@@ -218,7 +227,7 @@ fn nic(objects: &VmObjects, network: &str) -> PortIntent {
 }
 
 #[test]
-fn each_network_is_on_what_it_says_and_named_for_it() {
+fn each_network_has_its_requested_switch_and_a_port_named_for_it() {
     let objects = with_nics(&[]);
     let seen: Vec<_> = intent(&objects).ports.iter().map(|nic| (nic.network.clone(), nic.base_name.clone())).collect();
     let expected = [("default", "vm.ns"), ("red", "vm.ns.net1.ns.ovn"), ("green", "vm.ns.net2.other.ovn")];
@@ -237,7 +246,7 @@ fn each_network_is_on_what_it_says_and_named_for_it() {
 }
 
 #[test]
-fn an_unplugged_nic_is_none_and_its_port_stays_while_the_vmi_names_it() {
+fn an_unplugged_nic_is_absent_and_its_port_stays_while_the_vmi_names_it() {
     let stopped = with_nics(&[]);
     assert!(intent(&stopped).ports.iter().all(|nic| nic.network != "blue"));
     assert_eq!(intent(&stopped).untouched, Some(BTreeSet::new()));
@@ -246,8 +255,34 @@ fn an_unplugged_nic_is_none_and_its_port_stays_while_the_vmi_names_it() {
     assert_eq!(untouched, ["blue", "default", "green", "red"].map(Into::into).into());
 }
 
+/// KubeVirt 1.6 to 1.9: a link that is down is a NIC, and a network of DRA is on no network of OVN.
 #[test]
-fn names_tell_what_a_port_was_made_for() {
+fn passt_and_a_link_that_is_down_have_ports_and_a_resource_claim_has_no_port() {
+    let spec = serde_json::json!({
+        "domain": {"devices": {"interfaces": [
+            {"name": "default", "passtBinding": {}, "state": "down"}, {"name": "gpu", "sriov": {}},
+            {"name": "red", "binding": {"name": "passt"}, "state": "up"}]}},
+        "networks": [
+            {"name": "default", "pod": {}}, {"name": "red", "multus": {"networkName": "net1"}},
+            {"name": "gpu", "resourceClaim": {"claimName": "nics", "requestName": "vf"}}],
+    });
+    let objects = VmObjects { vm: vm(template(&[], spec)), ..with_nics(&[]) };
+    let VmIntent { ports, untouched, unserved, unmatched, misplaced, invalid, .. } = intent(&objects);
+    let seen: Vec<_> = ports.iter().map(|nic| (nic.network.as_str(), nic.on_none_of_ours)).collect();
+    assert_eq!(seen, [("default", false), ("red", false)]);
+    assert_eq!((untouched, unserved, unmatched), (Some(BTreeSet::new()), vec![], vec![]));
+    assert_eq!((misplaced, invalid), (vec![], vec![]));
+    // A VM with that network alone gets no other in its place.
+    let spec = serde_json::json!({
+        "domain": {"devices": {"interfaces": [{"name": "gpu", "sriov": {}}]}},
+        "networks": [{"name": "gpu", "resourceClaim": {"claimName": "nics", "requestName": "vf"}}],
+    });
+    let alone = VmObjects { vm: vm(template(&[], spec)), ..with_nics(&[]) };
+    assert_eq!(intent(&alone).ports, []);
+}
+
+#[test]
+fn a_port_name_tells_the_network_of_the_port() {
     let objects = with_nics(&[]);
     let (pod, red) = (nic(&objects, "default"), nic(&objects, "red"));
     for (name, on_pod, on_net1) in [
@@ -289,7 +324,7 @@ fn pools_and_port_security_are_read_for_each_network() {
 }
 
 #[test]
-fn how_long_addresses_are_retained_is_the_newest_templates_to_say() {
+fn the_newest_template_decides_how_long_addresses_are_retained() {
     let keep = |text| template(&[("ovn-kubevirt.io/retain", text)], pod_network_spec(None));
     let retain = |objects: VmObjects| (intent(&objects).retain, intent(&objects).invalid);
     let hours = |hours: u64| Some(Retention::For(std::time::Duration::from_secs(hours * 3_600)));
@@ -304,7 +339,7 @@ fn how_long_addresses_are_retained_is_the_newest_templates_to_say() {
 }
 
 #[test]
-fn what_nobody_serves_is_listed_for_the_nic_that_it_speaks_of_and_notes_are_not() {
+fn unserved_annotations_are_listed_for_their_nic_and_notes_of_kube_ovn_are_not() {
     let objects = with_nics(&[
         ("ovn.kubernetes.io/security_groups", "a"),
         ("ovn.kubernetes.io/allocated", "true"),

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_read_and_what_touches_is_one_range() {
+    fn every_form_is_read_and_adjacent_ranges_are_merged() {
         let both = pool("10.0.0.9, 10.0.0.2..10.0.0.4,10.0.0.5,fd00::/126, fd00::10..fd00::1f");
         assert_eq!(both.to_string(), "10.0.0.2..10.0.0.5, 10.0.0.9, fd00::..fd00::3, fd00::10..fd00::1f");
         assert_eq!(both.ranges(true).collect::<Vec<_>>(), [(0x0a00_0002, 0x0a00_0005), (0x0a00_0009, 0x0a00_0009)]);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn the_error_names_the_part_that_cannot_be_read() {
         for (text, part) in [
             ("", ""),
             ("10.0.0.1,", ""),

@@ -7,7 +7,9 @@
 
 use std::net::IpAddr;
 
-use super::ranges::number;
+use ipnet::IpNet;
+
+use super::ranges::{address, number};
 use crate::hash::FastMap;
 
 /// Addresses of one family.
@@ -29,6 +31,16 @@ const LAST_PAGE: u128 = u128::MAX >> 8;
 /// The page of an address, the word in it, and the bit in that.
 fn place(at: u128) -> (u128, usize, u32) {
     (at >> 8, (at >> 6 & 3) as usize, (at & 63) as u32)
+}
+
+/// The bits of a word, which begins at `start`, for the numbers in `first..=last`.
+fn within(start: u128, first: u128, last: u128) -> u64 {
+    let end = start | 63;
+    if end < first || last < start {
+        return 0;
+    }
+    let (low, high) = (first.saturating_sub(start), end - end.min(last));
+    u64::MAX << low & u64::MAX >> high
 }
 
 /// The lowest bit that is not set, from `bit` on.
@@ -67,6 +79,37 @@ impl AddressSet {
     pub fn contains(&self, address: IpAddr) -> bool {
         let (page, word, bit) = place(number(address));
         self.pages.get(&page).is_some_and(|page| page[word] >> bit & 1 == 1)
+    }
+
+    /// The number of addresses in `first..=last` that are in this set, and not in `without`.
+    pub(super) fn count(&self, first: u128, last: u128, without: Option<&Self>) -> u128 {
+        let (from, to) = (first >> 8, last >> 8);
+        let in_page = |number: u128, page: &Page| -> u128 {
+            let without = without.and_then(|set| set.pages.get(&number)).copied().unwrap_or_default();
+            let words = page.iter().zip(without).enumerate();
+            let counted = words.map(|(word, (present, without))| {
+                (present & !without & within(number << 8 | (word as u128) << 6, first, last)).count_ones()
+            });
+            counted.sum::<u32>().into()
+        };
+        // Whichever is shorter: the pages of the range, or those that there are.
+        if to - from < self.pages.len() as u128 {
+            (from..=to).filter_map(|number| Some(in_page(number, self.pages.get(&number)?))).sum()
+        } else {
+            let pages = self.pages.iter().filter(|(number, _)| (from..=to).contains(*number));
+            pages.map(|(number, page)| in_page(*number, page)).sum()
+        }
+    }
+
+    /// The addresses of the set in a network of its family, in no order. It visits every page of the set.
+    pub fn within(&self, net: IpNet) -> impl Iterator<Item = IpAddr> {
+        let (first, last) = (number(net.network()), number(net.broadcast()));
+        let pages = self.pages.iter().filter(move |(page, _)| (first >> 8..=last >> 8).contains(page));
+        let numbers = pages.flat_map(|(page, words)| {
+            let bits = (0..256u32).filter(|bit| words[(bit >> 6) as usize] >> (bit & 63) & 1 == 1);
+            bits.map(move |bit| page << 8 | u128::from(bit))
+        });
+        numbers.filter(move |at| (first..=last).contains(at)).map(move |at| address(net.addr().is_ipv4(), at))
     }
 
     /// The lowest number from `at` on that is not in the set; `None` if all numbers are, to the last.
@@ -178,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_apart_costs_its_pages_alone() {
+    fn distant_addresses_take_only_their_own_pages() {
         let mut set = AddressSet::default();
         (0..1_000).for_each(|index| set.insert(address(index << 64)));
         assert_eq!((set.pages.len(), set.full.len()), (1_000, 0));
@@ -199,6 +242,14 @@ mod tests {
             for at in (from..from + 40).chain([0, 255, 256, 511, 512, 16_383, 16_384]) {
                 prop_assert_eq!(set.next_free(at), (at..).find(|at| !model.contains(at)));
                 prop_assert_eq!(set.contains(address(at)), model.contains(&at));
+            }
+            let mut odd = AddressSet::default();
+            (0..2_000).filter(|at| at % 2 == 1).for_each(|at| odd.insert(address(at)));
+            for length in [0, 1, 62, 63, 64, 300, 5_000] {
+                let within: Vec<u128> = model.range(from..=from + length).copied().collect();
+                prop_assert_eq!(set.count(from, from + length, None), within.len() as u128);
+                let even = within.iter().filter(|at| **at >= 2_000 || **at % 2 == 0).count();
+                prop_assert_eq!(set.count(from, from + length, Some(&odd)), even as u128);
             }
             for at in model { set.remove(address(at)); }
             prop_assert!(emptied(&set));

@@ -57,6 +57,11 @@ impl<K: Hash + Eq + Copy, H: Ord + Copy> Holders<K, H> {
         false
     }
 
+    /// The holders of each key that has several, in no order.
+    pub fn shared(&self) -> impl Iterator<Item = (K, &[H])> {
+        self.several.iter().map(|(key, holders)| (*key, holders.as_slice()))
+    }
+
     /// All holders of a key.
     pub fn get(&self, key: K) -> &[H] {
         match self.one.get(&key) {

@@ -5,16 +5,20 @@
 
 mod address_pool;
 mod addresses;
+mod census;
 mod exclusions;
 mod holders;
 mod pool;
 mod ranges;
 pub(crate) mod spelling;
 mod subnet;
+mod usage;
 
 pub use address_pool::{AddressPool, BadPool};
 pub use addresses::AddressSet;
+pub use census::{Census, Counts, Use};
 pub use holders::Holders;
 pub use pool::Pool;
 pub use ranges::RangeSet;
 pub use subnet::{Block, Openness, Span, Subnet, SubnetError, Unread};
+pub use usage::AddressUse;

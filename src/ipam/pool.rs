@@ -98,6 +98,11 @@ impl<H: Ord + Copy> Pool<H> {
         }
     }
 
+    /// The resting addresses of a family.
+    pub fn resting(&self, ipv4: bool) -> impl Iterator<Item = IpAddr> {
+        self.resting_in(ipv4, 0, u128::MAX).map(move |at| address(ipv4, at))
+    }
+
     /// The holders of an address.
     pub fn holders(&self, address: IpAddr) -> &[H] {
         self.holders.get(address)
@@ -136,6 +141,21 @@ impl<H: Ord + Copy> Pool<H> {
             bars.any(|bar| bar.end_of(at).is_some()) || others.contains(address(span.ipv4, at))
         };
         resting.map(|(at, _)| *at).find(|at| !is_barred(*at)).map(|at| address(span.ipv4, at))
+    }
+
+    /// The holders of each address that has several, in no order.
+    pub fn shared(&self) -> impl Iterator<Item = (IpAddr, &[H])> {
+        self.holders.shared()
+    }
+
+    /// The addresses of a family that are held or at rest.
+    pub(super) fn taken(&self, ipv4: bool) -> &AddressSet {
+        &self.family(ipv4).taken
+    }
+
+    /// The addresses at rest in `first..=last`, as numbers.
+    pub(super) fn resting_in(&self, ipv4: bool, first: u128, last: u128) -> impl Iterator<Item = u128> {
+        self.family(ipv4).resting.range(first..=last).map(|(at, _)| *at)
     }
 
     fn family(&self, ipv4: bool) -> &Family<H> {
@@ -179,7 +199,7 @@ impl<H: PartialEq + Ord + Copy> PartialEq for Pool<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipam::Subnet;
+    use crate::ipam::{AddressUse, Subnet};
     use proptest::prelude::*;
 
     fn ip(at: u8) -> IpAddr {
@@ -246,6 +266,12 @@ mod tests {
                 let spans = subnet.spans(true, None);
                 let expected = lowest(&mut (2..15u8).filter(|at| *at != 5));
                 prop_assert_eq!(pool.lowest_free(&spans, &[&barred], &others), expected);
+                let for_allocation: Vec<u8> = (2..15u8).filter(|at| *at != 5).collect();
+                let is_used = |at: &&u8| **at == other || held.iter().any(|(held, _)| held == *at);
+                let used = for_allocation.iter().filter(is_used).count() as u128;
+                let expected = AddressUse { used, free: for_allocation.len() as u128 - used };
+                prop_assert_eq!(pool.usage(&subnet, true, &others), Some(expected));
+                prop_assert_eq!(pool.usage(&subnet, false, &others), None);
                 let spans = subnet.spans(true, Some(&requested));
                 let expected = lowest(&mut (low.max(1)..=low.saturating_add(length).min(14)));
                 prop_assert_eq!(pool.lowest_free(&spans, &[&barred], &others), expected);

@@ -63,9 +63,46 @@ impl RangeSet {
         }
     }
 
+    /// Returns true if the set has no address.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns true if an address is in the set.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.end_of(number(address)).is_some()
+    }
+
+    /// The ranges, as first and last number, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u128, u128)> {
+        self.0.iter().map(|(&first, &last)| (first, last))
+    }
+
+    /// The numbers of `first..=last` that are in no range, as ranges in their order.
+    pub(super) fn gaps(&self, first: u128, last: u128) -> Vec<(u128, u128)> {
+        let mut gaps = Vec::new();
+        if first > last {
+            return gaps;
+        }
+        let mut from = Some(first);
+        let before = self.0.range(..first).next_back();
+        for (&start, &end) in before.into_iter().chain(self.0.range(first..=last)) {
+            let Some(at) = from.filter(|at| *at <= last) else { break };
+            if start > at {
+                gaps.push((at, start - 1));
+            }
+            from = if end < at { from } else { end.checked_add(1) };
+        }
+        gaps.extend(from.filter(|at| *at <= last).map(|at| (at, last)));
+        gaps
+    }
+
+    /// The parts of its ranges that are in `first..=last`.
+    pub(super) fn within(&self, first: u128, last: u128) -> impl Iterator<Item = (u128, u128)> {
+        // The range that holds `first` may begin before it.
+        let from = self.0.range(..=first).next_back().map_or(first, |(&start, _)| start);
+        let parts = self.0.range(from..=last.max(from)).map(move |(&start, &end)| (start.max(first), end.min(last)));
+        parts.filter(|(start, end)| start <= end)
     }
 
     /// The last address of the range that holds `at`, if there is one.
@@ -104,6 +141,12 @@ mod tests {
                 else { ranges.remove(address(at)); model.remove(&at); }
                 for probe in 0..24 {
                     prop_assert_eq!(ranges.contains(address(probe)), model.contains(&probe));
+                }
+                let base = number(address(0));
+                for first in base..base + 24 {
+                    let gaps = ranges.gaps(first, first + 5).into_iter().flat_map(|(first, last)| first..=last);
+                    let free = (first..=first + 5).filter(|at| !model.contains(&((at - base) as u8)));
+                    prop_assert_eq!(gaps.collect::<Vec<_>>(), free.collect::<Vec<_>>());
                 }
                 let runs = model.iter().filter(|at| !model.contains(&at.wrapping_sub(1))).count();
                 prop_assert_eq!(ranges.0.len(), runs);

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_told_from_an_address_in_one() {
+    fn a_network_is_distinguished_from_an_address_with_a_prefix_length() {
         for (text, network) in [
             ("10.0.0.0/24", true),
             ("10.0.0.9/24", false),

@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::address_pool::AddressPool;
 use super::exclusions::{self, Entry, Range};
-use super::ranges::{RangeSet, number};
+use super::ranges::{RangeSet, address, number};
 use super::spelling::{Scanner, is_blank, masked_word};
 use crate::escaped::Escaped;
 
@@ -69,6 +69,23 @@ impl Block {
         (first <= last).then_some(Span { ipv4: self.net.addr().is_ipv4(), first, last, excluded })
     }
 
+    /// The first and the last address, those included that no host may have.
+    pub(super) fn ends(&self) -> (u128, u128) {
+        (number(self.net.network()), number(self.net.broadcast()))
+    }
+
+    /// The addresses of the block that no host may have, and the first host address if that is kept.
+    pub(super) fn unusable(&self) -> (impl Iterator<Item = u128>, Option<u128>) {
+        let (network, end) = self.ends();
+        let outside = [network, end].into_iter().filter(|at| !(self.first..=self.last).contains(at));
+        (outside, self.first_is_kept.then_some(self.first))
+    }
+
+    /// The addresses that `exclude_ips` names.
+    pub(super) fn excluded(&self) -> &RangeSet {
+        &self.excluded
+    }
+
     /// The block as a network.
     pub fn net(&self) -> IpNet {
         self.net
@@ -82,6 +99,11 @@ impl Block {
     /// Returns true if `exclude_ips` names the address.
     pub fn excludes(&self, address: IpAddr) -> bool {
         self.excluded.contains(address)
+    }
+
+    /// The first host address.
+    pub fn first_host(&self) -> IpAddr {
+        address(self.net.addr().is_ipv4(), self.first)
     }
 
     /// Returns true if the address is the first host address, which is never allocated.

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 
 use crate::contract::annotations::{
-    LAUNCHER_LABEL, MIGRATION_LABEL, PORTS_ANNOTATION, PROVISIONING, SERVED, is_of_kube_ovn, is_ours,
+    LAUNCHER_LABEL, MIGRATION_LABEL, NETWORKS, PORTS_ANNOTATION, PROVISIONING, SERVED, is_of_kube_ovn, is_ours,
 };
 
 /// The longest value of an annotation that is read, in bytes. A list of 256 IPv6 ranges is not longer.
@@ -52,7 +52,8 @@ fn keep_read_ones(annotations: &mut BTreeMap<String, String>, also: impl Fn(&str
     annotations
         .retain(|key, value| key.len() <= LONGEST_KEY && (is_read(key) && !value.trim().is_empty() || also(key)));
     for (key, value) in annotations.iter_mut().filter(|(_, value)| value.len() > LONGEST_VALUE) {
-        cut(value, if key == PORTS_ANNOTATION { MOST_BYTES } else { LONGEST_VALUE + 1 });
+        let is_long = matches!(key.as_str(), PORTS_ANNOTATION | NETWORKS);
+        cut(value, if is_long { MOST_BYTES } else { LONGEST_VALUE + 1 });
     }
 }
 
@@ -68,12 +69,24 @@ pub(super) fn of_template<'de, D: Deserializer<'de>>(
 /// An object's metadata without the parts that are not read: other annotations and labels, and the managed fields,
 /// which are longer than all else.
 pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    metadata_with(deserializer, |_| false)
+}
+
+/// The same of a pod: also its networks.
+pub(super) fn metadata_of_pod<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    metadata_with(deserializer, |key| key == NETWORKS)
+}
+
+fn metadata_with<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    more: impl Fn(&str) -> bool,
+) -> Result<ObjectMeta, D::Error> {
     let mut metadata = ObjectMeta::deserialize(deserializer)?;
     metadata.managed_fields = None;
     metadata.finalizers = None;
     let is_label = |label: &str| label == LAUNCHER_LABEL.0 || label == MIGRATION_LABEL;
     metadata.labels.iter_mut().for_each(|labels| labels.retain(|label, _| is_label(label)));
-    let also = |key: &str| key == PORTS_ANNOTATION || key == PROVISIONING;
+    let also = |key: &str| key == PORTS_ANNOTATION || key == PROVISIONING || more(key);
     metadata.annotations.iter_mut().for_each(|annotations| keep_read_ones(annotations, also));
     Ok(metadata)
 }

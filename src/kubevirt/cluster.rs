@@ -12,6 +12,7 @@ use super::annotations;
 use super::objects::{
     LauncherPod, MigrationState, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration,
 };
+use super::pod_networks::PodNetworks;
 use super::state::{Launcher, Migration, Namespace, Place, Reported, Run, Template, Vm, VmObjects, networks};
 use crate::contract::annotations::{
     LAUNCHER_LABEL, MIGRATION_LABEL, PORTS_ANNOTATION, PROVISIONING, SWITCH_ANNOTATION,
@@ -90,6 +91,8 @@ pub struct Cluster {
     launcher_of: HashMap<(String, String), VmKey>,
     /// The VM of each migration.
     migration_of: HashMap<(String, String), VmKey>,
+    /// The VMs with a migration that has not ended.
+    migrating: BTreeSet<VmKey>,
     /// The chassis in the annotations of Nodes; `None` without the annotation.
     nodes: HashMap<String, Option<Result<String, InvalidChassis>>>,
     /// The switches in the annotations of NADs; `None` without the annotation.
@@ -138,6 +141,11 @@ impl Cluster {
         let there =
             |objects: &VmObjects| objects.launchers.values().filter_map(|launcher| launcher.node.as_deref()).any(&fits);
         self.vms.iter().filter(|(_, objects)| there(objects)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The VMs with a migration that has not ended, in the order of their names.
+    pub fn migrating(&self) -> impl Iterator<Item = &VmKey> {
+        self.migrating.iter()
     }
 
     /// All VMs with at least one object.
@@ -200,6 +208,16 @@ impl Cluster {
         self.with(&metadata, |objects| objects.set_run(run))
     }
 
+    /// The same with a VirtualMachine that cannot be read.
+    pub fn with_unreadable_vm(&self, metadata: &ObjectMeta, error: String) -> (VmKey, VmObjects) {
+        self.with(metadata, |objects| objects.set_vm(metadata, unreadable_vm(metadata, error)))
+    }
+
+    /// The same with a VirtualMachineInstance that cannot be read.
+    pub fn with_unreadable_run(&self, metadata: &ObjectMeta, error: String) -> (VmKey, VmObjects) {
+        self.with(metadata, |objects| objects.set_run(unreadable_run(metadata, error)))
+    }
+
     fn with(&self, metadata: &ObjectMeta, set: impl FnOnce(&mut VmObjects)) -> (VmKey, VmObjects) {
         let (namespace, name) = identity(metadata);
         let key = VmKey::new(namespace, name);
@@ -225,7 +243,10 @@ impl Cluster {
 
     fn put_launcher(&mut self, pod: &LauncherPod) -> BTreeSet<VmKey> {
         let name = self.confirm(Kind::Launcher, &pod.metadata);
-        let Some((vm, run_uid)) = launcher_owner(&pod.metadata) else { return BTreeSet::new() };
+        let Some((vm, run_uid)) = launcher_owner(&pod.metadata) else {
+            // A process that starts now does not know it either.
+            return self.remove(Kind::Launcher, &(name.namespace, name.name));
+        };
         let key = VmKey::new(name.namespace.clone(), vm);
         let launcher = Launcher {
             run_uid,
@@ -233,6 +254,7 @@ impl Cluster {
             live: !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
             created: pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             migration: pod.metadata.labels.as_ref().and_then(|labels| labels.get(MIGRATION_LABEL)).cloned(),
+            networks: PodNetworks::of(&pod.metadata),
         };
         let identity = (name.namespace.clone(), name.name.clone());
         let mut dirty = BTreeSet::from([key.clone()]);
@@ -242,11 +264,17 @@ impl Cluster {
         }
         self.launcher_of.insert(identity, key.clone());
         let objects = self.vms.entry(key.clone()).or_default();
-        let same = objects.launchers.get(&name.name) == Some(&launcher);
+        let before = objects.launchers.get(&name.name);
+        let same = before == Some(&launcher);
+        let replugged = before.map(|before| &before.networks).unwrap_or(&PodNetworks::default()) != &launcher.networks;
         if !same {
             objects.launchers.insert(name.name.clone(), launcher);
         }
-        if objects.put_on_launcher(&name.name, &pod.metadata) || !same {
+        let differs = objects.put_on_launcher(&name.name, &pod.metadata) || !same;
+        if replugged {
+            self.find_nads(&key);
+        }
+        if differs {
             return dirty;
         }
         // Most changes of pods do not concern a VM.
@@ -263,6 +291,7 @@ impl Cluster {
         let migration = Migration {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             finished: matches!(object.status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            phase: shortened(object.status.phase.clone().unwrap_or_else(|| "Pending".to_owned())),
         };
         let identity = (name.namespace.clone(), name.name.clone());
         let mut dirty = BTreeSet::from([key.clone()]);
@@ -270,12 +299,20 @@ impl Cluster {
             dirty.extend(self.remove(Kind::Migration, &identity));
         }
         self.migration_of.insert(identity, key.clone());
-        let migrations = &mut self.vms.entry(key).or_default().migrations;
-        if migrations.get(&name.name) == Some(&migration) {
+        let migrations = &mut self.vms.entry(key.clone()).or_default().migrations;
+        let before = migrations.insert(name.name, migration.clone());
+        if before.is_some_and(|before| before.decides_as(&migration)) {
             return BTreeSet::new();
         }
-        migrations.insert(name.name, migration);
+        self.note_migrating(&key);
         dirty
+    }
+
+    fn note_migrating(&mut self, vm: &VmKey) {
+        match self.vms.get(vm).is_some_and(VmObjects::is_migrating) {
+            true => self.migrating.insert(vm.clone()),
+            false => self.migrating.remove(vm),
+        };
     }
 
     fn put_namespace(&mut self, metadata: &ObjectMeta) -> BTreeSet<VmKey> {
@@ -326,6 +363,9 @@ impl Cluster {
         }
         if !objects.exists() && objects.migrations.is_empty() {
             self.vms.remove(&key);
+        }
+        if kind == Kind::Migration {
+            self.note_migrating(&key);
         }
         BTreeSet::from([key])
     }
@@ -470,7 +510,7 @@ pub(crate) fn launcher_owner(metadata: &ObjectMeta) -> Option<(String, String)> 
 }
 
 /// The KubeVirt object of a kind that controls an object.
-fn controller<'a>(metadata: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
+pub(crate) fn controller<'a>(metadata: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
     metadata.owner_references.as_ref()?.iter().find(|owner| {
         owner.controller == Some(true) && owner.kind == kind && owner.api_version.starts_with("kubevirt.io/")
     })

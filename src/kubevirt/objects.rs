@@ -112,6 +112,42 @@ pub struct Interface {
     /// `absent`: it is to be unplugged, or has been.
     #[serde(default, deserialize_with = "annotations::optional_name")]
     pub state: Option<String>,
+    /// Present for this binding.
+    #[serde(default)]
+    pub bridge: Option<BindingMethod>,
+    /// Present for this binding.
+    #[serde(default)]
+    pub masquerade: Option<BindingMethod>,
+    /// Present for this binding.
+    #[serde(default)]
+    pub passt_binding: Option<BindingMethod>,
+    /// Present for this binding, which KubeVirt 1.3 has removed.
+    #[serde(default)]
+    pub passt: Option<BindingMethod>,
+    /// Present for this binding, which KubeVirt 1.3 has removed.
+    #[serde(default)]
+    pub slirp: Option<BindingMethod>,
+    /// Present for this binding.
+    #[serde(default)]
+    pub sriov: Option<BindingMethod>,
+    /// Present for this binding, which KubeVirt 1.3 has removed.
+    #[serde(default)]
+    pub macvtap: Option<BindingMethod>,
+    /// Present for a network binding plugin.
+    #[serde(default)]
+    pub binding: Option<BindingPlugin>,
+}
+
+/// `interfaces[].bridge` and its like
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub struct BindingMethod {}
+
+/// `interfaces[].binding`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+pub struct BindingPlugin {
+    /// The name under which the KubeVirt object has the plugin.
+    #[serde(default, deserialize_with = "annotations::name")]
+    pub name: String,
 }
 
 /// One of `spec.networks`.
@@ -220,8 +256,8 @@ pub struct NetworkAttachmentDefinition {
 /// so that no port is released. Pods are many and change often, so they are decoded without a buffer for each.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 pub struct LauncherPod {
-    /// Labels, annotations and the owner, which identify a launcher.
-    #[serde(deserialize_with = "annotations::metadata")]
+    /// Labels, annotations and the owner, which identify a launcher, and its networks.
+    #[serde(deserialize_with = "annotations::metadata_of_pod")]
     pub metadata: ObjectMeta,
     /// The node.
     #[serde(default, deserialize_with = "lenient")]

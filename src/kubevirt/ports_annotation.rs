@@ -43,11 +43,17 @@ pub struct AnnotatedPort {
     /// The addresses of the running guest, if its port has others.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub guest: Option<Guest>,
+    /// The DHCP that OVN answers: `DHCPv4`, `DHCPv6`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub dhcp: Vec<String>,
     /// `Assigned`, or the reason of the first problem.
     pub state: String,
     /// The reservation for the next start.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next: Option<String>,
+    /// The guest is not plugged to the port yet: the VM changes the NIC's network while it runs.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub coming: bool,
     /// The problems.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub problems: Vec<AnnotatedProblem>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::annotations;
 use super::objects::InstanceSpec;
+use super::pod_networks::PodNetworks;
 use crate::contract::NadKey;
 use crate::escaped::Escaped;
 
@@ -90,6 +91,8 @@ pub struct Launcher {
     pub created: i64,
     /// The UID of the VMIM of which it is the target; it stays after the end.
     pub migration: Option<String>,
+    /// The networks that it is plugged to.
+    pub networks: PodNetworks,
 }
 
 /// A VirtualMachineInstanceMigration.
@@ -99,6 +102,15 @@ pub struct Migration {
     pub uid: String,
     /// Succeeded or Failed.
     pub finished: bool,
+    /// KubeVirt's own phase. Operators are told; no decision depends on it.
+    pub phase: String,
+}
+
+impl Migration {
+    /// Returns true if the other one has the same meaning for a decision.
+    pub(super) fn decides_as(&self, other: &Self) -> bool {
+        (&self.uid, self.finished) == (&other.uid, other.finished)
+    }
 }
 
 /// All objects of one VM. There is at least one.

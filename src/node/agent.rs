@@ -14,10 +14,10 @@ use super::core::{Change, Decision, LocalSwitch, Notice, PodRef, Pods, Problem, 
 use super::link::SwitchLink;
 use super::metrics::NodeMetrics;
 use super::status::NodeStatus;
-use crate::kubevirt;
+use crate::controller::Arrival;
 use crate::ovsdb::{Connection, Outcome, Shared};
 
-/// The most problems that one pod is told of in its life: its annotation may be a tenant's to write.
+/// The most problems that are reported on one pod in its life: a tenant may be able to write its annotation.
 const MOST_TOLD: usize = 16;
 /// The row was another one when the change came. The replica has it by now.
 const AFTER_A_RACE: Duration = Duration::from_millis(20);
@@ -26,21 +26,21 @@ const AFTER_A_REFUSAL: Duration = Duration::from_secs(5);
 /// The notifier has too much to do.
 const AFTER_A_JAM: Duration = Duration::from_secs(1);
 
-/// What the agent works with.
+/// The inputs and outputs of the agent.
 pub struct AgentSettings {
     /// The replica.
     pub switch: Arc<Shared<LocalSwitch>>,
     /// How it stands with the database.
     pub link: watch::Receiver<SwitchLink>,
-    /// What the watch of this node's pods reports.
-    pub changes: mpsc::Receiver<kubevirt::Change>,
-    /// What pods are to be told.
+    /// The changes from the watch of this node's pods.
+    pub changes: mpsc::Receiver<Arrival>,
+    /// The problems to report on pods.
     pub notices: mpsc::Sender<Notice>,
-    /// A NIC may be without an interface for so long before its pod is told.
+    /// The time without an interface after which the problem of a NIC is reported.
     pub deadline: Duration,
     /// Told when the pods are known.
     pub status: NodeStatus,
-    /// What is counted.
+    /// The metrics.
     pub metrics: NodeMetrics,
 }
 
@@ -48,13 +48,13 @@ pub struct AgentSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The watch has ended.
-    #[error("nobody tells of pods any more")]
+    #[error("the watch of pods has ended")]
     NoWatch,
     /// The link has ended.
-    #[error("nobody connects to the Open vSwitch database any more")]
+    #[error("the connection to the Open vSwitch database has ended")]
     NoLink,
     /// The notifier has ended.
-    #[error("nobody tells pods any more")]
+    #[error("the task that sends Events to pods has ended")]
     NoNotifier,
 }
 
@@ -73,7 +73,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that knows of nothing yet.
+    /// An agent without any pod or interface.
     pub fn new(settings: AgentSettings) -> Self {
         Self {
             settings,
@@ -94,10 +94,10 @@ impl Agent {
         loop {
             let again = self.look()?;
             tokio::select! {
-                change = self.settings.changes.recv() => {
-                    self.pods.apply(&change.ok_or(AgentError::NoWatch)?);
-                    while let Ok(change) = self.settings.changes.try_recv() {
-                        self.pods.apply(&change);
+                arrival = self.settings.changes.recv() => {
+                    self.pods.apply(&arrival.ok_or(AgentError::NoWatch)?.change);
+                    while let Ok(arrival) = self.settings.changes.try_recv() {
+                        self.pods.apply(&arrival.change);
                     }
                     self.forget_pods_that_are_gone();
                 }
@@ -117,7 +117,7 @@ impl Agent {
         }
     }
 
-    /// Decides, sends and tells. When to look again, though nothing happens.
+    /// Decides, sends and reports. Returns the time of the next decision without an event.
     fn look(&mut self) -> Result<Option<Instant>, AgentError> {
         let connection = match &*self.settings.link.borrow_and_update() {
             // Between the end of a connection and the news of it the replica may be half of a new one.
@@ -169,7 +169,7 @@ impl Agent {
                 tracing::warn!(interface, pod, port, error, "the database refused an iface-id; trying again");
                 self.paused.insert(change.interface, Instant::now() + AFTER_A_REFUSAL);
             }
-            // The next connection shows what became of it. A change that comes late meets its guards.
+            // The next connection shows the outcome. The guards of a late change refuse it.
             Outcome::Fenced | Outcome::NotSent | Outcome::Unknown(_) => {}
         }
     }
@@ -189,7 +189,7 @@ impl Agent {
         self.missing.values().map(|since| *since + self.settings.deadline).filter(|due| *due > now).min()
     }
 
-    /// Hands on what has not been told. `false` when there was no room for all of it.
+    /// Reports new problems. Returns false if there was no room for all of them.
     fn tell(&mut self, notices: Vec<Notice>) -> Result<bool, AgentError> {
         self.settings.metrics.problems(notices.iter().map(|notice| notice.problem.reason()));
         for notice in notices {
@@ -211,7 +211,7 @@ impl Agent {
     }
 }
 
-/// Waits until then; for ever, where there is nothing to wait for.
+/// Waits until then; for ever without a time.
 async fn until(then: Option<Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then).await,

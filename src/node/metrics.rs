@@ -1,15 +1,17 @@
-//! What is counted for operators. Labels are bounded: a reason, never an object's name.
+//! The metrics for operators. Labels are bounded: a reason, never an object's name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::controller::{Health, WatchAges};
+use crate::controller::{Health, Watches, of_process, text};
+
+/// The kinds of changes of interfaces.
+const CHANGES: [&str; 2] = ["set", "removed"];
 
 type Label = [(&'static str, &'static str); 1];
 
@@ -24,15 +26,19 @@ pub struct NodeMetrics {
 
 impl Default for NodeMetrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("ovn_kubevirt_node");
-        let changes = Family::default();
+        let mut root = Registry::default();
+        let registry = of_process(&mut root, "ovn_kubevirt_node");
+        let changes: Family<Label, Counter> = Family::default();
+        for kind in CHANGES {
+            drop(changes.get_or_create(&[("change", kind)]));
+        }
         registry.register("changes", "Interfaces whose iface-id was set or removed", changes.clone());
         let problems = Family::default();
         let help = "What pods are being told stands between their NICs and their ports, by the reason of the Event";
         registry.register("problems", help, problems.clone());
         let health: Arc<Health> = Arc::default();
-        registry.register_collector(Box::new(WatchAges(Arc::clone(&health))));
-        Self { registry: Arc::new(registry), changes, problems, health }
+        registry.register_collector(Box::new(Watches(Arc::clone(&health))));
+        Self { registry: Arc::new(root), changes, problems, health }
     }
 }
 
@@ -44,10 +50,7 @@ impl NodeMetrics {
 
     /// All of them in the OpenMetrics text format.
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+        text(&self.registry)
     }
 
     /// An interface was changed.
@@ -63,5 +66,16 @@ impl NodeMetrics {
         for (reason, count) in counts {
             self.problems.get_or_create(&[("reason", reason)]).set(count);
         }
+    }
+}
+
+#[cfg(test)]
+impl NodeMetrics {
+    /// Metrics of a process with a sample of each.
+    pub(crate) fn complete() -> Self {
+        let metrics = Self::default();
+        metrics.health.received(crate::kubevirt::Kind::Launcher);
+        metrics.problems(std::iter::once("InterfaceMissing"));
+        metrics
     }
 }

@@ -13,9 +13,9 @@
 //!                                          notifier --> Events on the pod
 //! ```
 //!
-//! The local database is the node's heart. What is written is two keys of `Interface:external_ids`, each time behind guards
-//! that the row is the one that was seen; what is removed is what this service has set, and that only once the pods and the
-//! replica are known as a whole. [`core`] decides; it is asked again whenever something changes.
+//! The service writes two keys of `Interface:external_ids` in the local database, each time behind guards that the row is
+//! the one that was read. It removes only values that it has set, and only once the pods and the replica are known as a
+//! whole. [`core`] decides; it is called again for each change.
 
 mod agent;
 pub mod core;

@@ -1,4 +1,4 @@
-//! Tells pods what is wrong, by Events.
+//! Reports the problems of pods, by Events.
 
 use std::time::Duration;
 
@@ -17,7 +17,10 @@ pub const NOTICES_AHEAD: usize = 64;
 /// Between two tries of one Event at most: longer where the server says so.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
-/// Sends one Event after the other, each until it has arrived or never will. Ends when nobody has anything to tell.
+/// So many refusals end the tries for one Event: others wait behind it.
+const MOST_TRIES: usize = 5;
+
+/// Sends one Event after the other, each until it has arrived or never will. Ends with the last sender.
 pub async fn notify(client: Client, mut notices: mpsc::Receiver<Notice>) {
     while let Some(notice) = notices.recv().await {
         send(&client, &notice).await;
@@ -37,12 +40,15 @@ async fn send(client: &Client, notice: &Notice) {
     };
     let mut delay = delays();
     let mut last_refusal = String::new();
+    let mut tries = 0;
     while let Err(refusal) = create_event(client, &event).await {
-        let is_final = is_final(&refusal);
+        // An API server that is away or busy is waited for.
+        tries += usize::from(!refusal.is_servers());
+        let is_final = is_final(&refusal) || tries >= MOST_TRIES;
         let text = refusal.to_string();
         if is_final || text != last_refusal {
             let (namespace, pod) = (&notice.pod.namespace, &notice.pod.name);
-            tracing::warn!(namespace, pod, reason = event.reason, error = text, "the pod could not be told");
+            tracing::warn!(namespace, pod, reason = event.reason, error = text, "the Event could not be sent");
             last_refusal = text;
         }
         if is_final {
@@ -53,7 +59,7 @@ async fn send(client: &Client, notice: &Notice) {
     }
 }
 
-/// Whether an Event can never be sent: its namespace is gone or going, or it is malformed.
+/// Returns true if an Event can never be sent: its namespace is gone or going, or it is malformed.
 fn is_final(refusal: &Refusal) -> bool {
     matches!(refusal.code(), Some(400 | 404 | 413 | 422)) || refusal.is_namespace_terminating()
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::link::SwitchLink;
 use crate::controller::Health;
 
-/// What readiness hangs on.
+/// The conditions of readiness.
 #[derive(Clone)]
 pub struct NodeStatus {
     node: Arc<str>,
@@ -28,7 +28,7 @@ impl NodeStatus {
         self.pods.store(true, Ordering::Release);
     }
 
-    /// What a service that is ready does; else why it is not ready.
+    /// The activity of a service that is ready; else the reason why it is not ready.
     ///
     /// # Errors
     /// When the database or the API server is away, or the pods have not been listed.

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_nic_cannot_hold_is_refused() {
+    fn addresses_that_a_nic_cannot_hold_are_refused() {
         for text in ["", "dynamic", "10.16.0.2", "0a:58:0a:10:00:02 10.16.0.2 10.16.0.3", "0a:58:0a:10:00:02 x"] {
             assert_eq!(text.parse::<Addresses>(), Err(AddressError(text.to_owned())));
         }

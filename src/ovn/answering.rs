@@ -9,6 +9,7 @@ use macaddr::MacAddr6;
 
 use super::addresses::{single_ip, single_mac};
 use super::rows::{DhcpOptions, ForwardingGroup, LoadBalancer, Nat, PortHealthCheck, StaticMacBinding};
+use crate::contract::keys::is_of_dhcp_server;
 use crate::ovsdb::{Map, Row};
 
 /// A row with addresses and MACs of its own.
@@ -18,10 +19,6 @@ pub(super) trait Answering: Row {
     /// The MACs, in no order.
     fn macs(&self) -> Vec<MacAddr6> {
         Vec::new()
-    }
-    /// The marks of its owner; `None` for a table that has no rows of ours.
-    fn marks(&self) -> Option<&Map> {
-        None
     }
 }
 
@@ -99,14 +96,15 @@ impl Answering for StaticMacBinding {
 /// Guests renew their lease at one address and send all other traffic to another.
 impl Answering for DhcpOptions {
     fn addresses(&self) -> Vec<IpAddr> {
-        self.options.iter().filter_map(|(_, value)| single_ip(value)).collect()
+        of_server(self).filter_map(single_ip).collect()
     }
     fn macs(&self) -> Vec<MacAddr6> {
-        self.options.iter().filter_map(|(_, value)| single_mac(value)).collect()
+        of_server(self).filter_map(single_mac).collect()
     }
-    fn marks(&self) -> Option<&Map> {
-        Some(&self.external_ids)
-    }
+}
+
+fn of_server(row: &DhcpOptions) -> impl Iterator<Item = &str> {
+    row.options.iter().filter(|(key, _)| is_of_dhcp_server(key)).map(|(_, value)| value)
 }
 
 /// The source addresses of a switch's multicast querier (ovn-nb(5) Logical_Switch `other_config:mcast_ip4_src`).

@@ -13,6 +13,7 @@ use macaddr::MacAddr6;
 use serde::Deserializer;
 
 use super::addresses::{Addresses, Case, scan, scan_hosts};
+use super::secured::{LINK_LOCALS, Secured};
 use crate::ovsdb::{Column, Kind, Set};
 
 /// The value of a column with elements of the form `MAC IP...`. Two are equal if their texts are.
@@ -26,6 +27,8 @@ enum Form {
     None,
     /// One element, which is [`Addresses`] as [`Addresses::written`] writes them.
     Nic(Addresses, Case),
+    /// One element of `port_security` with all link-local addresses, as [`Secured`] is written.
+    Open(Addresses),
     /// Several elements, or one in another spelling.
     Texts(Set),
 }
@@ -37,9 +40,16 @@ impl Form {
             [] => Self::None,
             [text] => match Addresses::as_written(text) {
                 Some((addresses, case)) => Self::Nic(addresses, case),
-                None => Self::Texts(Set::of_sorted(texts)),
+                None => Self::of_open(text).unwrap_or_else(|| Self::Texts(Set::of_sorted(texts))),
             },
             texts => Self::Texts(Set::of_sorted(texts)),
+        }
+    }
+
+    fn of_open(text: &str) -> Option<Self> {
+        match Addresses::as_written(text.strip_suffix(LINK_LOCALS)?.strip_suffix(' ')?)? {
+            (addresses, Case::Lower) => Some(Self::Open(addresses)),
+            (_, Case::Upper) => None,
         }
     }
 }
@@ -50,6 +60,7 @@ impl Elements {
         let (nic, texts) = match &self.0 {
             Form::None => (None, None),
             Form::Nic(addresses, case) => (Some(addresses.written(*case).to_string()), None),
+            Form::Open(lease) => (Some(open(*lease).to_string()), None),
             Form::Texts(texts) => (None, Some(texts.iter())),
         };
         nic.map(Cow::Owned).into_iter().chain(texts.into_iter().flatten().map(Cow::Borrowed))
@@ -58,11 +69,27 @@ impl Elements {
     /// The elements that are the addresses of a NIC, in the order of their texts.
     pub fn nics(&self) -> impl Iterator<Item = Addresses> {
         let (nic, texts) = match &self.0 {
-            Form::None => (None, None),
+            Form::None | Form::Open(_) => (None, None),
             Form::Nic(addresses, _) => (Some(*addresses), None),
             Form::Texts(texts) => (None, Some(texts.iter())),
         };
         nic.into_iter().chain(texts.into_iter().flatten().filter_map(|text| text.parse().ok()))
+    }
+
+    /// The elements of `port_security` as this service writes them, in the order of their texts.
+    pub fn secured(&self) -> impl Iterator<Item = Secured> {
+        let (one, texts) = match &self.0 {
+            Form::None => (None, None),
+            Form::Nic(lease, _) => (Some(Secured::from(*lease)), None),
+            Form::Open(lease) => (Some(open(*lease)), None),
+            Form::Texts(texts) => (None, Some(texts.iter())),
+        };
+        one.into_iter().chain(texts.into_iter().flatten().filter_map(|text| text.parse().ok()))
+    }
+
+    /// The further addresses in elements of `port_security` as this service writes them.
+    pub fn vips(&self) -> Vec<IpAddr> {
+        self.secured().flat_map(|secured| secured.vips).collect()
     }
 
     /// Returns true if there are no elements.
@@ -92,6 +119,7 @@ impl Elements {
                 macs.push(addresses.mac);
                 ips.extend(addresses.ips());
             }
+            Form::Open(_) => self.iter().for_each(|text| scan(&text, macs, ips)),
             Form::Texts(texts) => texts.iter().for_each(|text| scan(text, macs, ips)),
         }
     }
@@ -99,6 +127,21 @@ impl Elements {
     /// Returns true if a text that is no NIC's addresses is like this.
     pub(super) fn has_other(&self, is: impl Fn(&str) -> bool) -> bool {
         matches!(&self.0, Form::Texts(texts) if texts.iter().any(is))
+    }
+}
+
+fn open(lease: Addresses) -> Secured {
+    Secured { link_locals: true, ..lease.into() }
+}
+
+/// The column `port_security` of a port of ours.
+impl From<Secured> for Elements {
+    fn from(secured: Secured) -> Self {
+        match secured {
+            Secured { lease, link_locals: false, vips } if vips.is_empty() => lease.into(),
+            Secured { lease, link_locals: true, vips } if vips.is_empty() => Self(Form::Open(lease)),
+            secured => [secured.to_string()].into_iter().collect(),
+        }
     }
 }
 
@@ -168,6 +211,20 @@ mod tests {
     }
 
     #[test]
+    fn an_element_with_all_link_locals_is_kept_as_addresses() {
+        for text in ["0a:58:0a:10:00:02 fd00::2 fe80::/64", "0a:58:0a:10:00:02 10.16.0.2 fd00::2 fe80::/64"] {
+            assert!(matches!(of(text).0, Form::Open(_)), "{text}");
+            assert_eq!(of(text).iter().collect::<Vec<_>>(), [text]);
+            let secured = of(text).secured().next().expect(text);
+            assert_eq!((Elements::from(secured.clone()), of(text).nics().count()), (of(text), 0));
+            let (mut macs, mut ips) = (Vec::new(), Vec::new());
+            of(text).scan_hosts(&mut macs, &mut ips);
+            assert_eq!((macs.len(), ips), (1, secured.lease.ips().collect()), "the network belongs to no port");
+        }
+        assert!(matches!(of("0A:58:0a:10:00:02 fd00::2 fe80::/64").0, Form::Texts(_)));
+    }
+
+    #[test]
     fn an_element_in_another_spelling_is_kept_as_it_is() {
         for (text, is_a_nic) in [
             ("", false),
@@ -196,14 +253,22 @@ mod tests {
     /// The service keeps a hundred thousand of them.
     #[test]
     fn a_port_is_small() {
-        assert_eq!((size_of::<Elements>(), size_of::<LogicalSwitchPort>()), (32, 176));
+        assert_eq!((size_of::<Elements>(), size_of::<LogicalSwitchPort>()), (32, 216));
     }
 
     fn element() -> impl Strategy<Value = String> {
         let mac =
             prop::sample::select(vec!["0a:58:0a:10:00:02", "00:00:00:53:6B:B6", "00:00:00:00:00:01", "0A:0a:0:0:0:1"]);
-        let ips =
-            prop::sample::select(vec!["10.0.0.2", "fd00::2", "10.0.0.2/24", "FD00::2", "10.0.0.0/24", "dynamic", ","]);
+        let ips = prop::sample::select(vec![
+            "10.0.0.2",
+            "fd00::2",
+            "10.0.0.2/24",
+            "FD00::2",
+            "10.0.0.0/24",
+            "dynamic",
+            ",",
+            "fe80::/64",
+        ]);
         let words = prop::collection::vec(ips, 0..4);
         let blank = prop::sample::select(vec![" ", "  ", "\t"]);
         prop_oneof![
@@ -228,7 +293,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn elements_are_what_a_set_of_their_texts_is(one in texts(), other in texts()) {
+        fn elements_behave_as_a_set_of_their_texts(one in texts(), other in texts()) {
             let (set, elements): (Set, Elements) = (one.iter().collect(), one.iter().collect());
             prop_assert_eq!(elements.iter().collect::<Set>(), set.clone());
             prop_assert_eq!(elements.is_empty(), set.is_empty());
@@ -236,6 +301,8 @@ mod tests {
             prop_assert_eq!(elements == other_elements, set == other_set);
             let nics: Vec<Addresses> = set.iter().filter_map(|text| text.parse().ok()).collect();
             prop_assert_eq!(elements.nics().collect::<Vec<_>>(), nics);
+            let secured: Vec<Secured> = set.iter().filter_map(|text| text.parse().ok()).collect();
+            prop_assert_eq!(elements.secured().collect::<Vec<_>>(), secured);
             let is_dynamic = |text: &str| super::super::addresses::is_dynamic(text);
             prop_assert_eq!(elements.has_other(is_dynamic), set.iter().any(is_dynamic));
             for (kept, plain) in [(Elements::scan as fn(&Elements, &mut _, &mut _), scan as Scan), (Elements::scan_hosts, scan_hosts)] {

@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_northbounds_version_tells_what_is_sure() {
+    fn the_northbounds_version_decides_which_features_are_certain() {
         use Multichassis::{Activated, List, Single};
         for (version, expected) in [
             ("5.34.1", Single),

@@ -13,7 +13,10 @@ use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::addresses::{is_dynamic, scan, scan_hosts};
+use super::dhcp_use::DhcpUse;
 use super::marks::Owner;
+use super::naming::NameChanges;
+use super::port_state::PortState;
 use super::rows::{LogicalRouterPort, LogicalSwitchPort};
 use crate::contract::{VmKey, keys};
 use crate::hash::{FastMap, FastSet, Fold};
@@ -45,8 +48,12 @@ pub enum Wake {
     Claim(String),
     /// The southbound comes into sync.
     Southbound,
+    /// The southbound's tables have other DHCP options: another version of OVN runs.
+    DhcpOptions,
     /// A port of ours of a VM in the namespace is deleted.
     Namespace(String),
+    /// The VM has no object left in Kubernetes.
+    Gone(VmKey),
 }
 
 /// The changes since they were last taken.
@@ -98,6 +105,8 @@ pub(super) struct SwitchIndex {
     pub(super) routers: BTreeSet<Uuid>,
     /// Its ports with addresses that northd allocates.
     pub(super) dynamic: BTreeSet<Uuid>,
+    /// The number of our ports, by the number of their state.
+    pub(super) ours: [u32; PortState::ALL.len()],
 }
 
 /// The look-ups that a decision makes without scanning the tables.
@@ -131,7 +140,11 @@ pub(super) struct Index {
     pub(super) peers: HashMap<String, BTreeSet<Uuid>>,
     /// The number of rows with a UUID as this service makes them, and marks or a name that do not fit.
     pub(super) odd: usize,
+    /// The use of the rows of `DHCP_Options`.
+    pub(super) dhcp: DhcpUse,
     pub(super) changes: Changes,
+    /// The changes that the names of VMs depend on, while a task writes names.
+    pub(super) names: Option<NameChanges>,
     /// Ports with an address or MAC whose other holders may have changed.
     pub(super) shared: Vec<Uuid>,
     /// Switches whose router ports were added, removed, or got other networks: addresses of their ports may be outside
@@ -198,6 +211,9 @@ impl Index {
                 *self.our_macs.entry(*mac).or_default() += 1;
             }
         }
+        if claims.ours {
+            on_switch.ours[PortState::of(row) as usize] += 1;
+        }
         if claims.dynamic && on_switch.dynamic.insert(port) {
             self.changes.wakes.insert(Wake::Switch(on_switch.name.clone()));
         }
@@ -231,9 +247,14 @@ impl Index {
             }
         }
         let Some(on_switch) = self.on_switch.get_mut(&switch) else { return };
+        if claims.ours {
+            on_switch.ours[PortState::of(row) as usize] -= 1;
+        }
+        // A further address is in force where its VIP has moved to, and is no lease to be had again.
+        let vips = row.port_security.vips();
         for ip in claims.ips {
             on_switch.pool.release(ip, &port);
-            if gives_back {
+            if gives_back && !vips.contains(&ip) {
                 self.released.push((switch, ip, port));
             }
             self.shared.extend(on_switch.pool.holders(ip));
@@ -310,6 +331,16 @@ impl Index {
         ips.dedup();
         macs.sort_unstable();
         macs.dedup();
+    }
+
+    /// The addresses that a port holds on its switch.
+    pub(super) fn ips_of(&self, port: &Uuid, row: &LogicalSwitchPort) -> Vec<IpAddr> {
+        if let Some(claims) = self.router_claims.get(port) {
+            return claims.ips.clone();
+        }
+        let mut claims = Claims::default();
+        self.claims_of(port, row, &Table::default(), &mut claims);
+        claims.ips
     }
 
     /// The switches on which ports hold an address, and their holders.

@@ -4,13 +4,19 @@
 
 mod addresses;
 mod answering;
+pub mod dhcp;
+mod dhcp_use;
 mod elements;
 mod features;
 mod index;
 mod marks;
+mod naming;
 mod northbound;
+mod port_state;
+mod prepared;
 mod requested_chassis;
 mod rows;
+mod secured;
 mod services;
 mod southbound;
 mod watchers;
@@ -21,10 +27,13 @@ pub use elements::Elements;
 pub use features::Multichassis;
 pub use index::{Changes, Rest, Wake};
 pub use marks::{Owner, PortMarks};
-pub use northbound::{Northbound, PortRef};
+pub use naming::NameChanges;
+pub use northbound::{Gateway, Northbound, PortRef, SwitchUse};
+pub use port_state::PortState;
 pub use requested_chassis::RequestedChassis;
 pub use rows::{
-    Chassis, DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort,
+    Chassis, DhcpOptions, Dns, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort,
     LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal, PortBinding, PortHealthCheck, StaticMacBinding,
 };
+pub use secured::Secured;
 pub use southbound::{Bound, NodeChassis, Southbound, SouthboundChanges};

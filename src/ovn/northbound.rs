@@ -3,6 +3,10 @@
 //! Each change to a table passes through the index (`index.rs`), which keeps the holders of addresses and MACs for
 //! every switch, and notes in [`Changes`] the events that VMs may wait for. A decision never scans a table.
 
+mod names;
+mod routers;
+mod usage;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -13,14 +17,18 @@ use uuid::Uuid;
 
 use super::features::Multichassis;
 use super::index::{Changes, Index, Rest, Wake};
+use super::naming::DnsWatcher;
 use super::rows::{
-    LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal,
+    DhcpOptions, Dns, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    LogicalSwitchPort, Nat, NbGlobal,
 };
 use super::services::{Place, ServiceChanges, Services};
-use super::watchers::{GlobalWatcher, PortWatcher, RouterPortWatcher, SwitchWatcher};
+use super::watchers::{DhcpWatcher, GlobalWatcher, PortWatcher, RouterPortWatcher, SwitchWatcher};
 use crate::contract::{VmKey, keys};
 use crate::ipam::{AddressSet, Pool, Subnet, SubnetError};
-use crate::ovsdb::{Replica, Row, Schema, Table, TableSpec};
+use crate::ovsdb::{OptionalColumn, Replica, Row, Schema, Table, TableSpec};
+
+pub use self::usage::SwitchUse;
 
 /// Addresses times switches that are looked up when NAT rules or load balancers have changed.
 const MOST_LOOKUPS: usize = 1_000_000;
@@ -36,6 +44,15 @@ pub struct PortRef<'a> {
     pub row: &'a LogicalSwitchPort,
 }
 
+/// The address of a router on a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gateway {
+    /// The address with its network.
+    pub address: IpNet,
+    /// The router port's MAC, if it can be read.
+    pub mac: Option<MacAddr6>,
+}
+
 /// The northbound database as far as we read it.
 #[derive(Debug)]
 pub struct Northbound {
@@ -43,8 +60,12 @@ pub struct Northbound {
     switches: Table<LogicalSwitch>,
     ports: Table<LogicalSwitchPort>,
     router_ports: Table<LogicalRouterPort>,
+    dhcp: Table<DhcpOptions>,
     services: Services,
+    dns: Table<Dns>,
     index: Index,
+    reads_names: bool,
+    has_dns_options: bool,
     multichassis: Multichassis,
     schema_version: String,
 }
@@ -58,7 +79,11 @@ impl Northbound {
             switches: Table::default(),
             ports: Table::default(),
             router_ports: Table::default(),
-            services: Services::new(&instance),
+            dhcp: Table::default(),
+            services: Services::default(),
+            dns: Table::default(),
+            reads_names: false,
+            has_dns_options: false,
             index: Index::new(instance),
             multichassis: Multichassis::default(),
             schema_version: String::new(),
@@ -159,6 +184,21 @@ impl Northbound {
         self.index.on_switch.get(switch).map_or(&[], |index| index.pool.holders(address))
     }
 
+    /// The addresses that a port holds on its switch, those included that are reserved for a next start.
+    pub fn addresses_of(&self, port: &PortRef<'_>) -> Vec<IpAddr> {
+        self.index.ips_of(&port.uuid, port.row)
+    }
+
+    /// The ports that hold an address, on all switches.
+    pub fn holders_anywhere(&self, address: IpAddr) -> impl Iterator<Item = &Uuid> {
+        self.index.holders_anywhere(address)
+    }
+
+    /// The ports that have a MAC, on all switches.
+    pub fn mac_holders_anywhere(&self, mac: MacAddr6) -> impl Iterator<Item = &Uuid> {
+        self.index.mac_holders_anywhere(mac)
+    }
+
     /// The holders of a MAC on a switch.
     pub fn mac_holders(&self, switch: &Uuid, mac: MacAddr6) -> impl Iterator<Item = Uuid> {
         self.index.on_switch.get(switch).map_or(&[][..], |index| index.macs.get(mac)).iter().copied()
@@ -169,18 +209,29 @@ impl Northbound {
         self.index.on_switch.get(switch).map(|index| &index.pool)
     }
 
-    /// The addresses of the routers on a switch, each with its network (ovn-nb(5) Logical_Router_Port `networks`).
-    pub fn gateways(&self, switch: &Uuid) -> Vec<IpNet> {
-        self.router_networks(switch).filter_map(|text| text.parse().ok()).collect()
+    /// A row of `DHCP_Options`.
+    pub fn dhcp_row(&self, uuid: &Uuid) -> Option<&DhcpOptions> {
+        self.dhcp.get(uuid)
     }
 
-    fn router_networks<'a>(&'a self, switch: &Uuid) -> impl Iterator<Item = &'a str> + use<'a> {
-        let routers = self.index.on_switch.get(switch).map(|index| &index.routers);
-        let router_ports = routers.into_iter().flatten().filter_map(|port| {
-            let peer = self.ports.get(port)?.options.get(keys::ROUTER_PORT)?;
-            self.router_ports.get(self.index.router_ports_by_name.get(peer)?)
-        });
-        router_ports.flat_map(|router_port| router_port.networks.iter())
+    /// All rows of `DHCP_Options`, in no order: for comparison with the database.
+    pub fn dhcp_rows(&self) -> impl Iterator<Item = (&Uuid, &DhcpOptions)> {
+        self.dhcp.iter()
+    }
+
+    /// Returns true if a row of `DHCP_Options` has the marks of this instance.
+    pub fn is_our_dhcp_row(&self, uuid: &Uuid) -> bool {
+        self.index.dhcp.is_ours(uuid)
+    }
+
+    /// The rows of `DHCP_Options` of this instance to which no port refers.
+    pub fn unused_dhcp_rows(&self) -> impl Iterator<Item = Uuid> {
+        self.index.dhcp.unused()
+    }
+
+    /// The number of ports that refer to a row of `DHCP_Options`.
+    pub fn users_of_dhcp_row(&self, uuid: &Uuid) -> u32 {
+        self.index.dhcp.users(uuid)
     }
 
     /// The subnet of a switch, from its own settings or else from its routers.
@@ -332,20 +383,29 @@ impl Northbound {
                 shared.extend(macs.into_iter().flat_map(|mac| self.index.mac_holders_anywhere(mac)));
             }
         }
-        // A router that was added or removed may answer for an address that a port holds.
-        let answered = self.services.any();
+        // A router may answer for an address that a port holds, its networks may be the subnet, it advertises itself to
+        // IPv6 guests or does not, and DHCP names its address.
         for switch in std::mem::take(&mut self.index.rerouted) {
-            // If the switch itself has a subnet, the routers' networks are not part of it.
-            let row = self.switches.get(&switch).filter(|row| {
-                let config = &row.other_config;
-                answered || config.get("subnet").is_none() && config.get("ipv6_prefix").is_none()
-            });
-            shared.extend(row.into_iter().flat_map(|row| &row.ports));
+            shared.extend(self.switches.get(&switch).into_iter().flat_map(|row| &row.ports));
         }
+        shared.extend(self.users_of_drifted());
         let rows = shared.iter().filter_map(|port| Some((port, self.ports.get(port)?)));
         let owners = rows.filter_map(|(port, row)| row.owner(port, &self.index.instance));
         changes.vms.extend(owners.map(|owner| owner.vm));
         changes
+    }
+
+    /// The ports of ours that refer to rows of `DHCP_Options` which other programs have edited since the last call. It scans
+    /// the ports: such an edit is rare.
+    fn users_of_drifted(&mut self) -> Vec<Uuid> {
+        let mut drifted = self.index.dhcp.take_drifted();
+        let instance = &self.index.instance;
+        drifted.retain(|row| self.dhcp.get(row).is_some_and(|content| !content.is_intact(row, instance)));
+        if drifted.is_empty() {
+            return Vec::new();
+        }
+        let refers = |row: &LogicalSwitchPort| row.dhcp_rows().any(|row| drifted.contains(&row));
+        self.ports.iter().filter(|(_, row)| refers(row)).map(|(port, _)| *port).collect()
     }
 }
 
@@ -365,11 +425,22 @@ impl Replica for Northbound {
         ]
     };
 
-    const OPTIONAL_TABLES: &'static [TableSpec] = &Services::OPTIONAL;
+    const OPTIONAL_TABLES: &'static [TableSpec] = {
+        let [forwarding, checks, bindings, dhcp] = Services::OPTIONAL;
+        &[forwarding, checks, bindings, dhcp, Dns::TABLE]
+    };
+
+    /// OVN before 24.03 lacks it.
+    const OPTIONAL_COLUMNS: &'static [OptionalColumn] = &[("DNS", "options")];
+
+    fn leaves_out(&self, table: &str, column: &str) -> bool {
+        !self.reads_names && Self::is_for_names(table, column)
+    }
 
     fn note_schema(&mut self, schema: &Schema) {
         self.multichassis = Multichassis::of_northbound(schema);
         self.schema_version.clone_from(&schema.version);
+        self.has_dns_options = schema.has(Dns::TABLE.name, "options");
     }
 
     fn begin_dump(&mut self) {
@@ -377,12 +448,16 @@ impl Replica for Northbound {
         self.switches.begin_dump();
         self.ports.begin_dump();
         self.router_ports.begin_dump();
+        self.dhcp.begin_dump();
         self.services.begin_dump();
+        self.dns.begin_dump();
     }
 
     fn end_dump(&mut self) {
-        let Self { global, switches, ports, router_ports, services, index, .. } = self;
+        let Self { global, switches, ports, router_ports, dhcp, services, dns, index, .. } = self;
+        dhcp.end_dump(&mut DhcpWatcher { index, services, was_ours: false });
         services.end_dump();
+        dns.end_dump(&mut DnsWatcher(index));
         global.end_dump(&mut GlobalWatcher(index));
         router_ports.end_dump(&mut RouterPortWatcher { index, ports });
         ports.end_dump(&mut PortWatcher { index, router_ports });
@@ -394,8 +469,9 @@ impl Replica for Northbound {
     }
 
     fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, updates: A) -> Result<(), A::Error> {
-        let Self { global, switches, ports, router_ports, services, index, .. } = self;
+        let Self { global, switches, ports, router_ports, dhcp, services, dns, index, .. } = self;
         match table {
+            "DNS" => dns.apply(updates, &mut DnsWatcher(index)),
             "NB_Global" => global.apply(updates, &mut GlobalWatcher(index)),
             "Logical_Switch" => {
                 switches.apply(updates, &mut SwitchWatcher { index, ports, router_ports, services, before: None })
@@ -405,6 +481,7 @@ impl Replica for Northbound {
                 ports.apply(updates, &mut PortWatcher { index, router_ports })
             }
             "Logical_Router_Port" => router_ports.apply(updates, &mut RouterPortWatcher { index, ports }),
+            "DHCP_Options" => dhcp.apply(updates, &mut DhcpWatcher { index, services, was_ours: false }),
             _ => {
                 if let Some(mut unread) = services.apply(table, updates)? {
                     while unread.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
@@ -476,6 +553,11 @@ impl Northbound {
             used.map(|(switch, index)| (*switch, index.pool.clone())).collect()
         };
         let same = self.index.ours == other.index.ours && self.index.our_macs == other.index.our_macs;
-        pools(self) == pools(other) && same && self.index.ports_in == other.index.ports_in
+        let uses = |view: &Self| -> std::collections::BTreeMap<Uuid, ([u32; 4], usize)> {
+            let of = |switch: &Uuid| view.switch_use(switch);
+            view.switches.iter().map(|(switch, _)| (*switch, (of(switch).ports, of(switch).conflicts))).collect()
+        };
+        let counts = self.index.ports_in == other.index.ports_in && uses(self) == uses(other);
+        pools(self) == pools(other) && same && counts
     }
 }

@@ -3,9 +3,9 @@
 use uuid::Uuid;
 
 use super::elements::Elements;
-use super::marks::{Marks, Owner, PortMarks};
-use crate::contract::keys::{is_mark, is_policy, is_read_of_binding, is_read_of_dhcp, is_read_option};
-use crate::contract::{VmKey, keys, port_uuid};
+use super::marks::{Marks, Owner, PortMarks, is_marked};
+use crate::contract::keys::{is_mark, is_policy, is_read_of_binding, is_read_of_dns, is_read_of_ra, is_read_option};
+use crate::contract::{VmKey, dhcp_uuid, keys, port_uuid};
 use crate::hash::FastSet;
 use crate::ovsdb::{Map, Set};
 use crate::ovsdb_row;
@@ -37,6 +37,8 @@ ovsdb_row! {
         load_balancer_group: FastSet<Uuid> = "load_balancer_group",
         /// Groups of ports with an address that it answers for.
         forwarding_groups: FastSet<Uuid> = "forwarding_groups",
+        /// The names that its guests can look up. Read only where names are written.
+        dns_records: FastSet<Uuid> = "dns_records",
         /// The operator's policy: `ovn-kubevirt.io/namespaces`, `ovn-kubevirt.io/allow`.
         external_ids: Map = "external_ids" where is_policy,
     }
@@ -57,6 +59,10 @@ ovsdb_row! {
         port_security: Elements = "port_security",
         /// `requested-chassis`, `router-port`, `virtual-ip`, ...
         options: Map = "options" where is_read_option,
+        /// A reference to the row in `DHCP_Options`, which goes with that row.
+        dhcpv4_options: Option<Uuid> = "dhcpv4_options",
+        /// The same for DHCPv6.
+        dhcpv6_options: Option<Uuid> = "dhcpv6_options",
         /// The marks of its owner.
         external_ids: PortMarks = "external_ids" where is_mark,
     }
@@ -71,6 +77,8 @@ ovsdb_row! {
         mac: String = "mac",
         /// `address/length`
         networks: Set = "networks",
+        /// `address_mode`, `send_periodic`, `mtu` of its advertisements.
+        ipv6_ra_configs: Map = "ipv6_ra_configs" where is_read_of_ra,
     }
 }
 
@@ -155,14 +163,45 @@ ovsdb_row! {
 ovsdb_row! {
     /// The DHCP options that OVN sends to guests.
     pub struct DhcpOptions = "DHCP_Options" {
-        /// `server_id`, `server_mac`, `router`.
-        options: Map = "options" where is_read_of_dhcp,
+        /// The network of the addresses that OVN hands out.
+        cidr: String = "cidr",
+        /// `server_id`, `server_mac`, `router` and many more.
+        options: Map = "options",
+        /// The marks of its owner.
+        external_ids: Map = "external_ids" where is_mark,
+    }
+}
+
+impl DhcpOptions {
+    /// Returns true if the row has the marks of an instance, and the content that its UUID stands for.
+    pub fn is_intact(&self, uuid: &Uuid, instance: &str) -> bool {
+        let mark = |key| self.external_ids.get(key);
+        let is_of = |switch| {
+            let options = self.options.iter();
+            dhcp_uuid(instance, switch, mark(keys::DHCP_PORT), &self.cidr, options) == *uuid
+        };
+        is_marked(&self.external_ids, instance) && mark(keys::DHCP_SWITCH).is_some_and(is_of)
+    }
+}
+
+ovsdb_row! {
+    /// Names for the guests of the switches that refer to the row. Read only where names are written.
+    pub struct Dns = "DNS" {
+        /// Addresses by name, and names by address (`...in-addr.arpa`, `...ip6.arpa`).
+        records: Map = "records",
+        /// `ovn-owned` (OVN 24.03).
+        options: Map = "options" where is_read_of_dns,
         /// The marks of its owner.
         external_ids: Map = "external_ids" where is_mark,
     }
 }
 
 impl LogicalSwitchPort {
+    /// The rows of `DHCP_Options` that it refers to.
+    pub fn dhcp_rows(&self) -> impl Iterator<Item = Uuid> {
+        [self.dhcpv4_options, self.dhcpv6_options].into_iter().flatten()
+    }
+
     /// The owner of the row; `None` if the row is not this instance's. A row with the UUID that this instance gives to
     /// a port of that name is this instance's even if its marks were removed, as long as they name no other instance.
     /// Its network is empty then, unless that mark is left.
@@ -240,13 +279,17 @@ mod tests {
             serde_json::from_str(include_str!("../../ovsdb-schemas/ovn-nb.ovsschema")).expect("a schema");
         assert_eq!(schema.name, Northbound::DATABASE);
         assert_eq!(schema.check(Northbound::TABLES), Ok(()));
-        let present: Vec<&str> = schema.present(Northbound::OPTIONAL_TABLES).iter().map(|table| table.name).collect();
-        // The table of ports' health checks came with OVN 26.03.
-        assert_eq!(present, ["Forwarding_Group", "Static_MAC_Binding", "DHCP_Options"]);
+        let present: Vec<&str> = schema
+            .present(Northbound::OPTIONAL_TABLES, Northbound::OPTIONAL_COLUMNS)
+            .iter()
+            .map(|table| table.name)
+            .collect();
+        // The table of ports' health checks came with OVN 26.03, and `DNS:options` with 24.03.
+        assert_eq!(present, ["Forwarding_Group", "Static_MAC_Binding", "DHCP_Options", "DNS"]);
     }
 
     #[test]
-    fn keys_that_nobody_reads_are_not_kept() {
+    fn unread_keys_are_not_kept() {
         let port =
             r#"{"external_ids":["map",[["neutron:port","x"],["vendor","y"]]],"options":["map",[["mcast","true"]]]}"#;
         let mut decoder = serde_json::Deserializer::from_str(port);
@@ -291,5 +334,43 @@ ovsdb_row! {
         options: Map = "options" where is_read_of_binding,
         /// True if the chassis has set up its flows.
         up: Option<bool> = "up",
+    }
+}
+
+ovsdb_row! {
+    /// The one row of the southbound database's own settings.
+    pub(super) struct SbGlobal = "SB_Global" {
+        /// `NB_Global:nb_cfg` as northd has processed it.
+        nb_cfg: i64 = "nb_cfg",
+    }
+}
+
+ovsdb_row! {
+    /// What a chassis writes about itself, of the southbound database (ovn-sb(5)).
+    pub(super) struct ChassisPrivate = "Chassis_Private" {
+        /// Its row in `Chassis`.
+        chassis: Option<Uuid> = "chassis",
+        /// The last `SB_Global:nb_cfg` that it has processed.
+        nb_cfg: i64 = "nb_cfg",
+    }
+}
+
+ovsdb_row! {
+    /// An option that OVN's DHCPv4 supports, of the southbound database (ovn-sb(5)): written by northd.
+    pub(super) struct SupportedDhcpv4Option = "DHCP_Options" {
+        /// The key in the northbound's `DHCP_Options:options`.
+        name: String = "name",
+        /// `bool`, `uint8`, `ipv4`, `str`, ...
+        kind: String = "type",
+    }
+}
+
+ovsdb_row! {
+    /// The same for DHCPv6.
+    pub(super) struct SupportedDhcpv6Option = "DHCPv6_Options" {
+        /// The key in the northbound's `DHCP_Options:options`.
+        name: String = "name",
+        /// `ipv6`, `str`, `mac` or `domain`.
+        kind: String = "type",
     }
 }

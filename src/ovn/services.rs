@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::addresses::single_ip;
 use super::answering::{Answering, check_sources, querier_addresses, virtual_addresses};
-use super::marks::is_marked;
 use super::rows::{
     DhcpOptions, ForwardingGroup, LoadBalancer, LoadBalancerGroup, LogicalRouter, LogicalSwitch, Nat, PortHealthCheck,
     StaticMacBinding,
@@ -35,21 +34,18 @@ pub(super) struct Services {
     forwarding: Table<ForwardingGroup>,
     checks: Table<PortHealthCheck>,
     bindings: Table<StaticMacBinding>,
-    dhcp: Table<DhcpOptions>,
     index: ServiceIndex,
 }
 
 #[derive(Debug, Default)]
 struct ServiceIndex {
-    /// Rows with the marks of this instance are ours.
-    instance: String,
     rows: Holders<IpAddr, Uuid>,
     macs: Holders<MacAddr6, Uuid>,
     /// All their addresses, on all switches.
     addresses: AddressSets,
     router_of_port: FastMap<Uuid, Uuid>,
     changes: ServiceChanges,
-    /// Raised by every change of a row that is not ours.
+    /// Raised by every change of a row.
     foreign_changes: u64,
 }
 
@@ -79,21 +75,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Services {
-    /// Empty tables; rows marked with this instance are ours.
-    pub(super) fn new(instance: &str) -> Self {
-        Self { index: ServiceIndex { instance: instance.to_owned(), ..ServiceIndex::default() }, ..Self::default() }
-    }
-
     pub(super) const TABLES: [TableSpec; 4] =
         [LogicalRouter::TABLE, Nat::TABLE, LoadBalancer::TABLE, LoadBalancerGroup::TABLE];
 
     pub(super) const OPTIONAL: [TableSpec; 4] =
         [ForwardingGroup::TABLE, PortHealthCheck::TABLE, StaticMacBinding::TABLE, DhcpOptions::TABLE];
-
-    /// Returns true if there is any service that matters on a switch depending on the routers or subnet of that switch.
-    pub(super) fn any(&self) -> bool {
-        self.nats.len() + self.balancers.len() + self.checks.len() > 0
-    }
 
     /// All their addresses of a family, on all switches.
     pub(super) fn addresses(&self, ipv4: bool) -> &AddressSet {
@@ -167,6 +153,16 @@ impl Services {
         direct.contains(row) || groups.iter().any(in_group)
     }
 
+    /// A row of `DHCP_Options` that is not ours is added.
+    pub(super) fn enter_dhcp(&mut self, uuid: Uuid, row: &DhcpOptions) {
+        self.index.enter(uuid, row);
+    }
+
+    /// A row of `DHCP_Options` that is not ours is removed.
+    pub(super) fn take_out_dhcp(&mut self, uuid: Uuid, row: &DhcpOptions) {
+        self.index.take_out(uuid, row);
+    }
+
     /// The number of changes of rows that are not ours.
     pub(super) fn foreign_changes(&self) -> u64 {
         self.index.foreign_changes
@@ -210,7 +206,7 @@ impl Services {
     }
 
     pub(super) fn begin_dump(&mut self) {
-        let Self { routers, nats, balancers, groups, forwarding, checks, bindings, dhcp, index: _ } = self;
+        let Self { routers, nats, balancers, groups, forwarding, checks, bindings, index: _ } = self;
         routers.begin_dump();
         nats.begin_dump();
         balancers.begin_dump();
@@ -218,11 +214,10 @@ impl Services {
         forwarding.begin_dump();
         checks.begin_dump();
         bindings.begin_dump();
-        dhcp.begin_dump();
     }
 
     pub(super) fn end_dump(&mut self) {
-        let Self { routers, nats, balancers, groups, forwarding, checks, bindings, dhcp, index } = self;
+        let Self { routers, nats, balancers, groups, forwarding, checks, bindings, index } = self;
         routers.end_dump(index);
         nats.end_dump(index);
         balancers.end_dump(index);
@@ -230,12 +225,11 @@ impl Services {
         forwarding.end_dump(index);
         checks.end_dump(index);
         bindings.end_dump(index);
-        dhcp.end_dump(index);
     }
 
     /// Applies updates of one of [`Self::TABLES`] or [`Self::OPTIONAL`]; returns them if they are of another table.
     pub(super) fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, updates: A) -> Result<Option<A>, A::Error> {
-        let Self { routers, nats, balancers, groups, forwarding, checks, bindings, dhcp, index } = self;
+        let Self { routers, nats, balancers, groups, forwarding, checks, bindings, index } = self;
         match table {
             "Logical_Router" => routers.apply(updates, index)?,
             "NAT" => nats.apply(updates, index)?,
@@ -244,7 +238,6 @@ impl Services {
             "Forwarding_Group" => forwarding.apply(updates, index)?,
             "Logical_Switch_Port_Health_Check" => checks.apply(updates, index)?,
             "Static_MAC_Binding" => bindings.apply(updates, index)?,
-            "DHCP_Options" => dhcp.apply(updates, index)?,
             _ => return Ok(Some(updates)),
         }
         Ok(None)
@@ -300,23 +293,22 @@ impl ServiceIndex {
         self.changes.any = true;
     }
 
-    /// Counts a change of a row, unless the row is ours or answers for nothing.
-    fn note_foreign<R: Answering>(&mut self, row: &R, addresses: &[IpAddr], macs: &[MacAddr6]) {
-        let is_ours = || row.marks().is_some_and(|marks| is_marked(marks, &self.instance));
-        if !(addresses.is_empty() && macs.is_empty() || is_ours()) {
+    /// Counts a change of a row, unless the row answers for nothing.
+    fn note_foreign(&mut self, addresses: &[IpAddr], macs: &[MacAddr6]) {
+        if !(addresses.is_empty() && macs.is_empty()) {
             self.foreign_changes += 1;
         }
     }
 
     fn enter<R: Answering>(&mut self, uuid: Uuid, row: &R) {
         let (addresses, macs) = (row.addresses(), row.macs());
-        self.note_foreign(row, &addresses, &macs);
+        self.note_foreign(&addresses, &macs);
         self.hold(uuid, addresses, macs);
     }
 
     fn take_out<R: Answering>(&mut self, uuid: Uuid, row: &R) {
         let (addresses, macs) = (row.addresses(), row.macs());
-        self.note_foreign(row, &addresses, &macs);
+        self.note_foreign(&addresses, &macs);
         self.release(uuid, addresses, macs);
     }
 

@@ -1,4 +1,4 @@
-//! The southbound replica: the chassis, and the binding of each port. Read only.
+//! The southbound replica: the chassis, the binding of each port, and the DHCP options that OVN supports. Read only.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -6,8 +6,10 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess};
 use uuid::Uuid;
 
+use super::dhcp::{OptionTable, SupportedOptions};
 use super::features::Multichassis;
-use super::rows::{Chassis, PortBinding};
+use super::prepared::Prepared;
+use super::rows::{Chassis, ChassisPrivate, PortBinding, SbGlobal};
 use crate::contract::keys;
 use crate::ovsdb::{OptionalColumn, Replica, Row, Schema, Table, TableSpec, Watcher};
 
@@ -20,6 +22,8 @@ pub struct Southbound {
     by_port: HashMap<String, Uuid>,
     /// Chassis by name, by hostname and by the hostname's first label.
     by_name: HashMap<String, BTreeSet<Uuid>>,
+    prepared: Prepared,
+    dhcp: SupportedOptions,
     changes: SouthboundChanges,
     multichassis: Multichassis,
 }
@@ -38,10 +42,12 @@ pub enum NodeChassis<'a> {
 /// The changes since they were last taken.
 #[derive(Debug, Default)]
 pub struct SouthboundChanges {
-    /// Ports with a binding that was added, changed or removed.
+    /// Ports with a binding that was added, changed or removed, or that a chassis has processed.
     pub ports: HashSet<String>,
     /// Names, and hostnames in full and short, of chassis that were added, changed or removed.
     pub chassis: HashSet<String>,
+    /// Other DHCP options are supported than before.
+    pub dhcp_options: bool,
 }
 
 /// The binding of a port.
@@ -60,8 +66,10 @@ pub enum Bound {
     Moving {
         /// The present chassis.
         from: String,
-        /// The additional chassis.
+        /// The additional chassis, which have claimed the port.
         to: Vec<String>,
+        /// They are known to have set up its flows.
+        processed: bool,
         /// The other has seen the guest.
         activated: bool,
     },
@@ -73,8 +81,12 @@ impl fmt::Display for Bound {
             Self::Nowhere => formatter.write_str("not bound"),
             Self::On { chassis, up: true } => write!(formatter, "on {chassis}"),
             Self::On { chassis, up: false } => write!(formatter, "on {chassis} (not up)"),
-            Self::Moving { from, to, activated } => {
-                let progress = if *activated { "activated" } else { "waiting for the guest" };
+            Self::Moving { from, to, processed, activated } => {
+                let progress = match (activated, processed) {
+                    (true, _) => "activated",
+                    (false, true) => "ready for the guest",
+                    (false, false) => "waiting for the guest",
+                };
                 write!(formatter, "moving {from} -> {} ({progress})", to.join(","))
             }
         }
@@ -85,6 +97,11 @@ impl Southbound {
     /// The number of chassis.
     pub fn chassis_count(&self) -> usize {
         self.chassis.len()
+    }
+
+    /// The DHCP options that this OVN supports: those of its tables, or of the oldest supported OVN where they are empty.
+    pub fn dhcp_options(&self) -> &OptionTable {
+        self.dhcp.table()
     }
 
     /// The support for `options:requested-chassis` on this OVN.
@@ -125,6 +142,13 @@ impl Southbound {
         self.chassis.get(&chassis).map(|row| row.name.as_str())
     }
 
+    /// Returns true if a chassis has claimed a port, be it as an additional one.
+    pub fn is_claimed_by(&self, port: &str, chassis: &str) -> bool {
+        let Some(binding) = self.by_port.get(port).and_then(|uuid| self.bindings.get(uuid)) else { return false };
+        let mut claimed = binding.chassis.iter().chain(&binding.additional_chassis);
+        claimed.any(|uuid| self.chassis.get(uuid).is_some_and(|row| row.name == chassis))
+    }
+
     fn called(&self, name: &str) -> impl Iterator<Item = &Chassis> {
         self.by_name.get(name).into_iter().flatten().filter_map(|uuid| self.chassis.get(uuid))
     }
@@ -142,7 +166,8 @@ impl Southbound {
 
     /// The binding of a port; `None` if northd has not seen the port yet.
     pub fn bound(&self, port: &str) -> Option<Bound> {
-        let binding = self.bindings.get(self.by_port.get(port)?)?;
+        let uuid = self.by_port.get(port)?;
+        let binding = self.bindings.get(uuid)?;
         let Some(from) = binding.chassis.and_then(|chassis| self.name_of(chassis)) else { return Some(Bound::Nowhere) };
         let mut to: Vec<String> =
             binding.additional_chassis.iter().filter_map(|chassis| self.name_of(*chassis)).collect();
@@ -152,7 +177,7 @@ impl Southbound {
         to.sort_unstable();
         let activated = binding.options.get(keys::ADDITIONAL_CHASSIS_ACTIVATED).unwrap_or_default();
         let activated = to.iter().all(|name| activated.split(',').any(|activated| activated == name));
-        Some(Bound::Moving { from, to, activated })
+        Some(Bound::Moving { from, to, processed: self.prepared.is_processed(uuid), activated })
     }
 
     /// All bindings, in no order: for comparison with the database.
@@ -167,7 +192,8 @@ impl Southbound {
 
 impl Replica for Southbound {
     const DATABASE: &'static str = "OVN_Southbound";
-    const TABLES: &'static [TableSpec] = &[Chassis::TABLE, PortBinding::TABLE];
+    const TABLES: &'static [TableSpec] = &[Chassis::TABLE, ChassisPrivate::TABLE, PortBinding::TABLE, SbGlobal::TABLE];
+    const OPTIONAL_TABLES: &'static [TableSpec] = &SupportedOptions::OPTIONAL;
     // Since OVN 22.06.
     const OPTIONAL_COLUMNS: &'static [OptionalColumn] = &[("Port_Binding", "additional_chassis")];
 
@@ -178,19 +204,32 @@ impl Replica for Southbound {
     fn begin_dump(&mut self) {
         self.chassis.begin_dump();
         self.bindings.begin_dump();
+        self.prepared.begin_dump();
+        self.dhcp.begin_dump();
     }
 
     fn end_dump(&mut self) {
-        let Self { chassis, bindings, by_port, by_name, changes, .. } = self;
+        let Self { chassis, bindings, by_port, by_name, prepared, dhcp, changes, multichassis: _ } = self;
+        prepared.end_dump();
+        dhcp.end_dump();
         chassis.end_dump(&mut ChassisWatcher { by_name, changes });
-        bindings.end_dump(&mut BindingWatcher { by_port, changes });
+        bindings.end_dump(&mut BindingWatcher { by_port, prepared, changes });
+    }
+
+    fn end_update(&mut self) {
+        self.changes.ports.extend(self.prepared.settle());
+        self.changes.dhcp_options |= self.dhcp.settle();
     }
 
     fn apply<'de, A: MapAccess<'de>>(&mut self, table: &str, mut updates: A) -> Result<(), A::Error> {
-        let Self { chassis, bindings, by_port, by_name, changes, .. } = self;
+        let Self { chassis, bindings, by_port, by_name, prepared, dhcp, changes, multichassis: _ } = self;
         match table {
             "Chassis" => chassis.apply(updates, &mut ChassisWatcher { by_name, changes }),
-            "Port_Binding" => bindings.apply(updates, &mut BindingWatcher { by_port, changes }),
+            "Chassis_Private" => prepared.apply_private(updates),
+            "DHCP_Options" => dhcp.apply_v4(updates),
+            "DHCPv6_Options" => dhcp.apply_v6(updates),
+            "Port_Binding" => bindings.apply(updates, &mut BindingWatcher { by_port, prepared, changes }),
+            "SB_Global" => prepared.apply_global(updates),
             _ => {
                 while updates.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 Ok(())
@@ -199,24 +238,33 @@ impl Replica for Southbound {
     }
 }
 
-/// Keeps `by_port` up to date.
+/// Keeps `by_port` and the claims up to date.
 struct BindingWatcher<'a> {
     by_port: &'a mut HashMap<String, Uuid>,
+    prepared: &'a mut Prepared,
     changes: &'a mut SouthboundChanges,
 }
 
 impl Watcher<PortBinding> for BindingWatcher<'_> {
     fn added(&mut self, uuid: Uuid, row: &PortBinding) {
         self.by_port.insert(row.logical_port.clone(), uuid);
+        self.prepared.note(uuid, row);
         self.changes.ports.insert(row.logical_port.clone());
     }
     fn changing(&mut self, uuid: Uuid, row: &PortBinding, _: &PortBinding) {
-        self.removed(uuid, row);
+        self.leave(uuid, row);
     }
     fn changed(&mut self, uuid: Uuid, row: &PortBinding) {
         self.added(uuid, row);
     }
     fn removed(&mut self, uuid: Uuid, row: &PortBinding) {
+        self.prepared.forget(&uuid);
+        self.leave(uuid, row);
+    }
+}
+
+impl BindingWatcher<'_> {
+    fn leave(&mut self, uuid: Uuid, row: &PortBinding) {
         // A row of the same name may have been added earlier in the same transaction.
         if self.by_port.get(&row.logical_port) == Some(&uuid) {
             self.by_port.remove(&row.logical_port);
@@ -284,9 +332,14 @@ impl Southbound {
     }
 
     pub(crate) fn put_binding(&mut self, row: PortBinding) {
-        let Self { bindings, by_port, changes, .. } = self;
+        let Self { bindings, by_port, prepared, changes, .. } = self;
         let uuid = Uuid::new_v5(&Uuid::NAMESPACE_OID, row.logical_port.as_bytes());
-        bindings.put(uuid, row, &mut BindingWatcher { by_port, changes });
+        bindings.put(uuid, row, &mut BindingWatcher { by_port, prepared, changes });
+    }
+
+    pub(crate) fn put_progress(&mut self, nb_cfg: i64, chassis: &[(u128, i64)]) {
+        self.prepared.put_global(nb_cfg);
+        chassis.iter().for_each(|(number, nb_cfg)| self.prepared.put_private(*number, *nb_cfg));
     }
 }
 
@@ -322,6 +375,54 @@ mod tests {
         assert_eq!(state(PortBinding { options, ..moving }), "moving hv1 -> hv2 (activated)");
         // A chassis that was removed from the database is not a place (the reference is weak).
         assert_eq!(state(PortBinding { chassis: Some(hv(7)), ..PortBinding::default() }), "not bound");
+    }
+
+    /// Of a chassis that has claimed a port it is known that its flows stand, once it has reached an `nb_cfg` that came
+    /// after the claim.
+    #[test]
+    fn a_chassis_has_processed_a_port_when_it_reaches_an_nb_cfg_later_than_its_claim() {
+        let hv = |number| Uuid::from_u128(number);
+        let moving = |to: &[u128]| PortBinding {
+            logical_port: "a.b".to_owned(),
+            chassis: Some(hv(1)),
+            additional_chassis: to.iter().copied().map(hv).collect(),
+            ..PortBinding::default()
+        };
+        let mut southbound = southbound(PortBinding::default());
+        southbound.put_progress(7, &[(1, 7), (2, 6)]);
+        southbound.put_binding(moving(&[2]));
+        let mut after = |what: &str, change: &mut dyn FnMut(&mut Southbound)| {
+            southbound.take_changes();
+            change(&mut southbound);
+            southbound.end_update();
+            let bound = southbound.bound("a.b").expect("a binding");
+            let ports = southbound.take_changes().ports;
+            (what.to_owned(), matches!(bound, Bound::Moving { processed: true, .. }), ports.contains("a.b"))
+        };
+        let expected = |what: &str, processed, told| (what.to_owned(), processed, told);
+        let what = "the claim is seen, and hv2 is behind";
+        assert_eq!(after(what, &mut |_| {}), expected(what, false, false));
+        let what = "the nb_cfg of before the claim says nothing";
+        assert_eq!(after(what, &mut |it| it.put_progress(7, &[(2, 7)])), expected(what, false, false));
+        let what = "northd is further, and hv2 is not";
+        assert_eq!(after(what, &mut |it| it.put_progress(8, &[(1, 8)])), expected(what, false, false));
+        let what = "hv2 has reached it";
+        assert_eq!(after(what, &mut |it| it.put_progress(8, &[(2, 8)])), expected(what, true, true));
+        let what = "it has released the port and claimed it again";
+        let again =
+            &mut |it: &mut Southbound| [moving(&[]), moving(&[2])].into_iter().for_each(|row| it.put_binding(row));
+        assert_eq!(after(what, again), expected(what, false, true));
+        let what = "a claim and an nb_cfg in one update: which came first is not known";
+        let both = &mut |it: &mut Southbound| {
+            it.put_binding(moving(&[2, 1]));
+            it.put_progress(9, &[(1, 9), (2, 9)]);
+        };
+        assert_eq!(after(what, both), expected(what, false, true));
+        let what = "both have reached the next";
+        assert_eq!(after(what, &mut |it| it.put_progress(10, &[(1, 10), (2, 10)])), expected(what, true, true));
+        let what = "a dump may hide another claim";
+        let dump = &mut |it: &mut Southbound| it.prepared.begin_dump();
+        assert!(!after(what, dump).1, "{what}");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::hash::BuildHasher;
 use uuid::Uuid;
 
 use super::index::{Index, Wake};
-use super::rows::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
+use super::marks::is_marked;
+use super::rows::{DhcpOptions, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal};
 use super::services::Services;
 use crate::contract::{epoch_key, epoch_number, keys};
 use crate::hash::FastSet;
@@ -74,6 +75,7 @@ impl SwitchWatcher<'_> {
         // A row that was removed before was detached then.
         if let Some(row) = self.ports.get(&port) {
             self.index.note_foreign(&port, row);
+            self.index.note_names_of(port, row);
             self.index.detach(port, row, switch);
         }
         self.index.switch_of_port.remove(&port);
@@ -91,6 +93,7 @@ impl SwitchWatcher<'_> {
         if let Some(row) = self.ports.get(&port) {
             self.index.note_foreign(&port, row);
             self.index.attach(port, row, self.router_ports);
+            self.index.note_names_of(port, row);
             // It may have moved to another switch, or off its switch.
             self.index.changes.vms.extend(row.owner(&port, &self.index.instance).map(|owner| owner.vm));
         }
@@ -119,12 +122,16 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
         self.services.referred(row);
         self.services.querier(uuid, &Map::default(), &row.other_config);
         row.ports.iter().for_each(|port| self.enter(uuid, *port));
+        self.index.note_names_on(uuid);
         self.settings_changed(&row.name, &row.ports);
     }
 
     fn changing(&mut self, uuid: Uuid, row: &LogicalSwitch, difference: &LogicalSwitch) {
         self.before = Some((row.name.clone(), row.other_config.clone(), row.external_ids.clone()));
         self.services.referred(difference);
+        if !difference.dns_records.is_empty() {
+            self.index.note_names_on(uuid);
+        }
         for port in &difference.ports {
             if row.ports.contains(port) {
                 self.leave(uuid, *port);
@@ -158,10 +165,12 @@ impl Watcher<LogicalSwitch> for SwitchWatcher<'_> {
         }
         by.ports.difference(&row.ports).for_each(|port| self.enter(uuid, *port));
         row.ports.difference(&by.ports).for_each(|port| self.leave(uuid, *port));
+        self.index.note_names_on(uuid);
         self.changed(uuid, by);
     }
 
     fn removed(&mut self, uuid: Uuid, row: &LogicalSwitch) {
+        self.index.note_names_on(uuid);
         self.settings_changed(&row.name, &row.ports);
         self.services.referred(row);
         self.services.querier(uuid, &row.other_config, &Map::default());
@@ -181,8 +190,8 @@ pub(super) struct PortWatcher<'a> {
     pub(super) router_ports: &'a Table<LogicalRouterPort>,
 }
 
-impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
-    fn added(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+impl PortWatcher<'_> {
+    fn enter(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
         let name = self.index.name_hash.hash_one(row.name.as_str());
         self.index.ports_by_name.insert(name, uuid);
         if let Some(peer) = row.options.get(keys::ROUTER_PORT) {
@@ -190,19 +199,13 @@ impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
         }
         self.index.note_foreign(&uuid, row);
         self.index.attach(uuid, row, self.router_ports);
+        self.index.dhcp.refer(row);
         self.index.add_ours(uuid, row);
     }
 
-    fn changing(&mut self, uuid: Uuid, row: &LogicalSwitchPort, _: &LogicalSwitchPort) {
-        self.removed(uuid, row);
-    }
-
-    fn changed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
-        self.added(uuid, row);
-    }
-
-    fn removed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+    fn leave(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
         self.index.note_foreign(&uuid, row);
+        self.index.dhcp.release(row);
         self.index.remove_ours(uuid, row);
         if let Some(switch) = self.index.switch_of(&uuid) {
             self.index.detach(uuid, row, switch);
@@ -214,6 +217,28 @@ impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
         }
         self.index.ports_by_name.remove(self.index.name_hash.hash_one(row.name.as_str()), uuid);
         self.index.changes.wakes.insert(Wake::Name(row.name.clone()));
+    }
+}
+
+impl Watcher<LogicalSwitchPort> for PortWatcher<'_> {
+    fn added(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        self.index.note_names_of(uuid, row);
+        self.enter(uuid, row);
+    }
+
+    fn changing(&mut self, uuid: Uuid, row: &LogicalSwitchPort, difference: &LogicalSwitchPort) {
+        self.index.note_names_changing(uuid, row, difference);
+        self.leave(uuid, row);
+    }
+
+    fn changed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        self.index.note_names_changed(uuid, row);
+        self.enter(uuid, row);
+    }
+
+    fn removed(&mut self, uuid: Uuid, row: &LogicalSwitchPort) {
+        self.index.note_names_of(uuid, row);
+        self.leave(uuid, row);
     }
 }
 
@@ -256,6 +281,48 @@ impl Watcher<LogicalRouterPort> for RouterPortWatcher<'_> {
             if let Some(peer) = self.ports.get(&port) {
                 self.index.enter_again(port, peer, &none);
             }
+        }
+    }
+}
+
+/// A row of ours counts by its use; any other by the addresses that its server answers from.
+pub(super) struct DhcpWatcher<'a> {
+    pub(super) index: &'a mut Index,
+    pub(super) services: &'a mut Services,
+    /// The row that is changing is ours.
+    pub(super) was_ours: bool,
+}
+
+impl DhcpWatcher<'_> {
+    fn is_ours(&self, row: &DhcpOptions) -> bool {
+        is_marked(&row.external_ids, &self.index.instance)
+    }
+}
+
+impl Watcher<DhcpOptions> for DhcpWatcher<'_> {
+    fn added(&mut self, uuid: Uuid, row: &DhcpOptions) {
+        match self.is_ours(row) {
+            true => self.index.dhcp.enter(uuid),
+            false => self.services.enter_dhcp(uuid, row),
+        }
+    }
+
+    fn changing(&mut self, uuid: Uuid, row: &DhcpOptions, _: &DhcpOptions) {
+        self.was_ours = self.is_ours(row);
+        self.removed(uuid, row);
+    }
+
+    fn changed(&mut self, uuid: Uuid, row: &DhcpOptions) {
+        self.added(uuid, row);
+        if (self.was_ours || self.is_ours(row)) && !row.is_intact(&uuid, &self.index.instance) {
+            self.index.dhcp.drift(uuid);
+        }
+    }
+
+    fn removed(&mut self, uuid: Uuid, row: &DhcpOptions) {
+        match self.is_ours(row) {
+            true => self.index.dhcp.leave(uuid),
+            false => self.services.take_out_dhcp(uuid, row),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -26,6 +26,11 @@ pub trait Replica: Send + Sync + 'static {
     const OPTIONAL_TABLES: &'static [TableSpec] = &[];
     /// Columns of these tables that an older server may lack. They are requested only if the schema has them.
     const OPTIONAL_COLUMNS: &'static [OptionalColumn] = &[];
+    /// Returns true if this replica does not read a column, although the server has it. A table without any other column is
+    /// not monitored. The answer never changes.
+    fn leaves_out(&self, _table: &str, _column: &str) -> bool {
+        false
+    }
     /// Records the server's schema, before each sync.
     fn note_schema(&mut self, _schema: &Schema) {}
     /// A full dump follows.
@@ -40,12 +45,14 @@ pub trait Replica: Send + Sync + 'static {
 
 /// A replica with one writer, the reader task, and any number of readers. Locks are held for a computation, never
 /// across an `await`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared<R> {
     replica: RwLock<R>,
     progress: Mutex<Progress>,
-    /// Notified after every change.
+    /// Notified after every change, for one task.
     pub changed: Notify,
+    /// Marked after every change, for any number of tasks.
+    updates: watch::Sender<()>,
 }
 
 /// The present feeder, and the last transaction applied.
@@ -56,17 +63,47 @@ struct Progress {
     last_transaction: Uuid,
     /// The time of the last data from the server.
     last_read: Option<Instant>,
+    /// The number of connections that brought the replica into sync.
+    connections: u64,
+}
+
+impl<R: Default> Default for Shared<R> {
+    fn default() -> Self {
+        Self::new(R::default())
+    }
 }
 
 impl<R> Shared<R> {
     /// Shares a replica.
     pub fn new(replica: R) -> Self {
-        Self { replica: RwLock::new(replica), progress: Mutex::default(), changed: Notify::new() }
+        let (changed, updates) = (Notify::new(), watch::Sender::new(()));
+        Self { replica: RwLock::new(replica), progress: Mutex::default(), changed, updates }
+    }
+
+    /// A receiver that is marked after every change.
+    pub fn updates(&self) -> watch::Receiver<()> {
+        self.updates.subscribe()
     }
 
     /// The time since the server last sent data; `None` before the first.
     pub fn silence(&self) -> Option<Duration> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).last_read.map(|read| read.elapsed())
+    }
+
+    /// The number of connections that brought the replica into sync.
+    pub fn connections(&self) -> u64 {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).connections
+    }
+
+    /// Records that a connection has brought the replica into sync.
+    pub(super) fn record_connection(&self) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).connections += 1;
+    }
+
+    /// Records data from a server, for tests without one.
+    #[cfg(test)]
+    pub(crate) fn hear(&self) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).last_read = Some(Instant::now());
     }
 
     /// Locks it for reading.
@@ -187,6 +224,7 @@ impl<R: Replica> Feeder<R> {
         progress.last_transaction = last_transaction;
         drop(progress);
         self.shared.changed.notify_one();
+        self.shared.updates.send_replace(());
         Ok(())
     }
 }

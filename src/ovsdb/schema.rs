@@ -134,10 +134,11 @@ impl fmt::Display for Kind {
 pub type OptionalColumn = (&'static str, &'static str);
 
 impl Schema {
-    /// Returns those of these tables that the schema has with every column that we decode. An older or newer OVN may
-    /// lack some.
-    pub fn present(&self, optional: &[TableSpec]) -> Vec<TableSpec> {
-        optional.iter().copied().filter(|table| self.check(std::slice::from_ref(table)).is_ok()).collect()
+    /// Returns those of these tables that the schema has with every column that we decode, but for those that may be
+    /// missing. An older or newer OVN may lack some.
+    pub fn present(&self, optional: &[TableSpec], columns: &[OptionalColumn]) -> Vec<TableSpec> {
+        let fits = |table: &TableSpec| self.check_but(std::slice::from_ref(table), columns).is_ok();
+        optional.iter().copied().filter(fits).collect()
     }
 
     /// Returns true if the table has the column, of any type.

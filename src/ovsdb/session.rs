@@ -24,7 +24,8 @@ use super::member::{Member, Model, Unfit};
 use super::progress::{Progress, Verdict};
 use super::remote::{Remote, Remotes};
 use super::replica::{Replica, Shared};
-use super::schema::{Schema, SchemaError};
+use super::row::TableSpec;
+use super::schema::{OptionalColumn, Schema, SchemaError};
 use super::tls::{TlsError, TlsFiles, plain};
 
 /// The time limit for connecting, and for each short answer of the handshake.
@@ -143,6 +144,7 @@ impl<R: Replica> Session<R> {
             let index = (self.next + offset) % places.len();
             match self.try_place(&places[index], patience).await {
                 Ok((connection, resumed, rolled_back)) => {
+                    self.shared.record_connection();
                     self.resumed = resumed;
                     self.rolled_back = rolled_back;
                     self.next = index + 1;
@@ -185,10 +187,8 @@ impl<R: Replica> Session<R> {
         // Kept until a connection is made: if this one fails, the next reads everything again.
         self.must_reread |= rolled_back;
         self.shared.write().note_schema(&schema);
-        let lacking: Vec<_> =
-            R::OPTIONAL_COLUMNS.iter().copied().filter(|(table, column)| !schema.has(table, column)).collect();
+        let (tables, lacking) = asked(&*self.shared.read(), &schema);
         // A first sync may take long: the probe supervises it.
-        let tables = [R::TABLES, &schema.present(R::OPTIONAL_TABLES)].concat();
         let resumed = connection.monitor_without(&tables, &lacking, !self.must_reread).await?;
         Ok((connection, resumed, std::mem::take(&mut self.must_reread)))
     }
@@ -220,6 +220,16 @@ impl<R: Replica> Session<R> {
             }
         }
     }
+}
+
+/// The tables that a replica monitors on a server with this schema, and their columns that it does not.
+fn asked<R: Replica>(replica: &R, schema: &Schema) -> (Vec<TableSpec>, Vec<OptionalColumn>) {
+    let mut tables = [R::TABLES, &schema.present(R::OPTIONAL_TABLES, R::OPTIONAL_COLUMNS)].concat();
+    tables.retain(|table| !table.columns.iter().all(|column| replica.leaves_out(table.name, column.name)));
+    let columns = tables.iter().flat_map(|table| table.columns.iter().map(|column| (table.name, column.name)));
+    let is_missing = |column: &OptionalColumn| R::OPTIONAL_COLUMNS.contains(column) && !schema.has(column.0, column.1);
+    let lacking = columns.filter(|column| is_missing(column) || replica.leaves_out(column.0, column.1)).collect();
+    (tables, lacking)
 }
 
 /// All addresses of all remotes: a cluster's host name may have one for each member.

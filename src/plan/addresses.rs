@@ -76,7 +76,12 @@ impl View<'_> {
         });
         let [ipv4, ipv6] = match families {
             // A problem that only the VM's owner can fix is reported before one that may pass by itself.
-            [Err(_), Err(refusal @ Refusal::Problem(Problem::PoolOutOfSubnet { .. }, _))] => return Err(refusal),
+            [
+                Err(_),
+                Err(refusal @ Refusal::Problem(Problem::PoolOutOfSubnet { .. } | Problem::FamilyMissing { .. }, _)),
+            ] => {
+                return Err(refusal);
+            }
             [ipv4, ipv6] => [ipv4?, ipv6?],
         };
         let mac = self.settle_mac(switch, request, holding, ipv4.or(ipv6))?;
@@ -84,10 +89,12 @@ impl View<'_> {
     }
 
     /// Returns true if the port gets no address: its owner says so, or the switch has no addresses (`mac_only`) and
-    /// neither the request nor the lease names one.
+    /// neither the request nor the lease, present or lost, names one.
     fn wants_mac_alone(&self, switch: &Switch, request: &Request, holding: &Holding<'_>) -> bool {
-        let named = request.ipv4.is_some() || request.ipv6.is_some() || request.pool.is_some();
-        let held = holding.lease.is_some_and(|lease| lease.ips().next().is_some());
+        let named =
+            request.ipv4.is_some() || request.ipv6.is_some() || request.pool.is_some() || request.family.is_some();
+        let leases = [holding.lease, holding.told.map(|told| told.free)];
+        let held = leases.into_iter().flatten().any(|lease| lease.ips().next().is_some());
         request.no_address || !named && !held && self.northbound().is_mac_only(&switch.uuid)
     }
 
@@ -122,19 +129,26 @@ impl View<'_> {
         let Holding { nic, own, lost, lease, reserved, running, told } = *holding;
         let pool = request.pool.as_ref().filter(|pool| !pool.is_empty(ipv4));
         let fits = |address: &IpAddr| pool.is_none_or(|pool| pool.contains(*address));
+        if request.family.is_some_and(|family| !family.has(ipv4)) {
+            // A guest that runs keeps it, unless it was to go at this guest's start.
+            let goes = reserved.is_some_and(|reserved| of_family(reserved, ipv4).is_none());
+            let kept = lease.or(told.map(|told| told.free)).filter(|_| running && !goes);
+            return Ok(kept.and_then(|kept| of_family(kept, ipv4)));
+        }
+        let unasked = pool.is_none() && request.family.is_none();
         if let Some(Retakable { told, free, .. }) = told {
             if let Some(address) = of_family(free, ipv4).filter(fits) {
                 return Ok(Some(address));
             }
             // The last lease was complete: see below.
-            if free.ips().next().is_some() && of_family(told, ipv4).is_none() && pool.is_none() {
+            if free.ips().next().is_some() && of_family(told, ipv4).is_none() && unasked {
                 return Ok(None);
             }
         }
         let held = lease.and_then(|lease| of_family(lease, ipv4));
         let complete = lease.is_some_and(|lease| lease.ips().next().is_some());
-        // A lease is complete: a family that the switch gained later is not added to it.
-        if held.is_some_and(|held| fits(&held)) || complete && held.is_none() && pool.is_none() {
+        // A lease is complete: a family that the switch gained later is not added to it, unless its owner asks for it.
+        if held.is_some_and(|held| fits(&held)) || complete && held.is_none() && unasked {
             return Ok(held);
         }
         let reserved = reserved.and_then(|reserved| of_family(reserved, ipv4)).filter(fits);
@@ -148,9 +162,16 @@ impl View<'_> {
         }
         if lease.is_some() && running {
             // A guest that runs with its MAC alone: only addresses that were removed from its row by hand are restored.
-            return Ok(lost.and_then(|row| self.left_by(switch, ipv4, pool, row)));
+            let left = lost.and_then(|row| self.left_by(switch, ipv4, pool, row));
+            return left.map(|left| self.unclaimed_address(switch, left)).transpose();
         }
-        self.choose(switch, ipv4, pool, lost, nic)
+        match self.choose(switch, ipv4, pool, lost, nic)? {
+            None if request.family.is_some() => {
+                let (name, subnet) = (switch.name.clone(), self.subnet(switch)?.nets());
+                Err(Refusal::on_switch(&switch.name, Problem::FamilyMissing { ipv4, switch: name, subnet }))
+            }
+            chosen => Ok(chosen),
+        }
     }
 
     /// Decides the reservation for the next start: empty if it equals the lease. A remark says why it differs from the
@@ -254,20 +275,22 @@ impl View<'_> {
         let services = self.northbound().service_addresses(ipv4);
         // Addresses that another NIC of the VM requests, and addresses that the guest of another VM may still use.
         let requested = self.named.by_others(&switch.name, nic, ipv4);
-        let kept = [requested.as_deref(), self.snapshot.lost.addresses(&switch.name, ipv4)];
-        let claimed = self.claimed(switch, ipv4);
-        let barred: Vec<&RangeSet> = kept.into_iter().chain(claimed).flatten().collect();
-        // The row's last address, lost for any reason: its guest may be running.
-        let left = lost.and_then(|row| held.left_by(row, &subnet.spans_held(ipv4, pool), &barred, services));
-        if left.is_some() {
-            return Ok(left);
+        let lost_by_others = self.snapshot.lost.addresses(&self.access(switch), ipv4);
+        let kept: Vec<&RangeSet> = requested.as_deref().into_iter().chain(lost_by_others).collect();
+        // The row's last address, lost for any reason: its guest may be running. The policy applies to a row to come.
+        let left = lost.and_then(|row| held.left_by(row, &subnet.spans_held(ipv4, pool), &kept, services));
+        let is_there = lost.is_some_and(|row| self.northbound().port(&row).is_some());
+        let may_return = |ip| subnet.block_of(ip).is_some_and(|block| self.may_return(switch, block, ip));
+        if let Some(left) = left.filter(|ip| is_there || may_return(*ip)) {
+            return self.unclaimed_address(switch, left).map(Some);
         }
         pool.map_or(Ok(()), |pool| self.may_choose_from(switch, &subnet, ipv4, pool))?;
         let spans = subnet.open_spans(ipv4, pool, self.openness(switch));
+        let barred: Vec<&RangeSet> =
+            kept.iter().copied().chain(self.claimed(switch, ipv4).into_iter().flatten()).collect();
         if let Some(free) = held.lowest_free(&spans, &barred, services) {
             return Ok(Some(free));
         }
-        let kept: Vec<&RangeSet> = kept.into_iter().flatten().collect();
         if held.lowest_free(&spans, &kept, services).is_some() {
             // The transaction determines if the other ports get the last addresses.
             return Err(Refusal::Batch);
@@ -284,12 +307,16 @@ impl View<'_> {
         [&self.own, self.batch].map(|claims| claims.addresses(switch.uuid, ipv4))
     }
 
-    /// The last address of a row, lost for any reason, if it is free.
+    /// The last address of a row, lost for any reason, if no port holds it. This transaction may grant it.
     fn left_by(&self, switch: &Switch, ipv4: bool, pool: Option<&AddressPool>, row: Uuid) -> Option<IpAddr> {
         let subnet = self.subnet(switch).ok()?;
         let held = self.northbound().pool(&switch.uuid)?;
-        let claimed: Vec<&RangeSet> = self.claimed(switch, ipv4).into_iter().flatten().collect();
-        held.left_by(row, &subnet.spans_held(ipv4, pool), &claimed, self.northbound().service_addresses(ipv4))
+        held.left_by(row, &subnet.spans_held(ipv4, pool), &[], self.northbound().service_addresses(ipv4))
+    }
+
+    /// Checks that this transaction does not grant an address: another address, or a problem, would be the others' doing.
+    fn unclaimed_address(&self, switch: &Switch, address: IpAddr) -> Result<IpAddr, Refusal> {
+        if self.is_claimed(switch.uuid, Claim::Ip(address)) { Err(Refusal::Batch) } else { Ok(address) }
     }
 
     /// The reason why no address may be allocated beside OVN's own IPAM: northd allocates the same addresses at the

@@ -6,6 +6,7 @@
 
 use super::chassis::Chassis;
 use super::fabric::{Bound, Seen};
+use super::problem::Problem;
 use super::remarks::Remarks;
 use super::snapshot::Snapshot;
 use crate::contract::keys;
@@ -43,7 +44,7 @@ impl Binding {
 impl Snapshot<'_> {
     /// Decides the binding of a port.
     pub(super) fn bind(&self, port: &Bound<'_>, placement: &Placement) -> (Binding, Remarks) {
-        let (home, target) = match placement {
+        let (home, target, arrived) = match placement {
             Placement::Keep => return (Binding::Keep, Remarks::default()),
             Placement::KeepHome => {
                 let RequestedChassis { home, additional } = port.requested();
@@ -51,9 +52,12 @@ impl Snapshot<'_> {
                 return (collapsed.unwrap_or(Binding::Keep), Remarks::default());
             }
             Placement::Unbound => return (Binding::Unbound, Remarks::default()),
-            Placement::On { home, target } => (home, target),
+            Placement::On { home, target, arrived } => (home, target, *arrived),
         };
         let (located, mut remarks) = self.locate(home, port);
+        if arrived {
+            remarks.add(self.waiting_for_chassis(home, &located, port));
+        }
         let (home, home_has_row) = match located {
             Chassis::Named { name, has_row } => (name, has_row),
             Chassis::NotYet => return (Binding::Keep, remarks),
@@ -104,6 +108,19 @@ impl Snapshot<'_> {
         let mut remarks = if settled { Remarks::default() } else { self.waiting_for_northd(port) };
         remarks.northd = northd;
         (settled, remarks)
+    }
+
+    /// A guest that has come to a node before the node's chassis has claimed the port is unreachable until it does.
+    /// An OVN that takes one chassis at a time lets none claim it earlier.
+    fn waiting_for_chassis(&self, node: &str, located: &Chassis, port: &Bound<'_>) -> Remarks {
+        let Chassis::Named { name, has_row: true } = located else { return Remarks::default() };
+        let Seen::Now(southbound) = self.southbound else { return Remarks::default() };
+        if !self.takes_a_list() || southbound.is_claimed_by(port.name, name) {
+            return Remarks::default();
+        }
+        let problem =
+            Problem::ChassisNotReady { node: node.to_owned(), chassis: name.clone(), port: port.name.to_owned() };
+        Remarks::waiting(problem, vec![Wake::Claim(port.name.to_owned())])
     }
 
     fn waiting_for_northd(&self, port: &Bound<'_>) -> Remarks {

@@ -7,14 +7,47 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, PortRef, RequestedChassis};
-use crate::ovsdb::{Datum, Map, Mutation, Mutator, Operation, Row};
+use crate::ovn::{
+    DhcpOptions, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Northbound, PortRef, RequestedChassis,
+};
+use crate::ovsdb::{Condition, Datum, Function, Map, Mutation, Mutator, Operation, Row, Until};
 
-/// The change of one row of ours, with all references to the row.
+/// The change of one row of ours, with all references to the row; or of keys that a row of others lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every change is that of a port")]
 pub enum RowChange {
     /// A row of `Logical_Switch_Port`.
     Port(PortChange),
+    /// Keys of a row of `Logical_Router_Port`.
+    RouterPort(RouterPortChange),
+    /// A row of `DHCP_Options`.
+    Dhcp(DhcpChange),
+}
+
+/// Keys of `ipv6_ra_configs` that the router port of a switch lacks, by `--manage-ra`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouterPortChange {
+    /// The UUID of the row.
+    pub uuid: Uuid,
+    /// Its name.
+    pub name: String,
+    /// The keys, with their values.
+    pub add: Vec<(&'static str, String)>,
+}
+
+impl RouterPortChange {
+    /// Returns true if a replica has the keys, with whatever values.
+    pub(super) fn stands(&self, view: &Northbound) -> bool {
+        let row = view.router_port(&self.uuid);
+        row.is_some_and(|row| self.add.iter().all(|(key, _)| row.ipv6_ra_configs.get(key).is_some()))
+    }
+
+    /// An insert leaves a key alone that another program has added since (RFC 7047 section 5.1).
+    fn operation(&self) -> Operation {
+        let value = Datum::map(self.add.iter().map(|(key, value)| (*key, value.as_str())));
+        let mutations = vec![Mutation { column: "ipv6_ra_configs", mutator: Mutator::Insert, value }];
+        Operation::Mutate { table: LogicalRouterPort::TABLE.name, uuid: self.uuid, mutations }
+    }
 }
 
 impl RowChange {
@@ -22,6 +55,8 @@ impl RowChange {
     pub fn uuid(&self) -> Uuid {
         match self {
             Self::Port(change) => change.uuid,
+            Self::RouterPort(change) => change.uuid,
+            Self::Dhcp(change) => change.uuid,
         }
     }
 
@@ -29,6 +64,7 @@ impl RowChange {
     pub fn as_port(&self) -> Option<&PortChange> {
         match self {
             Self::Port(change) => Some(change),
+            Self::RouterPort(_) | Self::Dhcp(_) => None,
         }
     }
 
@@ -36,6 +72,8 @@ impl RowChange {
     pub fn creates(&self) -> bool {
         match self {
             Self::Port(change) => change.before.is_none(),
+            Self::RouterPort(_) => false,
+            Self::Dhcp(change) => change.before.is_none(),
         }
     }
 
@@ -43,6 +81,8 @@ impl RowChange {
     pub fn is_present(&self, view: &Northbound) -> bool {
         match self {
             Self::Port(change) => view.port(&change.uuid).is_some(),
+            Self::RouterPort(change) => view.router_port(&change.uuid).is_some(),
+            Self::Dhcp(change) => view.dhcp_row(&change.uuid).is_some(),
         }
     }
 
@@ -50,6 +90,7 @@ impl RowChange {
     pub fn takes_addresses(&self) -> bool {
         match self {
             Self::Port(change) => change.takes_addresses(),
+            Self::RouterPort(_) | Self::Dhcp(_) => false,
         }
     }
 
@@ -62,6 +103,8 @@ impl RowChange {
     pub fn operations(&self) -> Vec<Operation> {
         match self {
             Self::Port(change) => change.operations(),
+            Self::RouterPort(change) => vec![change.operation()],
+            Self::Dhcp(change) => change.operations(),
         }
     }
 }
@@ -69,6 +112,12 @@ impl RowChange {
 impl From<PortChange> for RowChange {
     fn from(change: PortChange) -> Self {
         Self::Port(change)
+    }
+}
+
+impl From<DhcpChange> for RowChange {
+    fn from(change: DhcpChange) -> Self {
+        Self::Dhcp(change)
     }
 }
 
@@ -139,6 +188,12 @@ impl PortChange {
         two(&self.before) && self.after.is_some() && !two(&self.after)
     }
 
+    /// Returns true if a port that exists gets another `requested-chassis`.
+    pub fn rebinds(&self) -> bool {
+        let (Some(before), Some(after)) = (&self.before, &self.after) else { return false };
+        RequestedChassis::of(&before.row.options) != RequestedChassis::of(&after.row.options)
+    }
+
     /// The operations of the change. Maps are written by key: keys of others stay, even if they were added after our
     /// replica was read.
     pub fn operations(&self) -> Vec<Operation> {
@@ -167,15 +222,17 @@ impl PortChange {
 
     fn insert(&self, row: &LogicalSwitchPort) -> Operation {
         // A new row of ours has no other columns. A column that is added to the type must be named here.
-        let LogicalSwitchPort { name, kind: _, addresses, dynamic_addresses: _, port_security, options, external_ids } =
-            row;
-        let row = vec![
+        let LogicalSwitchPort { name, kind: _, addresses, dynamic_addresses: _, port_security, .. } = row;
+        let LogicalSwitchPort { options, external_ids, dhcpv4_options, dhcpv6_options, .. } = row;
+        let mut row = vec![
             ("name", Datum::One(name.as_str().into())),
             ("addresses", Datum::texts(addresses.iter())),
             ("port_security", Datum::texts(port_security.iter())),
             ("options", Datum::map(options.iter())),
             ("external_ids", Datum::map(external_ids.iter())),
         ];
+        let references = [("dhcpv4_options", dhcpv4_options), ("dhcpv6_options", dhcpv6_options)];
+        row.extend(references.into_iter().filter(|(_, to)| to.is_some()).map(|(column, to)| (column, reference(*to))));
         Operation::Insert { table: PORT, uuid: self.uuid, row }
     }
 
@@ -190,6 +247,12 @@ impl PortChange {
         let texts = [("name", &before.name, &after.name), ("type", &before.kind, &after.kind)];
         let drifted = texts.into_iter().filter(|(_, before, after)| before != after);
         row.extend(drifted.map(|(column, _, after)| (column, Datum::One(after.as_str().into()))));
+        let references = [
+            ("dhcpv4_options", before.dhcpv4_options, after.dhcpv4_options),
+            ("dhcpv6_options", before.dhcpv6_options, after.dhcpv6_options),
+        ];
+        let changed = references.into_iter().filter(|(_, before, after)| before != after);
+        row.extend(changed.map(|(column, _, after)| (column, reference(after))));
         if !row.is_empty() {
             operations.push(Operation::Update { table: PORT, uuid: self.uuid, row });
         }
@@ -200,6 +263,73 @@ impl PortChange {
             operations.push(Operation::Mutate { table: PORT, uuid: self.uuid, mutations });
         }
         operations
+    }
+}
+
+/// A reference, or none.
+fn reference(to: Option<Uuid>) -> Datum {
+    Datum::Set(to.into_iter().map(Into::into).collect())
+}
+
+/// The change of one row of `DHCP_Options`: it is created, restored after another program has edited it, or deleted.
+/// Its UUID stands for its content, so a row never gets another content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DhcpChange {
+    /// The UUID of the row.
+    pub uuid: Uuid,
+    /// As the replica has it.
+    pub before: Option<DhcpOptions>,
+    /// As it should be.
+    pub after: Option<DhcpOptions>,
+}
+
+const DHCP: &str = DhcpOptions::TABLE.name;
+
+impl DhcpChange {
+    /// Deletes a row of ours, if there is one.
+    pub fn removal(view: &Northbound, uuid: Uuid) -> Option<Self> {
+        let before = view.dhcp_row(&uuid).filter(|_| view.is_our_dhcp_row(&uuid))?.clone();
+        Some(Self { uuid, before: Some(before), after: None })
+    }
+
+    /// The operations of the change.
+    pub fn operations(&self) -> Vec<Operation> {
+        let Self { uuid, before, after } = self;
+        let uuid = *uuid;
+        match (before, after) {
+            (None, None) => Vec::new(),
+            (None, Some(DhcpOptions { cidr, options, external_ids })) => {
+                let row = vec![
+                    ("cidr", Datum::One(cidr.as_str().into())),
+                    ("options", Datum::map(options.iter())),
+                    ("external_ids", Datum::map(external_ids.iter())),
+                ];
+                vec![Operation::Insert { table: DHCP, uuid, row }]
+            }
+            (Some(_), None) => vec![Operation::Delete { table: DHCP, uuid }],
+            (Some(before), Some(after)) => {
+                // An option that another program has added may take DHCP from all ports of the row.
+                let cidr = ("cidr", Datum::One(after.cidr.as_str().into()));
+                let row = vec![cidr, ("options", Datum::map(after.options.iter()))];
+                let mutations = mutations("external_ids", &before.external_ids, &after.external_ids);
+                let marks = (!mutations.is_empty()).then_some(Operation::Mutate { table: DHCP, uuid, mutations });
+                [Operation::Update { table: DHCP, uuid, row }].into_iter().chain(marks).collect()
+            }
+        }
+    }
+
+    /// The waits that fail a deletion while a port refers to the row: the reference is weak, and would be dropped without
+    /// an error.
+    pub fn guards(&self) -> Vec<Operation> {
+        let Self { uuid, before: _, after: None } = self else { return Vec::new() };
+        let unused = |column| Operation::Wait {
+            table: PORT,
+            conditions: vec![Condition { column, function: Function::Equal, value: reference(Some(*uuid)) }],
+            columns: vec!["name"],
+            until: Until::Equal,
+            rows: Vec::new(),
+        };
+        ["dhcpv4_options", "dhcpv6_options"].map(unused).into()
     }
 }
 

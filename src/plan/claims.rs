@@ -37,8 +37,12 @@ impl Claim {
 pub struct Claims {
     on: FastMap<Uuid, OnSwitch>,
     names: FastSet<String>,
+    /// Router ports that get keys.
+    router_ports: FastSet<Uuid>,
     /// The number of new ports by the namespace of their VM.
     new_ports: FastMap<String, usize>,
+    /// The rows of `DHCP_Options` that are written.
+    dhcp_rows: FastSet<Uuid>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -59,6 +63,9 @@ impl Claims {
                     let new = change.after.as_ref().filter(|_| change.before.is_none());
                     new.and_then(|new| new.row.namespace()).into_iter().for_each(|it| claims.add_new_port(&it));
                 }
+                RowChange::RouterPort(change) => claims.add_router_port(change.uuid),
+                RowChange::Dhcp(change) if change.after.is_some() => claims.add_dhcp_row(change.uuid),
+                RowChange::Dhcp(_) => {}
             }
         }
         claims
@@ -66,12 +73,14 @@ impl Claims {
 
     fn add_port(&mut self, Placed { switch, row }: &Placed) {
         written(row).into_iter().chain(reserved(row)).for_each(|addresses| self.add(*switch, addresses));
+        self.add_ips(*switch, row.port_security.vips());
         self.add_name(row.name.clone());
     }
 
     /// Adds the claims of another decision.
     pub fn extend(&mut self, other: Self) {
-        if self.on.is_empty() && self.names.is_empty() {
+        let is_empty = self.on.is_empty() && self.names.is_empty();
+        if is_empty && self.router_ports.is_empty() && self.dhcp_rows.is_empty() {
             *self = other;
             return;
         }
@@ -82,22 +91,41 @@ impl Claims {
             on.macs.extend(added.macs);
         }
         self.names.extend(other.names);
+        self.router_ports.extend(other.router_ports);
+        self.dhcp_rows.extend(other.dhcp_rows);
         for (namespace, count) in other.new_ports {
             *self.new_ports.entry(namespace).or_default() += count;
         }
     }
 
     pub(super) fn add(&mut self, switch: Uuid, addresses: Addresses) {
-        let on = self.on.entry(switch).or_default();
-        for ip in addresses.ips() {
+        self.add_ips(switch, addresses.ips());
+        self.on.entry(switch).or_default().macs.insert(addresses.mac);
+    }
+
+    pub(super) fn add_ips(&mut self, switch: Uuid, ips: impl IntoIterator<Item = IpAddr>) {
+        for ip in ips {
+            let on = self.on.entry(switch).or_default();
             let family = if ip.is_ipv4() { &mut on.ipv4 } else { &mut on.ipv6 };
             family.insert(ip);
         }
-        on.macs.insert(addresses.mac);
     }
 
     pub(super) fn add_name(&mut self, name: String) {
         self.names.insert(name);
+    }
+
+    pub(super) fn add_router_port(&mut self, uuid: Uuid) {
+        self.router_ports.insert(uuid);
+    }
+
+    /// Returns true if a router port gets keys.
+    pub(super) fn has_router_port(&self, uuid: Uuid) -> bool {
+        self.router_ports.contains(&uuid)
+    }
+
+    pub(super) fn add_dhcp_row(&mut self, row: Uuid) {
+        self.dhcp_rows.insert(row);
     }
 
     pub(super) fn add_new_port(&mut self, namespace: &str) {
@@ -126,6 +154,11 @@ impl Claims {
     /// Returns true if a MAC is claimed on any switch.
     pub(super) fn has_mac(&self, mac: MacAddr6) -> bool {
         self.on.values().any(|on| on.macs.contains(&mac))
+    }
+
+    /// Returns true if a row of `DHCP_Options` is written.
+    pub(super) fn has_dhcp_row(&self, row: &Uuid) -> bool {
+        self.dhcp_rows.contains(row)
     }
 
     /// Returns true if a port name is claimed.

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::advertising::Advertising;
 use super::change::RowChange;
 use super::claims::Claims;
 use super::port::{PortDecision, status_of};
@@ -10,13 +11,14 @@ use super::remarks::Remarks;
 use super::retention::Release;
 use super::siblings::{Crossed, Named, share_nothing};
 use super::snapshot::Snapshot;
-use super::status::VmStatus;
+use super::status::{PortStatus, VmStatus};
+use super::switches::with_switches_there;
 use super::view::View;
 use super::vm_rows::VmRows;
 use crate::contract::VmKey;
-use crate::intent::VmIntent;
+use crate::intent::{Placement, Seat, VmIntent};
 use crate::kubevirt::VmObjects;
-use crate::ovn::{Northbound, Wake};
+use crate::ovn::{Addresses, Northbound, Wake};
 
 /// The decision for one VM: rows to write, and the status for its owner.
 #[derive(Debug, Default)]
@@ -73,9 +75,9 @@ pub fn present(northbound: &Northbound, vm: &VmKey) -> VmStatus {
 }
 
 fn released(snapshot: &Snapshot<'_>, vm: &VmKey) -> Decision {
-    let Release { changes, due } = snapshot.release(vm);
+    let Release { changes, due, wakes } = snapshot.release(vm);
     let rows = changes.into_iter().map(RowChange::Port).collect();
-    Decision { rows, waits: Waits { due, ..Waits::default() }, ..Decision::default() }
+    Decision { rows, waits: Waits { due, wakes, ..Waits::default() }, ..Decision::default() }
 }
 
 /// Decides for a VM from its intent and its objects in Kubernetes.
@@ -86,11 +88,15 @@ pub(super) fn decide_intent(
     objects: Option<&VmObjects>,
 ) -> Decision {
     let rows = VmRows::new(snapshot.northbound, intent);
+    let told = objects.and_then(|objects| snapshot.told_where_it_matters(intent, objects, &rows));
+    let there = with_switches_there(snapshot.northbound, intent, &rows, told.as_ref());
+    let intent = there.as_ref().unwrap_or(intent);
+    let rows = VmRows::new(snapshot.northbound, intent);
     let mut siblings: Vec<Uuid> = rows.all().map(|(_, port)| port.uuid).collect();
     siblings.sort_unstable();
     let named = Named::by(snapshot.northbound, intent, &rows);
-    let told = objects.and_then(|objects| snapshot.told_where_it_matters(intent, objects, &rows));
-    let view = |exchanging| View {
+    let alone = Claims::default();
+    let view = |claims, exchanging| View {
         snapshot,
         vm: &intent.vm,
         objects,
@@ -100,18 +106,26 @@ pub(super) fn decide_intent(
         exchanging,
         named: &named,
         told: told.as_ref(),
+        guests: Vec::new(),
     };
     let crossed = Crossed::of(snapshot.northbound, intent, &rows);
     if !crossed.is_empty() {
         // A NIC requests a claim that another NIC of the VM holds. If the other releases it at the same time, they
         // exchange.
-        let exchange = decide_ports(view(true), intent, &rows);
-        let granted = crossed.is_granted(&exchange.status.ports);
-        if !exchange.waits.batch && granted && share_nothing(&rows, &exchange.rows) {
+        let is_possible = |exchange: &Decision| {
+            !exchange.waits.batch && crossed.is_granted(&exchange.status.ports) && share_nothing(&rows, &exchange.rows)
+        };
+        let exchange = decide_ports(view(claims, true), intent, &rows);
+        if is_possible(&exchange) {
             return exchange;
         }
+        let in_the_way = exchange.waits.batch && is_possible(&decide_ports(view(&alone, true), intent, &rows));
+        let mut decision = decide_ports(view(claims, false), intent, &rows);
+        // The transaction determines if they exchange.
+        decision.waits.batch |= in_the_way;
+        return decision;
     }
-    decide_ports(view(false), intent, &rows)
+    decide_ports(view(claims, false), intent, &rows)
 }
 
 /// Decides for all ports of a VM in order.
@@ -119,15 +133,31 @@ fn decide_ports<'a>(mut view: View<'a>, intent: &'a VmIntent, rows: &VmRows<'a, 
     let mut decided = Decision::default();
     let mut taken = Vec::new();
     for nic in &intent.ports {
-        let names = nic.names();
+        let names = view.names_of(nic);
         let port = view.port_of(intent, nic, &names, rows, &taken);
         taken.extend(port.map(|port| port.uuid));
         let mut port = view.decide_nic(intent, nic, &names, port);
         view.own.extend(std::mem::take(&mut port.claims));
+        if let Some(status) = &mut port.status {
+            status.nads.clone_from(&nic.nads);
+            status.coming = nic.seat == Seat::Coming;
+            let of_guest = status.guest.as_ref().and_then(|guest| guest.addresses.parse().ok()).or(status.addresses);
+            let Advertising { change, problem } = view.advertise(status);
+            status.problems.extend(problem);
+            if let Some(change) = change {
+                view.own.add_router_port(change.uuid());
+                decided.rows.push(change);
+            }
+            let is_to_move = |_: &Addresses| nic.seat == Seat::Left;
+            view.guests.extend(of_guest.filter(is_to_move).map(|it| (nic.network.as_str(), it.mac)));
+        }
         decided.take(port);
+        decided.waits.wakes.extend(nic.life.has_dhcp_options().then_some(Wake::DhcpOptions));
     }
     taken.sort_unstable();
-    left_over(&view, intent, rows, &taken).into_iter().for_each(|port| decided.take(port));
+    let (left, strays) = left_over(&view, intent, rows, &taken, &decided.status.ports);
+    left.into_iter().for_each(|port| decided.take(port));
+    decided.status.strays = strays;
     if !decided.status.is_empty() {
         // Other VMs are outside our scope.
         decided.status.problems = of_the_whole(intent);
@@ -138,33 +168,60 @@ fn decide_ports<'a>(mut view: View<'a>, intent: &'a VmIntent, rows: &VmRows<'a, 
     decided
 }
 
-/// Decides for the VM's rows that are not in `taken`, the rows of its NICs.
-fn left_over<'a>(view: &View<'a>, intent: &VmIntent, rows: &VmRows<'a, '_>, taken: &[Uuid]) -> Vec<PortDecision> {
+/// Decides for the VM's rows that are not in `taken`, the rows of its NICs. True if rows with marks of the VM are left alone.
+fn left_over<'a>(
+    view: &View<'a>,
+    intent: &VmIntent,
+    rows: &VmRows<'a, '_>,
+    taken: &[Uuid],
+    decided: &[PortStatus],
+) -> (Vec<PortDecision>, bool) {
     let runs = intent.ports.iter().any(|nic| nic.life.has_guest());
     let mut networks: Vec<&str> = intent.ports.iter().map(|nic| nic.network.as_str()).collect();
     networks.sort_unstable();
-    let mut left = Vec::new();
+    let (mut left, mut strays) = (Vec::new(), false);
     for (network, port) in rows.all().filter(|(_, port)| taken.binary_search(&port.uuid).is_err()) {
-        if networks.binary_search(&network).is_ok() || view.snapshot.may_be_anothers(&intent.vm, &port) {
+        if networks.binary_search(&network).is_ok() {
+            if view.is_left_behind(intent, rows, (network, &port), decided) {
+                left.push(PortDecision::removal(port));
+                continue;
+            }
             // A copy of our marks on another row: the row is deleted with the VM, not earlier.
+            strays = true;
             continue;
         }
+        if view.snapshot.may_be_anothers(&intent.vm, &port) {
+            strays = true;
+            let (change, wakes) = view.snapshot.decide_stray(&intent.vm, port);
+            let remarks = Remarks { wakes, ..Remarks::default() };
+            left.push(PortDecision { change, remarks, ..PortDecision::default() });
+            continue;
+        }
+        // Without a list of the NICs, only one row of a network can be the guest's, and none is moved.
+        let is_one_of_several = intent.untouched.is_none() && rows.of(network).nth(1).is_some();
+        let placement = intent.apart.get(network).unwrap_or(&intent.placement);
+        let placement = if is_one_of_several { &Placement::Keep } else { placement };
         left.push(match &intent.untouched {
             // A guest may be using a row that lost its mark.
             Some(untouched) if !(untouched.contains(network) || network.is_empty() && runs) => {
                 PortDecision::removal(port)
             }
             // Chassis binding and the marks of the VM apply to ports that stay, too.
-            _ => view.keep(intent, port, None, status_of(view.northbound(), network, port), Remarks::default()),
+            _ => {
+                let status = status_of(view.northbound(), network, port);
+                view.keep(intent, (port, placement), None, status, Remarks::default())
+            }
         });
     }
-    left
+    (left, strays)
 }
 
 impl Decision {
     /// Adds the decision for one port.
     fn take(&mut self, port: PortDecision) {
-        let PortDecision { change, status, remarks: Remarks { problems: _, wakes, batch, northd }, claims: _ } = port;
+        let PortDecision { change, dhcp, status, remarks: Remarks { problems: _, wakes, batch, northd }, claims: _ } =
+            port;
+        self.rows.extend(dhcp.into_iter().map(RowChange::Dhcp));
         self.rows.extend(change.filter(|change| !change.is_empty()).map(RowChange::Port));
         self.status.ports.extend(status);
         self.waits.wakes.extend(wakes);

@@ -2,11 +2,11 @@
 
 use uuid::Uuid;
 
-use crate::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound, PortRef};
+use crate::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound, PortRef, Secured};
 
-/// The lease of a row as we write it: `addresses` and `port_security` are equal, or only one of them is set.
+/// The lease of a row as we write it: `addresses` and `port_security` have the same one, or only one of them is set.
 pub(super) fn written(row: &LogicalSwitchPort) -> Option<Addresses> {
-    row.addresses.nics().next().or_else(|| row.port_security.nics().next())
+    row.addresses.nics().next().or_else(|| row.port_security.secured().map(|secured| secured.lease).next())
 }
 
 /// The reservation for the next start.
@@ -19,7 +19,7 @@ pub(super) fn reserved(row: &LogicalSwitchPort) -> Option<Addresses> {
 /// holds is never the lease: then that column has drifted.
 pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> {
     let row = port.row;
-    let secured = || row.port_security.nics();
+    let secured = || row.port_security.secured().map(|secured| secured.lease);
     let in_force = || row.addresses.nics();
     if row.addresses == row.port_security {
         return secured().next();
@@ -48,7 +48,8 @@ pub(super) fn lease(view: &Northbound, port: &PortRef<'_>) -> Option<Addresses> 
 fn is_in_force(view: &Northbound, port: &PortRef<'_>, addresses: &Addresses) -> bool {
     let row = port.row;
     let is_overwritten = row.addresses.nics().next().is_none();
-    let of_guest = row.addresses.nics().chain(row.port_security.nics().filter(|_| is_overwritten));
+    let secured = row.port_security.secured().map(|secured| secured.lease);
+    let of_guest = row.addresses.nics().chain(secured.filter(|_| is_overwritten));
     let shares =
         |held: Addresses| held.mac == addresses.mac || held.ips().any(|ip| addresses.ips().any(|own| own == ip));
     row.is_of(&port.uuid, view.instance()) && of_guest.chain(reserved(row)).any(shares)
@@ -58,6 +59,14 @@ fn is_in_force(view: &Northbound, port: &PortRef<'_>, addresses: &Addresses) -> 
 /// row are removed: they may be another's.
 pub(super) fn repair(row: &LogicalSwitchPort, lease: Option<&Addresses>) -> LogicalSwitchPort {
     let addresses = lease.copied().map(Elements::from).unwrap_or_default();
-    let port_security = if row.port_security.is_empty() { Elements::default() } else { addresses.clone() };
+    let secured = lease.filter(|_| !row.port_security.is_empty()).map(|lease| readdressed(&row.port_security, *lease));
+    let port_security = secured.map(Elements::from).unwrap_or_default();
     LogicalSwitchPort { port_security, addresses, ..row.clone() }
+}
+
+/// Port security for a lease, which keeps what the guest may speak with besides.
+pub(super) fn readdressed(port_security: &Elements, lease: Addresses) -> Secured {
+    let besides = port_security.secured().find(|secured| secured.lease == lease);
+    let besides = besides.or_else(|| port_security.secured().next());
+    Secured { lease, ..besides.unwrap_or_else(|| lease.into()) }
 }

@@ -4,17 +4,28 @@
 //! The last lease of a VM stands in its annotation, and its guest may still use it. It ranks right behind an explicit
 //! request of the VM, and meanwhile it is not allocated to other VMs. An explicit request of another VM gets it only if
 //! no guest runs with it.
+//!
+//! Tenants can write the annotation, so a lease on a switch that is closed to its VM is kept from no other VM. This is
+//! determined where a lease is in the way, and not when it is found: the policy on a switch may change meanwhile, and two
+//! switches of one name may have different ones.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use macaddr::MacAddr6;
 
+use super::claims::Claim;
+use super::switch_policy::SwitchPolicy;
+use super::vm_rows::is_on_the_network_of;
 use crate::contract::VmKey;
-use crate::intent::{PortIntent, VmIntent};
+use crate::intent::{Policy, PortIntent, VmIntent};
 use crate::ipam::RangeSet;
 use crate::kubevirt::{AnnotatedPort, PortsAnnotation, Reported, VmObjects};
 use crate::ovn::{Addresses, Northbound};
+
+/// The mark in a VM's annotation of a port that its guest is to come to.
+const IS_TO_COME: &str = "\"coming\":true";
 
 /// The last lease in a VM's annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +53,21 @@ impl LastLease {
 
     /// The lease of a NIC, on a switch that the NIC names. A lease on any other switch is outside the VM's scope.
     pub(super) fn of_nic(told: &PortsAnnotation, nic: &PortIntent) -> Option<Self> {
-        let port = told.ports.iter().find(|port| port.network == nic.network)?;
-        Self::of(port).filter(|last| nic.switch.as_ref().is_some_and(|named| named.has(&last.switch)))
+        let told = told.ports.iter().filter(|port| port.network == nic.network);
+        let there = nic.arrived.iter().filter_map(|arrived| arrived.switch.as_ref());
+        let named = nic.switch.iter().chain(there);
+        let named = |last: &Self| named.clone().any(|named| named.has(&last.switch));
+        let mut leases = told.filter_map(|port| Some((port, Self::of(port).filter(named)?)));
+        let is_of_another = |port: &AnnotatedPort| port.port.as_ref().is_some_and(|name| !nic.was_named_for(name));
+        match nic.seat.is_one_of_several() {
+            true => leases.min_by_key(|(port, _)| is_of_another(port)).map(|(_, last)| last),
+            false => leases.next().map(|(_, last)| last),
+        }
+    }
+
+    /// The lease on a network of the VM, on any switch.
+    pub(super) fn of_network(told: &PortsAnnotation, network: &str) -> Option<Self> {
+        told.ports.iter().find(|port| port.network == network).and_then(Self::of)
     }
 }
 
@@ -70,6 +94,24 @@ fn subject(objects: &VmObjects) -> Option<(&str, &Reported)> {
     of_vm.or_else(|| objects.run.as_ref().map(|run| (run.uid.as_str(), &run.reported)))
 }
 
+/// A switch, and the namespaces that may use it.
+pub(super) struct Access<'a> {
+    pub(super) switch: &'a str,
+    pub(super) policy: Arc<SwitchPolicy>,
+    pub(super) configured: &'a Policy,
+}
+
+impl Access<'_> {
+    /// `None`: all of them.
+    fn namespaces(&self) -> Option<&BTreeSet<String>> {
+        self.policy.lets_in(self.switch, self.configured)
+    }
+
+    fn lets(&self, vm: &VmKey) -> bool {
+        self.namespaces().is_none_or(|names| names.contains(&vm.namespace))
+    }
+}
+
 /// The known lost leases of all VMs.
 #[derive(Debug, Default)]
 pub struct Lost {
@@ -78,47 +120,72 @@ pub struct Lost {
     on: HashMap<String, OnSwitch>,
 }
 
+/// The lost leases on the switches of one name.
 #[derive(Debug, Default)]
 struct OnSwitch {
     /// By address, the VMs that held it last, and true for those with a running guest.
     ips: HashMap<IpAddr, Vec<(VmKey, bool)>>,
     macs: HashMap<MacAddr6, Vec<(VmKey, bool)>>,
+    addresses: AddressSets,
+    /// The addresses that the VMs of each namespace have lost.
+    of_namespaces: BTreeMap<String, AddressSets>,
+}
+
+#[derive(Debug, Default)]
+struct AddressSets {
     ipv4: RangeSet,
     ipv6: RangeSet,
 }
 
-impl OnSwitch {
-    fn family(&mut self, ipv4: bool) -> &mut RangeSet {
+impl AddressSets {
+    fn family(&self, ipv4: bool) -> &RangeSet {
+        if ipv4 { &self.ipv4 } else { &self.ipv6 }
+    }
+
+    fn family_mut(&mut self, ipv4: bool) -> &mut RangeSet {
         if ipv4 { &mut self.ipv4 } else { &mut self.ipv6 }
     }
 
+    fn is_empty(&self) -> bool {
+        self.ipv4.is_empty() && self.ipv6.is_empty()
+    }
+}
+
+impl OnSwitch {
     fn add(&mut self, vm: &VmKey, running: bool, addresses: Addresses) {
         for ip in addresses.ips() {
             self.ips.entry(ip).or_default().push((vm.clone(), running));
-            self.family(ip.is_ipv4()).insert(ip);
+            self.addresses.family_mut(ip.is_ipv4()).insert(ip);
+            self.of_namespaces.entry(vm.namespace.clone()).or_default().family_mut(ip.is_ipv4()).insert(ip);
         }
         self.macs.entry(addresses.mac).or_default().push((vm.clone(), running));
     }
 
     fn remove(&mut self, vm: &VmKey, addresses: Addresses) {
         for ip in addresses.ips() {
-            if remove(&mut self.ips, ip, vm) {
-                self.family(ip.is_ipv4()).remove(ip);
+            remove(&mut self.ips, ip, vm);
+            let left = self.ips.get(&ip).map(Vec::as_slice).unwrap_or_default();
+            if left.is_empty() {
+                self.addresses.family_mut(ip.is_ipv4()).remove(ip);
+            }
+            let is_shared = left.iter().any(|(other, _)| other.namespace == vm.namespace);
+            if !is_shared && let Some(of_namespace) = self.of_namespaces.get_mut(&vm.namespace) {
+                of_namespace.family_mut(ip.is_ipv4()).remove(ip);
+                if of_namespace.is_empty() {
+                    self.of_namespaces.remove(&vm.namespace);
+                }
             }
         }
         remove(&mut self.macs, addresses.mac, vm);
     }
 }
 
-/// Returns true if the VM was the last one of the key.
-fn remove<K: std::hash::Hash + Eq>(of: &mut HashMap<K, Vec<(VmKey, bool)>>, key: K, vm: &VmKey) -> bool {
-    let Some(vms) = of.get_mut(&key) else { return false };
+fn remove<K: std::hash::Hash + Eq>(of: &mut HashMap<K, Vec<(VmKey, bool)>>, key: K, vm: &VmKey) {
+    let Some(vms) = of.get_mut(&key) else { return };
     vms.retain(|(other, _)| other != vm);
-    let is_last = vms.is_empty();
-    if is_last {
+    if vms.is_empty() {
         of.remove(&key);
     }
-    is_last
 }
 
 /// The result of a search for lost leases.
@@ -165,25 +232,35 @@ impl Lost {
         Looked { over, grew }
     }
 
-    /// The VM other than this one with a running guest that has an address of a switch.
-    pub(super) fn guest_with(&self, switch: &str, ip: IpAddr, vm: &VmKey) -> Option<&VmKey> {
-        running(self.on.get(switch)?.ips.get(&ip)?, vm)
-    }
-
-    /// The same for a MAC.
-    pub(super) fn guest_with_mac(&self, switch: &str, mac: MacAddr6, vm: &VmKey) -> Option<&VmKey> {
-        running(self.on.get(switch)?.macs.get(&mac)?, vm)
+    /// The VM other than this one with a running guest that has an address or MAC of a switch.
+    pub(super) fn guest_with(&self, access: &Access<'_>, claim: Claim, vm: &VmKey) -> Option<&VmKey> {
+        let running = |(other, running): &&(VmKey, bool)| *running && other != vm && access.lets(other);
+        self.with(access.switch, claim).iter().find(running).map(|(other, _)| other)
     }
 
     /// Returns true if a MAC of a switch is lost by a VM other than this one.
-    pub(super) fn has_mac(&self, switch: &str, mac: MacAddr6, vm: &VmKey) -> bool {
-        let vms = self.on.get(switch).and_then(|on| on.macs.get(&mac));
-        vms.is_some_and(|vms| vms.iter().any(|(other, _)| other != vm))
+    pub(super) fn has_mac(&self, access: &Access<'_>, mac: MacAddr6, vm: &VmKey) -> bool {
+        self.with(access.switch, Claim::Mac(mac)).iter().any(|(other, _)| other != vm && access.lets(other))
     }
 
-    /// The lost addresses of a family on a switch; `None` if there are none.
-    pub(super) fn addresses(&self, switch: &str, ipv4: bool) -> Option<&RangeSet> {
-        self.on.get(switch).map(|on| if ipv4 { &on.ipv4 } else { &on.ipv6 })
+    /// The VMs that lost an address or MAC of a switch.
+    fn with(&self, switch: &str, claim: Claim) -> &[(VmKey, bool)] {
+        let on = self.on.get(switch);
+        let vms = on.and_then(|on| match claim {
+            Claim::Ip(ip) => on.ips.get(&ip),
+            Claim::Mac(mac) => on.macs.get(&mac),
+        });
+        vms.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The lost addresses of a family on a switch.
+    pub(super) fn addresses(&self, access: &Access<'_>, ipv4: bool) -> Vec<&RangeSet> {
+        let Some(on) = self.on.get(access.switch) else { return Vec::new() };
+        let sets: Vec<&AddressSets> = match access.namespaces() {
+            None => vec![&on.addresses],
+            Some(names) => names.iter().filter_map(|name| on.of_namespaces.get(name)).collect(),
+        };
+        sets.into_iter().map(|sets| sets.family(ipv4)).collect()
     }
 
     /// Returns true if a search may have a result: the VM has an annotation, or lost leases.
@@ -200,10 +277,6 @@ impl Lost {
     pub fn vms(&self) -> BTreeSet<VmKey> {
         self.of.keys().cloned().collect()
     }
-}
-
-fn running<'a>(vms: &'a [(VmKey, bool)], own: &VmKey) -> Option<&'a VmKey> {
-    vms.iter().find(|(vm, running)| *running && vm != own).map(|(vm, _)| vm)
 }
 
 fn find(
@@ -227,11 +300,18 @@ fn find(
     // The usual case: a row for each network, and no need to read the annotation.
     let rows: BTreeSet<&str> = view.ports_of(vm).map(|(network, _)| network).collect();
     networks.retain(|network| !rows.contains(network));
-    if networks.is_empty() {
+    // A NIC with a port that is to come has two.
+    let text = subject(objects).and_then(|(_, reported)| reported.text.as_deref());
+    let changes = text.is_some_and(|text| text.contains(IS_TO_COME));
+    if networks.is_empty() && !changes {
         return Vec::new();
     }
     let Some(told) = told(objects, view.instance()) else { return Vec::new() };
     let intent = intent(objects);
-    let nics = intent.ports.iter().filter(|nic| networks.contains(nic.network.as_str()));
+    let lacks_one = |nic: &&PortIntent| {
+        let mut rows = view.ports_of(vm).filter(|(network, _)| *network == nic.network);
+        nic.seat.is_one_of_several() && !rows.any(|(_, port)| is_on_the_network_of(view, nic, &port))
+    };
+    let nics = intent.ports.iter().filter(|nic| networks.contains(nic.network.as_str()) || lacks_one(nic));
     nics.filter_map(|nic| LastLease::of_nic(&told, nic)).collect()
 }

@@ -21,12 +21,14 @@ impl Problem {
     /// changed.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Unreadable(_) | Self::Invalid(_) | Self::OutOfSubnet { .. } | Self::PoolOutOfSubnet { .. } => {
-                "InvalidRequest"
-            }
+            Self::Unreadable(_)
+            | Self::Invalid(_)
+            | Self::OutOfSubnet { .. }
+            | Self::FamilyMissing { .. }
+            | Self::PoolOutOfSubnet { .. } => "InvalidRequest",
             Self::Unserved(_) | Self::Unmatched(_) => "UnsupportedAnnotation",
             Self::PortSecurityKept { .. } => "PortSecurityKept",
-            Self::NotAllowed { .. } => "RequestNotAllowed",
+            Self::NotAllowed { .. } | Self::VipsNotAllowed { .. } => "RequestNotAllowed",
             Self::NamespaceNotAllowed { .. } => "SwitchNotAllowed",
             Self::TooManyNics { .. } => "TooManyNics",
             Self::RetainTooLong { .. } => "RetainTooLong",
@@ -47,10 +49,14 @@ impl Problem {
             Self::SwitchDeferred { .. } => "SwitchChangePending",
             Self::ChassisNotFound(_) | Self::ChassisGone { .. } => "ChassisNotFound",
             Self::ChassisAmbiguous { .. } => "ChassisAmbiguous",
+            Self::ChassisNotReady { .. } => "ChassisNotReady",
             Self::NamespaceNotSelected(_) => "NamespaceNotSelected",
             Self::ServedByAnotherInstance { .. } => "ServedElsewhere",
             Self::TypeTaken { .. } => "PortTypeConflict",
             Self::GuestHasAnother { .. } => "GuestHasAnotherAddress",
+            Self::NotAdvertised { .. } => "RouterNotAdvertised",
+            Self::DhcpByLauncher { .. } | Self::DhcpOff { .. } | Self::DhcpWithoutAddress { .. } => "DhcpNotServed",
+            Self::DhcpOptions { .. } => "DhcpOptionsRefused",
             Self::Rejected(_) => "CommitFailed",
             Self::Misplaced(_) => "MisplacedAnnotation",
             Self::InvalidChassis(..) => "InvalidChassisAnnotation",
@@ -71,8 +77,8 @@ impl Display for Problem {
             Self::Misplaced(misplaced) => misplaced.fmt(formatter),
             Self::Unserved(keys) => write!(
                 formatter,
-                "{} no effect in ovn-kubevirt. Use ip_address, mac_address, logical_switch, ip_pool or port_security of \
-                a network, or ovn-kubevirt.io/retain.",
+                "{} no effect in ovn-kubevirt. Use ip_address, mac_address, logical_switch, ip_pool, ip_family, \
+                port_security, port_vips, dhcp, dhcp-v4-options or dhcp-v6-options of a network, or ovn-kubevirt.io/retain.",
                 AnnotationsHave(keys)
             ),
             Self::Unmatched(keys) => write!(
@@ -89,6 +95,40 @@ impl Display for Problem {
                 Escaped(network),
                 rule.on(switch),
                 rule.permission.word()
+            ),
+            Self::VipsNotAllowed { network, switch, rule, keeps: _ } => write!(
+                formatter,
+                "The guest may not speak with port_vips on the network {}: {}. Remove the annotation port_vips, or have the \
+                operator add \"{}\" there.",
+                Escaped(network),
+                rule.on(switch),
+                rule.permission.word()
+            ),
+            Self::DhcpByLauncher { network, binding } => write!(
+                formatter,
+                "OVN does not answer DHCP for the network {}: the binding of its interface is {binding}, so virt-launcher's \
+                own DHCP server answers the guest. Remove the annotations about DHCP, or choose a binding that leaves DHCP to \
+                the network, such as managedTap.",
+                Escaped(network)
+            ),
+            Self::DhcpOff { network } => write!(
+                formatter,
+                "OVN does not answer DHCP for the network {}: ovn-kubevirt runs with --dhcp=never. Remove the annotations \
+                about DHCP, or have the operator change --dhcp.",
+                Escaped(network)
+            ),
+            Self::DhcpWithoutAddress { network } => write!(
+                formatter,
+                "OVN does not answer DHCP for the network {}: its port has no address. Remove the annotations about DHCP, or \
+                request an address.",
+                Escaped(network)
+            ),
+            Self::DhcpOptions { network, by_owner: _, error } => write!(
+                formatter,
+                "DHCP for the network {} stays as it is: with the options of its switch, {}. {}.",
+                Escaped(network),
+                error.problem(),
+                error.remedy()
             ),
             Self::NotAllowed { requested, switch, rule } => not_allowed(formatter, requested, switch, *rule),
             Self::NamespaceNotAllowed { namespace, switch, on_switch, keeps: _ } => {
@@ -137,6 +177,14 @@ impl Display for Problem {
                 formatter,
                 "{address} cannot be used on the logical switch {}: its subnet is {}. Choose a host address in the \
                 subnet.",
+                Escaped(switch),
+                Nets(subnet)
+            ),
+            Self::FamilyMissing { ipv4, switch, subnet } => write!(
+                formatter,
+                "The annotation ip_family asks for an {} address, and the logical switch {} has no such subnet ({}). \
+                Choose another family or another switch.",
+                if *ipv4 { "IPv4" } else { "IPv6" },
                 Escaped(switch),
                 Nets(subnet)
             ),
@@ -260,6 +308,9 @@ impl Display for Problem {
                 "The guest uses {guest}, which its port no longer has: the port was lost, and its addresses could \
                 not all be allocated again. Restart the VM, so that the guest gets the addresses of the port."
             ),
+            Self::NotAdvertised { switch, router_port, mode } => {
+                not_advertised(formatter, switch, router_port, mode.as_deref())
+            }
             Self::ChassisGone { node, chassis } => write!(
                 formatter,
                 "The southbound database has no row of the chassis {chassis} of the node {}: the port keeps \
@@ -269,6 +320,15 @@ impl Display for Problem {
                 chassis = Escaped(chassis)
             ),
             Self::ChassisAmbiguous { node, rows, kept } => chassis_ambiguous(formatter, node, rows, kept.as_deref()),
+            Self::ChassisNotReady { node, chassis, port } => write!(
+                formatter,
+                "A migration has brought the guest to the node {}, and the chassis {} there does not have the port {port}: \
+                the guest is unreachable until the chassis claims it. Check that ovn-controller runs on the node, and that the CNI has set \
+                external_ids:iface-id={port} on the interface of the launcher pod.",
+                Escaped(node),
+                Escaped(chassis),
+                port = Escaped(port)
+            ),
             Self::Rejected(error) => write!(
                 formatter,
                 "The northbound database refused the ports of the VM: {}. Correct what the error names; the write is \
@@ -332,11 +392,13 @@ fn not_allowed(formatter: &mut Formatter<'_>, requested: &Requested, switch: &st
         (Permission::First, Requested::Address(_)) => "it is the first host address, and ",
         (Permission::Excluded, Requested::Pool(_)) => "exclude_ips names its addresses, and ",
         (Permission::First, Requested::Pool(_)) => "it has the first host address alone, and ",
-        (Permission::Explicit | Permission::PortSecurityOff, _) => "",
+        (Permission::Explicit | Permission::PortSecurityOff | Permission::LinkLocal | Permission::Vips, _) => "",
     };
     let instead = match rule.permission {
-        Permission::Explicit | Permission::PortSecurityOff => "Remove the request",
         Permission::Excluded | Permission::First => "Choose other addresses",
+        Permission::Explicit | Permission::PortSecurityOff | Permission::LinkLocal | Permission::Vips => {
+            "Remove the request"
+        }
     };
     write!(formatter, ": {what}{}. {instead}, or have the operator add \"{word}\" there.", rule.on(switch))
 }
@@ -412,6 +474,23 @@ fn doubled(
         Change the other holder, or give the VM another {kind} with {by} and restart it.",
         Escaped(switch)
     )
+}
+
+fn not_advertised(formatter: &mut Formatter<'_>, switch: &str, router_port: &str, mode: Option<&str>) -> fmt::Result {
+    let (switch, router_port) = (Escaped(switch), Escaped(router_port));
+    write!(formatter, "The router port {router_port} of the logical switch {switch} has ")?;
+    match mode {
+        None => formatter.write_str(
+            "no ipv6_ra_configs:address_mode, so IPv6 guests get no router advertisement. Start ovn-kubevirt with \
+            --manage-ra=true, or run",
+        )?,
+        Some(mode) => write!(
+            formatter,
+            "ipv6_ra_configs:address_mode={}, so IPv6 guests make addresses that port security drops. Run",
+            Escaped(mode)
+        )?,
+    }
+    write!(formatter, " ovn-nbctl set Logical_Router_Port {router_port} ipv6_ra_configs:address_mode=dhcpv6_stateful.")
 }
 
 fn name_taken(formatter: &mut Formatter<'_>, names: &[String]) -> fmt::Result {

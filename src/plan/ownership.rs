@@ -7,13 +7,15 @@
 
 use uuid::Uuid;
 
+use super::change::PortChange;
 use super::problem::Problem;
 use super::remarks::{Refusal, Remarks};
 use super::snapshot::Snapshot;
+use super::status::PortStatus;
 use super::view::View;
-use super::vm_rows::{VmRows, is_made_for};
+use super::vm_rows::{VmRows, is_made_for, is_on_the_network_of};
 use crate::contract::{VmKey, keys, port_uuid};
-use crate::intent::{PortIntent, VmIntent};
+use crate::intent::{PortIntent, Seat, VmIntent};
 use crate::ovn::{LogicalSwitchPort, Owner, PortRef, Wake};
 
 impl Snapshot<'_> {
@@ -31,7 +33,23 @@ impl Snapshot<'_> {
 
     /// Returns true if a VM other than this exists that may have a port of that name.
     fn exists_another(&self, vm: &VmKey, port_name: &str) -> bool {
-        VmKey::candidates(port_name).any(|other| other != *vm && self.cluster.vm(&other).is_some())
+        self.others_with(vm, port_name).next().is_some()
+    }
+
+    /// The existing VMs other than this that may have a port of that name.
+    fn others_with(&self, vm: &VmKey, port_name: &str) -> impl Iterator<Item = VmKey> {
+        VmKey::candidates(port_name).filter(move |other| other != vm && self.cluster.vm(other).is_some())
+    }
+
+    /// Decides on a row of the VM that may be another's: its lease is restored if it has drifted, and the rest is left
+    /// alone until the other VMs are gone. If a NIC of another VM may have the port, that VM decides on it.
+    pub(super) fn decide_stray(&self, vm: &VmKey, port: PortRef<'_>) -> (Option<PortChange>, Vec<Wake>) {
+        let name = &port.row.name;
+        let others: Vec<VmKey> = self.others_with(vm, name).collect();
+        let mut intents = others.iter().filter_map(|other| self.intent(other));
+        let is_anothers = intents.any(|intent| intent.ports.iter().any(|nic| nic.names().contains(name)));
+        let change = if is_anothers { None } else { self.repaired(port, None) };
+        (change, others.into_iter().map(Wake::Gone).collect())
     }
 }
 
@@ -47,14 +65,73 @@ impl<'a> View<'a> {
         rows: &VmRows<'a, '_>,
         taken: &[Uuid],
     ) -> Option<PortRef<'a>> {
-        let several: Vec<PortRef<'a>> = rows.of(&nic.network).collect();
+        let may_be = |port: &PortRef<'_>| self.may_be_of_seat(nic, port);
+        let several: Vec<PortRef<'a>> = rows.of(&nic.network).filter(may_be).collect();
         let marked = match several[..] {
             [port] => Some(port),
-            _ => several.into_iter().max_by_key(|port| is_made_for(self.instance(), nic, port)),
+            _ => several.into_iter().max_by_key(|port| {
+                let is_there = is_on_the_network_of(self.northbound(), nic, port);
+                (is_there, is_made_for(self.instance(), nic, port))
+            }),
         };
         let marked = marked.filter(|port| !self.snapshot.may_be_anothers(&intent.vm, port));
         let is_left = |port: &PortRef<'_>| !taken.contains(&port.uuid);
         marked.or_else(|| self.unmarked(intent, nic, names, is_left)).or_else(|| rows.renamed(nic).filter(is_left))
+    }
+
+    /// Returns true if a row of the NIC's network may be that of one of its attachments. A NIC with one attachment keeps
+    /// the row that it has, whatever that was made for. A guest that has moved to another network while this service was
+    /// away has left its row behind on another switch, unless its pod was plugged to that very row. A guest that is to
+    /// leave a network has come there with the row of another one perhaps, on the same switch.
+    fn may_be_of_seat(&self, nic: &PortIntent, port: &PortRef<'_>) -> bool {
+        let is_there = || is_on_the_network_of(self.northbound(), nic, port);
+        match nic.seat {
+            Seat::Assumed | Seat::Known => true,
+            Seat::Coming => is_there(),
+            Seat::Left | Seat::Moved => {
+                let switch = port.switch.and_then(|switch| self.switch_name(switch));
+                let is_requested = || nic.switch.as_ref().zip(switch).is_some_and(|(named, it)| named.has(&it));
+                is_there() || is_requested() || nic.pod_port.as_deref() == Some(port.row.name.as_str())
+            }
+        }
+    }
+
+    /// The names that a new port of a NIC may have: first the one that the VM was last told, which the interface of its
+    /// running guest has. It may be the name for another NAD of the same switch, to which the guest's pod was plugged.
+    pub(super) fn names_of(&self, nic: &PortIntent) -> Vec<String> {
+        let mut names = nic.names();
+        let told = self.told.iter().flat_map(|told| &told.ports).filter(|port| port.network == nic.network);
+        let all = nic.all_names();
+        let is_possible = |name: &&String| all.contains(name) || nic.pod_port.as_ref() == Some(*name);
+        if let Some(told) = told.filter_map(|port| port.port.as_ref()).find(is_possible) {
+            names.retain(|name| name != told);
+            names.insert(0, told.clone());
+        }
+        names
+    }
+
+    /// Returns true if a row is the NIC's on a network that the NIC has left: this instance made it for the VM, the
+    /// guest is known to have another port, and no other NIC may need it.
+    pub(super) fn is_left_behind(
+        &self,
+        intent: &VmIntent,
+        rows: &VmRows<'_, '_>,
+        (network, port): (&str, &PortRef<'_>),
+        decided: &[PortStatus],
+    ) -> bool {
+        let of_nic = || intent.ports.iter().filter(|nic| nic.network == network);
+        let is_known = of_nic().all(|nic| nic.seat != Seat::Assumed || !nic.life.has_guest());
+        let has_another = decided.iter().any(|it| it.network == network && !it.coming && it.row.is_some());
+        let is_none_of_ours = || of_nic().all(|nic| nic.on_none_of_ours && nic.seat == Seat::Moved);
+        let is_made_here = Owner::is_of(port.row.external_ids.map(), self.instance())
+            && port_uuid(self.instance(), &port.row.name) == port.uuid
+            && intent.vm.has_named(&port.row.name);
+        let is_there = |nic: &PortIntent| is_on_the_network_of(self.northbound(), nic, port);
+        let mut others = intent.ports.iter().filter(|nic| nic.network != network);
+        let may_need = |nic: &PortIntent| is_there(nic) && rows.of(&nic.network).next().is_none();
+        // Without a list of what is untouched a launcher of before may have it.
+        let no_pod_of_before = intent.untouched.is_some();
+        no_pod_of_before && is_known && (has_another || is_none_of_ours()) && is_made_here && !others.any(may_need)
     }
 
     /// Finds the row that this instance made for the NIC, if its marks name a missing VM or are lost; or the row that
@@ -68,8 +145,9 @@ impl<'a> View<'a> {
     ) -> Option<PortRef<'a>> {
         let (northbound, instance) = (self.northbound(), self.instance());
         // The name of a NIC that came to another network since is known only from its annotation.
-        let told = self.told.iter().flat_map(|told| &told.ports).find(|port| port.network == nic.network);
-        let told = told.and_then(|port| port.port.as_ref());
+        let told = self.told.iter().flat_map(|told| &told.ports).filter(|port| port.network == nic.network);
+        let is_of_seat = |name: &&String| !nic.seat.is_one_of_several() || nic.was_named_for(name);
+        let told = told.filter_map(|port| port.port.as_ref()).find(is_of_seat);
         let told = told.filter(|name| VmKey::candidates(name).any(|vm| vm == intent.vm));
         let made = names.iter().chain(told).filter(|_| northbound.has_odd_rows());
         let made = made.filter_map(|name| northbound.port(&port_uuid(instance, name)));
@@ -137,18 +215,19 @@ impl<'a> View<'a> {
         Err(Refusal::Problem(Problem::ServedByAnotherInstance { instance }, wakes))
     }
 
-    /// The first free one of a new port's names.
+    /// The first free one of a new port's names. Another VM of the transaction may claim it.
     pub(super) fn free_name(&self, names: &[String]) -> Result<String, Refusal> {
-        let free = names.iter().find(|name| self.is_free_name(name));
-        match free {
-            // The transaction determines if the other VM's port is created.
-            Some(name) if self.is_name_claimed(name) => Err(Refusal::Batch),
-            Some(name) => Ok(name.clone()),
-            None => {
-                let wakes = names.iter().flat_map(|name| self.waits_for_name(name)).collect();
-                Err(Refusal::Problem(Problem::NameTaken(names.to_vec()), wakes))
-            }
-        }
+        let free = names.iter().find(|name| self.is_free_name(name)).cloned();
+        free.ok_or_else(|| {
+            let wakes = names.iter().flat_map(|name| self.waits_for_name(name)).collect();
+            Refusal::Problem(Problem::NameTaken(names.to_vec()), wakes)
+        })
+    }
+
+    /// Checks that no other port of the transaction claims a new port's name: the transaction determines if that port is
+    /// created.
+    pub(super) fn unclaimed(&self, name: String) -> Result<String, Refusal> {
+        if self.is_name_claimed(&name) { Err(Refusal::Batch) } else { Ok(name) }
     }
 
     /// The changes in the databases that a new port waits for to get a name.

@@ -8,47 +8,24 @@ use std::net::IpAddr;
 
 use super::problem::{AllowRule, Problem, Requested};
 use super::remarks::Refusal;
+use super::switch_policy::SwitchPolicy;
 use super::view::{Switch, View};
 use crate::contract::keys;
 use crate::escaped::shortened;
-use crate::intent::{Namespaces, Permission, Permissions, PortIntent, SwitchRequest, UnknownWord, VmIntent};
+use crate::intent::{Permission, Permissions, PortIntent, Seat, SwitchRequest, UnknownWord, VmIntent};
 use crate::ipam::{AddressPool, AddressSet, Block, Openness, Pool, Subnet};
-use crate::ovn::{LogicalSwitch, Wake};
-
-/// The policy on the row of a switch; `None` where the row does not state it.
-#[derive(Debug, Default)]
-pub(super) struct SwitchPolicy {
-    namespaces: Option<Result<Namespaces, UnknownWord>>,
-    /// With the first word that is skipped.
-    allow: Option<(Permissions, Option<UnknownWord>)>,
-}
-
-impl SwitchPolicy {
-    /// Reads a row.
-    pub(super) fn of(row: &LogicalSwitch) -> Self {
-        let allow = row.external_ids.get(keys::ALLOW).map(Permissions::read);
-        Self {
-            namespaces: row.external_ids.get(keys::NAMESPACES).map(str::parse),
-            allow: allow.map(|(permissions, unknown)| (permissions, unknown.into_iter().next())),
-        }
-    }
-}
+use crate::ovn::Wake;
 
 impl View<'_> {
     /// Checks that the VM's namespace may use a switch.
     pub(super) fn may_use(&self, switch: &Switch, request: &SwitchRequest, standing: bool) -> Result<(), Refusal> {
         let (name, namespace) = (&switch.name, &self.vm.namespace);
         let on_switch = self.snapshot.policy_on(switch.uuid);
-        let names_it = match &on_switch.namespaces {
-            Some(Ok(namespaces)) => namespaces.contains(namespace),
-            Some(Err(word)) => return Err(Refusal::on_switch(name, unread(switch, keys::NAMESPACES, word))),
-            None => {
-                let configured = self.snapshot.settings.policy.switch_namespaces.get(name);
-                configured.is_none_or(|namespaces| namespaces.contains(namespace))
-            }
-        };
-        if names_it {
+        if on_switch.lets(namespace, name, &self.snapshot.settings.policy) {
             return Ok(());
+        }
+        if let Some(Err(word)) = &on_switch.namespaces {
+            return Err(Refusal::on_switch(name, unread(switch, keys::NAMESPACES, word)));
         }
         let problem = Problem::NamespaceNotAllowed {
             namespace: namespace.clone(),
@@ -142,6 +119,13 @@ impl View<'_> {
                 Vec::new(),
             )),
         }
+    }
+
+    /// Returns true if a new port takes the place of another one: the guest has moved to another network while this
+    /// service was away, and the row that it has left goes in the same transaction.
+    pub(super) fn replaces_another(&self, nic: &PortIntent) -> bool {
+        let is_its = |(network, _): (&str, _)| network == nic.network;
+        nic.seat == Seat::Moved && self.northbound().ports_of(self.vm).any(is_its)
     }
 
     /// Checks that the VM's namespace may have another port.

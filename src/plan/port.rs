@@ -1,28 +1,35 @@
 //! One NIC's port: the row to write and the status for its owner.
 
+use std::borrow::Cow;
+
+use macaddr::MacAddr6;
 use uuid::Uuid;
 
 use super::addresses::{Holding, Retakable, outside_the_pool};
-use super::change::{Mark, Placed, PortChange};
+use super::change::{DhcpChange, Mark, Placed, PortChange};
 use super::claims::Claims;
+use super::dhcp::Dhcp;
 use super::fabric::Bound;
 use super::lease::{lease, repair, reserved};
 use super::lost::LastLease;
 use super::problem::Problem;
 use super::remarks::{Refusal, Remarks};
-use super::status::PortStatus;
+use super::security::Standing;
+use super::status::{DhcpFamilies, PortStatus};
 use super::switches::OnSwitch;
 use super::view::{Switch, View};
 use super::vm_rows::is_on_the_network_of;
 use crate::contract::{keys, port_uuid};
-use crate::intent::{Permission, PortIntent, Request, VmIntent};
+use crate::intent::{Placement, PortIntent, Request, Seat, VmIntent, Written};
 use crate::kubevirt::Guest;
-use crate::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound, PortRef};
+use crate::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound, PortRef, Secured, Wake};
 
 /// The decision for one port.
 #[derive(Default)]
 pub(super) struct PortDecision {
     pub(super) change: Option<PortChange>,
+    /// Rows of `DHCP_Options` that it refers to, and that are to be written.
+    pub(super) dhcp: Vec<DhcpChange>,
     /// `None` if the NIC is not ours, or if its port is deleted.
     pub(super) status: Option<PortStatus>,
     /// Its problems are moved into the status.
@@ -34,7 +41,7 @@ impl PortDecision {
     /// Moves the problems of the remarks into the status.
     fn new(change: Option<PortChange>, mut status: PortStatus, mut remarks: Remarks) -> Self {
         status.problems = std::mem::take(&mut remarks.problems);
-        Self { change, status: Some(status), remarks, claims: Claims::default() }
+        Self { change, status: Some(status), remarks, ..Self::default() }
     }
 
     /// The port is deleted.
@@ -46,6 +53,7 @@ impl PortDecision {
 /// A port that gets its addresses.
 struct Served {
     change: PortChange,
+    dhcp: Vec<DhcpChange>,
     /// Its problems are among the remarks.
     status: PortStatus,
     claims: Claims,
@@ -79,6 +87,44 @@ impl<'a> Site<'a> {
         self.port.filter(|port| port.switch == Some(self.switch.uuid)).and_then(|port| reserved(port.row))
     }
 
+    /// The row on this switch with its further addresses, and the request in force.
+    fn standing<'s>(&'s self, nic: &'s PortIntent) -> Standing<'s> {
+        let stands = self.port.filter(|port| port.switch == Some(self.switch.uuid));
+        Standing {
+            row: self.before(),
+            request: self.request(nic),
+            own: self.own(),
+            vips: stands.map(|port| port.row.port_security.vips()).unwrap_or_default(),
+            elsewhere: self.elsewhere,
+        }
+    }
+
+    /// The request in force; `None`: the lease stands. A guest that has come to a network by a live change got what the
+    /// VM's template requested there, and KubeVirt does not bring annotations to a running instance: the instance may have
+    /// the requests of its start, on another network. A lease that lacks them stands by the template where it has what
+    /// that requests, and by itself otherwise.
+    fn request<'n>(&self, nic: &'n PortIntent) -> Option<&'n Written> {
+        let has = |written: &Written, lease| written.as_ref().is_ok_and(|request| request.has(lease));
+        let (now, next) = (nic.life.request(), nic.life.next().map(|next| &next.request));
+        match (self.lease.or_else(|| self.last_lease()), next) {
+            (Some(lease), _) if nic.arrived.is_none() || has(now, lease) => Some(now),
+            (Some(lease), Some(next)) => Some(next).filter(|next| has(next, lease)),
+            (Some(_), None) if nic.seat == Seat::Left => None,
+            _ => Some(now),
+        }
+    }
+
+    /// The last lease on this switch in the VM's status, if the row has none.
+    fn last_lease(&self) -> Option<Addresses> {
+        self.last.as_ref().filter(|last| last.switch == self.switch.name).map(|last| last.addresses)
+    }
+
+    /// The changes that may give the NIC its last lease on the switch again.
+    fn last_addresses_free(&self) -> Vec<Wake> {
+        let addresses = self.last_lease().into_iter().flat_map(|last| last.ips().collect::<Vec<_>>());
+        addresses.map(|ip| Wake::Address(self.switch.uuid, ip)).collect()
+    }
+
     /// Collects the NIC's holdings on the switch. A row that is `to_come` holds nothing yet.
     fn holding<'n>(&self, nic: &'n PortIntent, told: Option<Retakable>, to_come: Option<Uuid>) -> Holding<'n> {
         let running = nic.life.has_guest();
@@ -107,7 +153,8 @@ impl<'a> Site<'a> {
             next: granted.next,
             last: self.last.clone().map(Box::new),
             guest,
-            problems: Vec::new(),
+            dhcp: granted.dhcp.families(),
+            ..PortStatus::default()
         }
     }
 }
@@ -127,9 +174,11 @@ impl<'a> View<'a> {
             let may = self.may_have_a_new_port(intent, nic, names);
             match may.and_then(|may| if may { self.has_its_nad(nic).map(|()| true) } else { Ok(false) }) {
                 Ok(true) => {}
+                Ok(false) if intent.selected => return self.without_a_switch(nic),
                 Ok(false) => return PortDecision::default(),
                 Err(refusal) => {
-                    let status = PortStatus { network: nic.network.clone(), ..PortStatus::default() };
+                    let last = self.last_lease(nic).map(Box::new);
+                    let status = PortStatus { network: nic.network.clone(), last, ..PortStatus::default() };
                     return PortDecision::new(None, status, refusal.into());
                 }
             }
@@ -154,12 +203,22 @@ impl<'a> View<'a> {
             Err(refusal) => return self.refused(intent, nic, (port, present), remarks, refusal),
         };
         match self.serve(intent, nic, names, &site) {
-            Ok(Served { change, status, claims, remarks: later }) => {
+            Ok(Served { change, dhcp, status, claims, remarks: later }) => {
                 remarks.add(later);
-                PortDecision { claims, ..PortDecision::new(Some(change), status, remarks) }
+                PortDecision { dhcp, claims, ..PortDecision::new(Some(change), status, remarks) }
             }
             Err(refusal) => self.refused(intent, nic, (port, present), remarks, refusal),
         }
+    }
+
+    /// A NIC without a switch is not ours, unless it had a port and its NAD is missing: the NAD may return with the switch.
+    fn without_a_switch(&self, nic: &PortIntent) -> PortDecision {
+        let last = self.told.and_then(|told| LastLease::of_network(told, &nic.network));
+        let (Some(nad), Some(last)) = (&nic.missing_nad, last) else { return PortDecision::default() };
+        let problem = Problem::NadNotFound { network: nic.network.clone(), nad: nad.clone() };
+        let last = Some(Box::new(last));
+        let status = PortStatus { network: nic.network.clone(), last, ..PortStatus::default() };
+        PortDecision::new(None, status, Remarks::of(problem))
     }
 
     /// A port that holds a lease keeps it, even if its request is refused.
@@ -181,18 +240,19 @@ impl<'a> View<'a> {
             switch: present.map(|switch| switch.name),
             addresses,
             last: last.map(Box::new),
+            dhcp: port.map(|port| DhcpFamilies::of(self.northbound(), port.row)).unwrap_or_default(),
             ..PortStatus::default()
         };
         let Some(port) = port else { return PortDecision::new(None, status, remarks) };
         let retention = self.snapshot.retention_mark(port.row.external_ids.map(), intent);
-        self.keep(intent, port, retention, status, remarks)
+        self.keep(intent, (port, &nic.placement), retention, status, remarks)
     }
 
     /// Keeps a port as it is except for its chassis binding and the marks of its VM.
     pub(super) fn keep(
         &self,
         intent: &VmIntent,
-        port: PortRef<'a>,
+        (port, placement): (PortRef<'a>, &Placement),
         retention: Option<Mark>,
         status: PortStatus,
         mut remarks: Remarks,
@@ -203,7 +263,7 @@ impl<'a> View<'a> {
         row.kind = kind;
         remarks.add(later);
         let bound = Bound { uuid: port.uuid, name: &port.row.name, present: Some(&port.row.options) };
-        let (binding, later) = self.snapshot.bind(&bound, &intent.placement);
+        let (binding, later) = self.snapshot.bind(&bound, placement);
         row.options = binding.apply(row.options);
         remarks.add(later);
         // A row that lost its mark gets the mark of the network that it is known to serve.
@@ -212,6 +272,7 @@ impl<'a> View<'a> {
         row.external_ids = row.external_ids.edited(marks.into_iter().chain(retention));
         if let (Some(addresses), Some(name)) = (status.addresses, self.switch_name(switch)) {
             let switch = Switch { uuid: switch, name };
+            row.port_security = self.kept_security(&switch, addresses, &row.port_security);
             self.conflicts(&switch, addresses, Some(port.uuid), None).into_iter().for_each(|it| remarks.tell(it));
         }
         PortDecision::new(PortChange::rewrite(port, row), status, remarks)
@@ -243,21 +304,27 @@ impl<'a> View<'a> {
         let (own, switch) = (site.own(), &site.switch);
         let told = self.retakable(switch, site.last.as_ref(), own)?;
         let name = site.port.map_or_else(|| self.free_name(names), |port| Ok(port.row.name.clone()));
+        // The row that a name stands for has the same last address if another VM of the transaction claims the name.
         let new_name = name.as_ref().ok().filter(|_| own.is_none());
         let to_come = new_name.map(|name| port_uuid(self.instance(), name));
         let holding = site.holding(nic, told, to_come);
-        let (addresses, mut remarks) = self.settle_now(nic, site, &holding)?;
+        let settled = self.settle_now(nic, site, &holding);
+        let (addresses, mut remarks) = settled.map_err(|refusal| refusal.or_when(site.last_addresses_free()))?;
         let (name, later) = match own {
             Some(own) => self.repaired_name(names, own, &name?),
-            None => (name?, Remarks::default()),
+            None => (self.unclaimed(name?)?, Remarks::default()),
         };
         remarks.add(later);
         let uuid = own.or(to_come).unwrap_or_else(|| port_uuid(self.instance(), &name));
-        if own.is_none() {
+        if own.is_none() && !self.replaces_another(nic) {
             self.may_have_another_port()?;
         }
-        let (secured, problem) = self.port_security(nic, site);
+        let standing = site.standing(nic);
+        let (secured, problem) = self.port_security(nic, switch, &standing);
         problem.into_iter().for_each(|problem| remarks.tell(problem));
+        let (vips, later) = if secured { self.vips(nic, switch, &standing, addresses) } else { Default::default() };
+        remarks.add(later);
+        let secured = secured.then(|| self.secured(switch, addresses, vips));
         // A lease that changes in part keeps the rest. A lease that is restored is restored unchanged.
         if site.lease.is_some() || told.is_some() {
             self.judge_lease(nic, site, addresses, &remarks).into_iter().for_each(|it| remarks.tell(it));
@@ -270,15 +337,48 @@ impl<'a> View<'a> {
             remarks.tell(Problem::GuestHasAnother { guest: addresses });
             Box::new(guest)
         });
-        let granted = Granted { uuid, name, addresses, secured, next };
+        let (dhcp, problem) = self.dhcp(nic, (switch, site.before()), addresses, &name);
+        problem.into_iter().for_each(|problem| remarks.tell(problem));
+        let granted = Granted { uuid, name, addresses, secured, next, dhcp };
         let status = site.status(nic, &granted, guest);
         let mut claims = granted.claims(switch.uuid);
+        let dhcp = granted.dhcp.rows().filter_map(|row| self.dhcp_row_to_write(row)).collect::<Vec<_>>();
+        dhcp.iter().for_each(|change| claims.add_dhcp_row(change.uuid));
         if own.is_none() {
             claims.add_new_port(&self.vm.namespace);
         }
         let (change, later) = self.row(intent, nic, site, granted);
         remarks.add(later);
-        Ok(Served { change, status, claims, remarks })
+        Ok(Served { change, dhcp, status, claims, remarks })
+    }
+
+    /// A request with the MAC of the guest that comes to the port from another network, or has come: it keeps its MAC,
+    /// and one that is requested applies from the next start on.
+    fn with_the_guests_mac<'r>(
+        &self,
+        nic: &PortIntent,
+        site: &Site<'_>,
+        request: Cow<'r, Request>,
+    ) -> Cow<'r, Request> {
+        let comes = nic.seat == Seat::Coming || site.port.is_none() && site.last_lease().is_none();
+        match self.mac_of_guest(nic).filter(|_| comes) {
+            Some(mac) => Cow::Owned(Request { mac: Some(mac), ..request.into_owned() }),
+            None => request,
+        }
+    }
+
+    /// The MAC of the guest that is to come to a NIC's port, or has come to it while this service was away: that of the
+    /// NIC's other port.
+    fn mac_of_guest(&self, nic: &PortIntent) -> Option<MacAddr6> {
+        match nic.seat {
+            Seat::Coming => self.guests.iter().find(|(network, _)| *network == nic.network).map(|(_, mac)| *mac),
+            Seat::Moved | Seat::Left => {
+                let mut left = self.northbound().ports_of(self.vm).filter(|(network, _)| *network == nic.network);
+                let told = || LastLease::of_network(self.told?, &nic.network).map(|last| last.addresses);
+                left.find_map(|(_, port)| lease(self.northbound(), &port)).or_else(told).map(|lease| lease.mac)
+            }
+            Seat::Assumed | Seat::Known => None,
+        }
     }
 
     /// Decides the reservation for the next start beside the present lease.
@@ -306,15 +406,23 @@ impl<'a> View<'a> {
         holding: &Holding<'_>,
     ) -> Result<(Addresses, Remarks), Refusal> {
         let switch = &site.switch;
-        let settled = match (site.lease, nic.life.request()) {
+        // The request applies to the other switch, or to a network that the guest has left.
+        let is_set_aside = |request: &Option<&Written>| match request {
+            Some(Ok(_)) => site.elsewhere,
+            Some(Err(_)) => false,
+            None => true,
+        };
+        let settled = match (site.lease, site.request(nic)) {
             (Some(lease), _) if nic.life.is_leaving() => Ok(lease),
             // The VM waits for the switch: a port that would move to it is served on its present switch once the
             // requested one is gone.
-            (_, Err(invalid)) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
-            // The request applies to the other switch.
-            (Some(lease), Ok(_)) if site.elsewhere => Ok(lease),
-            (None, Ok(_)) if site.elsewhere => self.settle(switch, &Request::default(), holding),
-            (_, Ok(request)) => self.settle(switch, request, holding),
+            (_, Some(Err(invalid))) => Err(Refusal::on_switch(&switch.name, Problem::Invalid(invalid.clone()))),
+            (Some(lease), request) if is_set_aside(&request) => Ok(lease),
+            (_, request) => {
+                let request = request.filter(|_| !is_set_aside(&request)).and_then(|request| request.as_ref().ok());
+                let request = request.map_or_else(Cow::default, Cow::Borrowed);
+                self.settle(switch, &self.with_the_guests_mac(nic, site, request), holding)
+            }
         };
         match (settled, site.lease) {
             (Ok(addresses), _) => Ok((addresses, Remarks::default())),
@@ -326,7 +434,7 @@ impl<'a> View<'a> {
 
     /// Reports the problems of a lease that stands.
     fn judge_lease(&self, nic: &PortIntent, site: &Site<'_>, addresses: Addresses, before: &Remarks) -> Vec<Problem> {
-        let request = nic.life.request().as_ref().ok().filter(|_| !site.elsewhere);
+        let request = site.request(nic).and_then(|request| request.as_ref().ok()).filter(|_| !site.elsewhere);
         let mut problems = self.conflicts(&site.switch, addresses, site.own(), request);
         let told = before.problems.iter().any(Problem::is_of_a_pool);
         if let Some(request) = request.filter(|_| nic.life.has_guest() && !told) {
@@ -337,17 +445,18 @@ impl<'a> View<'a> {
 
     /// Composes the row of a port that is served.
     fn row(&self, intent: &VmIntent, nic: &PortIntent, site: &Site<'_>, granted: Granted) -> (PortChange, Remarks) {
-        let Granted { uuid, name, addresses, secured, next } = granted;
+        let Granted { uuid, name, addresses, secured, next, dhcp } = granted;
         let mut row = site.before().cloned().unwrap_or_default();
         row.name = name;
         row.addresses = addresses.into();
-        row.port_security = if secured { addresses.into() } else { Elements::default() };
+        row.port_security = secured.map(Elements::from).unwrap_or_default();
         let (kind, mut remarks) = self.repaired_type(&row, Some(&site.switch.name));
         row.kind = kind;
         let bound = Bound { uuid, name: &row.name, present: site.before().map(|before| &before.options) };
         let (binding, later) = self.snapshot.bind(&bound, &nic.placement);
         row.options = binding.apply(row.options);
         remarks.add(later);
+        dhcp.apply(&mut row);
         let mut marks = self.marks(intent, Some(&nic.network));
         // The base name records the NIC's present attachment. While a move is deferred, the port still serves the former one.
         if nic.switch.is_some() && !site.elsewhere {
@@ -359,23 +468,6 @@ impl<'a> View<'a> {
         row.external_ids = row.external_ids.edited(marks);
         let before = site.port.and_then(|port| Some(Placed { switch: port.switch?, row: port.row.clone() }));
         (PortChange { uuid, before, after: Some(Placed { switch: site.switch.uuid, row }) }, remarks)
-    }
-
-    /// Decides on port security: off if the owner requests that and the operator allows it.
-    fn port_security(&self, nic: &PortIntent, site: &Site<'a>) -> (bool, Option<Problem>) {
-        if let Some(rule) = self.lacks(&site.switch, Permission::PortSecurityOff) {
-            let (network, switch, keeps) = (nic.network.clone(), site.switch.name.clone(), site.port.is_some());
-            let is_requested = nic.life.requests().any(|request| !request.port_security);
-            return (true, is_requested.then_some(Problem::PortSecurityKept { network, switch, rule, keeps }));
-        }
-        let secured = match (site.before(), nic.life.request()) {
-            // As the old launcher has it, and unchanged while the request is unreadable.
-            (Some(row), _) if nic.life.is_leaving() => !row.port_security.is_empty(),
-            (Some(row), Err(_)) => !row.port_security.is_empty(),
-            (None, Err(_)) => true,
-            (_, Ok(request)) => request.port_security,
-        };
-        (secured, None)
     }
 
     /// Our keys in `external_ids`. Keys of others stay.
@@ -399,16 +491,18 @@ struct Granted {
     uuid: Uuid,
     name: String,
     addresses: Addresses,
-    /// Port security is on.
-    secured: bool,
+    /// What its guest may speak with; `None`: port security is off.
+    secured: Option<Secured>,
     /// The reservation for the next start.
     next: Option<Addresses>,
+    dhcp: Dhcp,
 }
 
 impl Granted {
     fn claims(&self, switch: Uuid) -> Claims {
         let mut claims = Claims::default();
         [Some(self.addresses), self.next].into_iter().flatten().for_each(|addresses| claims.add(switch, addresses));
+        claims.add_ips(switch, self.secured.iter().flat_map(|secured| secured.vips.iter().copied()));
         claims.add_name(self.name.clone());
         claims
     }
@@ -423,6 +517,7 @@ pub(super) fn status_of(northbound: &Northbound, network: &str, port: PortRef<'_
         switch: port.switch.and_then(|switch| northbound.switch(&switch)).map(|switch| switch.name.clone()),
         addresses: lease(northbound, &port),
         next: reserved(port.row),
+        dhcp: DhcpFamilies::of(northbound, port.row),
         ..PortStatus::default()
     }
 }

@@ -10,10 +10,11 @@ use ipnet::IpNet;
 use macaddr::MacAddr6;
 
 use crate::contract::{NadKey, VmKey};
-use crate::intent::{InvalidRequest, Misplaced, Permission, Retention};
+use crate::intent::{Binding, InvalidRequest, Misplaced, Permission, Retention};
 use crate::ipam::{AddressPool, SubnetError, Unread};
 use crate::kubevirt::{InvalidChassis, Place};
 use crate::ovn::Addresses;
+use crate::ovn::dhcp::OptionError;
 
 /// The reason why a request is refused or deferred, or the conflict of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,17 @@ pub enum Problem {
     Unmatched(Vec<String>),
     /// Port security is requested off, which the operator does not allow.
     PortSecurityKept {
+        /// The network's name.
+        network: String,
+        /// The switch.
+        switch: String,
+        /// The rule.
+        rule: AllowRule,
+        /// The port holds a lease.
+        keeps: bool,
+    },
+    /// Further addresses are requested, which the operator does not allow.
+    VipsNotAllowed {
         /// The network's name.
         network: String,
         /// The switch.
@@ -118,6 +130,15 @@ pub enum Problem {
     OutOfSubnet {
         /// The address.
         address: IpAddr,
+        /// The switch.
+        switch: String,
+        /// Its blocks.
+        subnet: Vec<IpNet>,
+    },
+    /// The switch has no subnet of a requested family.
+    FamilyMissing {
+        /// The family.
+        ipv4: bool,
         /// The switch.
         switch: String,
         /// Its blocks.
@@ -257,6 +278,15 @@ pub enum Problem {
         /// The addresses that the guest uses.
         guest: Addresses,
     },
+    /// The router does not advertise itself to the IPv6 guests of the switch, or has them make their own addresses.
+    NotAdvertised {
+        /// The switch.
+        switch: String,
+        /// The router port.
+        router_port: String,
+        /// Its `ipv6_ra_configs:address_mode`.
+        mode: Option<String>,
+    },
     /// The chassis has no row: it is gone, or is still to come.
     ChassisGone {
         /// The node.
@@ -272,6 +302,41 @@ pub enum Problem {
         rows: Vec<String>,
         /// The row that the port is on.
         kept: Option<String>,
+    },
+    /// The guest has come to the node, and its chassis has not claimed the port.
+    ChassisNotReady {
+        /// The node.
+        node: String,
+        /// Its chassis.
+        chassis: String,
+        /// The port.
+        port: String,
+    },
+    /// DHCP by OVN is requested for a NIC whose launcher has a DHCP server.
+    DhcpByLauncher {
+        /// The network's name.
+        network: String,
+        /// The binding of the interface.
+        binding: Binding,
+    },
+    /// DHCP by OVN is requested, and the operator has turned it off.
+    DhcpOff {
+        /// The network's name.
+        network: String,
+    },
+    /// DHCP by OVN is requested for a port without an address.
+    DhcpWithoutAddress {
+        /// The network's name.
+        network: String,
+    },
+    /// DHCP options that cannot be sent with the switch's own.
+    DhcpOptions {
+        /// The network's name.
+        network: String,
+        /// The owner has written some of them, and otherwise all are the operator's.
+        by_owner: bool,
+        /// The option that is wrong.
+        error: Box<OptionError>,
     },
     /// The northbound database refused the write, with this error.
     Rejected(String),
@@ -363,6 +428,7 @@ impl Problem {
             },
             // The request is impossible on this switch, or at this moment.
             Self::OutOfSubnet { .. }
+            | Self::FamilyMissing { .. }
             | Self::AddressHeld { .. }
             | Self::MacHeld { .. }
             | Self::PoolOutOfSubnet { .. }
@@ -371,19 +437,27 @@ impl Problem {
             | Self::PoolNotExcluded { by_northd: false, .. } => Fault::Owner,
             // The operator's policy refuses a request that no port holds yet. Where a policy comes later than the port, its
             // owner did nothing wrong, and the VM has to start.
-            Self::NotAllowed { .. } | Self::TooManyNics { .. } | Self::NadNotFound { .. } => Fault::Owner,
+            Self::NotAllowed { .. } | Self::TooManyNics { .. } => Fault::Owner,
+            // The NAD may be applied after the VM, or by another person.
+            Self::NadNotFound { .. } => Fault::Operator,
             Self::PortSecurityKept { keeps, .. }
+            | Self::VipsNotAllowed { keeps, .. }
             | Self::NamespaceNotAllowed { keeps, .. }
             | Self::RetainTooLong { keeps, .. } => match keeps {
                 true => Fault::Operator,
                 false => Fault::Owner,
             },
+            // A second server, or no server, would answer the guest.
+            Self::DhcpByLauncher { .. } | Self::DhcpWithoutAddress { .. } => Fault::Owner,
+            Self::DhcpOptions { by_owner: true, .. } => Fault::Owner,
+            Self::DhcpOptions { by_owner: false, .. } | Self::DhcpOff { .. } => Fault::Operator,
             // The switch.
             Self::SwitchNotFound(_)
             | Self::SwitchAmbiguous { .. }
             | Self::NoSubnet { .. }
             | Self::SubnetExhausted { .. }
             | Self::SettingUnread { .. }
+            | Self::NotAdvertised { .. }
             | Self::PolicyUnread { .. }
             | Self::PoolNotExcluded { by_northd: true, .. } => Fault::Operator,
             // A lease that stands, after the switch or another port was changed.
@@ -400,6 +474,8 @@ impl Problem {
             Self::NamespaceNotSelected(_) | Self::ServedByAnotherInstance { .. } => Fault::Operator,
             // The next start ends it; a node that boots registers its chassis.
             Self::SwitchDeferred { .. } | Self::LeaseOutsidePool { .. } | Self::ChassisNotFound(_) => Fault::Passing,
+            // The chassis claims the port once its interface is there.
+            Self::ChassisNotReady { .. } => Fault::Passing,
         }
     }
 

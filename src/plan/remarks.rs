@@ -53,6 +53,18 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// The VM is also decided again when one of these happens.
+    #[must_use]
+    pub(super) fn or_when(self, more: impl IntoIterator<Item = Wake>) -> Self {
+        match self {
+            Self::Problem(problem, mut wakes) => {
+                wakes.extend(more);
+                Self::Problem(problem, wakes)
+            }
+            Self::Batch => Self::Batch,
+        }
+    }
+
     /// A problem of a switch, which passes when the switch changes.
     pub(super) fn on_switch(name: &str, problem: Problem) -> Self {
         Self::Problem(problem, vec![Wake::Switch(name.to_owned())])

@@ -9,8 +9,8 @@ use super::lost::{LastLease, served_by_another, told};
 use super::remarks::Refusal;
 use super::snapshot::Snapshot;
 use super::view::{Switch, View};
-use super::vm_rows::VmRows;
-use crate::intent::{PortIntent, VmIntent};
+use super::vm_rows::{VmRows, is_on_the_network_of};
+use crate::intent::{PortIntent, Seat, VmIntent};
 use crate::ipam::Subnet;
 use crate::kubevirt::{Guest, PortsAnnotation, VmObjects};
 use crate::ovn::{Addresses, PortRef};
@@ -29,7 +29,10 @@ impl Snapshot<'_> {
     ) -> Option<PortsAnnotation> {
         let reported = objects.vm.as_ref().map(|vm| &vm.reported);
         let reported = reported.or(objects.run.as_ref().map(|run| &run.reported))?.text.as_deref()?;
-        let lacks_a_row = || intent.ports.iter().any(|nic| rows.of(&nic.network).next().is_none());
+        let is_there = |nic: &PortIntent, port: &PortRef<'_>| {
+            !nic.seat.is_one_of_several() || is_on_the_network_of(self.northbound, nic, port)
+        };
+        let lacks_a_row = || intent.ports.iter().any(|nic| !rows.of(&nic.network).any(|port| is_there(nic, &port)));
         let lacks_a_lease = || {
             let has_drifted = |port: &&PortRef<'_>| port.row.addresses != port.row.port_security;
             let mut ports = rows.all().map(|(_, port)| port);
@@ -97,7 +100,8 @@ impl View<'_> {
         port: Addresses,
         last: Option<&LastLease>,
     ) -> Option<(Addresses, Guest)> {
-        let run = self.objects?.run.as_ref().filter(|_| nic.life.has_guest())?.uid.clone();
+        let has_guest = nic.life.has_guest() && nic.seat != Seat::Coming;
+        let run = self.objects?.run.as_ref().filter(|_| has_guest)?.uid.clone();
         let told = self.told.and_then(|told| told.ports.iter().find(|port| port.network == nic.network));
         let before = told.and_then(|told| told.guest.as_ref()).filter(|guest| guest.run == run);
         let before = before.and_then(|guest| guest.addresses.parse().ok());

@@ -12,7 +12,7 @@ use super::lease::{lease, repair};
 use super::snapshot::Snapshot;
 use crate::contract::{VmKey, keys};
 use crate::intent::{InvalidRequest, Retention, VmIntent};
-use crate::ovn::PortRef;
+use crate::ovn::{PortRef, Wake};
 use crate::ovsdb::Map;
 
 /// `ovn-kubevirt.io/retained-until` without an end.
@@ -20,7 +20,7 @@ const FOREVER: &str = "forever";
 
 /// The end of a retention. The later one is the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Until {
+pub(super) enum Until {
     /// In seconds since the epoch.
     At(i64),
     /// There is no end.
@@ -60,6 +60,8 @@ pub(super) struct Release {
     pub(super) changes: Vec<PortChange>,
     /// When to decide on them again, in seconds since the epoch.
     pub(super) due: Option<i64>,
+    /// The VMs that a port may be of.
+    pub(super) wakes: Vec<Wake>,
 }
 
 impl Snapshot<'_> {
@@ -67,10 +69,18 @@ impl Snapshot<'_> {
     /// brake stay; a retained port is released at its own time.
     pub(super) fn release(&self, vm: &VmKey) -> Release {
         let held = self.held.contains_key(vm);
+        let releasing = self.releasing.contains(vm);
         let mut release = Release::default();
-        for (_, port) in self.northbound.ports_of(vm).filter(|(_, port)| !self.may_be_anothers(vm, port)) {
+        for (_, port) in self.northbound.ports_of(vm) {
+            if self.may_be_anothers(vm, &port) {
+                let (change, wakes) = self.decide_stray(vm, port);
+                release.changes.extend(change);
+                release.wakes.extend(wakes);
+                continue;
+            }
             let retained_until = port.row.external_ids.get(keys::RETAINED_UNTIL);
             let (change, due) = match retained_until {
+                Some(_) if releasing => (PortChange::removal(port), None),
                 Some(until) => self.release_retained(port, until),
                 None => self.retain(port).unwrap_or_else(|| (PortChange::removal(port), None)),
             };
@@ -94,8 +104,8 @@ impl Snapshot<'_> {
         (self.repaired(port, Some(until)), until.due())
     }
 
-    /// Restores the lease of a retained port if it has drifted, and sets the end of the retention.
-    fn repaired(&self, port: PortRef<'_>, until: Option<Until>) -> Option<PortChange> {
+    /// Restores the lease of a port without its VM if it has drifted, and sets the end of a retention.
+    pub(super) fn repaired(&self, port: PortRef<'_>, until: Option<Until>) -> Option<PortChange> {
         let mut row = repair(port.row, lease(self.northbound, &port).as_ref());
         if let Some(until) =
             until.filter(|until| port.row.external_ids.get(keys::RETAINED_UNTIL).and_then(Until::read) != Some(*until))

@@ -76,8 +76,8 @@ impl Named {
                 continue;
             }
             let next_switch = nic.life.next().and_then(|next| next.switch.as_ref()).map(|request| &request.name);
-            let present = rows.of(&nic.network).next();
-            let present = present.and_then(|port| Some(&northbound.switch(&port.switch?)?.name));
+            let present = rows.of(&nic.network);
+            let present = present.filter_map(|port| Some(&northbound.switch(&port.switch?)?.name));
             let switches = nic.switch.iter().flat_map(SwitchRequest::names).chain(next_switch).chain(present);
             for switch in switches {
                 let on = named.0.entry(switch.clone()).or_default();
@@ -128,7 +128,8 @@ impl Crossed {
         }
         let mut crossed = Vec::new();
         for nic in intent.ports.iter().filter(|nic| requests(nic)) {
-            let own = rows.of(&nic.network).next();
+            let is_there = |port: &PortRef<'_>| is_on_the_network_of(northbound, nic, port);
+            let own = rows.of(&nic.network).find(is_there).or_else(|| rows.of(&nic.network).next());
             let present = own.as_ref().and_then(name);
             let stays = |request: &&SwitchRequest| {
                 let by_default =

@@ -1,14 +1,17 @@
 //! The input of a decision: both sides as they are at one moment, read only.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
+use ipnet::IpNet;
 use uuid::Uuid;
 
+use super::dhcp::DhcpRow;
 use super::fabric::Seen;
 use super::lost::Lost;
-use super::policy::SwitchPolicy;
+use super::switch_policy::SwitchPolicy;
 use crate::contract::VmKey;
 use crate::hash::FastMap;
 use crate::intent::{Settings, VmIntent};
@@ -33,13 +36,20 @@ pub struct Snapshot<'a> {
     pub lost: &'a Lost,
     /// Ports that are not to be released.
     pub held: &'a Held,
+    /// Deleted VMs whose retained ports are to be released now.
+    pub releasing: &'a BTreeSet<VmKey>,
     /// Seconds since the epoch.
     pub now: i64,
     /// The subnets of switches: each is parsed once.
     subnets: Subnets,
     /// The policies on switches: each is parsed once.
     policies: Policies,
+    /// The rows that ports of a switch share: each is composed once.
+    pub(super) dhcp_rows: DhcpRowCache,
 }
+
+/// Rows of `DHCP_Options` by switch, network and router.
+pub(super) type DhcpRowCache = RefCell<FastMap<(Uuid, IpNet, Option<IpAddr>), Arc<DhcpRow>>>;
 
 /// Parsed subnets by switch.
 #[derive(Default)]
@@ -61,15 +71,22 @@ impl<'a> Snapshot<'a> {
     ) -> Self {
         static NO_LEASE: LazyLock<Lost> = LazyLock::new(Lost::default);
         static NO_PORT: Held = Held::new();
-        let (lost, held) = (&*NO_LEASE, &NO_PORT);
-        let (subnets, policies) = (Subnets::default(), Policies::default());
-        Self { northbound, cluster, southbound, settings, lost, held, now, subnets, policies }
+        static NO_VM: BTreeSet<VmKey> = BTreeSet::new();
+        let (lost, held, releasing) = (&*NO_LEASE, &NO_PORT, &NO_VM);
+        let (subnets, policies, dhcp_rows) = (Subnets::default(), Policies::default(), DhcpRowCache::default());
+        Self { northbound, cluster, southbound, settings, lost, held, releasing, now, subnets, policies, dhcp_rows }
     }
 
     /// Adds lost leases, and ports that the brake holds.
     #[must_use]
     pub fn with(self, lost: &'a Lost, held: &'a Held) -> Self {
         Self { lost, held, ..self }
+    }
+
+    /// Adds deleted VMs whose retained ports are to be released now.
+    #[must_use]
+    pub fn releasing(self, releasing: &'a BTreeSet<VmKey>) -> Self {
+        Self { releasing, ..self }
     }
 
     /// The intent of the VM; `None` if it has no object in Kubernetes.

@@ -4,8 +4,10 @@ use uuid::Uuid;
 
 use super::lost::LastLease;
 use super::problem::Problem;
+use crate::contract::NadKey;
 use crate::kubevirt::{AnnotatedPort, AnnotatedProblem, Guest};
-use crate::ovn::{Addresses, mac_text};
+use crate::ovn::dhcp::Family;
+use crate::ovn::{Addresses, LogicalSwitchPort, Northbound, mac_text};
 
 /// The status of a VM, as it is once its decision is committed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub struct VmStatus {
     pub ports: Vec<PortStatus>,
     /// The problems of the VM as a whole.
     pub problems: Vec<Problem>,
+    /// Other rows carry marks of the VM and are left alone, so that the rows do not give this status.
+    pub strays: bool,
 }
 
 /// The status of one NIC's port.
@@ -31,12 +35,40 @@ pub struct PortStatus {
     pub addresses: Option<Addresses>,
     /// The reservation for the next start.
     pub next: Option<Addresses>,
+    /// The NADs that the port serves, in a decision; none on the pod network.
+    pub nads: Vec<NadKey>,
+    /// The guest is not plugged to it yet: a running VM changes the network of the NIC, which has another port meanwhile.
+    pub coming: bool,
     /// The last lease in the VM's annotation, while the row is lost.
     pub last: Option<Box<LastLease>>,
     /// The addresses that the running guest uses, if they differ from the port's.
     pub guest: Option<Box<Guest>>,
+    /// The DHCP that OVN answers for this service.
+    pub dhcp: DhcpFamilies,
     /// The problems of the port.
     pub problems: Vec<Problem>,
+}
+
+/// The families of DHCP that OVN answers on a port, by rows of ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DhcpFamilies {
+    /// DHCPv4.
+    pub v4: bool,
+    /// DHCPv6.
+    pub v6: bool,
+}
+
+impl DhcpFamilies {
+    /// Those of a row.
+    pub fn of(northbound: &Northbound, port: &LogicalSwitchPort) -> Self {
+        let is_ours = |row: Option<Uuid>| row.is_some_and(|row| northbound.is_our_dhcp_row(&row));
+        Self { v4: is_ours(port.dhcpv4_options), v6: is_ours(port.dhcpv6_options) }
+    }
+
+    /// The families.
+    pub fn iter(self) -> impl Iterator<Item = Family> {
+        [(self.v4, Family::V4), (self.v6, Family::V6)].into_iter().filter(|(is_on, _)| *is_on).map(|(_, family)| family)
+    }
 }
 
 impl VmStatus {
@@ -53,9 +85,10 @@ impl VmStatus {
     /// Returns true if the VM's rows alone give the same status: every port stands, and nothing is wrong.
     pub fn follows_from_rows(&self) -> bool {
         let follows = |port: &PortStatus| {
-            port.problems.is_empty() && port.row.is_some() && port.last.is_none() && port.guest.is_none()
+            let stands = port.row.is_some() && port.last.is_none() && port.guest.is_none();
+            port.problems.is_empty() && stands && !port.coming
         };
-        self.problems.is_empty() && self.ports.iter().all(follows)
+        self.problems.is_empty() && !self.strays && self.ports.iter().all(follows)
     }
 
     /// All problems: those of its ports, then those of the VM as a whole.
@@ -76,7 +109,8 @@ impl VmStatus {
 
 impl From<&PortStatus> for AnnotatedPort {
     fn from(status: &PortStatus) -> Self {
-        let PortStatus { network, port, row: _, switch, addresses, next, last, guest, problems } = status;
+        let PortStatus { network, port, row: _, switch, addresses, next, nads: _, coming, last, guest, dhcp, problems } =
+            status;
         let assigned = port.is_some() && addresses.is_some();
         let first = problems.first().map(|problem| problem.reason());
         Self {
@@ -87,8 +121,10 @@ impl From<&PortStatus> for AnnotatedPort {
             ips: addresses.iter().flat_map(|addresses| addresses.ips()).map(|ip| ip.to_string()).collect(),
             state: if assigned { "Assigned" } else { first.unwrap_or("Pending") }.to_owned(),
             next: next.map(|next| next.to_string()),
+            coming: *coming,
             last: last.as_ref().filter(|_| !assigned).map(|last| last.addresses.to_string()),
             guest: guest.as_deref().cloned(),
+            dhcp: dhcp.iter().map(|family| family.to_string()).collect(),
             problems: problems
                 .iter()
                 .map(|problem| AnnotatedProblem { reason: problem.reason().to_owned(), message: problem.to_string() })

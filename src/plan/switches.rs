@@ -6,10 +6,11 @@ use super::addresses::Holding;
 use super::problem::Problem;
 use super::remarks::{Refusal, Remarks};
 use super::view::{Switch, View};
-use super::vm_rows::is_on_the_network_of;
+use super::vm_rows::{VmRows, is_on_the_network_of};
 use crate::contract::port_uuid;
-use crate::intent::{PortIntent, SwitchRequest};
-use crate::ovn::{PortRef, Wake};
+use crate::intent::{PortIntent, SwitchRequest, VmIntent};
+use crate::kubevirt::PortsAnnotation;
+use crate::ovn::{Northbound, PortRef, Wake};
 
 /// The decision on a port's switch.
 pub(super) struct OnSwitch {
@@ -23,6 +24,43 @@ impl OnSwitch {
     fn as_requested(switch: Switch) -> Self {
         Self { switch, elsewhere: false, remarks: Remarks::default() }
     }
+}
+
+/// The intent with the switches where guests are that live migrations have brought to their pods, if these are not those
+/// that their instances name. An instance has the annotations of its start: one that names a switch stands for a guest
+/// that has stayed on its network, and the template, or the NAD, tells the switch of one that has changed it. The row tells
+/// which, or else the VM's last status.
+pub(super) fn with_switches_there(
+    northbound: &Northbound,
+    intent: &VmIntent,
+    rows: &VmRows<'_, '_>,
+    told: Option<&PortsAnnotation>,
+) -> Option<VmIntent> {
+    let there = |nic: &PortIntent| {
+        let there = nic.arrived.as_ref().map(|arrived| &arrived.switch).filter(|there| **there != nic.switch)?;
+        let is_pods = |name: &str| nic.pod_port.as_deref() == Some(name);
+        let is_its = |port: &PortRef<'_>| is_on_the_network_of(northbound, nic, port) || is_pods(&port.row.name);
+        let row = rows.of(&nic.network).find(is_its);
+        let present = row.and_then(|port| Some(&northbound.switch(&port.switch?)?.name));
+        let told = told.iter().flat_map(|told| &told.ports).filter(|port| port.network == nic.network);
+        let mut told =
+            told.filter(|port| port.port.as_ref().is_some_and(|name| nic.was_named_for(name) || is_pods(name)));
+        let present = present.or_else(|| told.find_map(|port| port.switch.as_ref()));
+        let stays = present.is_some_and(|present| nic.switch.as_ref().is_some_and(|named| named.has(present)));
+        (!stays).then(|| there.clone())
+    };
+    let there: Vec<Option<Option<SwitchRequest>>> = intent.ports.iter().map(there).collect();
+    if there.iter().all(Option::is_none) {
+        return None;
+    }
+    let mut intent = intent.clone();
+    for (nic, there) in intent.ports.iter_mut().zip(there) {
+        if let Some(there) = there {
+            nic.on_none_of_ours = there.is_none() && nic.missing_nad.is_none();
+            nic.switch = there;
+        }
+    }
+    Some(intent)
 }
 
 impl View<'_> {
@@ -120,8 +158,7 @@ impl View<'_> {
 
     /// The row that a NIC without one is going to have.
     fn row_to_come(&self, nic: &PortIntent) -> Option<Uuid> {
-        let free = nic.names().into_iter().find(|name| self.is_free_name(name));
-        free.map(|name| port_uuid(self.instance(), &name))
+        self.free_name(&nic.names()).ok().map(|name| port_uuid(self.instance(), &name))
     }
 
     /// Finds one of the requested switches, if the VM's namespace may use it. A port of the NIC may be `standing`

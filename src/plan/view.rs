@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::claims::{Claim, Claims};
 use super::lease::{lease, reserved};
+use super::lost::Access;
 use super::problem::Holder;
 use super::siblings::Named;
 use super::snapshot::Snapshot;
@@ -36,6 +37,8 @@ pub(super) struct View<'a> {
     pub(super) named: &'a Named,
     /// The last status of the VM, if it matters to the decision.
     pub(super) told: Option<&'a PortsAnnotation>,
+    /// The MACs of guests on networks that they are to leave, by the network's name in the VM.
+    pub(super) guests: Vec<(&'a str, MacAddr6)>,
 }
 
 /// A switch that was found.
@@ -95,7 +98,7 @@ impl<'a> View<'a> {
         })
     }
 
-    fn holder_that(&self, switch: &Switch, claim: Claim, counts: impl Fn(Uuid) -> bool) -> Option<Holder> {
+    pub(super) fn holder_that(&self, switch: &Switch, claim: Claim, counts: impl Fn(Uuid) -> bool) -> Option<Holder> {
         let northbound = self.northbound();
         match claim {
             Claim::Ip(ip) => {
@@ -111,18 +114,23 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The switch as the lost leases of other VMs matter on it.
+    pub(super) fn access<'s>(&self, switch: &'s Switch) -> Access<'s>
+    where
+        'a: 's,
+    {
+        let policy = self.snapshot.policy_on(switch.uuid);
+        Access { switch: &switch.name, policy, configured: &self.snapshot.settings.policy }
+    }
+
     /// The VM with a running guest that has this claim while its port is lost.
     pub(super) fn guest_with(&self, switch: &Switch, claim: Claim) -> Option<&'a VmKey> {
-        let lost = self.snapshot.lost;
-        match claim {
-            Claim::Ip(ip) => lost.guest_with(&switch.name, ip, self.vm),
-            Claim::Mac(mac) => lost.guest_with_mac(&switch.name, mac, self.vm),
-        }
+        self.snapshot.lost.guest_with(&self.access(switch), claim, self.vm)
     }
 
     /// Returns true if a row that the index has as a holder does not count for another NIC of its VM: they exchange
     /// their claims, or the same decision removes the claim from the row.
-    fn is_set_aside(&self, holder: Uuid, claim: Claim) -> bool {
+    pub(super) fn is_set_aside(&self, holder: Uuid, claim: Claim) -> bool {
         self.siblings.binary_search(&holder).is_ok() && (self.exchanging || self.only_seems_to_hold(holder, claim))
     }
 
@@ -134,6 +142,7 @@ impl<'a> View<'a> {
         let has = |addresses| Claim::all(addresses).contains(&claim);
         port.row.is_of(&port.uuid, self.instance())
             && !lease(northbound, &port).is_some_and(has)
+            && !matches!(claim, Claim::Ip(ip) if port.row.port_security.vips().contains(&ip))
             && !reserved(port.row).is_some_and(has)
     }
 
@@ -150,7 +159,7 @@ impl<'a> View<'a> {
             && !self.batch.has_mac(mac)
             && !self.own.has_mac(mac)
             && !self.named.mac_by_another(nic, mac)
-            && !self.snapshot.lost.has_mac(&switch.name, mac, self.vm)
+            && !self.snapshot.lost.has_mac(&self.access(switch), mac, self.vm)
     }
 
     /// Returns true if this row is the only holder of an address of a switch.

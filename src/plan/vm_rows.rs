@@ -47,7 +47,7 @@ impl<'a, 'i> VmRows<'a, 'i> {
     /// The row of a network that is gone, if exactly one such row and exactly one new NIC have the NIC's base name.
     /// With more of either, the match would be a guess, and a guess would hand one NIC's lease to another.
     pub(super) fn renamed(&self, nic: &PortIntent) -> Option<PortRef<'a>> {
-        if self.rows.is_empty() {
+        if self.rows.is_empty() || self.of(&nic.network).next().is_some() {
             return None;
         }
         let Renames { new, left } = self.renames.get_or_init(|| self.renames());

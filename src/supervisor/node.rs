@@ -17,7 +17,7 @@ use crate::ovsdb::Shared;
 /// Serves a node until a signal stops it (`Ok`), or it cannot continue.
 pub async fn run_node(options: NodeOptions) -> anyhow::Result<()> {
     let mut signals = Signals::catch()?;
-    let listener = listen(options.http, "/readyz", "--http").await?;
+    let listener = listen(options.http, "/readyz", "--http")?;
     let metrics = NodeMetrics::default();
     let server = ApiServer::new(kubernetes(options.kubeconfig.as_deref()).await?, metrics.health());
     let mut tasks = start(&options, &server, metrics, listener)?;

@@ -27,7 +27,7 @@ const OTHER: &str = "other";
 /// The namespace of the VMs that are created while the service is killed.
 const STORM: &str = "storm";
 
-/// The ports of the three guests: the seed's two VMs, and one more that stays where it is and looks at the others.
+/// The ports of the three guests: the seed's two VMs, and one more that stays on its node and probes the others.
 const A: &str = "testvm.default";
 const B: &str = "testvm.other";
 const WATCHER: &str = "watcher.default";
@@ -53,7 +53,7 @@ async fn every_vm_keeps_its_port_its_address_and_its_pings_whatever_part_restart
         lab.a_stop_and_a_start_leave_all_as_it_was(part).await;
         clock.lap(&format!("stop and start of {part}"));
     }
-    lab.a_kill_amid_a_storm_of_vms_loses_nothing_and_does_nothing_twice().await;
+    lab.a_kill_amid_a_storm_of_vms_loses_no_change_and_repeats_no_change().await;
     clock.lap("kill -9 amid 200 VMs");
     drop(lab);
     clock.lap("docker-compose down");
@@ -157,7 +157,7 @@ impl Lab {
             // The data path does not need it.
             self.ping(from, &addresses[to]).await;
         }
-        // What is applied meanwhile is served later.
+        // Objects that are applied meanwhile are served later.
         let newcomer = format!("beside-{part}");
         if part != "kube-apiserver" {
             self.player.create_vm(&newcomer, VmOptions::default()).await;
@@ -182,7 +182,7 @@ impl Lab {
         self.pings().await;
     }
 
-    async fn a_kill_amid_a_storm_of_vms_loses_nothing_and_does_nothing_twice(&self) {
+    async fn a_kill_amid_a_storm_of_vms_loses_no_change_and_repeats_no_change(&self) {
         let before = self.stack.rows().unwrap();
         let mut created = self.create(0..KILLED_AFTER).await;
         eventually("the first VMs are being served", || async {
@@ -204,7 +204,7 @@ impl Lab {
             if rows.len() < before.len() + CREATED { Err(format!("{} ports", rows.len())) } else { Ok(rows) }
         })
         .await;
-        // Nothing lost, nothing twice: a port for each VM and no other, each with a MAC and an address of its own.
+        // No port is lost or created twice: a port for each VM and no other, each with a MAC and an address of its own.
         let (storm, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             after.into_iter().partition(|(name, _)| created.contains_key(name));
         assert_eq!(others, before, "the ports of others are as they were");
@@ -279,7 +279,7 @@ impl Lab {
         .await;
     }
 
-    /// Waits until the VM's annotation says what its row does.
+    /// Waits until the VM's annotation agrees with its row.
     async fn has_status(&self, vm: &str, row: &Row) {
         let wanted = (Some(mac(row)), Some(address(row)));
         eventually(&format!("{vm} has its status"), || async {

@@ -18,7 +18,7 @@ use crate::support::{eventually, process};
 
 /// The folder of the scripts.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compose");
-/// All images are there: what takes time is etcd, the API server, and one health check after the other.
+/// All images are there: the time is that of etcd, the API server, and one health check after the other.
 const UP_WITHIN: Duration = Duration::from_secs(240);
 /// Lines of each container's log that a failed test shows.
 const TAIL: &str = "--tail=25";
@@ -30,7 +30,7 @@ pub(crate) type Row = BTreeMap<String, Value>;
 pub(crate) struct Stack {
     project: String,
     api_port: u16,
-    /// Takes the kubeconfig, and what Compose says.
+    /// Takes the kubeconfig, and the output of Compose.
     dir: TempDir,
     guard: Child,
 }
@@ -111,7 +111,7 @@ impl Stack {
         .await;
     }
 
-    /// What Docker knows of a service's container.
+    /// Docker's state of a service's container.
     pub(crate) fn inspect(&self, service: &str) -> Result<Value, String> {
         let container = self.container(service)?;
         let said = docker(&["inspect", &container])?;
@@ -175,7 +175,7 @@ impl Drop for Stack {
                 eprintln!("--- {arguments:?}:\n{said}\n---");
             }
         }
-        // The end of its input is what the guard waits for.
+        // The guard waits for the end of its input.
         drop(self.guard.stdin.take());
         match self.guard.wait() {
             Ok(status) if status.success() => {}
@@ -184,7 +184,7 @@ impl Drop for Stack {
     }
 }
 
-/// What docker-compose.yml and the scripts take from the environment.
+/// The variables that docker-compose.yml and the scripts take from the environment.
 fn environment(project: &str, api_port: u16, dir: &Path) -> [(&'static str, String); 3] {
     [
         ("COMPOSE_PROJECT_NAME", project.to_owned()),

@@ -1,10 +1,10 @@
 //! `make demo`: the main job, shown to a person.
 //!
 //! A VM is applied with kubectl to a real API server and gets its port in a real northbound database; its launcher pod
-//! carries the port without anybody's help, and a VM that asks for an address of another is refused. The VM is restarted
+//! carries the port by itself, and a VM that asks for an address of another is refused. The VM is restarted
 //! onto another node, stopped and started, and migrated, and its port stays. Where network namespaces can be made,
 //! [`packets`] then reach a guest on real chassis. KubeVirt's part (the VMI and the launcher pods) and ovs-cni's are played;
-//! everything else is what runs beside an ovn-central.
+//! everything else runs as it does beside an ovn-central.
 
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "each target uses a part of the harness")]
 #[path = "../support/mod.rs"]
@@ -161,7 +161,7 @@ impl Demo {
     fn kubectl(&self, arguments: &[&str]) {
         let kubeconfig = format!("--kubeconfig={}", Cluster::shared().kubeconfig().display());
         println!("$ kubectl {}", arguments.join(" "));
-        // What kubectl remembers of a server that ends with the demo would stay in the home folder.
+        // kubectl's cache for a server that ends with the demo would stay in the home folder.
         let cache = format!("--cache-dir={}", self.stage.dir().join("kubectl").display());
         run(Command::new("kubectl").args([kubeconfig, cache]).args(arguments));
     }

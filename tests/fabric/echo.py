@@ -5,7 +5,7 @@ one line of JSON.
 usage: ip netns exec NAMESPACE echo.py ADDRESS
 
 Every 10 ms a request is sent and its echo awaited, however long it takes; a connection that is reset, or refused, is
-made anew. Told are: echoes, resets (refusals included), silence_ms (the longest time without an echo).
+made again. The reply has: echoes, resets (refusals included), silence_ms (the longest time without an echo).
 """
 
 import json

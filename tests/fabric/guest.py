@@ -9,10 +9,10 @@ answers pings, and resets connections that it does not know.
 
 A line on standard input is an order, and is answered with a line of JSON that has the time of it (seconds since the
 epoch):
-  sleep           it has left, or is paused: nobody answers. Told are its TCP connections, too, to go with it
+  sleep           it has left, or is paused: it answers nothing. The reply has its TCP connections, too, to go with it
   wake [MEMORY]   it has arrived, with these connections; and announces itself by RARPS RARPs as QEMU does: at once, then
                   after 50, 150, 250 ms, ...
-  announce        one RARP, from whoever
+  announce        one RARP, from any guest
 It echoes what TCP connections to port 7 bring. Connections move as checkpoints do (TCP_REPAIR of tcp(7)).
 """
 

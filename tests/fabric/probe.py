@@ -5,7 +5,9 @@ usage: ip netns exec NAMESPACE probe.py ADDRESS INTERVAL_MS
 
 Each request has its own deadline from the start, so that a loss does not stretch the intervals. Told are: sent, lost
 (never answered), duplicates, late (answered after 50 ms: something held it back), silence_ms (the longest time in which
-no answer came, less one interval), busy (how busy the machine's processors were, in percent).
+no answer came, less one interval), resumed (when that ended, in seconds since the epoch), busy (how busy the machine's
+processors were, in percent), unanswered (when each request was sent that was lost), first and last (when the first and the
+last one was sent that was answered; null without any).
 """
 
 import json
@@ -84,13 +86,20 @@ def main():
     listener.join()
     arrivals = sorted(answers.values())
     gaps = [later - earlier for earlier, later in zip(arrivals, arrivals[1:])]
+    longest = max(range(len(gaps)), key=gaps.__getitem__, default=None)
+    resumed = arrivals[longest + 1] if longest is not None else begun
+    epoch = time.time() - time.monotonic()
     print(json.dumps({
         "sent": len(sent),
         "lost": len(sent) - len(answers),
         "duplicates": duplicates[0],
         "late": sum(1 for number, at in answers.items() if at - sent[number] > LATE),
         "silence_ms": round(max(0.0, max(gaps, default=0.0) - interval) * 1000, 1),
+        "resumed": resumed + epoch,
         "busy": round(100 * (1 - (idle_after - idle_before) / max(1, all_after - all_before))),
+        "unanswered": [at + epoch for number, at in enumerate(sent) if number not in answers],
+        "first": sent[min(answers)] + epoch if answers else None,
+        "last": sent[max(answers)] + epoch if answers else None,
     }), flush=True)
 
 

@@ -1,4 +1,4 @@
-//! Where addresses come from, and whose are left alone.
+//! The sources of addresses, and the addresses of others that are not allocated.
 
 mod edits;
 mod exclusions;
@@ -32,13 +32,13 @@ fn from_pool(pool: &str) -> VmOptions {
     VmOptions::default().annotation(IP_POOL, pool)
 }
 
-/// What a port holds, without the MAC.
+/// The addresses of a port, without the MAC.
 fn ips_of(port: &Port) -> Vec<&str> {
     assert!(port.port_security.is_empty() || port.port_security == port.addresses, "{port:#?}");
     port.addresses.iter().flat_map(|text| text.split(' ').skip(1)).collect()
 }
 
-/// What names a lease: its row, and all that it holds.
+/// The identity of a lease: its row, and its addresses and MAC.
 fn lease(port: &Port) -> (&str, &str, Vec<&str>) {
     (&port.uuid, &port.name, port.addresses.iter().map(String::as_str).collect())
 }
@@ -112,7 +112,7 @@ impl Stage {
 
 const SWITCH: &str = "ovn.kubernetes.io/logical_switch";
 
-/// What the VM's port holds, without the MAC.
+/// The addresses of the VM's port, without the MAC.
 async fn ips(stage: &Stage, vm: &str, options: VmOptions) -> Vec<String> {
     stage.player.create_vm(vm, options).await;
     let port = stage.port(vm).await;
@@ -121,7 +121,7 @@ async fn ips(stage: &Stage, vm: &str, options: VmOptions) -> Vec<String> {
     text.split(' ').skip(1).map(ToOwned::to_owned).collect()
 }
 
-/// Waits until the service has seen what was written to the database before now: it repairs this VM's port, which is
+/// Waits until the service has seen all earlier transactions: it repairs this VM's port, which is
 /// overwritten after that. A VM comes by the API server, and may be there sooner than an update of the database.
 async fn has_seen(stage: &Stage, vm: &str) {
     let port = stage.port(vm).await;
@@ -188,11 +188,11 @@ async fn the_addresses_of_other_ports_are_never_allocated() {
     northbound.nbctl(&["lsp-set-options", "vip", "virtual-ip=10.16.0.6", "virtual-parents=static"]);
     let stage = prepared.start().await;
     assert_eq!(ips(&stage, "a", VmOptions::default()).await, ["10.16.0.7"]);
-    // Also what came after the service had started.
+    // Also rows from after the start of the service.
     stage.northbound.add_foreign_port("ovn-default", "later", &["0a:00:00:00:00:04 10.16.0.8"]);
     has_seen(&stage, "a").await;
     assert_eq!(ips(&stage, "b", VmOptions::default()).await, ["10.16.0.9"]);
-    // And what is free again is the lowest again.
+    // And a released address is the lowest again.
     stage.northbound.delete_port("several");
     has_seen(&stage, "a").await;
     assert_eq!(ips(&stage, "c", VmOptions::default()).await, ["10.16.0.4"]);

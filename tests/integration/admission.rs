@@ -101,7 +101,7 @@ impl Hooked {
         .await
     }
 
-    /// Whether the API server lets a VM be made, by the webhook's word; nothing is stored.
+    /// The answer of the API server and its webhook to the creation of a VM, which is not stored.
     async fn try_vm(&self) -> Result<(), String> {
         let vm = json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "tried"},

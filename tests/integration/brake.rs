@@ -107,7 +107,7 @@ async fn a_list_that_lacks_most_vms_holds_their_ports_until_the_vms_come_back() 
     path.ports_are(&expected).await;
     let now = path.ports();
     assert!(before.iter().filter(|(name, _)| *name != "vm-000.ns").all(|(name, port)| now.get(name) == Some(port)));
-    // They come back one after the other: what is left stays held, however few they are.
+    // They come back one after the other: the remaining ports stay held, even if they are few.
     for (back, name) in vms[5..28].iter().enumerate() {
         path.service.feed([vm(name)]);
         path.holds(24 - back).await;
@@ -153,7 +153,7 @@ async fn deletions_that_are_seen_release_at_once_however_many_they_are_and_whate
             "spec": {}, "status": {"phase": "Running"}})))
     };
     path.service.feed(vms[..60].iter().map(launcher));
-    // A namespace is deleted with all its VMs. Some of their launcher pods are gone when the watch of pods lists anew.
+    // A namespace is deleted with all its VMs. Some of their launcher pods are gone when the watch of pods lists again.
     for name in &vms {
         path.service.feed([gone(name)]);
     }
@@ -186,7 +186,7 @@ async fn a_sweep_after_a_start_or_a_change_of_leader_holds_and_the_operator_lets
         fleet.port(vm).await;
     }
     service.kill9();
-    // Nobody is there to see these go.
+    // No process watches while these are deleted.
     for vm in &vms[..12] {
         fleet.player.delete_vm(vm).await;
     }

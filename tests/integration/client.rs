@@ -1,4 +1,4 @@
-//! The OVSDB client and its replica on a real server, whatever is done to either.
+//! The OVSDB client and its replica on a real server, through failures of either.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,19 +110,28 @@ fn any_transaction(numbers: &mut Numbers) -> Value {
              "row": {"name": "r0", "mac": "0a:00:00:00:00:09", "networks": "10.0.0.9/24"}},
             {"op": "insert", "table": "Logical_Router", "row": {"name": "r", "ports": ["named-uuid", "lrp"]}},
         ]),
-        // A port that nothing refers to is collected: its switch goes, or lets go of it.
+        // An unreferenced port is collected: its switch is deleted, or drops the reference.
         _ => json!([on_switch(json!({"op": "update", "row": {"ports": ["set", []]}}))]),
     }
 }
 
-/// Whether the replica has what `select` has, and its indexes what its rows say.
+/// Returns true if the replica agrees with `select`, and its indexes with its rows.
 fn equal(northbound: &Northbound, replica: &Replica) -> Result<(), String> {
     let name = |uuid: Uuid| replica.switch(&uuid).map(|row| row.name.clone());
     let mut replicated: Vec<_> = replica
         .ports()
         .map(|port| {
-            let LogicalSwitchPort { name, kind, addresses, port_security, options, external_ids, dynamic_addresses } =
-                port.row.clone();
+            let LogicalSwitchPort {
+                name,
+                kind,
+                addresses,
+                port_security,
+                options,
+                external_ids,
+                dynamic_addresses,
+                dhcpv4_options: _,
+                dhcpv6_options: _,
+            } = port.row.clone();
             let pairs = |map: &Map| map.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
             let texts = |elements: Elements| elements.iter().map(Cow::into_owned).collect::<BTreeSet<String>>();
             let strings: (BTreeMap<_, _>, BTreeMap<_, _>) = (pairs(&options), pairs(external_ids.map()));
@@ -205,7 +214,7 @@ async fn the_replica_equals_the_database_after_any_transactions_of_several_write
                 })
                 .collect();
             if phase == 2 {
-                // Away while they write: what changed meanwhile is found by the next sync.
+                // Disconnected while they write: the next sync finds the changes.
                 drop(connection);
                 for writer in writers {
                     assert!(writer.await.expect("a writer") > 20);
@@ -223,7 +232,7 @@ async fn the_replica_equals_the_database_after_any_transactions_of_several_write
                 northbound.start_again().await;
                 shared.write().take_changes();
                 connection = session.connect().await.expect("a connection");
-                // Everything was sent again, and nothing had changed.
+                // The server sent everything again, and no row had changed.
                 assert!(!session.resumed());
                 assert_eq!(shared.write().take_changes().vms, BTreeSet::new());
             }
@@ -237,7 +246,7 @@ fn insert(uuid: Uuid, name: &str) -> Operation {
 }
 
 #[tokio::test]
-async fn an_insert_that_is_repeated_is_refused_and_one_that_nothing_refers_to_is_collected() {
+async fn a_repeated_insert_is_refused_and_an_unreferenced_row_is_collected() {
     let northbound = Northbound::start().await;
     let switch: Uuid = northbound.add_switch("s0", &[]).trim().parse().expect("a UUID");
     let (connection, shared) = connect(&northbound).await;
@@ -246,7 +255,7 @@ async fn an_insert_that_is_repeated_is_refused_and_one_that_nothing_refers_to_is
     let outcome = connection.transact(&orphan).await;
     assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
     assert_eq!((northbound.ports().len(), shared.read().port_count()), (0, 0));
-    // What the service writes is one change with its reference, and so it stays.
+    // The service inserts a row together with its reference, so the row stays.
     let row = LogicalSwitchPort { name: "p0".to_owned(), ..LogicalSwitchPort::default() };
     let change = PortChange { uuid, before: None, after: Some(Placed { switch, row }) };
     let made = Transaction { fence: None, operations: change.operations() };

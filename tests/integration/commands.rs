@@ -1,4 +1,4 @@
-//! What an operator sees on the command line.
+//! The command line of an operator.
 
 use crate::support::{Service, Stage, VmOptions};
 
@@ -18,10 +18,14 @@ async fn ports_lists_vm_ports_as_an_aligned_table() {
     let pad = " ".repeat(ns.len());
     let expected = [
         format!(
-            "VM             {pad} NETWORK   PORT           {pad} SWITCH        ADDRESSES                     CHASSIS"
+            "VM             {pad} NETWORK   PORT           {pad} SWITCH        ADDRESSES                     CHASSIS   STATE"
         ),
-        format!("{ns}/a-longer-name   default   a-longer-name.{ns}   ovn-default   0a:58:0a:10:00:03 10.16.0.3   -"),
-        format!("{ns}/b               default   b.{ns}               ovn-default   0a:58:0a:10:00:02 10.16.0.2   n1"),
+        format!(
+            "{ns}/a-longer-name   default   a-longer-name.{ns}   ovn-default   0a:58:0a:10:00:03 10.16.0.3   -         unbound"
+        ),
+        format!(
+            "{ns}/b               default   b.{ns}               ovn-default   0a:58:0a:10:00:02 10.16.0.2   n1        bound"
+        ),
     ];
     let text = String::from_utf8(output.stdout).expect("text");
     let squeeze = |line: &str| line.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>();
@@ -46,7 +50,7 @@ fn a_database_that_is_not_there_is_named() {
 }
 
 #[test]
-fn run_says_what_is_wrong_with_its_flags() {
+fn run_explains_invalid_flags() {
     for (flags, words) in [
         (vec!["run", "--no-lease", "--nb", "nonsense"], "\"nonsense\" is no OVSDB remote"),
         (vec!["run", "--no-lease", "--mac-prefix", "01:00"], "multicast"),

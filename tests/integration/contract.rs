@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::support::{Port, Prepared};
 
 impl Prepared {
-    /// The row of a VM's NIC on the pod network: everything that the contract says, and nothing else.
+    /// The row of a VM's NIC on the pod network: every value of the contract, and no other.
     pub(crate) fn contract_row(&self, vm: &str, vm_uid: &str, uuid: &str, addresses: &str) -> Port {
         let external_ids = [
             ("vendor", "ovn-kubevirt".to_owned()),

@@ -2,7 +2,7 @@
 //! change is made exactly once.
 //!
 //! ```text
-//!   changes of VMs -> writer -> link ---- Cutter ----> ovsdb-server -> its log: what was committed, in what order
+//!   changes of VMs -> writer -> link ---- Cutter ----> ovsdb-server -> its log: the transactions, in their order
 //! ```
 //!
 //! The service's writing path runs inside the test, on a fresh link and a fresh proxy for each cut, so that thousands of
@@ -23,7 +23,7 @@ use self::harness::{Case, Ran, Sample, Servers, TestBed, block_on, in_parallel};
 use self::scenario::{Pace, Start};
 use crate::support::cutter::{Carried, Cut, Direction};
 
-/// What goes through a connection that is not cut, and what it leads to.
+/// The bytes of a connection that is not cut, and their results.
 struct Streams {
     start: Start,
     to_server: Vec<u8>,
@@ -107,7 +107,7 @@ fn check_history(references: &[Streams], case: &Case, ran: &Ran) {
 }
 
 #[test]
-fn whatever_byte_the_connection_is_cut_at_each_change_is_made_exactly_once() {
+fn a_connection_cut_at_any_byte_makes_each_change_exactly_once() {
     let sample = Sample::from_environment();
     let references = Streams::all();
     let mut cases = Vec::new();
@@ -127,7 +127,7 @@ fn whatever_byte_the_connection_is_cut_at_each_change_is_made_exactly_once() {
 }
 
 #[test]
-fn what_changes_while_the_connection_is_away_is_done_at_most_once() {
+fn changes_while_the_connection_is_lost_are_made_at_most_once() {
     let sample = Sample::from_environment();
     let mut cases = Vec::new();
     for streams in &Streams::all() {
@@ -160,14 +160,14 @@ fn a_connection_that_is_cut_while_it_mends_another_ones_cut_does_no_harm() {
     });
 }
 
-/// The member sends its own state as well, and of its log's growth: what passes is not quite the same each time, and a cut
+/// The member sends its own state as well, and the growth of its log: the bytes differ a little from run to run, and a cut
 /// near its end may come too late. A cluster's members are slower than a server alone.
 fn cut_a_cluster(servers: Servers, weight: f64) {
     let sample = Sample::from_environment();
     let reference = Streams::of(servers, Start::Successor);
     let (between, inside) = reference.cuts();
     let cuts = sample.of(20.0 * weight, between).into_iter().chain(sample.of(weight, inside));
-    // What one member is given late, another one's epoch fences off.
+    // The epoch of another member fences off the bytes that a member is given late.
     let late = reference.writes().into_iter().map(|(from, to)| Cut::Late { from, to, until: u64::MAX });
     let cases: Vec<Case> = cuts.chain(late).map(|cut| reference.case([cut])).collect();
     let (made, resumed) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -182,7 +182,7 @@ fn cut_a_cluster(servers: Servers, weight: f64) {
     });
     let (made, resumed, cases) = (made.into_inner(), resumed.into_inner(), cases.len());
     assert!(made * 10 >= cases * 9, "{made} of {cases} cuts were made");
-    // A connection that was cut before its first sync has nothing to resume.
+    // A connection that was cut before its first sync cannot be resumed.
     assert!(resumed * 10 >= cases, "{resumed} of {cases} connections were resumed");
 }
 

@@ -45,7 +45,7 @@ async fn not_ready_before_both_sides_have_synced() {
 }
 
 #[tokio::test]
-async fn nothing_is_released_before_the_watches_have_synced() {
+async fn no_lease_is_released_before_the_watches_have_synced() {
     let mut stage = Stage::build("no-sweep").start().await;
     stage.player.create_vm("testvm", VmOptions::default()).await;
     let port = stage.port("testvm").await;
@@ -160,7 +160,7 @@ async fn changes_while_the_link_is_cut_are_seen_after_it() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_killed_in_a_storm_loses_no_port_and_makes_none_twice() {
+async fn a_database_that_is_killed_in_a_storm_loses_no_port_and_creates_no_port_twice() {
     const VMS: usize = 200;
     let stage = Stage::build("crash").start().await;
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:03}")).collect();

@@ -1,6 +1,6 @@
 //! Errors that a person can act on: an Event that names the object, the value and the way out; a
 //! northbound database that stays as it was; other VMs that go on; and a VM that is served as soon as
-//! what it waits for changes.
+//! the cause of its wait changes.
 
 use crate::support::stage::Builder;
 use crate::support::{Stage, VmOptions};
@@ -81,7 +81,7 @@ async fn a_full_subnet_and_the_leases_on_it() {
     }
     refused(&stage, on_tiny(), "SubnetExhausted", &["tiny", "10.17.0.0/29"]).await;
     others_go_on(&stage).await;
-    // Who holds a lease restarts.
+    // A VM that holds a lease restarts.
     let leased = stage.port("one").await;
     stage.player.start("one", "n1").await;
     stage.player.restart("one", "n2").await;
@@ -115,7 +115,7 @@ async fn an_address_outside_the_subnet() {
     }
     assert_eq!(stage.northbound.ports(), []);
     others_go_on(&stage).await;
-    // The subnet is enlarged: the VM gets what it asked for.
+    // The subnet is enlarged: the VM gets its request.
     stage.northbound.nbctl(&["set", "Logical_Switch", "ovn-default", "other_config:subnet=10.16.0.0/15"]);
     assert!(stage.port("bad-0").await.addresses.iter().all(|text| text.ends_with(" 10.17.0.1")));
 }
@@ -180,7 +180,7 @@ async fn a_taken_name_gets_the_networks_and_two_taken_names_are_an_error() {
     .await;
     assert_eq!(port.external_id("ovn-kubevirt.io/network"), Some("default"));
     assert_eq!(stage.northbound.port(&name), foreign);
-    // It is found by its marks: that the first name gets free changes nothing.
+    // It is found by its marks: the row keeps its name when the first name becomes free.
     stage.northbound.delete_port(&name);
     stage.player.start("bad", "n1").await;
     let bound = crate::support::eventually("the VM's port is bound", || async {

@@ -46,7 +46,7 @@ async fn a_leader_that_stops_hands_over_at_once_and_one_that_is_killed_within_tw
 }
 
 #[tokio::test]
-async fn a_leader_that_sleeps_through_its_term_writes_nothing_after_it() {
+async fn a_leader_that_sleeps_through_its_term_commits_no_transaction_after_it() {
     let fleet = Stage::build("sleeper").lease(LEASE_SECONDS).prepare().await;
     let services = [fleet.setup().start().await, fleet.setup().start().await];
     let old = in_office(&services).await;
@@ -66,7 +66,7 @@ async fn a_leader_that_sleeps_through_its_term_writes_nothing_after_it() {
 }
 
 #[tokio::test]
-async fn an_epoch_that_is_wiped_is_taken_anew_through_the_lease() {
+async fn a_wiped_epoch_is_acquired_again_through_the_lease() {
     let fleet = Stage::build("retaken").lease(LEASE_SECONDS).prepare().await;
     let service = fleet.setup().start().await;
     fleet.make("before").await;
@@ -83,7 +83,7 @@ async fn an_old_backup_that_is_restored_readmits_no_deposed_leader_and_gets_its_
     fleet.make("old").await;
     let backup = fleet.northbound.backup().await;
     fleet.make("new").await;
-    // The backup broke both connections: who has not come back yet has not seen the epoch that is to be exceeded.
+    // The backup broke both connections: a service without a connection has not seen the epoch that is to be exceeded.
     for service in &services {
         service.ready().await;
     }

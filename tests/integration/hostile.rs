@@ -1,4 +1,4 @@
-//! What a hostile operator, a mistaken one, or a broken network does.
+//! A hostile operator, a mistaken one, and a broken network.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ async fn a_first_remote_that_is_no_database_does_not_stand_in_the_way_of_the_sec
 }
 
 #[tokio::test]
-async fn a_port_that_is_put_on_a_second_switch_is_not_made_twice() {
+async fn a_port_that_is_put_on_a_second_switch_is_not_created_twice() {
     let stage = Stage::build("twice").start().await;
     stage.northbound.add_switch("second", &[("subnet", "10.77.0.0/24")]);
     stage.player.create_vm("testvm", VmOptions::default()).await;

@@ -44,7 +44,7 @@ async fn unready(service: &Service, limit: Duration, words: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn silent_connections_keep_the_owners_from_nothing() {
+async fn silent_connections_do_not_block_owners() {
     let stage = Fronted::new("silent", &[]).await;
     stage.player.create_vm("first", VmOptions::default()).await;
     stage.status("first", &[]).await;
@@ -59,7 +59,7 @@ async fn silent_connections_keep_the_owners_from_nothing() {
 #[tokio::test]
 async fn a_half_open_watch_is_noticed_within_half_a_minute_and_a_healthy_one_is_never_listed_again() {
     let stage = Fronted::new("half-open", &[]).await;
-    within(Duration::from_secs(60), "each watch has been opened anew", || async {
+    within(Duration::from_secs(60), "each watch has been opened again", || async {
         let counts = KINDS.map(|kind| watches(&stage, kind).len());
         if counts.iter().all(|count| *count >= 2) { Ok(()) } else { Err(format!("{counts:?}")) }
     })

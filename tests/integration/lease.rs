@@ -1,6 +1,6 @@
 //! Leadership by a Lease of the real API server: `keep_lease` as the service runs it, several in one test.
 //!
-//! What the decisions are in every order of events is tested beside them (`src/controller/lease/tests.rs`).
+//! The decisions in every order of events are tested beside them (`src/controller/lease/tests.rs`).
 
 mod candidate;
 mod trouble;
@@ -14,9 +14,9 @@ use crate::support::{Cluster, Gate, eventually, holds_for, never};
 use candidate::{Candidate, Log, Place, leaders, one_leads};
 use ovn_kubevirt::controller::Leadership;
 
-/// Far longer than a test takes: who leads sooner did not wait for it to run out.
+/// Far longer than a test takes: a process that leads sooner did not wait for its end.
 const LONG: u32 = 300;
-/// What "at once" may take on a machine that does other things as well.
+/// The longest time for "at once" on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn a_follower_takes_over_from_a_dead_leader_when_the_lease_has_run_out_and
 }
 
 #[tokio::test]
-async fn a_leader_that_stands_no_more_hands_over_at_once_and_quietly() {
+async fn a_leader_that_withdraws_hands_over_at_once_and_quietly() {
     let (log, _guard) = Log::capture();
     let place = Place::new("withdrawn").await;
     let candidates: Vec<Candidate> = (0..5).map(|_| place.candidate(LONG)).collect();
@@ -199,7 +199,7 @@ async fn a_leader_that_stops_while_the_api_server_is_away_does_not_wait_for_it()
 }
 
 #[tokio::test]
-async fn a_lease_that_is_deleted_is_made_again_as_a_new_term() {
+async fn a_deleted_lease_is_created_again_as_a_new_term() {
     let place = Place::new("deleted").await;
     let candidates = [place.candidate(LONG), place.candidate(LONG)];
     let both = [&candidates[0], &candidates[1]];
@@ -240,7 +240,7 @@ async fn a_label_on_the_lease_changes_no_leader_and_stays() {
 }
 
 #[tokio::test]
-async fn a_foreign_holder_that_stands_there_ends_the_term_at_once() {
+async fn a_foreign_holder_of_the_lease_ends_the_term_at_once() {
     let place = Place::new("foreign").await;
     let leader = place.candidate(2);
     one_leads(&[&leader], 1).await;
@@ -252,6 +252,6 @@ async fn a_foreign_holder_that_stands_there_ends_the_term_at_once() {
         }
     })
     .await;
-    // Who never renews it loses it.
+    // A holder that never renews it loses it.
     one_leads(&[&leader], 8).await;
 }

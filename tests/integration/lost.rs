@@ -1,4 +1,4 @@
-//! The northbound database loses what a guest uses: switches made anew, rows deleted, a database that comes back empty.
+//! The northbound database loses the leases of guests: switches recreated, rows deleted, a database that comes back empty.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ async fn run_six(stage: &Stage) -> BTreeMap<&'static str, String> {
     leases(stage).await
 }
 
-/// What each VM has, once it stands in its annotation too.
+/// The lease of each VM, once its annotation has it too.
 async fn leases(stage: &Stage) -> BTreeMap<&'static str, String> {
     let mut leases = BTreeMap::new();
     for vm in RUNNING {
@@ -48,11 +48,11 @@ async fn leases(stage: &Stage) -> BTreeMap<&'static str, String> {
 }
 
 #[tokio::test]
-async fn a_switch_that_is_deleted_and_made_anew_renumbers_no_guest() {
+async fn a_switch_that_is_deleted_and_recreated_renumbers_no_guest() {
     let (stage, before) = six("anew-switch").await;
     stage.northbound.nbctl(&["ls-del", "ovn-default"]);
     stage.event("a", "SwitchNotFound", &["ovn-default"]).await;
-    // One that comes meanwhile takes none of them, and one that names one of them does not get it.
+    // A VM that is created meanwhile gets none of these addresses, not even by a request.
     stage.player.create_vm("new", VmOptions::default()).await;
     let wanted = before["c"].split(' ').nth(1).expect("an address");
     stage.player.create_vm("thief", VmOptions::default().annotation(IP_ADDRESS, wanted)).await;
@@ -82,7 +82,7 @@ async fn after_an_older_backup_each_guest_has_the_addresses_of_its_status() {
     let mut stage = Stage::build("older-backup").start().await;
     let backup = stage.northbound.backup().await;
     let before = run_six(&stage).await;
-    // An older epoch is another's: without a Lease the process ends, and is started anew.
+    // An older epoch is another's: without a Lease the process ends, and is started again.
     stage.northbound.restore(&backup).await;
     stage.restart().await;
     assert_eq!(leases(&stage).await, before);

@@ -1,6 +1,6 @@
-//! `deploy/kubernetes`: what kubectl makes of it, what the API server says to it, and what a pod of it would run.
+//! `deploy/kubernetes`: the output of kubectl, the answer of the API server, and the process of a pod.
 //!
-//! kubectl may be any version from 1.20 on: `bases` and `patchesStrategicMerge` are what all of them know.
+//! kubectl may be any version from 1.20 on: all of them know `bases` and `patchesStrategicMerge`.
 //! The API server may be older than the manifests are for: see [`for_this_server`].
 
 mod node;
@@ -27,7 +27,7 @@ const OURS: &str = "ovn-kubevirt";
 const LEASE: &str = "ovn-kubevirt-default";
 /// Kinds that stay applied: other tests of this run use them.
 const KEPT: [&str; 6] = ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
-/// What the level `restricted` of the Pod Security Standards allows.
+/// The settings that the level `restricted` of the Pod Security Standards allows.
 const VOLUMES: [&str; 8] =
     ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
 
@@ -111,7 +111,7 @@ fn take_away(overlay: &str) {
     kubectl(&["delete", "--ignore-not-found", "--wait=false", "--filename=-"], &joined(documents));
 }
 
-/// The manifests are for Kubernetes 1.30 and newer. An older API server gets what it knows, and the output says so.
+/// The manifests are for Kubernetes 1.30 and newer. An older API server gets the fields that it knows, and the output says so.
 fn for_this_server(documents: Vec<(String, String)>) -> Vec<(String, String)> {
     static MINOR: OnceLock<u32> = OnceLock::new();
     let minor = *MINOR.get_or_init(|| {
@@ -128,7 +128,7 @@ fn for_this_server(documents: Vec<(String, String)>) -> Vec<(String, String)> {
         if minor < 28 {
             let _ = writeln!(
                 std::io::stderr(),
-                "note: Kubernetes 1.{minor} has no matchConditions: the webhooks of launcher pods are applied without"
+                "note: Kubernetes 1.{minor} has no matchConditions: the webhooks are applied without"
             );
         }
         minor
@@ -139,7 +139,7 @@ fn for_this_server(documents: Vec<(String, String)>) -> Vec<(String, String)> {
             assert_ne!(old, document, "the PodDisruptionBudget is one of policy/v1");
             (kind, old)
         }
-        "MutatingWebhookConfiguration" if minor < 28 => {
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" if minor < 28 => {
             let mut parts = document.split("  matchConditions:\n");
             let before = parts.next().unwrap_or_default().to_owned();
             // From the key to the next one of its webhook.
@@ -285,9 +285,10 @@ async fn the_webhooks_lead_to_the_port_where_the_service_listens_and_ask_about_n
                 (&json!("/mutate"), &json!(["pods"]))
             );
         }
-        // Every other pod of the cluster would be asked about without the one, and each edit of a launcher without the other.
+        // Every other pod of the cluster would be asked about without the one, and each edit of a launcher or of a VM's
+        // status without the others.
         let rendered = joined(rendered(overlay));
-        assert_eq!(rendered.matches("request.operation == ").count(), 1, "{overlay}");
+        assert_eq!(rendered.matches("request.operation == ").count(), 2, "{overlay}");
         assert_eq!(rendered.matches("owner.kind == 'VirtualMachineInstance'").count(), 1, "{overlay}");
     }
 }
@@ -449,7 +450,7 @@ async fn the_binary_runs_with_the_arguments_and_variables_of_the_manifests() {
         let log = prepared.dir().join("manifest.log");
         let file = File::create(&log).expect("a log");
         let mut command = mortal(service::binary());
-        // As in the pod, but for what this machine has in other places.
+        // As in the pod, except for paths that differ on this machine.
         command
             .args(list(&container["args"]).iter().filter_map(Value::as_str))
             .envs(&variables)

@@ -1,4 +1,4 @@
-//! Rows whose marks, names or types a person changed, and namespaces that change hands.
+//! Rows with marks, names or types that a person changed, and namespaces that pass to another instance.
 
 use crate::support::{Port, Stage, VmOptions, eventually};
 
@@ -73,7 +73,7 @@ async fn a_row_that_connects_a_router_stays_and_is_in_the_status() {
 #[tokio::test]
 async fn a_namespace_that_loses_its_label_keeps_its_ports_which_follow_their_vms() {
     let (stage, port) = running("unlabelled").await;
-    stage.namespace.relabel("nobody").await;
+    stage.namespace.relabel("no-instance").await;
     stage.event("testvm", "NamespaceNotSelected", &[&stage.namespace.name, "--namespace-selector"]).await;
     let (_, metrics) = stage.service.http_get("/metrics").await;
     assert!(metrics.contains("problems{reason=\"NamespaceNotSelected\"} 1"), "{metrics}");

@@ -1,8 +1,9 @@
 //! Live migrations: the port is prepared on the target, and stays with its guest through any fault.
 //!
-//! northd is real; there is no ovn-controller: what matters here is what is written, and when.
+//! northd is real; there is no ovn-controller: only the written values and their times matter here.
 
 mod alike;
+mod arrival;
 mod chassis;
 mod decentralised;
 mod ends;

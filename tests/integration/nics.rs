@@ -1,5 +1,6 @@
 //! Several NICs, on NetworkAttachmentDefinitions (NADs) and on the pod network.
 
+mod changes;
 mod lives;
 mod nads;
 mod requests;
@@ -83,13 +84,13 @@ async fn a_second_nic_is_on_the_switch_of_its_nad() {
     assert_eq!(port.switches, ["blue"]);
 }
 
-/// What a port holds, without the MAC.
+/// The addresses of a port, without the MAC.
 fn ips(port: &Port) -> Vec<&str> {
     assert!(port.port_security.is_empty() || port.port_security == port.addresses, "{port:#?}");
     port.addresses.iter().flat_map(|text| text.split(' ').skip(1)).collect()
 }
 
-/// What a port holds.
+/// The lease of a port.
 fn addresses(port: &Port) -> &str {
     port.addresses.iter().next().expect("addresses")
 }

@@ -1,4 +1,4 @@
-//! An instance in a northbound database belongs to one cluster: a process of another one writes nothing.
+//! An instance in a northbound database belongs to one cluster: a process of another one commits no transaction.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -26,7 +26,7 @@ async fn uid_of(namespace: &Namespace) -> String {
     kube_system.metadata.uid.expect("a UID")
 }
 
-/// What stands in `NB_Global:external_ids` under a key.
+/// The value of a key in `NB_Global:external_ids`.
 fn global(northbound: &Northbound, key: &str) -> Option<String> {
     let value = northbound.nbctl(&["--if-exists", "get", "NB_Global", ".", &format!("external_ids:\"{key}\"")]);
     let value = value.trim().trim_matches('"').to_owned();
@@ -109,7 +109,7 @@ async fn another_clusters_process_ends_with_words_and_every_port_stays() {
     assert_eq!(by_name(&stage.northbound).len(), 5);
     beside.stop().await;
 
-    // The wrong UID changes nothing. The right one takes the instance over, and the process before it is out.
+    // The wrong UID has no effect. The right one takes the instance over, and the process before it is deposed.
     ended(&setup.clone().flags(["--take-over-cluster", &other]).spawn(), &words).await;
     stage.service.stop().await;
     waiting.kill9();

@@ -1,4 +1,4 @@
-//! The operator's policy: what owners of VMs may do, on the rows of switches and by flags.
+//! The operator's policy: limits for the owners of VMs, on the rows of switches and by flags.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -13,6 +13,13 @@ impl Stage {
         let value = format!("external_ids:ovn-kubevirt.io/{key}=\"{value}\"");
         self.northbound.nbctl(&["set", "logical_switch", switch, &value]);
     }
+
+    /// Waits until the service has read all earlier changes: it reads in order, and repairs the port of this VM.
+    async fn has_read(&self, vm: &str) {
+        let before = self.port(vm).await;
+        self.northbound.nbctl(&["lsp-set-addresses", &before.name, "unknown"]);
+        self.port_where(vm, "is repaired", |port| port.addresses == before.addresses).await;
+    }
 }
 
 fn at(address: &str) -> VmOptions {
@@ -22,7 +29,9 @@ fn at(address: &str) -> VmOptions {
 #[tokio::test]
 async fn a_switch_of_another_tenant_is_refused_until_the_operator_names_the_namespace() {
     let stage = Stage::build("tenants").switch("red", "10.17.0.0/24").nad("net1", "red").start().await;
+    stage.make("witness").await;
     stage.state("red", "namespaces", "another");
+    stage.has_read("witness").await;
     let namespace = stage.namespace.name.clone();
     stage.player.create_vm("named", VmOptions::default().annotation(SWITCH, "red")).await;
     let rule = "external_ids:ovn-kubevirt.io/namespaces of the switch does not name it";
@@ -37,8 +46,9 @@ async fn a_switch_of_another_tenant_is_refused_until_the_operator_names_the_name
     assert_eq!(stage.port("named").await.switches, ["red"]);
     let attached = format!("{}.net1.{namespace}.ovn", stage.name("attached"));
     let before = stage.port_named(&attached).await;
-    // Closed again, it keeps what stands, also for a VM that starts, and takes nothing new.
+    // Closed again, the switch keeps its ports, also for a VM that starts, and takes no new one.
     stage.state("red", "namespaces", "another");
+    stage.has_read("witness").await;
     stage.player.create_vm("late", VmOptions::default().annotation(SWITCH, "red")).await;
     stage.event("late", "SwitchNotAllowed", &[&namespace]).await;
     stage.player.start("attached", "n1").await;
@@ -70,7 +80,7 @@ async fn a_gateways_address_is_refused_without_the_operators_word() {
     stage.state("ovn-default", "allow", "explicit,excluded");
     let port = stage.port("excluded").await;
     assert!(port.addresses.iter().all(|text| text.ends_with(" 10.16.0.5")), "{port:#?}");
-    // What was given stands over a withdrawal and a restart of the service.
+    // The lease stays through a withdrawal and a restart of the service.
     stage.state("ovn-default", "allow", "");
     stage.restart().await;
     stage.player.create_vm("named", at("10.16.0.77")).await;

@@ -1,4 +1,4 @@
-//! The northbound as a RAFT cluster: whatever happens to its members, each VM has one port, and the same one.
+//! The northbound as a RAFT cluster: through every failure of its members, each VM has one port, and keeps it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn make(stage: &Stage, prefix: &str, count: usize) {
     }
 }
 
-/// Nothing of `before` has changed.
+/// The rows of `before` are unchanged.
 #[track_caller]
 fn kept(before: &BTreeMap<String, Port>, after: &BTreeMap<String, Port>) {
     for (name, port) in before {
@@ -48,7 +48,7 @@ async fn the_service_follows_the_leader_and_resumes_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_killed_loses_no_port_and_makes_none_twice() {
+async fn a_leader_that_is_killed_loses_no_port_and_creates_no_port_twice() {
     let stage = Stage::build("killed").on(Northbound::start_cluster().await).start().await;
     make(&stage, "before", 3).await;
     let before = stage.ports();
@@ -76,7 +76,7 @@ async fn a_leader_that_is_killed_loses_no_port_and_makes_none_twice() {
 }
 
 #[tokio::test]
-async fn a_leader_that_sleeps_through_an_election_and_wakes_harms_nothing() {
+async fn a_leader_that_sleeps_through_an_election_and_wakes_harms_no_port() {
     let stage =
         Stage::build("asleep").on(Northbound::start_cluster().await).flags(["--nb-probe-interval", "1"]).start().await;
     make(&stage, "before", 3).await;
@@ -159,7 +159,7 @@ async fn a_leader_that_is_cut_off_from_the_others_is_left() {
     kept(&before, &after);
 }
 
-/// What `NB_Global:external_ids` has as the number of the epoch.
+/// The number of the epoch in `NB_Global:external_ids`.
 fn epoch(northbound: &Northbound) -> u64 {
     let epoch = northbound.nbctl(&["get", "NB_Global", ".", "external_ids:\"ovn-kubevirt.io/epoch.default\""]);
     let number = epoch.trim().trim_matches('"').split('.').next().and_then(|number| number.parse().ok());
@@ -167,7 +167,7 @@ fn epoch(northbound: &Northbound) -> u64 {
 }
 
 #[tokio::test]
-async fn a_cluster_that_was_rolled_back_is_read_anew_and_served_within_seconds() {
+async fn a_cluster_that_was_rolled_back_is_read_again_and_served_within_seconds() {
     let stage = Stage::build("rolledback").on(Northbound::start_cluster().await).start().await;
     make(&stage, "old", 3).await;
     stage.northbound.copy_files().await;

@@ -1,4 +1,4 @@
-//! What people write: in an empty value, in the wrong place, too long, too often, and with what forges a log line.
+//! Requests by people: empty, in the wrong place, too long, too often, and with text that forges a log line.
 
 mod bounds;
 mod places;
@@ -58,7 +58,7 @@ async fn an_annotation_without_a_value_is_one_that_is_not_set() {
     stage.namespace.annotate(SWITCH, Some("  ")).await;
     stage.player.create_nad("none", Some(" ")).await;
     let mut options = VmOptions::default().nic(Nic::nad("second", "net1")).nic(Nic::nad("third", "none"));
-    for what in ["ip_address", "mac_address", "logical_switch", "ip_pool", "port_security", "vips"] {
+    for what in ["ip_address", "mac_address", "logical_switch", "ip_pool", "ip_family", "port_security", "port_vips"] {
         options = options.annotation(&format!("ovn.kubernetes.io/{what}"), "");
         options = options.annotation(&format!("second.ovn.kubernetes.io/{what}"), " ");
     }
@@ -78,13 +78,20 @@ async fn a_namespace_that_names_several_switches_gets_the_first_that_can_serve()
     stage.northbound.add_switch("tiny", &[("subnet", "10.30.0.0/30")]);
     let full = ["0a:00:00:00:00:01 10.30.0.1", "0a:00:00:00:00:02 10.30.0.2"];
     stage.northbound.add_foreign_port("tiny", "printer", &full);
+    // The obstacle shows that the service has read the namespace.
+    stage.player.create_vm("witness", VmOptions::default().annotation(IP_ADDRESS, "10.99.0.9")).await;
+    stage.status("witness", &["ovn-default"]).await;
     stage.namespace.annotate(SWITCH, Some("missing, tiny, red")).await;
+    stage.status("witness", &["missing"]).await;
     stage.player.create_vm("one", VmOptions::default()).await;
     let one = stage.port("one").await;
     assert_eq!(one.switches, ["red"]);
     assert_eq!(stage.warnings("one").await, []);
-    // The switch that was missing serves what is new, and moves nothing.
+    // The switch that was missing serves new ports, and moves no port.
     stage.northbound.add_switch("missing", &[("subnet", "10.31.0.0/24")]);
+    // The repair of a port shows that the service has read the switch.
+    stage.northbound.nbctl(&["lsp-set-addresses", &one.name, "unknown"]);
+    stage.port_where("one", "is repaired", |port| port.addresses == one.addresses).await;
     stage.player.create_vm("two", VmOptions::default()).await;
     assert_eq!(stage.port("two").await.switches, ["missing"]);
     stage.player.start("one", "n1").await;
@@ -92,6 +99,7 @@ async fn a_namespace_that_names_several_switches_gets_the_first_that_can_serve()
     assert_eq!((bound.uuid, bound.switches, bound.addresses), (one.uuid, one.switches, one.addresses));
     // No switch of them is there: the status has the reason of the first, and any of them ends it.
     stage.namespace.annotate(SWITCH, Some("never, later")).await;
+    stage.status("witness", &["named never"]).await;
     stage.player.create_vm("three", VmOptions::default()).await;
     stage.event("three", "SwitchNotFound", &["named never"]).await;
     stage.northbound.add_switch("later", &[("subnet", "10.32.0.0/24")]);
@@ -176,7 +184,7 @@ async fn a_vm_with_dots_in_a_namespace_called_ovn_leaves_the_others_their_names(
 }
 
 #[test]
-fn a_variable_that_is_set_to_nothing_is_not_set() {
+fn an_empty_variable_counts_as_unset() {
     let mut command = std::process::Command::new(crate::support::service::binary());
     command.args(["run", "--no-lease", "--kubeconfig", "/nowhere/kubeconfig", "--http", "127.0.0.1:0"]);
     let variables = [

@@ -1,4 +1,4 @@
-//! How the service ends: at once after a signal, with a reason, and with nothing half-written.
+//! How the service ends: at once after a signal, with a reason, and without a half-written row.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ async fn sigterm_ends_the_service_and_the_last_line_says_so() {
 }
 
 #[tokio::test]
-async fn sigterm_in_the_middle_of_a_storm_leaves_nothing_half_written() {
+async fn sigterm_in_the_middle_of_a_storm_leaves_no_port_half_written() {
     const VMS: usize = 150;
     let mut stage = Stage::build("storm-end").start().await;
     let names: Vec<String> = (0..VMS).map(|index| format!("vm-{index:03}")).collect();

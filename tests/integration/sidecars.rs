@@ -1,8 +1,8 @@
 //! Three services, each beside one member of a RAFT cluster and reaching only that one, as sidecars of ovn-central do.
 //!
-//! VMs come and go all the time, and an accident happens. At the end every row is what the contract says, and the
-//! cluster's own log shows all that happened meanwhile: no port was made twice, none changed its addresses, none was
-//! written while no service was in office.
+//! VMs are created and deleted all the time, and an accident happens. At the end every row follows the contract, and the
+//! cluster's own log has the history: no port was created twice, changed its addresses, or was written without a
+//! leader.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Sidecars {
         self.services[member].freeze();
     }
 
-    /// Wakes a member, and waits until it has done what it was sent in its sleep.
+    /// Wakes a member, and waits until it has processed the requests that it was sent while it slept.
     async fn wake_member(&self, member: usize) {
         let server = &self.northbound().members()[member];
         server.thaw();
@@ -75,7 +75,7 @@ impl Sidecars {
             if row["leader"] == false && row["connected"] == true { Ok(()) } else { Err(row.to_string()) }
         })
         .await;
-        // What the member had proposed in vain it proposes anew only when the database changes.
+        // The member repeats a failed proposal only when the database changes.
         eventually("the member takes a transaction", || async {
             server.try_transact(json!([{"op": "insert", "table": "Logical_Switch", "row": {"name": "awake"}}]))
         })
@@ -89,7 +89,7 @@ impl Sidecars {
         .await;
     }
 
-    /// Waits until there is what the contract says for these VMs and the test's own, and nothing else; then looks back.
+    /// Waits until the database has the contract's rows for these VMs and the test's own, and no others; then checks the history.
     async fn settled(&self, of_churn: Alive) {
         let alive: Alive = self.alive.clone().into_iter().chain(of_churn).collect();
         eventually("every VM has its row, and there is no other", || async {
@@ -212,7 +212,7 @@ fn difference(ports: &BTreeMap<String, Port>, expected: &BTreeMap<String, Port>)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_moves_of_the_leadership_over_all_members_lose_nothing_and_leave_no_vm_waiting() {
+async fn ten_moves_of_the_leadership_over_all_members_lose_no_port_and_leave_no_vm_waiting() {
     let mut sidecars = Sidecars::new("moves", Northbound::start_cluster().await, &[]).await;
     let churn = Churn::start(&sidecars.prepared.player);
     for round in 0..10 {
@@ -229,7 +229,7 @@ async fn ten_moves_of_the_leadership_over_all_members_lose_nothing_and_leave_no_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_dies_with_its_member_and_its_sidecar_takes_nothing_along() {
+async fn a_host_that_dies_with_its_member_and_its_sidecar_loses_no_port() {
     let mut sidecars = Sidecars::new("host-dies", Northbound::start_cluster().await, &[]).await;
     let churn = Churn::start(&sidecars.prepared.player);
     sidecars.make("before").await;
@@ -250,7 +250,7 @@ async fn a_sidecar_that_sleeps_while_another_takes_over_changes_nothing_when_it_
     sidecars.make("before").await;
     let old = sidecars.northbound().leader();
     sidecars.services[old].freeze();
-    // Nobody but the sidecar of the member that leads may write.
+    // Only the sidecar of the leading member may write.
     sidecars.northbound().move_leader_to((old + 1) % 3).await;
     sidecars.make("meanwhile").await;
     sidecars.services[old].thaw();
@@ -288,7 +288,7 @@ async fn a_member_whose_cable_is_out_is_left_by_its_sidecar_and_catches_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_epoch_that_is_wiped_again_and_again_lets_no_service_write_without_one() {
+async fn without_an_epoch_no_service_writes_even_if_it_is_wiped_repeatedly() {
     let mut sidecars = Sidecars::new("wiped", Northbound::start_cluster().await, &[]).await;
     let churn = Churn::start(&sidecars.prepared.player);
     for round in 0..3 {
@@ -299,7 +299,7 @@ async fn an_epoch_that_is_wiped_again_and_again_lets_no_service_write_without_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_sleeping_member_was_sent_in_an_old_epoch_is_not_written_in_a_new_one() {
+async fn a_transaction_sent_to_a_sleeping_member_in_an_old_epoch_is_not_committed_in_a_new_one() {
     let mut sidecars = Sidecars::new("late", Northbound::start_cluster().await, &[]).await;
     let old = sidecars.northbound().leader();
     sidecars.leave_unread("late", old).await;
@@ -321,11 +321,11 @@ async fn what_a_sleeping_member_was_sent_in_an_old_epoch_is_not_written_in_a_new
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_sleeping_member_was_sent_is_not_written_once_the_epoch_is_wiped() {
+async fn a_transaction_sent_to_a_sleeping_member_is_not_committed_once_the_epoch_is_wiped() {
     let mut sidecars = Sidecars::new("late-wiped", Northbound::start_cluster().await, &[]).await;
     let old = sidecars.northbound().leader();
     for member in [0, 1, 2].into_iter().filter(|member| *member != old) {
-        // Nobody else may take office: the wiped epoch stays away.
+        // No other process may become leader: the wiped epoch stays absent.
         sidecars.services[member].freeze();
     }
     sidecars.leave_unread("late", old).await;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::{Northbound, Service, Stage, VmOptions, eventually};
 
-/// What `ports --sb` says of one port.
+/// The line of `ports --sb` about one port.
 fn state(stage: &Stage, vm: &str) -> String {
     let (nb, sb) = (stage.northbound.remote(), stage.northbound.sb_remote());
     let output = Service::command_line(&["ports", "--nb", &nb, "--sb", &sb]);
@@ -32,7 +32,7 @@ async fn ports_shows_where_the_southbound_has_each_port() {
     assert_eq!(state(&stage, "late"), "not in the southbound yet");
     stage.northbound.thaw_northd();
     stage.northbound.sync_southbound();
-    assert_eq!(state(&stage, "late"), "not bound");
+    assert_eq!(state(&stage, "late"), "unbound");
     stage.northbound.sbctl(&["lsp-bind", &stage.name("testvm"), "hv1"]);
     // northd writes `up` back once it has seen the binding.
     eventually("testvm is on hv1", || async {
@@ -84,7 +84,7 @@ async fn the_southbound_replica_follows_the_database_through_restarts() {
     }
 }
 
-/// Whether the replica has what `select` has, row by row.
+/// Returns true if the replica agrees with `select`, row by row.
 fn equal(northbound: &Northbound, replica: &Southbound) -> Result<(), String> {
     let rows = northbound.southbound().rows("Port_Binding");
     let text = |value: &serde_json::Value| value.as_str().map(ToOwned::to_owned).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The status of VMs, in annotation and Events: written once, at a pace, by the instance that serves the VM, and whatever the
-//! API server answers.
+//! The status of VMs, in annotation and Events: written once, at a pace, by the instance that serves the VM, with every answer
+//! of the API server.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ async fn an_overloaded_api_server_is_left_alone_for_as_long_as_it_says() {
         assert_eq!(posts.len(), 3, "{posts:?}");
         let gaps: Vec<Duration> = posts.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
         assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(1_950)), "{gaps:?}");
-        // What stands in the way of one stands in the way of all.
+        // The obstacle is the same for all.
         assert_eq!(stage.front.asked("PATCH", &["/virtualmachines/"]).len(), 1);
     }
 }
@@ -76,7 +76,7 @@ async fn a_vm_that_changes_all_the_time_gets_few_events_and_an_annotation_a_seco
     // Two addresses in turn and the last one, each an Event, which is a series where it repeats.
     assert!(events.len() <= 3, "{events:#?}");
     let asked = stage.front.asked("POST", &["/events"]).len() + stage.front.asked("PATCH", &["/events/"]).len();
-    assert!(asked <= 25, "{asked}");
+    assert!(asked <= 25, "{asked} requests: {:#?}", stage.front.asked("POST", &["/events"]));
     let counts: Vec<i32> = events.iter().filter_map(|event| event.series.as_ref()).map(|series| series.count).collect();
     assert!(counts.iter().any(|count| *count >= 2), "{events:#?}");
 }
@@ -101,7 +101,7 @@ async fn a_refused_status_is_one_line_in_the_log_and_is_forgotten_with_its_vm() 
         })
         .await;
     }
-    // What changes nothing of a report is no reason to try again, nor is its VM's end.
+    // An event that leaves the report unchanged causes no retry, and neither does the end of the VM.
     stage.player.edit_vm(&names[0], |vm| vm["metadata"]["labels"]["some"] = "label".into()).await;
     for name in &names[1..] {
         stage.player.delete_vm(name).await;
@@ -139,7 +139,7 @@ async fn two_instances_that_serve_one_namespace_do_not_rewrite_one_annotation() 
         if notes.len() == 1 && notes.iter().all(fits) { Ok(()) } else { Err(format!("{events:?}")) }
     })
     .await;
-    // However often it is looked at.
+    // After any number of decisions.
     for label in 0..5 {
         stage.player.edit_vm("testvm", |vm| vm["metadata"]["labels"]["some"] = format!("l-{label}").into()).await;
     }
@@ -160,7 +160,7 @@ async fn the_status_of_a_clone_has_its_own_conflict_and_nothing_of_its_parents_p
     stage.player.create_vm("parent", options()).await;
     stage.event("parent", "AddressAssigned", &["10.16.0.9"]).await;
     let status = stage.status("parent", &[]).await;
-    // What a clone or a restore writes: the parent's annotations, all of them.
+    // A clone or a restore writes all annotations of the parent.
     let mut child = objects::vm("child", &options());
     child["metadata"]["annotations"] = json!({PORTS_ANNOTATION: status.to_string()});
     let kind = GroupVersionKind::gvk("kubevirt.io", "v1", "VirtualMachine");

@@ -74,7 +74,7 @@ async fn a_new_address_on_a_running_vm_is_reserved_at_once_and_in_force_at_the_n
         })
         .await;
     assert_eq!(restarted, bound_to(stage.contract_row("testvm", &uid, &port.uuid, next), "n1"));
-    // And the old one is free: who asks for it has it at once, others when it has rested.
+    // And the old address is free: a VM that requests it gets it at once, others when it has rested.
     stage.player.create_vm("third", VmOptions::default().annotation(IP_ADDRESS, "10.16.0.2")).await;
     assert!(stage.port("third").await.addresses.iter().all(|text| text.ends_with(" 10.16.0.2")));
 }
@@ -157,7 +157,7 @@ async fn a_launcher_that_is_left_alone_holds_the_port() {
     let pod = player.create_launcher("testvm").await;
     player.bind_pod(&pod, "n1").await;
     let port = stage.port_where("testvm", "is bound", |port| !port.options.is_empty()).await;
-    // Nobody but its node's kubelet lets a running pod go: here the node is lost.
+    // Only the kubelet of its node completes the deletion of a running pod: here the node is lost.
     player.delete_vm_start("testvm").await;
     player.delete_vmi_start("testvm").await;
     player.remove_vmi_finalizer("testvm").await;
@@ -189,7 +189,7 @@ async fn a_migrated_vm_is_bound_where_it_runs() {
 }
 
 #[tokio::test]
-async fn killed_at_any_point_of_the_story_the_service_goes_on_where_it_was() {
+async fn a_service_that_is_killed_at_any_point_of_the_story_continues_from_there() {
     let mut stage = Stage::build("killed").start().await;
     let player = stage.player.clone();
     let uid = player.create_vm("testvm", VmOptions::default()).await;
@@ -248,7 +248,7 @@ async fn a_restart_of_the_service_repeats_no_status_and_no_event() {
     }
     let events = [stage.namespace.events("good").await, stage.namespace.events("bad").await];
     stage.restart().await;
-    // A VM that is made now has its Event after the others have been looked at.
+    // A VM that is created now has its Event after the others have been decided.
     stage.player.create_vm("after", VmOptions::default()).await;
     stage.event("after", "AddressAssigned", &[]).await;
     assert_eq!([stage.namespace.events("good").await, stage.namespace.events("bad").await], events);
@@ -258,7 +258,7 @@ async fn a_restart_of_the_service_repeats_no_status_and_no_event() {
 }
 
 #[tokio::test]
-async fn a_vm_made_anew_under_its_name_has_a_status_of_its_own() {
+async fn a_vm_recreated_under_its_name_has_a_status_of_its_own() {
     let stage = Stage::build("anew").start().await;
     let has_status = |uid: String| {
         let stage = &stage;
@@ -273,7 +273,7 @@ async fn a_vm_made_anew_under_its_name_has_a_status_of_its_own() {
     };
     let first = stage.player.create_vm("testvm", VmOptions::default()).await;
     has_status(first.clone()).await;
-    // Nobody looks while the one goes and the other comes: the lease is still there, and is kept.
+    // The service is frozen while the first VM is deleted and the second is created: the lease is still there, and is kept.
     let made = stage.port("testvm").await;
     stage.service.freeze();
     stage.player.delete_vm("testvm").await;
@@ -283,7 +283,7 @@ async fn a_vm_made_anew_under_its_name_has_a_status_of_its_own() {
     let uid = "ovn-kubevirt.io/vm-uid";
     let port = stage.port_where("testvm", "is the new VM's", |port| port.external_id(uid) == Some(&second)).await;
     assert_eq!(port.addresses, made.addresses);
-    // Who takes the annotation away gets it back.
+    // A removed annotation is restored.
     stage
         .player
         .edit_vm("testvm", |vm| {

@@ -41,24 +41,55 @@ impl Pki {
         assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// A certificate for a name that is no host's. Days below 0 make it expired.
-    fn issue(&self, name: &str, days: i32) {
-        self.issue_with(name, days, Some("basicConstraints=CA:FALSE"));
+    /// A certificate for a name that is no host's.
+    fn issue(&self, name: &str) {
+        self.issue_with(name, "basicConstraints=CA:FALSE");
     }
 
-    /// A certificate with these extensions; without any it is of X.509 version 1.
-    fn issue_with(&self, name: &str, days: i32, extensions: Option<&str>) {
-        let (key, request, certificate) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
+    /// A certificate with these extensions.
+    fn issue_with(&self, name: &str, extensions: &str) {
+        self.request(name);
+        std::fs::write(self.dir.join("v3.ext"), format!("{extensions}\n")).expect("a file");
+        let sign = ["x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "1"];
+        self.sign(name, &[&sign[..], &["-extfile", "v3.ext"]].concat());
+    }
+
+    /// A certificate whose time is over: `x509 -days` takes none below 0 from OpenSSL 3.4 on.
+    fn issue_expired(&self, name: &str) {
+        self.request(name);
+        let conf = "[ca]\ndefault_ca=a\n[a]\ndatabase=issued\nserial=next\nnew_certs_dir=.\ndefault_md=sha256\n\
+                    policy=p\nx509_extensions=x\n[p]\ncountryName=optional\ncommonName=supplied\n\
+                    [x]\nbasicConstraints=CA:FALSE\n";
+        std::fs::write(self.dir.join("ca.cnf"), conf).expect("a file");
+        std::fs::write(self.dir.join("issued"), "").expect("a file");
+        let sign = ["ca", "-batch", "-notext", "-config", "ca.cnf", "-cert", "ca.crt", "-keyfile", "ca.key"];
+        let dates = ["-rand_serial", "-startdate", "20200101000000Z", "-enddate", "20200102000000Z"];
+        self.sign(name, &[&sign[..], &dates].concat());
+    }
+
+    /// A certificate of X.509 version 1: `x509 -req` makes one for a request without extensions up to OpenSSL 3.1, and
+    /// `req -x509v1` later.
+    fn issue_version_1(&self, name: &str) {
+        self.request(name);
+        std::fs::write(self.dir.join("bare.cnf"), "[req]\ndistinguished_name=n\n[n]\n").expect("a file");
+        let sign = ["-CA", "ca.crt", "-CAkey", "ca.key", "-days", "1"];
+        let help = Command::new("openssl").args(["req", "-help"]).output().expect("openssl");
+        if String::from_utf8_lossy(&help.stderr).contains("-x509v1") {
+            self.sign(name, &[&["req", "-x509", "-x509v1", "-config", "bare.cnf"][..], &sign].concat());
+        } else {
+            self.sign(name, &[&["x509", "-req", "-CAcreateserial"][..], &sign].concat());
+        }
+    }
+
+    fn request(&self, name: &str) {
+        let (key, request) = (format!("{name}.key"), format!("{name}.csr"));
         let subject = format!("/C=US/CN={name} id:1234");
         self.openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-subj", &subject, "-keyout", &key, "-out", &request]);
-        let days = days.to_string();
-        let mut sign = vec!["x509", "-req", "-in", &request, "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"];
-        sign.extend(["-days", &days, "-out", &certificate]);
-        if let Some(extensions) = extensions {
-            std::fs::write(self.dir.join("v3.ext"), format!("{extensions}\n")).expect("a file");
-            sign.extend(["-extfile", "v3.ext"]);
-        }
-        self.openssl(&sign);
+    }
+
+    fn sign(&self, name: &str, how: &[&str]) {
+        let (request, certificate) = (format!("{name}.csr"), format!("{name}.crt"));
+        self.openssl(&[how, &["-in", &request, "-out", &certificate]].concat());
     }
 
     fn path(&self, file: &str) -> String {
@@ -117,7 +148,7 @@ fn flags(pki: &Pki, name: &str) -> [String; 6] {
     ]
 }
 
-/// What `ports` says of a remote, with the certificates of a PKI.
+/// The output of `ports` for a remote, with the certificates of a PKI.
 fn ports(remote: &str, flags: &[String]) -> String {
     let mut arguments = vec!["ports", "--nb", remote];
     arguments.extend(flags.iter().map(String::as_str));
@@ -130,10 +161,10 @@ async fn certificates_without_a_dns_name_are_verified_by_their_chain() {
     let northbound = Northbound::start().await;
     let dir = northbound.dir();
     let (ours, theirs) = (Pki::new(&dir.join("pki")), Pki::new(&dir.join("other")));
-    ours.issue("server", 1);
-    ours.issue("client", 1);
-    ours.issue("late", -1);
-    theirs.issue("client", 1);
+    ours.issue("server");
+    ours.issue("client");
+    ours.issue_expired("late");
+    theirs.issue("client");
     let (_server, remote) = serve(dir, &ours, "server").await;
     assert!(ports(&remote, &flags(&ours, "client")).contains("No VM ports"));
     // The wrong CA, an expired server, no files, a file that is none: each in plain words.
@@ -155,10 +186,10 @@ async fn host_names_are_verified_where_the_operator_says_so() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();
     let pki = Pki::new(&dir.join("pki"));
-    pki.issue("client", 1);
-    pki.issue("nameless", 1);
-    pki.issue_with("named", 1, Some("subjectAltName=DNS:localhost"));
-    pki.issue_with("numbered", 1, Some("subjectAltName=IP:127.0.0.1"));
+    pki.issue("client");
+    pki.issue("nameless");
+    pki.issue_with("named", "subjectAltName=DNS:localhost");
+    pki.issue_with("numbered", "subjectAltName=IP:127.0.0.1");
     let mut flags = flags(&pki, "client").to_vec();
     flags.push("--nb-verify-hostname".to_owned());
     let (_named, named) = serve(dir, &pki, "named").await;
@@ -180,11 +211,11 @@ async fn each_certificate_that_will_not_do_is_named_in_plain_words() {
     let dir = dir.path();
     let (pki, other) = (Pki::new(&dir.join("pki")), Pki::new(&dir.join("other")));
     for name in ["server", "client", "spare"] {
-        pki.issue(name, 1);
+        pki.issue(name);
     }
-    pki.issue("late", -1);
-    pki.issue_with("first", 1, None);
-    other.issue("client", 1);
+    pki.issue_expired("late");
+    pki.issue_version_1("first");
+    other.issue("client");
     let (_first, first) = serve(dir, &pki, "first").await;
     let version_1 = ports(&first, &flags(&pki, "client"));
     assert!(version_1.contains("of X.509 version 1, which is refused: make it anew as version 3"), "{version_1}");
@@ -227,8 +258,8 @@ async fn certificates_are_rotated_under_a_live_connection() {
         std::fs::rename(&link, &today.dir).expect("the link is put in place");
     };
     for pki in [&old, &new] {
-        pki.issue("server", 1);
-        pki.issue("client", 1);
+        pki.issue("server");
+        pki.issue("client");
     }
     rotate(&old);
     let (server, remote) = serve(&dir, &today, "server").await;
@@ -254,7 +285,7 @@ async fn certificates_are_rotated_under_a_live_connection() {
     let synced = || stage.service.log().matches("northbound database in sync").count();
     made("before").await;
     rotate(&new);
-    // Nothing says that the connection should end.
+    // Nothing on the wire asks for the end of the connection.
     made("between").await;
     assert_eq!(synced(), 1, "{}", stage.service.log());
     // The server comes back with the new ones, on the same port.

@@ -14,13 +14,9 @@
 set -euo pipefail
 
 version=1.20.2
-cache=${OVN_KUBEVIRT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ovn-kubevirt}
-result=$cache/kube-$version
-work=$cache/kube-$version.work
-log=$cache/kube-$version.log
-
-say() { printf '[%4d s] %s\n' "$SECONDS" "$*" >&2; }
-fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+# shellcheck source=tests/cached.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../cached.sh"
+keep "kube-$version"
 
 complete() { # FOLDER PROGRAM...: true when all the programs are in the folder
     local folder=$1 program
@@ -47,67 +43,17 @@ fi
 # --- one build at a time -----------------------------------------------------------------------------------------------
 
 command -v apt-get >/dev/null || fail "no apt-get here: set KUBEBUILDER_ASSETS to a folder with kube-apiserver and etcd (setup-envtest fetches one)"
-mkdir -p "$cache"
-cache=$(realpath "$cache") result=$cache/${result##*/} work=$cache/${work##*/} log=$cache/${log##*/}
-exec 9>"$cache/kube-$version.lock"
-if ! flock -n 9; then
-    say "another build is under way: waiting for it (its log: $log)"
-    flock 9
-fi
+take_turns
 if complete "$result" "${programs[@]}"; then
     echo "$result"
     exit
 fi
 
-child=
-step() { # TITLE FUNCTION: runs it with its output in the log, and says now and then that it still runs
-    local title=$1 begun=$SECONDS told=$SECONDS
-    say "$title ..."
-    set -m # a process group of its own, which finish can end as a whole
-    "$2" >>"$log" 2>&1 &
-    child=$!
-    set +m
-    while [ -n "$(jobs -r)" ]; do
-        sleep 0.2
-        [ $((SECONDS - told)) -lt 20 ] || { told=$SECONDS; say "$title: still at it"; }
-    done
-    wait "$child"
-    child=
-    say "$title: done in $((SECONDS - begun)) s"
-}
-finish() {
-    local status=$?
-    # Only while it runs, when the number cannot be another's.
-    if [ -n "$(jobs -r)" ]; then kill -KILL -- "-$child" && wait "$child"; fi 2>/dev/null || true
-    rm -rf "$work"
-    if [ "$status" != 0 ]; then
-        tail -n 20 "$log" >&2
-        say "failed; the whole log: $log"
-    fi
-    exit "$status"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# A work folder that is there belongs to a build that was killed: we hold the lock.
-rm -rf "$work" "$result"
-mkdir -p "$work/out" "$work/tools" "$work/tmp"
-: >"$log"
+begin
+mkdir "$work/out" "$work/tools" "$work/tmp"
 export PATH=$work/tools/usr/lib/go-1.19/bin:$work/tools/usr/bin:$PATH
 
 # --- Debian's packages, by an apt configuration of our own: nothing under /etc/apt or /var/lib changes ---------------------
-
-mirror() { # the machine's own Debian mirror, security and third-party archives left out
-    if [ -n "${DEBIAN_MIRROR:-}" ]; then
-        echo "$DEBIAN_MIRROR"
-        return
-    fi
-    {
-        sed -nE 's/^URIs:[[:space:]]*([^[:space:]]+).*/\1/p' /etc/apt/sources.list.d/*.sources || true
-        sed -nE 's/^deb[[:space:]]+(\[[^]]*\][[:space:]]*)?([^[:space:]]+).*/\2/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.list || true
-    } 2>/dev/null | grep -v '^cdrom:' | grep -m 1 -E '/debian(\.list)?/?$' # .list: a mirror+file list, as in Debian's cloud images
-}
 
 apt_private() { APT_CONFIG=$work/apt/apt.conf apt-get -q -o Acquire::Retries=3 "$@"; }
 

@@ -14,7 +14,7 @@ is_ours() { # PID PROGRAM: true while that pid is that program, run for this fol
 }
 
 # All at once: what they would still tell each other is of no use to anyone, and neither is a graceful end, for which
-# kube-apiserver waits a minute while somebody watches.
+# kube-apiserver waits a minute for open watches.
 declare -A left=()
 for name in kcm apiserver etcd; do
     pid=$(cat "$run_dir/$name.pid" 2>/dev/null) || continue

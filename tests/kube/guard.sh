@@ -42,6 +42,6 @@ if [ "$status" != 0 ]; then
     exit 1
 fi
 
-# Nobody may be there to hear it: then the next line sees the end of the input.
+# The reader may have gone: then the next line sees the end of the input.
 echo ready 2>/dev/null || true
 while read -r _; do :; done

@@ -35,7 +35,7 @@ start() { # NAME PROGRAM ARGUMENT...: in the background, in a session of its own
     echo $! >"$name.pid"
 }
 
-free_port() { # a port where nobody listens, below those that the kernel hands out for outgoing connections
+free_port() { # a port without a listener, below those that the kernel hands out for outgoing connections
     local port
     while :; do
         port=$((10000 + SRANDOM % 20000))

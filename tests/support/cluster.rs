@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{self as core, Event, ServiceAccount};
@@ -17,6 +17,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use ovn_kubevirt::controller::ApiServer;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -66,7 +67,7 @@ impl Cluster {
         shared.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A cluster of the calling test's own, for what would disturb the others. It ends with the test run.
+    /// A cluster of the calling test's own, for tests that would disturb the others. It ends with the test run.
     pub fn own() -> Self {
         Self::guarded().unwrap_or_else(|error| panic!("{error}"))
     }
@@ -84,6 +85,13 @@ impl Cluster {
     /// A client for the calling test: each has a runtime of its own, and a client belongs to one runtime.
     pub async fn client(&self) -> Client {
         Client::try_from(self.config().await).expect("a client of the cluster")
+    }
+
+    /// The same on connections that send at once (TCP_NODELAY), as those of Kubernetes' own client do. A request of
+    /// several segments on a connection of [`client`](Self::client) waits for the acknowledgement of the first, up to 40 ms.
+    pub async fn prompt_client(&self) -> Client {
+        let server = ApiServer::new(self.config().await, Arc::default());
+        server.requests().expect("a client of the cluster")
     }
 
     /// The same for requests that virt-controller makes: the API server takes them for those of its service account.
@@ -135,7 +143,7 @@ impl Cluster {
     fn with_account(kubeconfig: PathBuf, dir: &Path, guard: Option<Child>) -> Result<Self, String> {
         let service_kubeconfig = dir.join("service.kubeconfig");
         let applied = std::thread::scope(|scope| {
-            // Who asks first is a test, on a runtime of its own, which may not be entered twice.
+            // The first caller is a test on a runtime of its own, which may not be entered twice.
             let apply = || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| format!("a runtime: {error}"))?;
@@ -263,7 +271,7 @@ impl Namespace {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.name);
         let of_object = ListParams::default().fields(&format!("involvedObject.name={object}"));
         let mut events = events.list(&of_object).await.expect("Events can be listed").items;
-        // etcd's revision: no other field orders what happened within one second.
+        // etcd's revision: no other field orders events within one second.
         events.sort_by_key(|event| {
             event.metadata.resource_version.as_deref().and_then(|version| version.parse::<u64>().ok())
         });
@@ -273,8 +281,8 @@ impl Namespace {
         events.into_iter().map(row).collect()
     }
 
-    /// A Node of this test, `<namespace>-<suffix>`. Pods bind to nodes that do not exist as well: only a test of what a
-    /// Node says (`ovn-kubevirt.io/chassis`) needs one.
+    /// A Node of this test, `<namespace>-<suffix>`. Pods bind to nodes that do not exist as well: only a test of a Node's
+    /// annotation (`ovn-kubevirt.io/chassis`) needs one.
     pub async fn create_node(&self, suffix: &str, annotations: &[(&str, &str)]) -> String {
         let name = format!("{}-{suffix}", self.name);
         let node = core::Node {

@@ -5,8 +5,8 @@
 //!                      <--- to the client: 0 1 2 ... n | cut -----
 //! ```
 //!
-//! The first connection is broken by the first [`Cut`], the second by the second, and all that follow pass whole. What
-//! passed is kept, so that a test first sees a whole stream and then cuts it wherever it likes.
+//! The first connection is broken by the first [`Cut`], the second by the second, and all that follow pass whole. The
+//! bytes that passed are kept, so that a test first sees a whole stream and then cuts it wherever it likes.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,17 +25,17 @@ pub enum Direction {
     ToClient,
 }
 
-/// Where and how a connection breaks. Both of its sockets are closed at once, whatever is on its way in them.
+/// Where and how a connection breaks. Both of its sockets are closed at once, with all bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// As soon as so many bytes have passed that way. After a whole request, the server is at work on it.
     After(Direction, u64),
     /// When one more byte than these comes that way, and it does not pass. Before a reply, the server has done its
-    /// work and no client hears of it.
+    /// work and no client gets it.
     Before(Direction, u64),
     /// The bytes `from..to` towards the server stay in the network, and once the last of them was sent, the client's
     /// side breaks. They reach the server when the next connection is about to carry more than `until` bytes towards
-    /// it, or when the test says so ([`Cutter::deliver`]), and nothing else goes there until the server has answered.
+    /// it, or when the test says so ([`Cutter::deliver`]), and no other bytes go there until the server has answered.
     /// They are whole requests: half a one is dropped.
     Late {
         /// The first byte that is late.
@@ -47,7 +47,7 @@ pub enum Cut {
     },
 }
 
-/// What passed through one connection.
+/// The bytes that passed through one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Carried {
     /// Requests.
@@ -106,7 +106,7 @@ impl Cutter {
         format!("unix:{}", self.socket.display())
     }
 
-    /// What each connection has carried, in the order in which they came.
+    /// The bytes of each connection, in the order of the connections.
     pub fn carried(&self) -> Vec<Carried> {
         lock(&self.state.carried).clone()
     }
@@ -121,12 +121,12 @@ impl Cutter {
         lock(&self.state.carried).get(number).is_some_and(|carried| carried.cut)
     }
 
-    /// Hands over what is late now, if anything is, and waits for the server's answer to it.
+    /// Delivers the late bytes, if there are any, and waits for the server's answer to them.
     pub async fn deliver(&self) {
         self.state.deliver().await;
     }
 
-    /// What the server answered to what was late: the client does not hear it.
+    /// The server's answer to the late bytes: the client does not get it.
     pub fn late_answer(&self) -> Option<Value> {
         lock(&self.state.late_answer).clone()
     }
@@ -158,7 +158,7 @@ impl State {
         }
     }
 
-    /// How much of this connection may pass before what is late of the one before it.
+    /// The number of bytes of this connection that pass before the late bytes of the one before it.
     fn held_until(&self, number: usize) -> Option<u64> {
         lock(&self.held).as_ref().filter(|held| held.number + 1 == number).map(|held| held.until)
     }
@@ -227,7 +227,7 @@ impl Wire {
         }
     }
 
-    /// What may pass of these bytes, and whether the connection ends with them.
+    /// The bytes that may pass, and whether the connection ends with them.
     fn shortened<'a>(&self, direction: Direction, bytes: &'a [u8]) -> (&'a [u8], bool) {
         let (of, limit, whole_ends) = match self.cut {
             Some(Cut::After(of, limit)) => (of, limit, true),
@@ -243,7 +243,7 @@ impl Wire {
         (&bytes[..bytes.len().min(room)], ends)
     }
 
-    /// What goes on at once, and what is late.
+    /// The bytes that pass at once, and the late ones.
     fn divided<'a>(&self, direction: Direction, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         match self.cut {
             Some(Cut::Late { from, .. }) if direction == Direction::ToServer => {

@@ -27,7 +27,7 @@ const STANDALONE: &str = "standalone";
 pub const NODE: &str = "node";
 /// Its account, and its namespace, which have the same name.
 pub const NODE_ACCOUNT: &str = "ovn-kubevirt-node";
-/// What of it the tests' service needs: it runs on this machine, and not in a pod.
+/// The kinds of its objects that the tests' service needs: it runs on this machine, and not in a pod.
 const ACCOUNT_KINDS: [&str; 6] =
     ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
 /// That account, and its namespace, which have the same name.
@@ -42,7 +42,7 @@ pub fn file(path: &str) -> PathBuf {
     Path::new(FOLDER).join(path)
 }
 
-/// What kubectl makes of an overlay, as YAML; `kubectl` is any version from 1.20 on.
+/// An overlay rendered by kubectl, as YAML; `kubectl` is any version from 1.20 on.
 pub fn render(overlay: &str) -> Result<String, String> {
     let mut command = Command::new("kubectl");
     command.arg("kustomize").arg(file(overlay));
@@ -51,13 +51,13 @@ pub fn render(overlay: &str) -> Result<String, String> {
 
 /// The documents of a rendered overlay, each with its kind.
 pub fn documents(rendered: &str) -> Vec<(String, String)> {
-    // kustomize writes one layout whatever it read: top-level keys alone, and `---` between documents.
+    // kustomize always writes one layout: top-level keys alone, and `---` between documents.
     let kind = |document: &str| document.lines().find_map(|line| line.strip_prefix("kind: ")).map(ToOwned::to_owned);
     let named = |document: &str| Some((kind(document)?, document.to_owned()));
     rendered.split("\n---\n").filter_map(named).collect()
 }
 
-/// Runs kubectl as the cluster's administrator, with `input` as its standard input; what it prints.
+/// Runs kubectl as the cluster's administrator, with `input` as its standard input; returns its output.
 pub fn kubectl(kubeconfig: &Path, arguments: &[&str], input: &str) -> Result<String, String> {
     let mut command = Command::new("kubectl");
     command.arg("--kubeconfig").arg(kubeconfig).args(arguments);
@@ -74,7 +74,7 @@ fn output(mut command: Command, input: &str) -> Result<String, String> {
     let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
     let mut stdin = child.stdin.take().expect("standard input is piped");
     let input = input.to_owned();
-    // Beside the reading, so that neither waits for the other; who does not read it all says why below.
+    // Beside the reading, so that neither waits for the other; a child that does not read it all has its error below.
     let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let output = child.wait_with_output().map_err(|error| format!("{command:?}: {error}"))?;
     let _ = writer.join();

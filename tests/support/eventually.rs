@@ -1,10 +1,10 @@
-//! Waiting for a condition, never for a time: poll every few milliseconds up to a deadline, and say what was seen last.
+//! Waiting for a condition, never for a time: poll every few milliseconds up to a deadline, and print the last state.
 //!
-//! A test that fails here prints the condition in a sentence, the place in the test, and the last state, which is what
-//! one needs to know without running it again.
+//! A test that fails here prints the condition in a sentence, the place in the test, and the last state, so that
+//! it need not be run again.
 //!
 //! A look is `async || ...` or `|| async { ... }`. The bound is `FnMut() -> Future` and not `AsyncFnMut`: a wait on the
-//! latter cannot be spawned, since nothing says that its future is `Send`.
+//! latter cannot be spawned, since its future is not declared `Send`.
 
 use std::fmt::{Debug, Display};
 use std::panic::Location;
@@ -110,7 +110,7 @@ where
 /// Asserts that `look` finds nothing all through `duration`.
 ///
 /// # Panics
-/// At the first `Some`, with what was found.
+/// At the first `Some`, with its value.
 #[track_caller]
 pub fn never<T, F, Fut>(what: &str, duration: Duration, mut look: F) -> impl Future<Output = ()>
 where

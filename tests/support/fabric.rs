@@ -9,6 +9,9 @@
 //!
 //! A guest that migrates is two namespaces with one MAC and address, of which one is awake (`tests/fabric/guest.py`).
 
+mod dhcp;
+mod traffic;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
+pub use self::dhcp::{Client, Ears, Given, Running};
+pub use self::traffic::{Echo, Echoed, Pings, Probe, Probed};
 use super::eventually::eventually;
 use super::netns::{Host, Hosts};
 use super::northbound::Northbound;
@@ -28,8 +33,8 @@ use super::process::{Daemon, spawn};
 const UNDERLAY_MTU: &str = "1600";
 /// Announcements of a guest that arrives.
 const RARPS: &str = "5";
-/// Where all guests are.
-const SUBNET: &str = "10.16.0.0/16";
+/// Where all guests are, on whichever switch.
+const SUBNET: &str = "10.16.0.0/12";
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fabric");
 
 /// Chassis `hv1` and so on of one northbound, which has northd.
@@ -119,7 +124,7 @@ impl Fabric {
         there.ip(&["link", "set", "br-phy", "mtu", UNDERLAY_MTU, "up"]);
     }
 
-    /// Kills a chassis' ovs-vswitchd with -9 and starts it again: what stands in its database is all that it has.
+    /// Kills a chassis' ovs-vswitchd with -9 and starts it again: only its database survives.
     pub async fn restart_switch(&mut self, host: usize) {
         self.switches.remove(&host).expect("it runs").kill9();
         self.start_switch(host);
@@ -232,9 +237,9 @@ impl Fabric {
         let sysctl = |settings: &[&str]| {
             run_tool(guest.mortal("sysctl").arg("-qw").args(settings));
         };
-        // Nothing but what the test wants is to be on the wire.
+        // Only the test's packets may be on the wire.
         sysctl(&["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]);
-        // What a connection has agreed upon need not move with it.
+        // Then the negotiated options of a connection need not move with it.
         sysctl(&["net.ipv4.tcp_timestamps=0", "net.ipv4.tcp_sack=0", "net.ipv4.tcp_window_scaling=0"]);
         chassis.wire(&interface, &guest, "1500");
         guest.ip(&["link", "set", "eth0", "address", mac, "up"]);
@@ -248,7 +253,7 @@ impl Fabric {
         let (rarps, kernel) = match binding {
             Binding::Bridge | Binding::ManagedTap => (RARPS, None),
             // QEMU's announcement does not leave the pod.
-            Binding::Masquerade => ("0", Some("awake-kernel")),
+            Binding::Masquerade | Binding::Passt | Binding::PasstPlugin => ("0", Some("awake-kernel")),
             Binding::Sriov => panic!("such a guest is on no bridge of OVN's"),
         };
         command.args([&format!("{SCRIPTS}/guest.py"), mac, address, rarps]).args(kernel);
@@ -265,7 +270,7 @@ impl Fabric {
     }
 }
 
-/// What a CNI writes beside the interface, in the same transaction.
+/// The values that a CNI writes beside the interface, in the same transaction.
 #[derive(Debug, Clone, Copy)]
 pub enum Cni<'a> {
     /// The name of the port.
@@ -304,7 +309,7 @@ impl Cni<'_> {
     }
 }
 
-/// A guest's namespace, and who acts for it there.
+/// A guest's namespace, and the script that acts for it there.
 #[derive(Debug)]
 pub struct Guest {
     // It ends before its namespace goes.
@@ -314,9 +319,13 @@ pub struct Guest {
     chassis: usize,
 }
 
-/// What of a guest moves with it: its connections.
+/// The part of a guest that moves with it: its connections.
 #[derive(Debug, Clone)]
-pub struct Memory(String);
+pub struct Memory {
+    connections: String,
+    /// When it fell silent, in seconds since the epoch.
+    pub at: f64,
+}
 
 impl Guest {
     /// It has this neighbour in its cache, as a guest in whose memory the cache moves along.
@@ -324,20 +333,20 @@ impl Guest {
         self.host.ip(&["neighbour", "replace", address, "lladdr", mac, "dev", "eth0", "nud", "permanent"]);
     }
 
-    /// It answers from now on, and announces itself.
-    pub fn wake(&mut self) {
-        self.script.order("wake");
+    /// It answers from now on, and announces itself. Gives back when, in seconds since the epoch.
+    pub fn wake(&mut self) -> f64 {
+        time_in(&self.script.order_json("wake"))
     }
 
     /// It goes on here from where it was put to sleep elsewhere.
     pub fn wake_with(&mut self, memory: &Memory) {
-        self.script.order(&format!("wake {}", memory.0));
+        self.script.order(&format!("wake {}", memory.connections));
     }
 
     /// It answers no more.
     pub fn sleep(&mut self) -> Memory {
-        let answer: Value = serde_json::from_str(&self.script.order("sleep")).expect("a line of JSON");
-        Memory(answer["connections"].to_string())
+        let answer = self.script.order_json("sleep");
+        Memory { connections: answer["connections"].to_string(), at: time_in(&answer) }
     }
 
     /// One RARP, though it sleeps on.
@@ -352,6 +361,36 @@ impl Guest {
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         let answer = said.lines().find(|line| line.contains("bytes from")).map(ToOwned::to_owned);
         answer.filter(|_| output.status.success()).ok_or(said)
+    }
+
+    /// Runs `ip` in its namespace.
+    pub fn ip(&self, arguments: &[&str]) {
+        self.host.ip(arguments);
+    }
+
+    /// A command in its namespace.
+    pub fn inside(&self, program: &str) -> Command {
+        self.host.mortal(program)
+    }
+
+    /// The names of the frames of `tests/fabric/frames.py` that come from another guest to this one. `who` is the script's.
+    pub fn hears(&self, sender: &Self, who: &Value) -> Vec<String> {
+        let command = |guest: &Self, what: &str| {
+            let mut command = guest.host.mortal("python3");
+            command.args([&format!("{SCRIPTS}/frames.py"), what, &who.to_string()]);
+            command
+        };
+        let mut ears = Script::start(command(self, "hear"));
+        assert_eq!(ears.answer().trim(), "ready");
+        run_tool(&mut command(sender, "send"));
+        serde_json::from_str(&ears.answer()).expect("a list of names")
+    }
+
+    /// What `dig +short` says of a question to a server, an answer a line.
+    pub fn dig(&self, server: &str, question: &[&str]) -> Vec<String> {
+        let options = [&format!("@{server}"), "+short", "+tries=1", "+time=2"];
+        let output = self.host.mortal("dig").args(options).args(question).output().expect("dig");
+        String::from_utf8_lossy(&output.stdout).lines().map(ToOwned::to_owned).collect()
     }
 
     /// Begins to ping an address every 5 ms.
@@ -370,69 +409,6 @@ impl Guest {
         let mut script = Script::start(command);
         script.answer();
         Echo { script }
-    }
-}
-
-/// A TCP connection in use.
-#[derive(Debug)]
-pub struct Echo {
-    script: Script,
-}
-
-/// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Echoed {
-    /// Answers.
-    pub echoes: u64,
-    /// Connections that ended before their time.
-    pub resets: u64,
-    /// The longest time without an answer.
-    pub silence_ms: f64,
-}
-
-impl Echo {
-    /// Ends it.
-    pub fn end(mut self) -> Echoed {
-        self.script.input.take();
-        let answer: Value = serde_json::from_str(&self.script.answer()).expect("a line of JSON");
-        let number = |key: &str| answer[key].as_u64().unwrap_or_else(|| panic!("{key} in {answer}"));
-        let silence_ms = answer["silence_ms"].as_f64().expect("a number");
-        Echoed { echoes: number("echoes"), resets: number("resets"), silence_ms }
-    }
-}
-
-/// Pings that are under way.
-#[derive(Debug)]
-pub struct Probe {
-    script: Script,
-}
-
-/// What came of them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Probed {
-    /// Requests.
-    pub sent: u64,
-    /// Never answered.
-    pub lost: u64,
-    /// Answered twice.
-    pub duplicates: u64,
-    /// Answered after more than 50 ms.
-    pub late: u64,
-    /// The longest time without any answer.
-    pub silence_ms: f64,
-    /// How busy the machine was, in percent.
-    pub busy: u64,
-}
-
-impl Probe {
-    /// Ends them.
-    pub fn end(mut self) -> Probed {
-        self.script.input.take();
-        let answer: Value = serde_json::from_str(&self.script.answer()).expect("a line of JSON");
-        let number = |key: &str| answer[key].as_u64().unwrap_or_else(|| panic!("{key} in {answer}"));
-        let silence_ms = answer["silence_ms"].as_f64().expect("a number");
-        let (sent, lost, duplicates) = (number("sent"), number("lost"), number("duplicates"));
-        Probed { sent, lost, duplicates, late: number("late"), silence_ms, busy: number("busy") }
     }
 }
 
@@ -460,6 +436,10 @@ impl Script {
         self.answer()
     }
 
+    fn order_json(&mut self, order: &str) -> Value {
+        serde_json::from_str(&self.order(order)).expect("a line of JSON")
+    }
+
     fn answer(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("the script answers");
@@ -480,12 +460,17 @@ impl Drop for Script {
     }
 }
 
+/// When a guest did what it was told.
+fn time_in(answer: &Value) -> f64 {
+    answer["at"].as_f64().expect("a time")
+}
+
 /// The MAC of a chassis' tunnel end.
 fn mac(host: usize) -> String {
     format!("02:00:00:00:ff:{host:02x}")
 }
 
-/// Nothing of this machine's own OVS and OVN is to be found or touched.
+/// This machine's own OVS and OVN must be neither found nor touched.
 fn environment(command: &mut Command, dir: &Path) {
     for key in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVN_RUNDIR", "OVN_LOGDIR", "OVN_DBDIR"] {
         command.env(key, dir);

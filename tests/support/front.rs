@@ -1,5 +1,5 @@
-//! A proxy in front of the real API server that a test can have lose answers, refuse requests, or fall silent: it takes
-//! what is sent, and forwards nothing. It counts what it is asked.
+//! A proxy in front of the real API server that a test can have lose answers, refuse requests, or fall silent: it reads
+//! the requests, and does not forward them. It counts them.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -45,12 +45,12 @@ pub struct Asked {
     pub at: Instant,
 }
 
-/// What is to become of the next requests of a kind.
+/// The answer to the next requests of a kind.
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// The method.
     pub method: &'static str,
-    /// What the path has in it.
+    /// A part of the path.
     pub path: String,
     /// How many of them.
     pub times: usize,
@@ -58,7 +58,7 @@ pub struct Rule {
     pub status: u16,
     /// `Retry-After`.
     pub retry_after: Option<u32>,
-    /// What is answered.
+    /// The body of the answer.
     pub body: String,
     /// The server gets the request all the same, and its answer is lost.
     pub done: bool,
@@ -85,7 +85,7 @@ impl Front {
         let mut file = Kubeconfig::read_from(kubeconfig).expect("the cluster's kubeconfig can be read");
         let config = Config::from_custom_kubeconfig(file.clone(), &KubeConfigOptions::default()).await;
         let mut config = config.expect("the kubeconfig has a current context");
-        // Whoever asks brings its own credentials.
+        // Each caller brings its own credentials.
         config.auth_info = AuthInfo::default();
         config.default_retry = false;
         let server = Client::try_from(config).expect("a client of the cluster");
@@ -135,7 +135,7 @@ impl Front {
         }
     }
 
-    /// What has been asked with this method and all of these words in the path, in this order.
+    /// The requests with this method and all of these words in the path, in their order.
     pub fn asked(&self, method: &str, words: &[&str]) -> Vec<Asked> {
         let asked = lock(&self.state.asked);
         let fits = |asked: &&Asked| asked.method == method && words.iter().all(|word| asked.path.contains(word));
@@ -178,7 +178,7 @@ async fn answer(
     if path.contains("watch=") {
         connection.watches.store(true, Ordering::Relaxed);
     }
-    // What comes on a silent connection goes nowhere: it is not asked.
+    // A request on a silent connection goes no further, and is not counted.
     speaks(&connection).await;
     lock(&state.asked).push(Asked { method: method.clone(), path: path.clone(), at: Instant::now() });
     let rule = {

@@ -54,7 +54,7 @@ impl Gate {
         format!("tcp:{}", self.address)
     }
 
-    /// Cuts what goes through, and closes every new connection at once.
+    /// Cuts the open connections, and closes every new one at once.
     pub fn shut(&self) {
         self.open.send_replace(false);
     }

@@ -1,8 +1,8 @@
-//! What a database server has committed, read from its own log: the file that it serves.
+//! The committed transactions of a database server, read from its own log: the file that it serves.
 //!
 //! An `ovsdb-server` appends each transaction to its file before it answers (ovsdb(5), "Standalone Database Format" and
-//! "Clustered Database Format"), one record each and nothing merged, where a monitor is sent several at once when it is
-//! slow. What was inserted, deleted and inserted again shows here even if no client saw it.
+//! "Clustered Database Format"), one record each, where a monitor is sent several at once when it is
+//! slow. A row that was inserted, deleted and inserted again shows here even if no client saw it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -26,7 +26,7 @@ impl History {
         Self { file, from }
     }
 
-    /// What has been committed since, in its order: of a cluster, what its leader has in its log.
+    /// The transactions that have been committed since, in their order: of a cluster, those in its leader's log.
     ///
     /// # Panics
     /// When the file is no such log, or is a new one: the server compacts a log of more than 10 MB.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn_kubevirt::controller::{
-    Asker, ClusterIdentity, Leadership, Ledger, Link, LinkSettings, Linker, Metrics, Report, SouthboundFeed, Status,
-    Writer, WriterSettings, follow_southbound,
+    Arrival, Asker, ClusterIdentity, Leadership, Ledger, Link, LinkSettings, Linker, Metrics, Observed, Report,
+    SouthboundFeed, Status, Writer, WriterSettings, follow_southbound,
 };
-use ovn_kubevirt::intent::{Policy, Retention, Settings, Strategy};
+use ovn_kubevirt::intent::{DhcpSettings, Policy, Retention, Settings, Strategy};
 use ovn_kubevirt::kubevirt::Change;
 use ovn_kubevirt::ovn;
 use ovn_kubevirt::ovsdb::{Shared, Target};
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::stage::DEFAULT_SWITCH;
 
-/// The cluster that it serves, by what would be the UID of the namespace `kube-system`.
+/// The cluster that it serves, in the place of the UID of the namespace `kube-system`.
 pub const CLUSTER: &str = "in-process";
 
 /// It, running.
@@ -29,16 +29,20 @@ pub struct InProcess {
     /// How it stands with the database.
     pub link: watch::Receiver<Link>,
     /// The changes, as from the watches.
-    pub changes: mpsc::Sender<Change>,
+    pub changes: mpsc::Sender<Arrival>,
     /// The reports, as for the reporter.
     pub reports: mpsc::UnboundedReceiver<Report>,
-    /// What it would say of itself.
+    /// The status of the service.
     pub status: Status,
-    /// What it would count.
+    /// The metrics of the service.
     pub metrics: Metrics,
+    /// The statuses of VMs.
+    pub ledger: Ledger,
+    /// Asks the writer.
+    pub asker: Asker,
     /// Each ends with words.
     pub tasks: JoinSet<String>,
-    _leadership: watch::Sender<Leadership>,
+    leadership: watch::Sender<Leadership>,
 }
 
 impl InProcess {
@@ -54,24 +58,31 @@ impl InProcess {
         }
     }
 
-    /// Hands changes over as the watches would, all before the writer looks at any.
+    /// The leadership: this process leads.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    /// Sends changes as the watches would, all before the writer reads any.
     ///
     /// # Panics
     /// When there is no room for them.
     pub fn feed(&self, changes: impl IntoIterator<Item = Change>) {
-        changes.into_iter().for_each(|change| self.changes.try_send(change).expect("room for the changes"));
+        changes
+            .into_iter()
+            .for_each(|change| self.changes.try_send(Arrival::now(change)).expect("room for the changes"));
     }
 
     /// Hands changes over as the watches would, and waits where there is no room for them.
     pub async fn send(&self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
-            self.changes.send(change).await.expect("the writer runs");
+            self.changes.send(Arrival::now(change)).await.expect("the writer runs");
         }
     }
 
-    /// Waits until the writer has nothing to do, nothing in flight and nothing prepared. `look` waits until the writer
-    /// has decided all that it was fed: it does so after it has heard of an answer, and sent what was prepared. So
-    /// where all was answered before a look, and nothing is asked until after it, nothing is left.
+    /// Waits until the writer has no work, no transaction in flight and none prepared. `look` waits until the writer
+    /// has decided all that it was fed: it does so after it has read an answer, and sent the prepared transaction. So
+    /// no work is left if all requests were answered before a look, and there is no new request until after it.
     pub async fn idle(&mut self, mut look: impl AsyncFnMut(&mut Self)) {
         let mut before = None;
         loop {
@@ -88,7 +99,7 @@ impl InProcess {
     }
 }
 
-/// What the writing path is started with.
+/// The options of the writing path.
 pub struct Options<'a> {
     remotes: &'a str,
     southbound: Option<&'a str>,
@@ -156,6 +167,13 @@ fn run(options: Options<'_>) -> InProcess {
         link: link_sender,
     });
     let (status, metrics) = (Status::new(link.clone()), Metrics::default());
+    metrics.observe(Observed {
+        northbound: Arc::clone(&northbound),
+        southbound: southbound.as_ref().map(|feed| Arc::clone(&feed.replica)),
+        status: status.clone(),
+    });
+    let ledger = Ledger::new(reports_sender, &metrics);
+    let (asker, questions) = Asker::channel();
     let writer = Writer::new(WriterSettings {
         settings: Settings {
             default_switch: Some(default_switch.to_owned()),
@@ -163,22 +181,37 @@ fn run(options: Options<'_>) -> InProcess {
             strategy: Strategy::default(),
             default_retain: Retention::NONE,
             policy: every_address(),
+            manage_ra: false,
+            dhcp: DhcpSettings::default(),
         },
         northbound: Arc::clone(&northbound),
         link: link.clone(),
         southbound: southbound.clone(),
         changes: changes_receiver,
         probe_interval: Duration::from_secs(30),
-        questions: Asker::channel().1,
-        ledger: Ledger::new(reports_sender, &metrics),
+        questions,
+        ledger: ledger.clone(),
         metrics: metrics.clone(),
         address_rest,
+        dhcp_grace: Duration::from_secs(60),
         allow_mass_release: false,
         status: status.clone(),
     });
     tasks.spawn(async move { format!("the link ended: {:?}", linker.run().await) });
     tasks.spawn(async move { format!("the writer ended: {:?}", writer.run().await) });
-    InProcess { northbound, southbound, link, changes, reports, status, metrics, tasks, _leadership: leadership_sender }
+    InProcess {
+        northbound,
+        southbound,
+        link,
+        changes,
+        reports,
+        status,
+        metrics,
+        ledger,
+        asker,
+        tasks,
+        leadership: leadership_sender,
+    }
 }
 
 fn follow(remotes: &str, tasks: &mut JoinSet<String>) -> SouthboundFeed {

@@ -5,6 +5,7 @@
 
 mod chassis;
 mod last_mile;
+mod network_change;
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub use self::chassis::{Away, Guests};
 use self::last_mile::LastMile;
 pub use self::last_mile::OvsCni;
+pub use self::network_change::{Changed, Seen, TwoNetworks};
+use super::cluster::Cluster;
 use super::eventually::{eventually, holds_for};
 use super::fabric::{Cni, Echo, Echoed, Fabric, Guest, Probe, Probed};
 use super::northbound::Port;
@@ -22,20 +25,20 @@ use super::stage::{Builder, DEFAULT_SWITCH, Prepared};
 
 /// The prober's own port.
 const PROBER: (&str, &str, &str) = ("prober", "0a:00:00:00:00:01", "10.16.9.9");
-/// How long pings go on before and after what is of interest.
+/// The time of pings before and after the measured event.
 const AROUND: Duration = Duration::from_millis(400);
 
-/// By what the port is pointed at its chassis.
+/// The controller that sets the port's chassis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pointing {
     /// The service, with this `--activation-strategy`.
     Service(&'static str),
-    /// Nothing before the guest has arrived; then, so much later, the target alone. As a controller does that goes by
-    /// what has happened already.
+    /// A controller that follows past events: no change before the guest has arrived; then, so much later, the target
+    /// alone.
     Afterwards(Duration),
 }
 
-/// What happens in a migration, as far as it matters to the port.
+/// The events of a migration that matter to the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The target pod gets its node.
@@ -67,7 +70,7 @@ pub enum Fault {
     LeaderMoved(Phase),
 }
 
-/// What came of a migration.
+/// The measurements of a migration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moved {
     /// The pings.
@@ -103,8 +106,8 @@ impl Traffic {
 
 // --- the set-up ---
 impl Lab {
-    /// The VM runs on hv1, with such a binding of its NIC, and answers. `builder` names the test, and the northbound where
-    /// it is none of the usual ones.
+    /// The VM runs on hv1, with such a binding of its NIC, and answers. `builder` names the test, and the northbound if
+    /// it is not the default.
     pub async fn start(builder: Builder<'_>, pointing: Pointing, binding: Binding) -> Self {
         let prepared = Self::prepared(builder, pointing).await;
         let (service, name) = (prepared.setup().start().await, prepared.name("testvm"));
@@ -120,7 +123,11 @@ impl Lab {
             Pointing::Service(strategy) => strategy,
             Pointing::Afterwards(_) => "rarp",
         };
-        builder.northd().reads_southbound().flags(["--activation-strategy", strategy]).prepare().await
+        let builder = builder.northd().reads_southbound().flags(["--activation-strategy", strategy]);
+        let mut prepared = builder.prepare().await;
+        let client = Cluster::shared().prompt_client().await;
+        prepared.player = prepared.player.clone().writing_vmis_by(client);
+        prepared
     }
 
     /// The VM is bound to hv1 with its port of this name, and its guest is not there yet.
@@ -172,6 +179,11 @@ impl Lab {
         guest
     }
 
+    /// The VM, where it runs.
+    pub fn guest(&self) -> &Guest {
+        self.guest.as_ref().expect("the VM runs")
+    }
+
     /// Its port goes, and then itself.
     pub fn unplug(&self, guest: Guest) {
         self.fabric.unplug(guest);
@@ -199,10 +211,11 @@ impl Lab {
         let traffic = self.traffic();
         tokio::time::sleep(AROUND).await;
         self.inject(fault, Phase::CutOver);
+        let known = self.player.must_vmi("testvm").await;
         let leaving = self.cut_over(arriving, to, pause).await;
         self.recover(fault, Phase::CutOver).await;
         self.inject(fault, Phase::DomainReady);
-        self.player.domain_ready(&migration).await;
+        self.player.domain_ready_of(&migration, known).await;
         self.recover(fault, Phase::DomainReady).await;
         self.inject(fault, Phase::NodeMoved);
         self.player.node_moved(&migration).await;
@@ -221,7 +234,7 @@ impl Lab {
         moved
     }
 
-    /// The guest leaves for the target, with all its connections; and a controller that goes by what has happened follows.
+    /// The guest leaves for the target, with all its connections; and a controller that follows past events sets the chassis.
     pub async fn cut_over(&mut self, mut arriving: Guest, to: &str, pause: Duration) -> Guest {
         let mut leaving = self.guest.take().expect("the VM runs");
         let memory = leaving.sleep();
@@ -274,7 +287,7 @@ impl Lab {
         (migration, arriving)
     }
 
-    /// Waits until every chassis has installed what stands in the databases.
+    /// Waits until every chassis has installed the content of the databases.
     pub fn flows_stand(&self) {
         self.northbound.nbctl(&["--wait=hv", "sync"]);
     }
@@ -332,7 +345,7 @@ impl Lab {
         }
     }
 
-    /// What another controller than ours does.
+    /// The write of a controller other than ours.
     fn point(&self, chassis: &str) {
         self.northbound.nbctl(&["lsp-set-options", &self.port.name, &format!("requested-chassis={chassis}")]);
     }
@@ -355,7 +368,12 @@ impl Lab {
     }
 
     fn addresses(&self) -> (&str, &str) {
-        self.port.addresses.first().and_then(|text| text.split_once(' ')).expect("a MAC and an address")
+        addresses(&self.port)
+    }
+
+    /// The name of the VM's port.
+    pub fn port_name(&self) -> &str {
+        &self.port.name
     }
 
     /// The VM's address, by its port.
@@ -392,7 +410,12 @@ impl Lab {
         holds_for(&format!("the port is bound to {requested}"), time, || async { self.is_bound(requested) }).await;
     }
 
-    /// What `ovn-kubevirt ports --sb` says of the port.
+    /// The `external_ids` of a guest's interface on its chassis, as ovs-vsctl prints them.
+    pub fn interface_ids(&self, guest: &Guest) -> String {
+        self.fabric.interface_ids(guest)
+    }
+
+    /// The line of `ovn-kubevirt ports --sb` about the port.
     pub fn state(&self) -> String {
         let (nb, sb) = (self.northbound.remote(), self.northbound.sb_remote());
         let output = Service::command_line(&["ports", "--nb", &nb, "--sb", &sb]);
@@ -423,7 +446,7 @@ impl Lab {
         )
     }
 
-    /// The whole northbound as text, but for what counts up and what a migration changes.
+    /// The whole northbound as text, without counters and the values that a migration changes.
     pub fn northbound_without_counters(&self) -> String {
         let dump = self.northbound.dump();
         let lines = dump.lines().filter(|line| !line.starts_with("NB_Global") && !line.contains("requested-chassis"));
@@ -433,4 +456,9 @@ impl Lab {
     fn shown(&self) -> String {
         format!("{}\n{}", self.northbound.nbctl(&["show"]), self.northbound.sbctl(&["show"]))
     }
+}
+
+/// The MAC and the address of a port.
+fn addresses(port: &Port) -> (&str, &str) {
+    port.addresses.first().and_then(|text| text.split_once(' ')).expect("a MAC and an address")
 }

@@ -13,7 +13,7 @@ use super::ovsdb_server::OvsdbServer;
 pub const BR_INT: &str = "br-int";
 /// Another one.
 pub const BR_EX: &str = "br-ex";
-/// What ovs-cni writes as the owner of its ports.
+/// The owner that ovs-cni writes on its ports.
 const OWNER: &str = "ovs-cni.network.kubevirt.io";
 
 /// A node's database.
@@ -33,7 +33,7 @@ pub struct Plug<'a> {
     pub pod_uid: &'a str,
     /// The interface's name in the pod.
     pub interface: &'a str,
-    /// What ovs-cni after 0.39.0 sets where it is told to.
+    /// The `iface-id` that ovs-cni after 0.39.0 sets if its configuration has one.
     pub iface_id: Option<&'a str>,
     /// The bridge.
     pub bridge: &'a str,
@@ -63,7 +63,7 @@ impl<'a> Plug<'a> {
 }
 
 impl LocalSwitch {
-    /// A database with two bridges and nothing on them.
+    /// A database with two empty bridges.
     pub async fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("ovn-kubevirt-node-").tempdir().expect("a directory");
         let server = OvsdbServer::create(dir.path(), "vswitch", "Open_vSwitch").await;

@@ -10,9 +10,10 @@
 //!  the test <-- ports(), dump() ----------------------------------- Northbound   ovsdb-server (and northd): one a test
 //! ```
 //!
-//! Nothing here sleeps for a condition ([`mod@eventually`] polls), nothing is a stand-in for a server, and every
+//! No function here sleeps for a condition ([`mod@eventually`] polls), every server is real, and every
 //! process ends with the test process, however that ends ([`process`]).
 
+pub mod browser;
 pub mod cluster;
 pub mod cutter;
 pub mod deploy;
@@ -32,12 +33,14 @@ pub mod objects;
 pub mod ovsdb_server;
 pub mod player;
 pub mod process;
+pub mod python;
 pub mod raft_log;
 pub mod service;
 pub mod stage;
 pub mod valve;
 pub mod webhooks;
 
+pub use browser::{Browser, Page, Screen};
 pub use cluster::{Cluster, Namespace};
 pub use eventually::{eventually, holds_for, never};
 pub use fabric::{Echoed, Fabric, Guest, Probed};

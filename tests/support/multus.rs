@@ -1,4 +1,4 @@
-//! What Multus 4.3 hands to the CNI plugins of a launcher pod: read from the pod alone.
+//! The configuration that Multus 4.3 passes to the CNI plugins of a launcher pod: read from the pod alone.
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// The calls for a pod, in their order. The cluster's default network is none of them.
+    /// The calls for a pod, in their order. The cluster's default network is not among them.
     ///
     /// # Panics
     /// Where an annotation is no list of elements.
@@ -40,7 +40,7 @@ impl Attachment {
         text(&self.element["mac"])
     }
 
-    /// What the IPAM plugin `static` gives the interface, without the length of the prefix.
+    /// The addresses that the IPAM plugin `static` gives the interface, without the length of the prefix.
     pub fn address(&self) -> String {
         let address = text(&self.element["ips"][0]);
         let (address, _) = address.split_once('/').unwrap_or_else(|| panic!("{address}: `static` needs a prefix"));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::eventually::POLL_EVERY;
 use super::process::{Daemon, mortal};
 
-/// What is needed where a namespace cannot be made.
+/// The requirement of a machine that cannot create namespaces.
 const NEEDED: &str = "this test makes network namespaces: run it as root (sudo -E), or in a container with \
                       CAP_SYS_ADMIN and CAP_NET_ADMIN (docker run --privileged)";
 
@@ -21,7 +21,7 @@ const MADE_WITHIN: Duration = Duration::from_secs(20);
 /// Room for a tunnel's header around 1,500 bytes.
 const MTU: &str = "1600";
 
-/// Namespaces that reach each other, and nothing else.
+/// Namespaces that reach only each other.
 #[derive(Debug)]
 pub struct Hosts {
     bridge: Host,
@@ -48,7 +48,7 @@ impl Hosts {
         this
     }
 
-    /// The same, each with a wire and nothing on it.
+    /// The same, each with an unused wire.
     #[track_caller]
     pub fn without_addresses(count: usize) -> Self {
         let bridge = Host::new();
@@ -106,7 +106,7 @@ pub fn available() -> Result<(), String> {
 }
 
 impl Host {
-    /// A namespace with nothing in it but loopback.
+    /// A namespace with only loopback in it.
     ///
     /// # Panics
     /// Where namespaces cannot be made, saying what is needed.

@@ -16,7 +16,7 @@ use super::service::{Service, binary};
 /// The annotation of a launcher pod.
 const PORTS: &str = "ovn-kubevirt.io/ports";
 
-/// What to run `ovn-kubevirt node` with.
+/// The setup of `ovn-kubevirt node`.
 #[derive(Debug, Clone)]
 pub struct NodeSetup {
     ovs: String,

@@ -1,6 +1,6 @@
 //! The northbound database of one test: a real `ovsdb-server`, and `ovn-northd` with a southbound where a test asks.
 //!
-//! [`switches`] has what is put into it, [`southbound`] what runs beside it, [`rows`] what is read, and [`raft`] the
+//! [`switches`] has the writing of rows, [`southbound`] the daemons beside it, [`rows`] the reading, and [`raft`] the
 //! northbound as a cluster. Its directory also takes the logs of the services that run on it, and is kept when the test fails.
 
 mod raft;
@@ -62,7 +62,7 @@ impl Northbound {
         this
     }
 
-    /// The first server: what is said of "the" server is meant for one alone.
+    /// The first server, for calls that only make sense with one.
     fn server_alone(&self) -> &OvsdbServer {
         &self.servers[0]
     }
@@ -96,7 +96,7 @@ impl Northbound {
         self.server_alone().tcp_remote_by("db:OVN_Northbound,NB_Global,connections").await
     }
 
-    /// The directory of this northbound's files and of the logs of what runs on it.
+    /// The directory of this northbound's files and of the logs of its clients.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -138,7 +138,7 @@ impl Northbound {
 
     /// The whole database as text, a line a row, to assert that it stayed as it was.
     ///
-    /// Left out are `_version`, which says nothing about content, and the epochs in `NB_Global`, which every start of a
+    /// Left out are `_version`, which is no content, and the epochs in `NB_Global`, which every start of a
     /// service bumps.
     #[track_caller]
     pub fn dump(&self) -> String {

@@ -1,7 +1,7 @@
 //! The objects that a user, virt-api and virt-controller create, shaped as KubeVirt 1.9 wrote them on a real API
 //! server.
 //!
-//! A call gives JSON, and [`Player`](super::player::Player) sends it; what the API server sets is left out. The
+//! A call gives JSON, and [`Player`](super::player::Player) sends it, without the fields that the API server sets. The
 //! launcher pod is a file, `objects/launcher-pod.json`, with `@VM@`, `@VMI_UID@`, `@NAMESPACE@`, `@HOSTNAME@` and
 //! `@ID@` to fill in; its container disk is an `emptyDir`, since API servers before 1.31 know no image volumes.
 
@@ -36,11 +36,15 @@ pub enum Binding {
     ManagedTap,
     /// The guest hides behind the pod's address.
     Masquerade,
+    /// The same by passt, which KubeVirt has in its core since 1.7.
+    Passt,
+    /// The same by the network binding plugin of that name, which came before.
+    PasstPlugin,
     /// A function of the node's network card, handed to the guest.
     Sriov,
 }
 
-/// What a VM's NIC is on.
+/// The network of a VM's NIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum On {
     /// The pod network.
@@ -56,7 +60,7 @@ pub enum On {
 pub struct Nic {
     /// The name that ties interface and network together.
     pub name: String,
-    /// What it is on.
+    /// Its network.
     pub on: On,
     /// How it is bound.
     pub binding: Binding,
@@ -100,6 +104,8 @@ impl Nic {
             Binding::Bridge => json!({"bridge": {}}),
             Binding::ManagedTap => json!({"binding": {"name": "managedtap"}}),
             Binding::Masquerade => json!({"masquerade": {}}),
+            Binding::Passt => json!({"passtBinding": {}}),
+            Binding::PasstPlugin => json!({"binding": {"name": "passt"}}),
             Binding::Sriov => json!({"sriov": {}}),
         };
         interface["name"] = json!(self.name);
@@ -121,7 +127,7 @@ impl Nic {
     }
 }
 
-/// What a test may want to be different about a VM. The default is the seed's: one bridged NIC on the pod network.
+/// The properties of a VM that a test may change. The default is the seed's: one bridged NIC on the pod network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmOptions {
     /// `spec.template.metadata.annotations`.
@@ -235,7 +241,7 @@ impl VmOptions {
     }
 }
 
-/// What `kubectl apply` sends for a VM.
+/// The body of `kubectl apply` for a VM.
 pub fn vm(name: &str, options: &VmOptions) -> Value {
     json!({
         "apiVersion": "kubevirt.io/v1",
@@ -251,7 +257,7 @@ pub fn vm(name: &str, options: &VmOptions) -> Value {
     })
 }
 
-/// What virt-controller adds to a VM that it sees for the first time.
+/// The fields that virt-controller adds to a new VM.
 pub fn adopt_vm(vm: &mut Value) {
     observed_versions(vm);
     vm["metadata"]["finalizers"] = json!([VM_FINALIZER]);
@@ -301,7 +307,7 @@ pub fn bare_vmi(name: &str, options: &VmOptions) -> Value {
     vmi
 }
 
-/// What virt-controller creates for a VMI; the server makes up the end of the name.
+/// The launcher pod that virt-controller creates for a VMI; the server generates the end of the name.
 pub fn launcher_pod(vmi: &Value) -> Value {
     let (name, namespace) = (string(&vmi["metadata"]["name"]), string(&vmi["metadata"]["namespace"]));
     let host = name.split('.').next().unwrap_or(name);
@@ -332,7 +338,7 @@ pub fn launcher_pod(vmi: &Value) -> Value {
     pod
 }
 
-/// What virt-controller creates for a migration: a launcher pod that says which migration it is the target of.
+/// The target pod that virt-controller creates for a migration: a launcher pod with the UID of the migration.
 pub fn target_pod(vmi: &Value, vmim: &Value) -> Value {
     let mut pod = launcher_pod(vmi);
     pod["metadata"]["labels"]["kubevirt.io/migrationJobUID"] = vmim["metadata"]["uid"].clone();
@@ -346,7 +352,7 @@ pub fn target_pod(vmi: &Value, vmim: &Value) -> Value {
     pod
 }
 
-/// What `virtctl migrate` sends, with virt-api's finalizer and label.
+/// The body of `virtctl migrate`, with virt-api's finalizer and label.
 pub fn vmim(name: &str, vmi: &str) -> Value {
     let mut vmim = json!({
         "apiVersion": "kubevirt.io/v1",
@@ -373,7 +379,7 @@ pub fn nad(name: &str, switch: Option<&str>) -> Value {
     })
 }
 
-/// `migrationState.migrationConfiguration`, which says nothing that this service reads.
+/// `migrationState.migrationConfiguration`, which this service does not read.
 pub fn migration_configuration() -> Value {
     json!({
         "allowAutoConverge": false, "allowPostCopy": false, "allowWorkloadDisruption": false,
@@ -407,7 +413,7 @@ pub fn now_in_go() -> String {
     Timestamp::now().strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()
 }
 
-/// Copies the keys of `from` into `into`, over what is there.
+/// Copies the keys of `from` into `into`, and overwrites present ones.
 pub fn merge(into: &mut Value, from: &Value) {
     if into.is_null() {
         *into = Value::Object(Map::new());
@@ -466,7 +472,7 @@ fn string(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no string"))
 }
 
-/// By coreutils: the harness shares no code with what it tests, and no other test needs a hash.
+/// By coreutils: the harness shares no code with the service, and no other test needs a hash.
 fn sha256(text: &str) -> String {
     let mut child = Command::new("sha256sum")
         .stdin(Stdio::piped())

@@ -99,7 +99,7 @@ impl OvsdbServer {
         self.is_running() && !self.frozen.load(Ordering::Relaxed)
     }
 
-    /// How many bytes its clients on the unix socket have sent that it has not read: a frozen one reads nothing.
+    /// How many bytes its clients on the unix socket have sent that it has not read: a frozen one does not read.
     #[track_caller]
     pub fn unread(&self) -> u64 {
         let socket = self.file("sock").display().to_string();
@@ -263,7 +263,7 @@ impl OvsdbServer {
     /// Runs one of OVN's own tools (`ovn-nbctl`, `ovn-sbctl`) on this database.
     ///
     /// # Panics
-    /// When the tool fails, with what it said.
+    /// When the tool fails, with its standard error.
     #[track_caller]
     pub fn ctl(&self, tool: &str, arguments: &[&str]) -> String {
         run_tool(Command::new(tool).arg(format!("--db={}", self.remote())).arg("--timeout=20").args(arguments))
@@ -332,7 +332,7 @@ fn schema(database: &str) -> PathBuf {
 /// Runs a tool to its end and gives back its standard output.
 ///
 /// # Panics
-/// When it is missing, saying what to install, and when it fails, with its standard error.
+/// When it is missing, with the package to install, and when it fails, with its standard error.
 #[track_caller]
 pub fn run_tool(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| {

@@ -1,12 +1,12 @@
-//! Plays KubeVirt: writes to the API server what virt-controller, virt-handler and the kubelet write, in their order.
+//! Plays KubeVirt: makes the writes of virt-controller, virt-handler and the kubelet to the API server, in their order.
 //!
 //! Every step is a function, so that a test can stop between any two of them; [`Player::start`], [`Player::stop`] and
 //! their like do the usual ones in a row. The player keeps no state: each step reads the objects afresh, as a
 //! controller does, so that it goes on after any accident that a test stages. Migrations are in [`migration`], hot-plug
-//! is in [`hotplug`], a migration to or from elsewhere in [`decentralised`], pods that are no launchers in [`beside`], and
+//! is in [`hotplug`], the change of a network in [`networks`], a migration to or from elsewhere in [`decentralised`], pods that are no launchers in [`beside`], and
 //! [`api`] is the way to the server.
 //!
-//! What a CNI would report (the pod's address, the guest's NICs) is taken from the ports that the service has reported on
+//! A CNI's report (the pod's address, the guest's NICs) is taken from the ports that the service has reported on
 //! the VM; where it has not, the status has no address.
 
 mod api;
@@ -14,6 +14,7 @@ mod beside;
 mod decentralised;
 mod hotplug;
 mod migration;
+mod networks;
 
 use std::collections::BTreeMap;
 
@@ -77,6 +78,12 @@ impl Player {
     /// A player for a test's namespace.
     pub fn within(namespace: &Namespace) -> Self {
         Self::of(namespace.client.clone(), namespace.virt_controller.clone(), &namespace.name)
+    }
+
+    /// The same player with this client for VMIs, for a measurement of the time that their changes take.
+    #[must_use]
+    pub fn writing_vmis_by(self, client: Client) -> Self {
+        Self { vmis: Self::new(client, &self.namespace).vmis, ..self }
     }
 
     /// `kubectl apply` of a VM, and virt-controller's first write to it. Gives back its UID.
@@ -370,7 +377,8 @@ impl Player {
         launchers
     }
 
-    async fn must_vmi(&self, vm: &str) -> Value {
+    /// The VMI, as it is now.
+    pub async fn must_vmi(&self, vm: &str) -> Value {
         self.vmi(vm).await.unwrap_or_else(|| panic!("no VMI {vm} in {}", self.namespace))
     }
 
@@ -398,7 +406,7 @@ impl Player {
     }
 }
 
-/// What the guest gets from a port.
+/// The MAC and the addresses that the guest gets from a port.
 struct ReportedPort {
     mac: Option<String>,
     addresses: Vec<String>,

@@ -32,7 +32,7 @@ pub fn spawn(command: Command) -> io::Result<Child> {
             .name("spawner".to_owned())
             .spawn(move || {
                 for (mut command, reply) in inbox {
-                    // The one who asked may have panicked meanwhile: then the child has no owner, and ends here.
+                    // The caller may have panicked meanwhile: then the child has no owner, and ends here.
                     if let Err(mpsc::SendError(Ok(mut orphan))) = reply.send(command.spawn()) {
                         let _ = orphan.kill();
                         let _ = orphan.wait();
@@ -82,7 +82,7 @@ impl Daemon {
         self.status().is_none()
     }
 
-    /// SIGKILL, and waits for the end: a crash. Nothing happens where it has ended already.
+    /// SIGKILL, and waits for the end: a crash. Has no effect on a process that has ended already.
     pub fn kill9(&self) {
         let mut child = self.child();
         child.kill().expect("a child of this process can be killed");

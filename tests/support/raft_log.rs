@@ -1,18 +1,18 @@
-//! What a RAFT cluster has committed, read from a member's own file.
+//! The committed transactions of a RAFT cluster, read from a member's own file.
 //!
-//! The file (ovsdb(5), "Clustered Database Format") is a log of records: a snapshot, entries with their index, and how
-//! far is committed. It shows what a monitor does not: a row that came, went and came again between two looks.
+//! The file (ovsdb(5), "Clustered Database Format") is a log of records: a snapshot, entries with their index, and the
+//! committed index. Unlike a monitor, it shows a row that was inserted, deleted and inserted again between two updates.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// One committed transaction: tables, rows by UUID, and what changed in each. `null` is a deletion, a row that is new
+/// One committed transaction: tables, rows by UUID, and the changes of each. `null` is a deletion, a row that is new
 /// has all its columns, and those of a row that was there before are differences.
 pub type Committed = Map<String, Value>;
 
-/// The transactions in a member's file, oldest first, without what is in its snapshot.
+/// The transactions in a member's file, oldest first, without its snapshot.
 ///
 /// # Panics
 /// When the file is no such log.
@@ -41,7 +41,7 @@ pub fn committed(file: &Path) -> Vec<Committed> {
     entries.into_values().flatten().collect()
 }
 
-/// A record, `OVSDB CLUSTER <length> <SHA-1>` and the JSON on the next line, and what follows it; a standalone server
+/// A record, `OVSDB CLUSTER <length> <SHA-1>` and the JSON on the next line, and the rest; a standalone server
 /// writes `OVSDB JSON`. The last one may still be being written.
 pub(super) fn next_record(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
@@ -54,7 +54,7 @@ pub(super) fn next_record(bytes: &[u8]) -> Option<(Value, &[u8])> {
     Some((record, rest))
 }
 
-/// What became of the logical switch ports of one name.
+/// The changes of the logical switch ports of one name.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
     /// How often such a row was inserted.
@@ -65,7 +65,7 @@ pub struct Life {
     pub released: usize,
 }
 
-/// The logs of a test's whole cluster, read for what must never happen.
+/// The logs of a test's whole cluster, read for violations.
 #[derive(Debug, Default)]
 pub struct History {
     /// By the name of the port.
@@ -86,7 +86,7 @@ impl History {
         let mut this = Self::default();
         for transaction in committed {
             let rows = |table: &str| transaction.get(table).and_then(Value::as_object).into_iter().flatten();
-            // Before the ports: who takes office and writes at once has an epoch.
+            // Before the ports: a leader that writes at once has an epoch.
             rows("NB_Global").for_each(|(_, row)| this.see_global(row, &key));
             rows("Logical_Switch_Port").for_each(|(uuid, row)| this.see_port(uuid, row));
             if this.epoch.is_none() && rows("Logical_Switch_Port").next().is_some() {

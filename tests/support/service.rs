@@ -27,7 +27,7 @@ pub struct Service {
     address: OnceLock<String>,
 }
 
-/// What a [`Service`] is started with. [`Prepared::setup`](super::stage::Prepared::setup) gives one.
+/// The set-up of a [`Service`]. [`Prepared::setup`](super::stage::Prepared::setup) gives one.
 #[derive(Debug, Clone)]
 pub struct Setup {
     remote: String,
@@ -40,7 +40,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// What nearly every test wants: this northbound, this cluster with the rights that `deploy/kubernetes` gives, the
+    /// The set-up of nearly every test: this northbound, this cluster with the rights that `deploy/kubernetes` gives, the
     /// namespaces of this test, no Lease.
     pub(super) fn new(northbound: &Northbound, cluster: &Cluster, namespace: &Namespace) -> Self {
         Self {
@@ -184,6 +184,14 @@ impl Service {
     /// At the deadline, and at once when the process has ended.
     pub async fn webhooks(&self) -> String {
         self.logged_address("webhooks listening").await
+    }
+
+    /// Waits for the listener of the API, whose port the log tells, and gives its address.
+    ///
+    /// # Panics
+    /// At the deadline, and at once when the process has ended.
+    pub async fn api(&self) -> String {
+        self.logged_address("api listening").await
     }
 
     async fn logged_address(&self, words: &str) -> String {

@@ -66,7 +66,7 @@ impl Stage {
         Builder::new(name)
     }
 
-    /// Kills the service with SIGKILL, where it still runs, and starts it anew with the same flags. Waits until it is
+    /// Kills the service with SIGKILL, where it still runs, and starts it again with the same flags. Waits until it is
     /// ready.
     pub async fn restart(&mut self) {
         self.service.kill9();
@@ -96,12 +96,12 @@ impl DerefMut for Stage {
 
 // --- services ---
 impl Prepared {
-    /// What a service here is started with, for one beside that of the stage: `stage.setup().flags(["--x"]).start()`.
+    /// The setup of a service here, for one beside that of the stage: `stage.setup().flags(["--x"]).start()`.
     pub fn setup(&self) -> Setup {
         self.setup.clone()
     }
 
-    /// Changes what every service here is started with from now on.
+    /// Changes the setup of every service here from now on.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(Setup) -> Setup) -> Self {
         self.setup = change(self.setup);
@@ -114,7 +114,7 @@ impl Prepared {
         Stage { service, prepared: self }
     }
 
-    /// Starts the service, and waits for nothing.
+    /// Starts the service without waiting for it.
     pub fn spawn(self) -> Stage {
         Stage { service: self.setup.spawn(), prepared: self }
     }

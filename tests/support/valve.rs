@@ -1,5 +1,5 @@
-//! A proxy in front of a real `ovsdb-server` that keeps requests back while a test does something else: what the server
-//! sends goes through all the time. So a transaction stays in flight for as long as the test wants.
+//! A proxy in front of a real `ovsdb-server` that keeps requests back while a test does something else: the server's
+//! messages always pass. So a transaction stays in flight for as long as the test wants.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -46,7 +46,7 @@ impl Webhooks {
         Self { _configurations: configurations, account, address, namespace: namespace.clone() }
     }
 
-    /// What the service is started with for them.
+    /// The flags of the service for them.
     pub(super) fn setup(&self, setup: Setup) -> Setup {
         setup.kubeconfig(&self.account.kubeconfig).flags(webhook_flags(&self.address, &self.namespace.name))
     }
@@ -57,12 +57,12 @@ impl Webhooks {
     }
 }
 
-/// Waits until the API server calls both webhooks for a namespace: each refuses what nothing else would refuse.
+/// Waits until the API server calls both webhooks for a namespace: each refuses an object that only it would refuse.
 pub async fn called(namespace: &Namespace) {
     eventually("the API server calls both webhooks", || refused(namespace)).await;
 }
 
-/// Tries a VM and a pod that the webhooks refuse. Nothing is stored.
+/// Tries a VM and a pod that the webhooks refuse. Neither is stored.
 async fn refused(namespace: &Namespace) -> Result<(), String> {
     let vm = json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "tried"},

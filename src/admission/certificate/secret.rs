@@ -70,8 +70,9 @@ pub async fn keep_certificate(
         certificates,
         metrics,
         shown: None,
+        announced: String::new(),
         secret: Trouble::default(),
-        announced: Trouble::default(),
+        announcing: Trouble::default(),
     };
     loop {
         keeper.refresh().await;
@@ -89,8 +90,10 @@ struct Keeper {
     metrics: WebhookMetrics,
     /// The material that this process uses.
     shown: Option<Material>,
+    /// The bundle that the webhook configurations have.
+    announced: String,
     secret: Trouble,
-    announced: Trouble,
+    announcing: Trouble,
 }
 
 impl Keeper {
@@ -115,11 +118,14 @@ impl Keeper {
         }
         let Some(material) = &self.shown else { return };
         match announce(&self.client, &self.options.configuration, &material.authorities).await {
-            Ok(()) => self.announced.is_over(),
+            Ok(()) => {
+                self.announced.clone_from(&material.authorities);
+                self.announcing.is_over();
+            }
             // Another client has just written: the next reading shows the result.
             Err(Failed::Conflict) => {}
             Err(Failed::Other(error)) => {
-                if self.announced.is_news(&error) {
+                if self.announcing.is_news(&error) {
                     tracing::warn!(
                         error,
                         configuration = self.options.configuration,
@@ -162,7 +168,7 @@ impl Keeper {
         // A deleted Secret is restored.
         let material = present.as_ref().map(read).or_else(|| self.shown.clone());
         let now = now();
-        let step = pki::next_step(material.as_ref(), &self.options.hosts, &self.lifetimes, now);
+        let step = pki::next_step(material.as_ref(), &self.announced, &self.options.hosts, &self.lifetimes, now);
         let failed =
             |error: pki::PkiError| Failed::Other(format!("{error}. Check --webhook-host and --webhook-service"));
         let made =

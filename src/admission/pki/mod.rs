@@ -1,7 +1,7 @@
 //! The certificates that the service makes for its webhooks: a CA, and a certificate of it, which is shown.
 //!
 //! ```text
-//!   next_step(content of the Secret, hosts, lifetimes, now) --> Step --carry_out--> new content of the Secret
+//!   next_step(content of the Secret, announced bundle, hosts, ...) --> Step --carry_out--> new content of the Secret
 //! ```
 //!
 //! All functions depend only on their arguments, which include the time, and on the random numbers in keys. Processes

@@ -16,8 +16,15 @@ pub(crate) enum Step {
     Make(String),
 }
 
-/// Returns the next step for `material`, the content of a Secret; `None` if there is no Secret.
-pub(crate) fn next_step(material: Option<&Material>, hosts: &[String], lifetimes: &Lifetimes, now: UnixTime) -> Step {
+/// Returns the next step for `material`, the content of a Secret; `None` if there is no Secret. `announced` is the bundle that
+/// the webhook configurations have: a CA that is not in it cannot issue.
+pub(crate) fn next_step(
+    material: Option<&Material>,
+    announced: &str,
+    hosts: &[String],
+    lifetimes: &Lifetimes,
+    now: UnixTime,
+) -> Step {
     let Some(material) = material else { return Step::Make("there is no Secret yet".to_owned()) };
     let authorities = authorities(&material.authorities);
     let authority = usable(&authorities, &material.authority_key, now);
@@ -28,7 +35,14 @@ pub(crate) fn next_step(material: Option<&Material>, hosts: &[String], lifetimes
         (Ok(authority), Ok(_)) if authority.is_due(now) => {
             Step::Announce("two thirds of the CA's lifetime are over".to_owned())
         }
-        (Ok(authority), Ok(shown)) => renewal(authority, &shown, hosts, lifetimes, now),
+        (Ok(authority), Ok(shown)) if !shown.is_of(authority) => {
+            let settled = authority.made.saturating_add_unsigned(lifetimes.settle.as_secs());
+            match now >= settled && announced == material.authorities {
+                true => Step::Renew("the new CA has settled".to_owned()),
+                false => Step::Keep,
+            }
+        }
+        (Ok(_), Ok(shown)) => renewal(&shown, hosts, now),
     }
 }
 
@@ -44,15 +58,8 @@ fn usable<'a>(authorities: &'a [Examined], key: &str, now: UnixTime) -> Result<&
     Ok(first)
 }
 
-/// The step when a CA can issue and the certificate is valid.
-fn renewal(authority: &Examined, shown: &Examined, hosts: &[String], lifetimes: &Lifetimes, now: UnixTime) -> Step {
-    if !shown.is_of(authority) {
-        let settled = authority.made.saturating_add_unsigned(lifetimes.settle.as_secs());
-        return match now >= settled {
-            true => Step::Renew("the new CA has settled".to_owned()),
-            false => Step::Keep,
-        };
-    }
+/// The step when the certificate is valid, and of the CA that issues.
+fn renewal(shown: &Examined, hosts: &[String], now: UnixTime) -> Step {
     if shown.is_due(now) {
         return Step::Renew("two thirds of its lifetime are over".to_owned());
     }

@@ -18,7 +18,8 @@ fn hosts(names: &[&str]) -> Vec<String> {
 /// A process's step for a Secret, and its result.
 fn step_of(material: Option<&Material>, names: &[&str], now: UnixTime) -> (Step, Option<Material>) {
     let hosts = hosts(names);
-    let step = next_step(material, &hosts, &lifetimes(), now);
+    let announced = material.map(|material| material.authorities.clone()).unwrap_or_default();
+    let step = next_step(material, &announced, &hosts, &lifetimes(), now);
     let made = carry_out(&step, material, &hosts, &lifetimes(), now).expect("certificates can be made");
     (step, made)
 }
@@ -72,6 +73,9 @@ fn a_new_ca_is_announced_before_it_is_used_and_the_old_one_is_trusted_to_its_end
     assert!(bundle.len() == 2 && bundle[1] == old && announced.authority_key != material.authority_key);
     // Not before every client knows it.
     assert!(is_kept(&announced, &names, now + 599));
+    // Nor while the webhook configurations cannot be written.
+    let unannounced = next_step(Some(&announced), &material.authorities, &hosts(&names), &lifetimes(), now + 6_000);
+    assert_eq!(unannounced, Step::Keep);
     let used = made(Some(&announced), &names, now + 600);
     let [new, _] = &authorities(&used.authorities)[..] else { panic!("two CAs") };
     assert!(certificate(&used, now + 600).is_of(new) && used.authorities == announced.authorities);
@@ -82,7 +86,7 @@ fn a_new_ca_is_announced_before_it_is_used_and_the_old_one_is_trusted_to_its_end
 }
 
 #[test]
-fn unusable_material_is_made_anew_and_a_usable_certificate_stays() {
+fn unusable_material_is_recreated_and_a_usable_certificate_stays() {
     let names = ["a.b.svc"];
     let (good, other) = (made(None, &names, START), made(None, &names, START));
     let step = |change: &dyn Fn(&mut Material)| {

@@ -1,58 +1,39 @@
-//! Launcher pods: who may make one, and the ports that one carries.
+//! Launcher pods: the accounts that may create one, and the ports that one carries.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Deserialize;
 
-use super::networks::{DEFAULT_NETWORK, NETWORKS, Plugged, PodNetwork, elements, merged, plugged};
-use crate::contract::annotations::{LAUNCHER_LABEL, PORTS_ANNOTATION, PROVISIONING};
+use super::networks::{
+    DEFAULT_NETWORK, NotAList, Plugged, PodNetwork, elements, interfaces, merged, plugged, stay_plugged,
+    unknown_interfaces,
+};
+use crate::contract::annotations::{LAUNCHER_LABEL, NETWORKS, PORTS_ANNOTATION};
 use crate::contract::keys::MTU;
 use crate::contract::{NadKey, VmKey};
 use crate::controller::Moment;
 use crate::escaped::Escaped;
-use crate::kubevirt::{PodPort, Template};
+use crate::intent::{Attachment, networks};
+use crate::kubevirt::{PodPort, Template, VmObjects, controller, launcher_owner};
 use crate::ovn::mac_text;
-use crate::plan::{Decision, Fault, PortStatus, Snapshot, decide};
+use crate::plan::{Decision, Fault, PortStatus, Problem, Snapshot, decide};
 
 /// The annotations of a launcher pod that a review may change.
 const CARRIED: [&str; 3] = [PORTS_ANNOTATION, NETWORKS, DEFAULT_NETWORK];
 
-/// The metadata of a pod, as far as a review needs it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct PodMetadata {
-    pub(super) annotations: Option<BTreeMap<String, String>>,
-    labels: Option<BTreeMap<String, String>>,
-    owner_references: Option<Vec<Owner>>,
-    pub(super) deletion_timestamp: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Owner {
-    api_version: String,
-    kind: String,
-    name: String,
-    uid: String,
-    controller: Option<bool>,
-}
-
 /// A pod, as far as a review needs it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Pod {
-    pub(super) metadata: PodMetadata,
+    pub(super) metadata: ObjectMeta,
 }
 
 impl Pod {
     /// The VMI that controls the pod.
-    fn instance(&self) -> Option<&Owner> {
-        self.metadata.owner_references.iter().flatten().find(|owner| {
-            owner.controller == Some(true)
-                && owner.kind == "VirtualMachineInstance"
-                && owner.api_version.starts_with("kubevirt.io/")
-        })
+    fn instance(&self) -> Option<&OwnerReference> {
+        controller(&self.metadata, "VirtualMachineInstance")
     }
 
     fn has_label(&self) -> bool {
@@ -65,29 +46,36 @@ impl Pod {
         self.has_label() || self.instance().is_some()
     }
 
-    /// Returns true if the edit gives the pod what makes a launcher: the label, or a VMI that controls it. An edit may take
-    /// either away: the garbage collector removes owners.
+    /// Returns true if the edit gives the pod a mark of a launcher: the label, or a VMI that controls it.
     pub(super) fn becomes_a_launcher(&self, before: &Self) -> bool {
         let gets_the_label = self.has_label() && !before.has_label();
         gets_the_label || self.instance().is_some() && self.instance() != before.instance()
     }
 
-    /// A pod that is about to end keeps the annotations that it carries.
-    pub(super) fn as_before(&self, before: &Self) -> Answer {
+    /// Returns true if the pod was the launcher of a VM, and the edit makes it another's or none.
+    pub(super) fn ceases_to_launch(&self, before: &Self) -> bool {
+        let launched = launcher_owner(&before.metadata);
+        launched.is_some() && launched != launcher_owner(&self.metadata)
+    }
+
+    /// The changes that restore the annotations of the stored pod: those of an ending pod stay.
+    pub(super) fn as_before(&self, before: &Self) -> BTreeMap<&'static str, Option<String>> {
         let changed = CARRIED.into_iter().filter(|key| self.annotation(key) != before.annotation(key));
-        Answer::Annotate(changed.map(|key| (key, before.annotation(key).map(ToOwned::to_owned))).collect())
+        changed.map(|key| (key, before.annotation(key).map(ToOwned::to_owned))).collect()
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// The VM whose launcher the pod is, and the UID of its VMI. Pods that only provision volumes are none.
+    /// The elements of its Multus annotation.
+    fn elements(&self) -> Result<Vec<serde_json::Map<String, serde_json::Value>>, NotAList> {
+        elements(self.annotation(NETWORKS))
+    }
+
+    /// The VM whose launcher the pod is, and the UID of its VMI. Pods that only provision volumes are no launchers.
     pub(super) fn launcher_of(&self, namespace: &str) -> Option<(VmKey, String)> {
-        if !self.has_label() || self.annotation(PROVISIONING).is_some() {
-            return None;
-        }
-        self.instance().map(|owner| (VmKey::new(namespace, owner.name.clone()), owner.uid.clone()))
+        launcher_owner(&self.metadata).map(|(name, uid)| (VmKey::new(namespace, name), uid))
     }
 
     /// Returns true if the annotations that a review may change are those of another version of the pod.
@@ -105,7 +93,7 @@ pub(super) enum Answer {
     Refuse(String),
 }
 
-/// What the question about a launcher pod knows.
+/// The inputs of the question about a launcher pod.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     pub(super) pod: Pod,
@@ -116,48 +104,90 @@ pub(super) struct Question {
     pub(super) default_network: Option<NadKey>,
     /// The pod as it is stored, if it is there already.
     pub(super) before: Option<Pod>,
+    /// The service serves every namespace, so that an unknown one is yet to be read.
+    pub(super) every_namespace: bool,
 }
 
 impl Question {
-    /// Finds the ports of the pod's interfaces. What is missing is waited for.
+    /// Finds the ports of the pod's interfaces. Waits for missing ones.
     pub(super) fn ask(&self, moment: &Moment<'_>) -> ControlFlow<Answer, String> {
-        let Moment { snapshot, claims, .. } = moment;
+        let Moment { snapshot, claims, ledger, .. } = moment;
         let vm = Escaped(&self.vm.to_string()).to_string();
+        let not_known = |what: String| format!("{what} is not known to ovn-kubevirt yet. virt-controller tries again");
         if snapshot.cluster.namespace(&self.vm.namespace).is_none()
             && snapshot.northbound.ports_of(&self.vm).next().is_none()
         {
-            return ControlFlow::Break(self.without_ports());
+            return match &self.before {
+                None if self.every_namespace => {
+                    ControlFlow::Continue(not_known(format!("the namespace {}", Escaped(&self.vm.namespace))))
+                }
+                _ => ControlFlow::Break(self.without_ports()),
+            };
         }
-        let run = snapshot.cluster.vm(&self.vm).and_then(|objects| objects.run.as_ref());
-        let run = match (run.filter(|run| run.uid == self.instance), &self.before) {
-            (Some(run), _) => run,
-            (None, Some(before)) => return ControlFlow::Break(self.pod.as_before(before)),
+        let objects = snapshot.cluster.vm(&self.vm);
+        let known = objects.and_then(|objects| Some((objects, objects.run.as_ref()?)));
+        let (objects, run) = match (known.filter(|(_, run)| run.uid == self.instance), &self.before) {
+            (Some(known), _) => known,
+            (None, Some(before)) => return ControlFlow::Break(Answer::Annotate(self.pod.as_before(before))),
             (None, None) => {
-                return ControlFlow::Continue(format!(
-                    "the VirtualMachineInstance {vm} with UID {} is not known to ovn-kubevirt yet. virt-controller tries again",
-                    Escaped(&self.instance)
-                ));
+                let uid = Escaped(&self.instance);
+                return ControlFlow::Continue(not_known(format!("the VirtualMachineInstance {vm} with UID {uid}")));
             }
         };
         let Ok(template) = &run.template else {
             let text = format!("the VirtualMachineInstance {vm} cannot be read. See the Events of the VM");
             return ControlFlow::Break(Answer::Refuse(text));
         };
-        let elements = match elements(self.pod.metadata.annotations.as_ref().unwrap_or(&BTreeMap::new())) {
+        let mut elements = match self.pod.elements() {
             Ok(elements) => elements,
             Err(error) => return ControlFlow::Break(Answer::Refuse(error.to_string())),
         };
         let networks = pod_networks(template, &self.vm.namespace);
-        let plugged = plugged(&networks, &elements, &self.vm.namespace, self.default_network.as_ref());
+        // The watch of pods may be ahead of those of VMIs and NADs.
+        let present = self.before.as_ref().and_then(|before| before.elements().ok()).unwrap_or_default();
+        let is_new = |interface: &str| interfaces(&present).all(|present| present != interface);
+        if let Some(interface) = unknown_interfaces(&networks, &elements).find(|interface| is_new(interface)) {
+            let network = format!("the network of the interface {} of {vm}", Escaped(interface));
+            return ControlFlow::Continue(not_known(network));
+        }
         let decision = decide(snapshot, claims, &self.vm);
+        let has_a_port = |network: &str, nad: &NadKey| {
+            decision.status.ports.iter().any(|port| port.network == network && port.nads.contains(nad))
+        };
+        stay_plugged(&networks, &mut elements, &present, has_a_port, &self.vm.namespace);
+        let plugged = plugged(&networks, &elements, &self.vm.namespace, self.default_network.as_ref());
         let mut ports = Vec::new();
         for plugged in plugged {
-            let Some(status) = decision.status.ports.iter().find(|port| port.network == plugged.network) else {
-                continue;
+            let mut of_network = decision.status.ports.iter().filter(|port| port.network == plugged.network).peekable();
+            let is_ours = of_network.peek().is_some();
+            // While a running VM changes the network, each pod has the port of the NAD that it names.
+            let is_there = |port: &&PortStatus| plugged.nad.as_ref().is_none_or(|nad| port.nads.contains(nad));
+            let Some(status) = of_network.find(is_there) else {
+                match (&plugged.nad, &self.before) {
+                    (Some(_), Some(before)) if is_ours && !is_new(&plugged.interface) => {
+                        return ControlFlow::Break(Answer::Annotate(self.pod.as_before(before)));
+                    }
+                    (Some(nad), _) if is_ours => {
+                        let (network, nad) = (Escaped(&plugged.network), nad.to_string());
+                        let change = format!("the change of network {network} to {}", Escaped(&nad));
+                        return ControlFlow::Continue(not_known(change));
+                    }
+                    _ => {}
+                }
+                match unread_nad(&networks, &plugged, objects).filter(|_| is_new(&plugged.interface)) {
+                    Some(nad) => {
+                        return ControlFlow::Continue(not_known(format!("the NetworkAttachmentDefinition {nad}")));
+                    }
+                    None => continue,
+                }
             };
             match port(snapshot, &plugged, status) {
                 Ok(port) => ports.push((plugged, port)),
-                Err(missing) => return self.missing(&decision, status, &missing),
+                Err(missing) => {
+                    // The database has refused the rows: a decision alone does not tell.
+                    let rejected = ledger.status(snapshot.northbound, &self.vm).problems;
+                    return self.missing(&decision, &rejected, status, &missing);
+                }
             }
         }
         if ports.is_empty() {
@@ -166,18 +196,26 @@ impl Question {
         ControlFlow::Break(self.carrying(elements, &ports))
     }
 
-    /// The pod has no port of ours: a list of ports that it brought along means nothing.
+    /// The pod has no port of ours: a list of ports that it brought along is not trusted.
     fn without_ports(&self) -> Answer {
         let forged = self.pod.annotation(PORTS_ANNOTATION).map(|_| (PORTS_ANNOTATION, None));
         Answer::Annotate(forged.into_iter().collect())
     }
 
     /// A port is not there: it is about to be written, or a problem keeps it from that. Only time ends a passing one.
-    fn missing(&self, decision: &Decision, status: &PortStatus, missing: &str) -> ControlFlow<Answer, String> {
-        if status.addresses.is_some() {
-            return ControlFlow::Continue(missing.to_owned());
-        }
-        let problems = status.problems.iter().chain(&decision.status.problems);
+    fn missing(
+        &self,
+        decision: &Decision,
+        recorded: &[Problem],
+        status: &PortStatus,
+        missing: &str,
+    ) -> ControlFlow<Answer, String> {
+        let rejected = recorded.iter().filter(|problem| matches!(problem, Problem::Rejected(_)));
+        let problems = match status.addresses {
+            Some(_) => rejected.collect::<Vec<_>>(),
+            None => rejected.chain(&status.problems).chain(&decision.status.problems).collect(),
+        };
+        let problems = problems.into_iter();
         let lasting = problems.filter(|problem| problem.fault() != Fault::Passing).map(ToString::to_string).next();
         match lasting {
             Some(problem) => {
@@ -207,22 +245,23 @@ impl Question {
     }
 }
 
-/// The networks of an instance that its launcher pod may have an interface for. A VM without networks and interfaces has
-/// one on the pod network.
+/// The networks of an instance that its launcher pod may have an interface for.
 fn pod_networks(template: &Template, namespace: &str) -> Vec<PodNetwork> {
-    let listed = template.spec.networks.as_deref().unwrap_or_default();
-    if listed.is_empty() {
-        return vec![PodNetwork { name: "default".to_owned(), nad: None, default: false }];
-    }
-    let network = |network: &crate::kubevirt::objects::Network| {
-        let default = network.multus.as_ref().is_some_and(|multus| multus.default);
-        let nad = network.nad(namespace);
-        (nad.is_some() || network.pod.is_some()).then(|| PodNetwork { name: network.name.clone(), nad, default })
+    let of = |on| match on {
+        Attachment::Pod => None,
+        Attachment::Nad(nad) => Some(nad),
     };
-    listed.iter().filter_map(network).collect()
+    let networks = networks(&template.spec, namespace).into_iter();
+    networks.map(|network| PodNetwork { name: network.name, nad: of(network.on), default: network.default }).collect()
 }
 
-/// The port of an interface, if it stands in the northbound database as it was decided. The error says what is missing.
+/// The NAD of an interface, if it is not known.
+fn unread_nad<'a>(networks: &'a [PodNetwork], plugged: &Plugged, objects: &VmObjects) -> Option<&'a NadKey> {
+    let network = networks.iter().find(|network| network.name == plugged.network)?;
+    network.nad.as_ref().filter(|nad| !objects.nads.contains_key(nad))
+}
+
+/// The port of an interface, if the northbound database has it as it was decided. The error names the missing part.
 fn port(snapshot: &Snapshot<'_>, plugged: &Plugged, status: &PortStatus) -> Result<PodPort, String> {
     let network = Escaped(&plugged.network);
     let missing =
@@ -241,11 +280,10 @@ fn port(snapshot: &Snapshot<'_>, plugged: &Plugged, status: &PortStatus) -> Resu
     let subnet = snapshot.subnet(switch).ok();
     let prefix = |ip| {
         let block = subnet.as_ref().and_then(|subnet| Some(subnet.block_of(ip)?.net().prefix_len()));
-        let of_router = || gateways.iter().find(|net| net.contains(&ip)).map(ipnet::IpNet::prefix_len);
+        let of_router = || gateways.iter().find(|it| it.address.contains(&ip)).map(|it| it.address.prefix_len());
         block.or_else(of_router).unwrap_or(if ip.is_ipv4() { 32 } else { 128 })
     };
-    let gateway =
-        |ip| gateways.iter().find(|net| net.contains(&ip) && net.addr() != ip).map(|net| net.addr().to_string());
+    let gateway = |ip| snapshot.northbound.gateway_of(&switch, ip).map(|it| it.address.addr().to_string());
     Ok(PodPort {
         network: plugged.network.clone(),
         interface: plugged.interface.clone(),
@@ -254,6 +292,6 @@ fn port(snapshot: &Snapshot<'_>, plugged: &Plugged, status: &PortStatus) -> Resu
         mac: mac_text(addresses.mac),
         ips: addresses.ips().map(|ip| format!("{ip}/{}", prefix(ip))).collect(),
         gateway: addresses.ips().filter_map(gateway).collect(),
-        mtu: on.other_config.get(MTU).and_then(|mtu| mtu.trim().parse().ok()),
+        mtu: snapshot.settings.dhcp.mtu(on.other_config.get(MTU)).map(u32::from),
     })
 }

@@ -1,23 +1,19 @@
 //! The Multus annotations of a launcher pod: which interface of the pod each network of the VM has, and the port's
 //! addresses merged into the element that makes that interface.
 //!
-//! virt-controller writes `k8s.v1.cni.cncf.io/networks` anew on a running pod while a NIC is plugged or unplugged, so the
-//! merge is by interface, keeps what others wrote, and changes nothing the second time.
+//! virt-controller rewrites `k8s.v1.cni.cncf.io/networks` on a running pod while a NIC is plugged or unplugged, so the
+//! merge is by interface, keeps the values of others, and makes no change the second time.
 
 use std::collections::BTreeMap;
 
-use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
-use crate::contract::NadKey;
+use crate::contract::annotations::NETWORKS;
+use crate::contract::{FIRST_INTERFACE, NadKey, is_hashed, pod_interface};
 use crate::kubevirt::PodPort;
 
-/// The networks of a pod beside its default one (Multus, NetworkSelectionElement list).
-pub(super) const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// The network in the place of the cluster's default one (Multus).
 pub(super) const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
-/// The interface of the default network in a launcher pod.
-const FIRST_INTERFACE: &str = "eth0";
 
 /// A network of the VM that a launcher pod may have an interface for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +33,8 @@ pub(super) struct Plugged {
     pub(super) network: String,
     /// The interface's name in the pod.
     pub(super) interface: String,
+    /// The NAD that the pod itself names for it; `None` if the VM's networks tell.
+    pub(super) nad: Option<NadKey>,
     /// The place that makes it.
     pub(super) by: MadeBy,
 }
@@ -52,7 +50,7 @@ pub(super) enum MadeBy {
     Element(usize),
 }
 
-/// The networks annotation is not what virt-controller writes.
+/// The networks annotation is not in the form of virt-controller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the annotation {NETWORKS} of the launcher pod is no JSON list of networks: {0}. Let virt-controller write it, from the VM's networks"
@@ -60,8 +58,8 @@ pub(super) enum MadeBy {
 pub(super) struct NotAList(String);
 
 /// Reads `k8s.v1.cni.cncf.io/networks`; absent, it has no elements.
-pub(super) fn elements(annotations: &BTreeMap<String, String>) -> Result<Vec<Map<String, Value>>, NotAList> {
-    match annotations.get(NETWORKS) {
+pub(super) fn elements(annotation: Option<&str>) -> Result<Vec<Map<String, Value>>, NotAList> {
+    match annotation {
         Some(text) if !text.trim().is_empty() => {
             serde_json::from_str(text).map_err(|error| NotAList(error.to_string()))
         }
@@ -69,12 +67,19 @@ pub(super) fn elements(annotations: &BTreeMap<String, String>) -> Result<Vec<Map
     }
 }
 
-/// The name that KubeVirt gives to a network's interface in the pod: `pod`, and the first 11 hexadecimal digits of the
-/// SHA-256 of the network's name.
-fn hashed_interface(network: &str) -> String {
-    let digits: String =
-        digest(&SHA256, network.as_bytes()).as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("pod{}", &digits[..11])
+/// The names of the interfaces that elements make.
+pub(super) fn interfaces(elements: &[Map<String, Value>]) -> impl Iterator<Item = &str> {
+    elements.iter().filter_map(|element| element.get("interface")?.as_str())
+}
+
+/// Interfaces that KubeVirt has named for a network that is not among these.
+pub(super) fn unknown_interfaces<'a>(
+    networks: &[PodNetwork],
+    elements: &'a [Map<String, Value>],
+) -> impl Iterator<Item = &'a str> {
+    interfaces(elements).filter(move |interface| {
+        is_hashed(interface) && networks.iter().all(|network| pod_interface(&network.name) != *interface)
+    })
 }
 
 /// Finds the interfaces of a pod for the networks of its VM. A network without an interface is left out: it is yet to be
@@ -89,12 +94,9 @@ pub(super) fn plugged(
     default_nad: Option<&NadKey>,
 ) -> Vec<Plugged> {
     let text = |element: &Map<String, Value>, key: &str| element.get(key).and_then(Value::as_str).map(str::to_owned);
-    let nad_of = |element: &Map<String, Value>| {
-        let namespace = text(element, "namespace").unwrap_or_else(|| namespace.to_owned());
-        text(element, "name").map(|name| NadKey::new(namespace, name))
-    };
+    let nad_of = |element: &Map<String, Value>| nad_of(element, namespace);
     let hashed = |network: &PodNetwork| {
-        let interface = hashed_interface(&network.name);
+        let interface = pod_interface(&network.name);
         elements.iter().position(|element| text(element, "interface").as_deref() == Some(&*interface))
     };
     let is_other = |network: &PodNetwork, at: usize| {
@@ -112,7 +114,8 @@ pub(super) fn plugged(
     };
     let mut plugged = Vec::new();
     for network in networks {
-        let first = |by| Plugged { network: network.name.clone(), interface: FIRST_INTERFACE.to_owned(), by };
+        let first =
+            |by| Plugged { network: network.name.clone(), interface: FIRST_INTERFACE.to_owned(), nad: None, by };
         match &network.nad {
             None => plugged.push(first(default_nad.map_or(MadeBy::Default, |nad| MadeBy::DefaultNad(nad.clone())))),
             Some(nad) if network.default => plugged.push(first(MadeBy::DefaultNad(nad.clone()))),
@@ -121,11 +124,45 @@ pub(super) fn plugged(
                 let interface = elements.get(at).and_then(|element| text(element, "interface"));
                 // Multus numbers the interfaces that have no name, from net1 on.
                 let interface = interface.unwrap_or_else(|| format!("net{}", at + 1));
-                plugged.push(Plugged { network: network.name.clone(), interface, by: MadeBy::Element(at) });
+                let nad = elements.get(at).and_then(nad_of);
+                plugged.push(Plugged { network: network.name.clone(), interface, nad, by: MadeBy::Element(at) });
             }
         }
     }
     plugged
+}
+
+/// Leaves the interfaces that a running pod has where they are. virt-controller writes the list anew from the instance's
+/// spec while another NIC is plugged or unplugged; if the spec has a network on another NAD by then, the list would tell
+/// Multus to replace the interface of a guest that a live migration is to move, and this service that the guest is there.
+pub(super) fn stay_plugged(
+    networks: &[PodNetwork],
+    elements: &mut [Map<String, Value>],
+    stored: &[Map<String, Value>],
+    is_there: impl Fn(&str, &NadKey) -> bool,
+    namespace: &str,
+) {
+    for element in elements {
+        let Some(interface) = element.get("interface").and_then(Value::as_str) else { continue };
+        let is_its = |network: &&PodNetwork| !network.default && pod_interface(&network.name) == interface;
+        let Some(network) = networks.iter().find(is_its) else { continue };
+        let at = stored.iter().find(|stored| stored.get("interface").and_then(Value::as_str) == Some(interface));
+        let Some((stored, nad)) = at.and_then(|stored| Some((stored, nad_of(stored, namespace)?))) else { continue };
+        if nad_of(element, namespace).as_ref() != Some(&nad) && is_there(&network.name, &nad) {
+            for key in ["name", "namespace"] {
+                match stored.get(key) {
+                    Some(value) => drop(element.insert(key.to_owned(), value.clone())),
+                    None => drop(element.remove(key)),
+                }
+            }
+        }
+    }
+}
+
+/// The NAD of an element. One without a namespace is in the pod's own.
+fn nad_of(element: &Map<String, Value>, namespace: &str) -> Option<NadKey> {
+    let text = |key: &str| element.get(key).and_then(Value::as_str);
+    text("name").map(|name| NadKey::new(text("namespace").unwrap_or(namespace), name))
 }
 
 /// Merges a port into the element that makes its interface: `mac`, `ips` with prefix length, and the same two beside
@@ -152,7 +189,7 @@ pub(super) fn merged(
     ports: &[(Plugged, PodPort)],
 ) -> BTreeMap<&'static str, String> {
     let mut changed = BTreeMap::new();
-    let before = elements.clone();
+    let before = self::elements(annotations.get(NETWORKS).map(String::as_str)).unwrap_or_default();
     for (plugged, port) in ports {
         match &plugged.by {
             MadeBy::Default => {}

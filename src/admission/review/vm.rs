@@ -1,7 +1,8 @@
-//! VMs and VMIs: which faults of the owner are refused, and what else is told.
+//! VMs and VMIs: the faults of the owner that are refused, and the warnings.
 
 use std::collections::BTreeSet;
 
+use kube::core::DeserializeGuard;
 use kube::core::admission::Operation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,9 +28,15 @@ pub(super) struct Edited {
 enum Object {
     Vm(Box<VirtualMachine>),
     Run(Box<VirtualMachineInstance>),
+    /// A VM, or an instance, with a field of another type than KubeVirt's. The rest is not known.
+    Unreadable {
+        is_vm: bool,
+        metadata: Box<kube::core::ObjectMeta>,
+        error: String,
+    },
 }
 
-/// What is said of an object.
+/// The findings about an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// Faults of the owner that are new: the object is refused for these.
@@ -38,10 +45,10 @@ pub(super) struct Verdict {
     pub(super) warnings: Vec<String>,
 }
 
-/// Why a request is not looked at.
+/// The reason why a request is not reviewed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Passes {
-    /// It changes nothing that concerns ports.
+    /// It changes no field that concerns ports.
     Unconcerned,
     /// It cannot be read, for this reason.
     Unreadable(String),
@@ -49,12 +56,24 @@ pub(super) enum Passes {
 
 impl Object {
     fn read(request: &Request<'_>, text: &str) -> Result<Self, Passes> {
-        fn read<T: DeserializeOwned>(text: &str) -> Result<Box<T>, Passes> {
-            serde_json::from_str(text).map(Box::new).map_err(|error| Passes::Unreadable(error.to_string()))
+        fn read<T: DeserializeOwned + kube::Resource>(
+            text: &str,
+            is_vm: bool,
+            readable: fn(Box<T>) -> Object,
+        ) -> Result<Object, Passes> {
+            let read = serde_json::from_str::<DeserializeGuard<T>>(text);
+            let DeserializeGuard(read) = read.map_err(|error| Passes::Unreadable(error.to_string()))?;
+            Ok(match read {
+                Ok(object) => readable(Box::new(object)),
+                Err(invalid) => {
+                    let (metadata, error) = (Box::new(invalid.metadata), invalid.error.to_string());
+                    Object::Unreadable { is_vm, metadata, error }
+                }
+            })
         }
         match request.kind.kind.as_ref() {
-            "VirtualMachine" => read(text).map(Self::Vm),
-            "VirtualMachineInstance" => read(text).map(Self::Run),
+            "VirtualMachine" => read(text, true, Self::Vm),
+            "VirtualMachineInstance" => read(text, false, Self::Run),
             _ => Err(Passes::Unconcerned),
         }
     }
@@ -63,6 +82,7 @@ impl Object {
         match self {
             Self::Vm(vm) => &vm.metadata,
             Self::Run(run) => &run.metadata,
+            Self::Unreadable { metadata, .. } => metadata,
         }
     }
 
@@ -70,6 +90,7 @@ impl Object {
         match self {
             Self::Vm(vm) => &mut vm.metadata,
             Self::Run(run) => &mut run.metadata,
+            Self::Unreadable { metadata, .. } => metadata,
         }
     }
 
@@ -85,14 +106,16 @@ impl Object {
         let spec = match self {
             Self::Vm(vm) => value(&vm.spec),
             Self::Run(run) => value(&run.spec),
+            Self::Unreadable { error, .. } => value(error),
         };
         (annotations.filter(|annotations| !annotations.is_empty()), spec)
     }
 
-    /// A VMI that a VM controls is what the VM asks for: the VM was reviewed, and its owner edits the VM.
+    /// A VMI that a VM controls follows the VM: the VM was reviewed, and its owner edits the VM.
     fn is_of_a_vm(&self) -> bool {
         let owners = self.metadata().owner_references.iter().flatten();
-        matches!(self, Self::Run(_)) && owners.into_iter().any(|owner| owner.controller == Some(true))
+        matches!(self, Self::Run(_) | Self::Unreadable { is_vm: false, .. })
+            && owners.into_iter().any(|owner| owner.controller == Some(true))
     }
 
     /// The objects of the VM with this one in the place of the one that is stored.
@@ -100,6 +123,8 @@ impl Object {
         match self {
             Self::Vm(vm) => cluster.with_vm(*vm),
             Self::Run(run) => cluster.with_run(*run),
+            Self::Unreadable { is_vm: true, metadata, error } => cluster.with_unreadable_vm(&metadata, error),
+            Self::Unreadable { is_vm: false, metadata, error } => cluster.with_unreadable_run(&metadata, error),
         }
     }
 }

@@ -4,6 +4,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
 use crate::kubevirt::Kind;
 
 /// The delay after which a failing watch or a silent API server is reported: a restarted server is usually back before.
@@ -23,6 +30,8 @@ struct WatchHealth {
     received: Option<Instant>,
     trouble: Option<Trouble>,
     not_before: Option<Instant>,
+    /// The number of failures so far.
+    failures: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -41,7 +50,9 @@ impl Health {
 
     /// Records the failure of a list or a watch. It counts as failing since the first failure after the last data.
     pub fn failed(&self, kind: Kind, reason: &str) {
-        note(&mut self.watch(kind).trouble, Instant::now(), reason);
+        let mut watch = self.watch(kind);
+        watch.failures += 1;
+        note(&mut watch.trouble, Instant::now(), reason);
     }
 
     /// Postpones requests of this kind, as the server asks (`Retry-After`, RFC 9110, section 10.2.3).
@@ -67,6 +78,11 @@ impl Health {
     /// The time since the kind's watch last received data; `None` before the first.
     pub fn age(&self, kind: Kind) -> Option<Duration> {
         self.watch(kind).received.map(|received| received.elapsed())
+    }
+
+    /// The number of failures of the kind's lists and watches so far.
+    pub fn failures(&self, kind: Kind) -> u64 {
+        self.watch(kind).failures
     }
 
     /// Describes a fault that has lasted for longer than a restart of the server takes.
@@ -120,26 +136,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The ages of all watches, encoded at each scrape.
+/// The state of all watches, encoded at each scrape.
 #[derive(Debug)]
-pub(crate) struct WatchAges(pub(crate) Arc<Health>);
+pub(crate) struct Watches(pub(crate) Arc<Health>);
 
-impl prometheus_client::collector::Collector for WatchAges {
-    fn encode(&self, mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>) -> fmt::Result {
-        use prometheus_client::encoding::EncodeMetric;
-        use prometheus_client::metrics::MetricType;
-        use prometheus_client::metrics::gauge::ConstGauge;
-        let mut family = encoder.encode_descriptor(
-            "watch_age",
-            "Time since a watch last received data from the API server, by the kind of object",
-            Some(&prometheus_client::registry::Unit::Seconds),
-            MetricType::Gauge,
-        )?;
+impl Collector for Watches {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Time since a watch last received data from the API server, by the kind of object.";
+        let mut metric = encoder.encode_descriptor("watch_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
         for kind in Kind::ALL {
             if let Some(age) = self.0.age(kind) {
                 let gauge = ConstGauge::new(age.as_secs_f64());
-                gauge.encode(family.encode_family(&[("kind", name(kind))])?)?;
+                gauge.encode(metric.encode_family(&[("kind", name(kind))])?)?;
             }
+        }
+        let help = "Lists and watches that failed, by the kind of object.";
+        let mut metric = encoder.encode_descriptor("watch_failures", help, None, MetricType::Counter)?;
+        for kind in Kind::ALL {
+            let failures = self.0.failures(kind);
+            // A service on a node watches pods alone.
+            if failures == 0 && self.0.age(kind).is_none() {
+                continue;
+            }
+            let counter = ConstCounter::new(failures);
+            counter.encode(metric.encode_family(&[("kind", name(kind))])?)?;
         }
         Ok(())
     }

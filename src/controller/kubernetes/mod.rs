@@ -23,5 +23,5 @@ pub(crate) use call::{Refusal, call, chain};
 pub use client::ApiServer;
 pub(crate) use event::{NewEvent, create_event};
 pub use health::Health;
-pub(crate) use health::WatchAges;
+pub(crate) use health::{Watches, name as kind_name};
 pub use probe::probe_api_server;

@@ -225,7 +225,7 @@ fn another_holder_reported_by_the_watch_ends_the_term_at_once() {
 }
 
 #[test]
-fn a_lease_that_was_deleted_is_made_again_as_a_new_term() {
+fn a_deleted_lease_is_created_again_as_a_new_term() {
     let mut election = leader(at(0));
     election.watched(at(300), None);
     write(election.next(at(300), STANDS));

@@ -98,17 +98,16 @@ impl Entry {
                 waiting.count = self.pace.repeat(&about.uid, &news, now);
                 continue;
             }
-            let (name, count) = match self.pace.pass(&about.uid, &news, now) {
-                _ if self.outbox.len() >= MOST_WAITING => (0, 0),
-                Passage::First(name) => (name, 1),
-                Passage::Repeated(name, count) => (name, count),
-                Passage::Held => (0, 0),
+            let (name, count, continues) = match self.pace.pass(&about.uid, &news, now) {
+                Passage::First(name) if self.outbox.len() < MOST_WAITING => (name, 1, false),
+                Passage::Repeated(name, count) if self.outbox.len() < MOST_WAITING => (name, count, true),
+                _ => {
+                    held += 1;
+                    continue;
+                }
             };
-            if count == 0 {
-                held += 1;
-                continue;
-            }
-            self.outbox.push_back(Outgoing { about: about.clone(), news, name, at: Timestamp::now(), count });
+            let (about, at) = (about.clone(), Timestamp::now());
+            self.outbox.push_back(Outgoing { about, news, name, at, count, continues });
         }
         held
     }
@@ -187,9 +186,11 @@ mod tests {
             take(&mut entry, &[nic("10.16.0.3")], now);
         }
         assert_eq!(outbox(&entry), [("AddressAssigned", 10), ("AddressAssigned", 10)]);
+        assert!(entry.outbox.iter().all(|event| !event.continues), "the first Event of each has not been sent");
         (entry.busy, entry.in_flight) = (true, 2);
         take(&mut entry, &[nic("10.16.0.2")], now);
         assert_eq!(outbox(&entry)[2..], [("AddressAssigned", 11)]);
+        assert!(entry.outbox[2].continues);
     }
 
     #[test]

@@ -333,6 +333,7 @@ impl Reporter {
         let now = Instant::now();
         let Outcome { settled, lost, troubles, written } = outcome;
         self.metrics.dropped.inc_by(lost.len() as u64);
+        self.metrics.sent.inc_by((settled - lost.len()) as u64);
         for (_, refusal) in lost.iter().chain(&troubles) {
             let unreachable = Again::after(refusal) == Again::Pause;
             let reason = if unreachable { "unreachable" } else { "refused" };

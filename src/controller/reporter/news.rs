@@ -4,6 +4,7 @@ use crate::contract::{keys, port_uuid};
 use crate::escaped::{Escaped, EscapedError};
 use crate::kubevirt::{AnnotatedPort, AnnotatedProblem, PortsAnnotation};
 use crate::ovn::LogicalSwitchPort;
+use crate::ovn::dhcp::Family;
 use crate::plan::{Problem, VmStatus};
 
 const PORT_RELEASED: &str = "PortReleased";
@@ -101,14 +102,15 @@ pub(super) struct News {
 pub(super) fn news(before: &[AnnotatedPort], now: &[AnnotatedPort]) -> Vec<News> {
     let mut news = Vec::new();
     for port in now {
-        let old = before.iter().find(|old| old.network == port.network);
-        let AnnotatedPort { network, port: name, switch, mac, ips, next, problems, last: _, guest: _, state: _ } = port;
+        let old = last_of(port, before, now);
+        let AnnotatedPort { network, port: name, switch, mac, ips, next, problems, .. } = port;
         let network = Escaped(network);
         let on = format!("network {network}, port {}, switch {}", text(name), Escaped(text(switch)));
         if mac.is_some() && old.is_none_or(|old| old.ips != *ips || old.mac != *mac || old.switch != *switch) {
             let note = format!("{} on {on}", addresses(ips, text(mac), "with"));
             news.push(News { warning: false, reason: "AddressAssigned".to_owned(), note });
         }
+        news.extend(old.and_then(|old| stale_lease(old, port)));
         if let Some(next) = next
             && old.is_none_or(|old| old.next.as_ref() != Some(next))
         {
@@ -127,18 +129,55 @@ pub(super) fn news(before: &[AnnotatedPort], now: &[AnnotatedPort]) -> Vec<News>
         }
     }
     // A network that was renamed kept its port. The loss of a port in another way has its own Event above.
-    let is_there = |old: &AnnotatedPort| now.iter().any(|now| now.network == old.network || now.port == old.port);
+    let goes_on = |old: &AnnotatedPort, port: &AnnotatedPort| last_of(port, before, now).is_some_and(|it| it == old);
+    let is_there = |old: &AnnotatedPort| now.iter().any(|now| now.port == old.port || goes_on(old, now));
     for old in before.iter().filter(|old| !is_there(old)) {
         let AnnotatedPort { network, port, mac, ips, .. } = old;
         if let Some(port) = port {
             let held = addresses(ips, text(mac), "and");
             // Tenants can write the annotation.
             let (port, network, held) = (EscapedError(port), Escaped(network), Escaped(&held));
-            let note = format!("the port {port} of network {network} with {held} was released: the VM has no such NIC");
+            let why = match now.iter().any(|now| now.network == old.network) {
+                true => "the NIC is on another network",
+                false => "the VM has no such NIC",
+            };
+            let note = format!("the port {port} of network {network} with {held} was released: {why}");
             news.push(News { warning: false, reason: PORT_RELEASED.to_owned(), note });
         }
     }
     news
+}
+
+/// OVN confirms every DHCPv6 address that a guest asks about, for ever: a guest that has stored its lease keeps an address
+/// that its port has lost.
+fn stale_lease(old: &AnnotatedPort, port: &AnnotatedPort) -> Option<News> {
+    fn ipv6(port: &AnnotatedPort) -> Option<&str> {
+        port.ips.iter().find(|ip| ip.contains(':')).map(String::as_str)
+    }
+    let is_on = |port: &AnnotatedPort| port.dhcp.iter().any(|family| *family == Family::V6.to_string());
+    let (before, now) = (ipv6(old)?, ipv6(port)?);
+    (before != now && is_on(old) && is_on(port)).then(|| News {
+        warning: true,
+        reason: "DhcpLeaseStale".to_owned(),
+        note: format!(
+            "network {}: the address {} is now {now}, and a guest that has stored its DHCPv6 lease keeps the old one, which OVN \
+            confirms for ever. Delete the stored lease in the guest and request a new one, as in `dhclient -6 -r` and \
+            `dhclient -6`.",
+            Escaped(&port.network),
+            Escaped(before)
+        ),
+    })
+}
+
+/// The last report of a port: of its NIC, which has two ports while a running VM changes the NIC's network.
+fn last_of<'a>(port: &AnnotatedPort, before: &'a [AnnotatedPort], now: &[AnnotatedPort]) -> Option<&'a AnnotatedPort> {
+    let of_nic = || before.iter().filter(|old| old.network == port.network);
+    let is_anothers = |old: &AnnotatedPort| old.port.is_some() && now.iter().any(|now| now.port == old.port);
+    let same = of_nic().find(|old| old.port == port.port);
+    same.or_else(|| {
+        let has_one = |old: &&AnnotatedPort| !is_anothers(old) && (port.coming || !old.coming);
+        of_nic().find(has_one)
+    })
 }
 
 /// The Event about the port of a deleted VM.
@@ -220,6 +259,29 @@ mod tests {
         assert_eq!(now, Verdict::Write(Some(write("red", "u-1", &handed))));
         let report = last_report(Some(&theirs), "u-1", &handed.annotated());
         assert_eq!(news(&report, &handed.annotated()), [], "it is the same port with the same address");
+    }
+
+    #[test]
+    fn a_guest_with_dhcpv6_is_told_to_drop_its_stored_lease_once_it_is_renumbered() {
+        let at = |ip: &str, dhcp: &[&str]| AnnotatedPort {
+            network: "default".into(),
+            port: Some("a.n".into()),
+            ips: vec!["10.16.0.2".into(), ip.into()],
+            mac: Some("0a:58:0a:10:00:02".into()),
+            dhcp: dhcp.iter().map(|family| (*family).to_owned()).collect(),
+            ..AnnotatedPort::default()
+        };
+        let both = ["DHCPv4", "DHCPv6"];
+        let told = |before: AnnotatedPort, now: AnnotatedPort| {
+            let news = news(&[before], &[now]);
+            news.into_iter().filter(|news| news.reason == "DhcpLeaseStale").map(|news| news.note).collect::<Vec<_>>()
+        };
+        let notes = told(at("fd00::2", &both), at("fd00::3", &both));
+        assert!(notes.len() == 1 && notes[0].contains("fd00::2 is now fd00::3"), "{notes:?}");
+        assert!(notes[0].contains("dhclient -6 -r"), "{notes:?}");
+        assert_eq!(told(at("fd00::2", &both), at("fd00::2", &both)), [""; 0]);
+        assert_eq!(told(at("fd00::2", &["DHCPv4"]), at("fd00::3", &both)), [""; 0]);
+        assert_eq!(told(at("fd00::2", &both), at("fd00::3", &[])), [""; 0]);
     }
 
     #[test]

@@ -116,6 +116,7 @@ fn hash(value: &impl Hash) -> u64 {
 /// The counters of reports.
 #[derive(Debug, Clone, Default)]
 pub struct PaceMetrics {
+    pub(super) sent: Counter,
     pub(super) dropped: Counter,
     pub(super) failures: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -124,6 +125,14 @@ impl PaceMetrics {
     /// Creates the counters in the registry.
     pub(in crate::controller) fn registered(registry: &mut Registry) -> Self {
         let metrics = Self::default();
+        for reason in ["refused", "unreachable"] {
+            drop(metrics.failures.get_or_create(&[("reason", reason)]));
+        }
+        registry.register(
+            "events_sent",
+            "Events that were sent to VM owners; one that repeats counts each time",
+            metrics.sent.clone(),
+        );
         registry.register(
             "events_dropped",
             "Events that were not sent to VM owners, because a VM had too many of them or the API server refused them for good",

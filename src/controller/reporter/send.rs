@@ -65,6 +65,8 @@ pub(super) struct Outgoing {
     pub(super) at: Timestamp,
     /// The number of occurrences: more than one makes a series.
     pub(super) count: u32,
+    /// The first Event of its series was sent before this one.
+    pub(super) continues: bool,
 }
 
 /// The annotation to be written.
@@ -190,14 +192,14 @@ async fn annotate(client: &Client, annotation: &Annotation) -> Result<Option<Wri
 
 /// Writes an Event (events.k8s.io/v1), which `kubectl describe` shows with its object, or one more of its series.
 async fn publish(client: &Client, event: &Outgoing) -> Result<(), (Call, Refusal)> {
-    if event.count > 1 {
+    if event.continues {
         let events = Request::new(Event::url_path(&(), Some(&event.about.vm.namespace)));
         let name = new_event(event).object_name();
         let patch = json!({"series": {"count": event.count, "lastObservedTime": MicroTime(event.at)}});
         let Ok(request) = events.patch(&name, &PatchParams::default(), &Patch::Merge(patch)) else { return Ok(()) };
         match call::<IgnoredAny>(client, request, WITHIN).await {
             Ok(_) => return Ok(()),
-            // Its first Event has not been sent yet, or has expired, as all do after an hour.
+            // Its first Event was lost, or has expired, as all do after an hour.
             Err(refusal) if refusal.code() == Some(404) => {}
             Err(refusal) => return Err((Call::PatchEvent, refusal)),
         }

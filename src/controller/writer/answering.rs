@@ -1,10 +1,11 @@
 //! Answers to questions, on the writer's own snapshot.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Writer;
 use super::sending::{seconds_since_the_epoch, seen};
+use super::{Role, Writer};
 use crate::controller::asking::Moment;
 use crate::plan::{Claims, Snapshot};
 
@@ -27,17 +28,20 @@ impl Writer {
             return;
         }
         let mut open = Vec::new();
+        let releases = RefCell::default();
         {
             let view = Arc::clone(&self.northbound);
             let view = view.read();
             let southbound = self.southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
             let seen = seen(southbound.as_ref(), &self.settling);
             let snapshot = Snapshot::new(&view, &self.cluster, seen, &self.settings, seconds_since_the_epoch());
-            let snapshot = snapshot.with(&self.lost, self.brake.held());
+            let snapshot = snapshot.with(&self.lost, self.brake.held()).releasing(&self.releasing);
             let in_flight = self.in_flight.iter().flat_map(|flight| flight.batch.changes());
             let prepared = self.pipeline.prepared().into_iter().flat_map(|batch| batch.changes());
             let claims = Claims::of(in_flight.chain(prepared));
-            let moment = Moment { snapshot: &snapshot, claims: &claims, ledger: &self.ledger };
+            let leads = self.role() == Some(Role::Leads);
+            let moment =
+                Moment { snapshot: &snapshot, claims: &claims, ledger: &self.ledger, leads, releases: &releases };
             for mut question in due {
                 if !question.ask(&moment) {
                     open.push(question);
@@ -45,6 +49,11 @@ impl Writer {
             }
         }
         open.into_iter().for_each(|question| self.questions.keep(question));
+        for vm in releases.into_inner() {
+            tracing::info!(namespace = vm.namespace, vm = vm.name, "an operator releases the retained ports of the VM");
+            self.releasing.insert(vm.clone());
+            self.dirty(vm);
+        }
     }
 
     /// Checks that both sides are known and current.

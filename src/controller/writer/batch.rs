@@ -4,13 +4,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+use uuid::Uuid;
+
 use crate::contract::{VmKey, keys};
+use crate::controller::backlog::Since;
 use crate::controller::link::Office;
 use crate::controller::reporter::Subject;
 use crate::hash::FastMap;
 use crate::ovn::{Changes, LogicalSwitchPort, NbGlobal, Northbound};
 use crate::ovsdb::{Condition, Datum, Draft, Function, Mutation, Mutator, Operation, Outcome, Row, Until};
-use crate::plan::{Expectation, Freed, OfKeys, RowChange, VmStatus};
+use crate::plan::{DhcpChange, Expectation, Freed, OfKeys, RowChange, VmStatus};
 
 /// The rows of a transaction. Larger transactions take longer for each row, as measured with ports (1,000: 20k/s,
 /// 100: 26k/s).
@@ -22,6 +26,10 @@ pub(super) struct Batch {
     pub(super) office: Arc<Office>,
     pub(super) vms: Vec<Planned>,
     places: FastMap<VmKey, usize>,
+    /// Rows of `DHCP_Options` that are deleted, in a transaction without VMs.
+    pub(super) collected: Vec<RowChange>,
+    /// Rows of `DHCP_Options` that it makes.
+    dhcp_rows: Vec<Uuid>,
     /// For each operation, the index of its VM in `vms`.
     pub(super) owners: Vec<usize>,
     rows: usize,
@@ -44,6 +52,8 @@ pub(super) struct Planned {
     /// It waits for a change that this transaction may cause.
     pub(super) waits: bool,
     pub(super) expectation: Expectation,
+    /// Since when it has waited; set when it goes into flight.
+    pub(super) since: Option<Since>,
 }
 
 /// A record for the ledger.
@@ -67,6 +77,8 @@ impl Batch {
             office: Arc::clone(office),
             vms: Vec::new(),
             places: FastMap::default(),
+            collected: Vec::new(),
+            dhcp_rows: Vec::new(),
             owners: Vec::new(),
             rows: 0,
             part,
@@ -96,9 +108,22 @@ impl Batch {
         self.foreign_changes == view.foreign_changes()
     }
 
-    /// The changes of all its VMs.
+    /// Returns true if it may be sent: only our rows have changed, and none that it makes is there by now. The rows of
+    /// `DHCP_Options` are shared, so another transaction may have made one.
+    pub(super) fn is_right(&self, view: &Northbound) -> bool {
+        self.is_of(view) && self.dhcp_rows.iter().all(|row| view.dhcp_row(row).is_none())
+    }
+
+    /// All its changes.
     pub(super) fn changes(&self) -> impl Iterator<Item = &RowChange> {
-        self.vms.iter().flat_map(|planned| &planned.changes)
+        self.vms.iter().flat_map(|planned| &planned.changes).chain(&self.collected)
+    }
+
+    /// Deletes a row of `DHCP_Options`, unless a port refers to it by then: the transaction fails as a whole.
+    pub(super) fn collect(&mut self, change: DhcpChange) {
+        change.guards().iter().for_each(|guard| self.draft.guard(guard));
+        change.operations().iter().for_each(|operation| self.draft.push(operation));
+        self.collected.push(change.into());
     }
 
     /// Adds a VM with its changes.
@@ -109,6 +134,8 @@ impl Batch {
             self.owners.push(place);
         }
         self.rows += planned.changes.len();
+        let made = planned.changes.iter().filter(|change| change.creates() && change.as_port().is_none());
+        self.dhcp_rows.extend(made.map(RowChange::uuid));
         self.places.insert(planned.vm.clone(), place);
         self.vms.push(planned);
     }
@@ -144,7 +171,7 @@ impl Batch {
         let draft = std::mem::replace(&mut self.draft, self.office.connection.draft(None));
         let answer = Box::pin(self.office.connection.send_draft(draft));
         let freed = Freed::by(self.changes());
-        Flight { answer, batch: self, freed, disturbed: false }
+        Flight { answer, batch: self, freed, disturbed: false, sent: Instant::now(), oldest: None }
     }
 }
 
@@ -156,6 +183,10 @@ pub(super) struct Flight {
     pub(super) freed: Freed,
     /// Another program wrote in the meantime.
     pub(super) disturbed: bool,
+    /// The time at which it was sent.
+    pub(super) sent: Instant,
+    /// The time since which the first of its VMs has waited.
+    pub(super) oldest: Option<Instant>,
 }
 
 /// Waits for the transaction in flight, if there is one.
@@ -185,7 +216,7 @@ fn addresses_stand(view: &Northbound, instance: &str) -> Operation {
 }
 
 /// Raises `nb_cfg` by one: northd writes it to `sb_cfg` once it has processed this transaction.
-fn raise_nb_cfg(global: uuid::Uuid) -> Operation {
+fn raise_nb_cfg(global: Uuid) -> Operation {
     let mutations = vec![Mutation { column: "nb_cfg", mutator: Mutator::Add, value: Datum::One(1_i64.into()) }];
     Operation::Mutate { table: NbGlobal::TABLE.name, uuid: global, mutations }
 }

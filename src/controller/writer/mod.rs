@@ -9,10 +9,12 @@ mod abilities;
 mod answering;
 mod batch;
 mod brake;
+mod collecting;
+mod counting;
 mod outcome;
 mod sending;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,16 +23,19 @@ use tokio::time::Instant;
 
 use self::batch::{Batch, Flight, outcome};
 use self::brake::{Brake, Presence};
+use self::collecting::Unused;
 use super::asking::Questions;
+use super::backlog::{Arrival, Backlog, Since};
 use super::ledger::Ledger;
 use super::link::{Link, Office};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, WriterMetrics};
+use super::migrations::Migrations;
 use super::status::Status;
 use super::timetable::Timetable;
 use super::waiting::Waiting;
 use crate::contract::VmKey;
 use crate::intent::{Settings, VmIntent};
-use crate::kubevirt::{Change, Cluster, Namespace, VmObjects};
+use crate::kubevirt::{Cluster, Namespace, VmObjects};
 use crate::ovn::{Multichassis, Northbound, Southbound, SouthboundChanges, Wake};
 use crate::ovsdb::Shared;
 use crate::plan::{LastLease, Looked, Lost, Pipeline, Settling, Turn};
@@ -70,17 +75,19 @@ pub struct WriterSettings {
     /// The southbound, if it is read.
     pub southbound: Option<SouthboundFeed>,
     /// The changes from the watches.
-    pub changes: mpsc::Receiver<Change>,
+    pub changes: mpsc::Receiver<Arrival>,
     /// The interval of silence after which a server is probed.
     pub probe_interval: Duration,
     /// The questions of other tasks.
     pub questions: Questions,
     /// The statuses of VMs.
     pub ledger: Ledger,
-    /// The count of held ports.
+    /// Receives the counts of held ports, of transactions and of migrations.
     pub metrics: Metrics,
     /// The rest of a released address.
     pub address_rest: Duration,
+    /// The time for which a row of DHCP options stays after its last port.
+    pub dhcp_grace: Duration,
     /// The first sweep may release any number of ports.
     pub allow_mass_release: bool,
     /// Receives the completion of the first lists.
@@ -103,7 +110,7 @@ pub struct Writer {
     link: watch::Receiver<Link>,
     southbound: Option<SouthboundFeed>,
     southbound_in_sync: bool,
-    changes: mpsc::Receiver<Change>,
+    changes: mpsc::Receiver<Arrival>,
     probe_interval: Duration,
     questions: Questions,
     ledger: Ledger,
@@ -113,16 +120,23 @@ pub struct Writer {
     /// The last known `NB_Global:nb_cfg`.
     nb_cfg: i64,
     pipeline: Pipeline<VmKey, Batch>,
+    /// The VMs in the pipeline, but for those in flight, and since when they wait.
+    backlog: Backlog,
     in_flight: Option<Flight>,
     waiting: Waiting,
     lost: Lost,
+    /// Deleted VMs whose retained ports an operator has ordered to be released.
+    releasing: BTreeSet<VmKey>,
     /// Losses that are over, before their waiting VMs are woken.
     over: HashSet<Wake>,
     /// VMs after a refused transaction, with the times of their next tries.
     retries: HashMap<VmKey, Retry>,
     timetable: Timetable,
     metrics: Metrics,
+    counts: WriterMetrics,
+    migrations: Migrations,
     brake: Brake,
+    unused: Unused,
     /// The role in which every VM has been decided since both sides synced.
     swept: Option<Role>,
     /// The number of transactions with unknown outcome since the last known one.
@@ -159,6 +173,7 @@ impl Writer {
             ledger,
             metrics,
             address_rest,
+            dhcp_grace,
             allow_mass_release,
             status,
         } = settings;
@@ -177,14 +192,19 @@ impl Writer {
             settling: Settling::default(),
             nb_cfg: 0,
             pipeline: Pipeline::default(),
+            backlog: Backlog::new(Instant::now()),
             in_flight: None,
             waiting: Waiting::default(),
             lost: Lost::default(),
+            releasing: BTreeSet::new(),
             over: HashSet::new(),
             retries: HashMap::new(),
             timetable: Timetable::new(address_rest),
+            counts: metrics.writer(),
+            migrations: Migrations::new(metrics.migrations()),
             metrics,
             brake: Brake::new(allow_mass_release, Instant::now()),
+            unused: Unused::new(dhcp_grace),
             swept: None,
             unknown_in_a_row: 0,
             multichassis: None,
@@ -200,8 +220,10 @@ impl Writer {
                 gone_out().await;
             }
             self.answer_questions();
+            self.tell_queue();
             let more = self.has_more();
-            let retry = self.retries.values().map(|retry| retry.at).chain(self.timetable.next()).min();
+            let retry = self.retries.values().map(|retry| retry.at).chain(self.timetable.next());
+            let retry = retry.chain(self.next_collection()).min();
             tokio::select! {
                 biased;
                 outcome = outcome(&mut self.in_flight), if !self.pipeline.is_idle() => {
@@ -252,7 +274,7 @@ impl Writer {
         self.swept.is_some() && self.cluster.is_synced()
     }
 
-    fn take_changes(&mut self, first: Change) {
+    fn take_changes(&mut self, first: Arrival) {
         let mut change = Some(first);
         for _ in 0..CHANGES_PER_TURN {
             let Some(present) = change else { break };
@@ -266,18 +288,25 @@ impl Writer {
         }
     }
 
-    fn take_change(&mut self, change: Change) {
+    fn take_change(&mut self, Arrival { change, at }: Arrival) {
         let presence = Presence::of_change(&change);
         let vms = self.cluster.apply(change);
         self.cluster.take_notices().into_iter().for_each(|notice| tracing::warn!("{notice}"));
         self.note_presence(&presence, &vms);
         for vm in vms {
+            if self.cluster.vm(&vm).is_none() {
+                self.wake(&Wake::Gone(vm.clone()));
+            }
+            let migrates = self.cluster.vm(&vm).is_some_and(VmObjects::is_migrating);
+            if migrates || self.migrations.has(&vm) {
+                self.look_at_migration(&vm, Some(at));
+            }
             // The guest waits for its live migration: the VM goes before all others.
-            if self.cluster.vm(&vm).is_some_and(VmObjects::is_migrating) {
+            if migrates {
                 self.look_for_lost(&vm);
-                self.pipeline.push_first(vm);
+                self.first(vm, Since::event(at));
             } else {
-                self.dirty(vm);
+                self.dirty_since(vm, Since::event(at));
             }
         }
     }
@@ -289,14 +318,26 @@ impl Writer {
         if std::mem::replace(&mut self.southbound_in_sync, in_sync) != in_sync {
             self.pipeline.drop_prepared();
         }
-        let SouthboundChanges { ports, chassis } = feed.replica.write().take_changes();
+        let SouthboundChanges { ports, chassis, dhcp_options } = {
+            let mut southbound = feed.replica.write();
+            let changes = southbound.take_changes();
+            if changes.dhcp_options {
+                self.settings.dhcp.table = Arc::new(southbound.dhcp_options().clone());
+            }
+            changes
+        };
         if came {
             self.wake(&Wake::Southbound);
         }
-        for port in ports {
-            self.wake(&Wake::Claim(port.clone()));
-            self.wake(&Wake::Binding(port));
+        if dhcp_options {
+            self.pipeline.drop_prepared();
+            self.wake(&Wake::DhcpOptions);
         }
+        for port in &ports {
+            self.wake(&Wake::Claim(port.clone()));
+            self.wake(&Wake::Binding(port.clone()));
+        }
+        self.ledger.changed().note_bindings(ports);
         for name in &chassis {
             self.wake(&Wake::Chassis(name.clone()));
         }
@@ -313,7 +354,7 @@ impl Writer {
         let woken: Vec<VmKey> = self.waiting.on(wake).cloned().collect();
         for vm in woken {
             if matches!(wake, Wake::Binding(_) | Wake::Processed) {
-                self.pipeline.push_first(vm);
+                self.first(vm, Since::other(Instant::now()));
             } else {
                 self.dirty(vm);
             }
@@ -335,6 +376,7 @@ impl Writer {
                 self.settling.forget();
             }
             self.settling.processed(view.sb_cfg());
+            self.unused.see(view.unused_dhcp_rows(), Instant::now());
             let mut changes = view.take_changes();
             self.brake.forget_released(&view, &changes.vms);
             if !self.timetable.has_rests() {
@@ -353,9 +395,11 @@ impl Writer {
             // The prepared transaction may rest on the changed rows.
             self.pipeline.drop_prepared();
         }
-        for vm in unexplained.unwrap_or_else(|| changes.vms.into_iter().collect()) {
-            self.dirty(vm);
+        match unexplained {
+            Some(vms) => vms.into_iter().for_each(|vm| self.dirty(vm)),
+            None => changes.vms.iter().for_each(|vm| self.dirty(vm.clone())),
         }
+        self.ledger.changed().note_all(changes.vms);
         for wake in changes.wakes {
             self.wake(&wake);
         }
@@ -363,6 +407,8 @@ impl Writer {
 
     fn take_link(&mut self) {
         self.pipeline.drop_prepared();
+        // The sender of the order has had the answer that it failed.
+        self.releasing.clear();
         let deposed = matches!(&*self.link.borrow_and_update(), Link::Following | Link::Barred(_));
         let role = self.role();
         if deposed || role.is_some() && role != self.swept {
@@ -374,10 +420,14 @@ impl Writer {
         if deposed {
             self.settling.forget();
             self.ledger.lead(false);
+            self.migrations.clear();
             self.pause_brake();
         }
         self.note_multichassis();
         self.take_northbound_changes();
+        if role == Some(Role::Leads) {
+            self.look_at_migrations();
+        }
         self.sweep();
     }
 
@@ -393,7 +443,10 @@ impl Writer {
             vms_with_ports = of_northbound.len(),
             "watches and northbound database are in sync: looking at every VM"
         );
-        of_kubernetes.into_iter().chain(of_northbound).for_each(|vm| self.dirty(vm));
+        self.look_at_migrations();
+        // A VM may have been deleted while no VM was decided.
+        let of_ledger = self.ledger.kept();
+        of_kubernetes.into_iter().chain(of_northbound).chain(of_ledger).for_each(|vm| self.dirty(vm));
     }
 
     /// Checks whether rows of a VM are lost, before any VM is decided that could get its addresses.
@@ -430,6 +483,16 @@ impl Writer {
     }
 
     fn dirty(&mut self, vm: VmKey) {
+        self.dirty_since(vm, Since::other(Instant::now()));
+    }
+
+    /// Decides the VM before all others.
+    fn first(&mut self, vm: VmKey, since: Since) {
+        self.backlog.enter(&vm, since);
+        self.pipeline.push_first(vm);
+    }
+
+    fn dirty_since(&mut self, vm: VmKey, since: Since) {
         if self.swept.is_none() {
             // Every VM is decided then.
             return;
@@ -439,6 +502,7 @@ impl Writer {
         if self.lost.concerns(&vm, objects) {
             self.look_for_lost(&vm);
         }
+        self.backlog.enter(&vm, since);
         self.pipeline.push(vm, turn);
     }
 

@@ -7,7 +7,7 @@ use super::{FIRST_RETRY, LAST_RETRY, Retry, UNKNOWN_BEFORE_PARTS, Writer};
 use crate::contract::{VmKey, keys};
 use crate::controller::reporter::Subject;
 use crate::ovsdb::{Outcome, RejectionKind};
-use crate::plan::{Placed, PortChange, Problem, RowChange};
+use crate::plan::{DhcpChange, Placed, PortChange, Problem, RouterPortChange, RowChange};
 
 impl Writer {
     /// Takes in the answer to the transaction in flight, and sends the next if it is prepared. The answered one has to
@@ -20,7 +20,8 @@ impl Writer {
         if let Ok(change) = self.changes.try_recv() {
             self.take_changes(change);
         }
-        let Flight { batch, .. } = self.in_flight.take()?;
+        let Flight { batch, sent, .. } = self.in_flight.take()?;
+        self.counts.ended(outcome, self.is_repeated(outcome, &batch.vms), sent.elapsed());
         let clean = matches!(outcome, Outcome::Committed { missed, .. } if missed.is_empty());
         if !clean {
             // It was prepared for another outcome.
@@ -38,13 +39,20 @@ impl Writer {
         if matches!(outcome, Outcome::Committed { .. } | Outcome::Rejected(_) | Outcome::Raced) {
             self.unknown_in_a_row = 0;
         }
-        let Batch { office, vms, owners, part, sync, .. } = batch;
+        let Batch { office, vms, owners, part, sync, collected, .. } = batch;
+        if !matches!(outcome, Outcome::Committed { .. }) {
+            vms.iter().for_each(|planned| self.wait_again(planned));
+        }
         match outcome {
-            Outcome::Committed { results: _, missed } => self.committed(vms, &owners, &missed, sync),
+            Outcome::Committed { results: _, missed } => {
+                collected.iter().for_each(log_dhcp);
+                self.committed(vms, &owners, &missed, sync);
+            }
             Outcome::Fenced => {
                 office.lose();
                 vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             }
+            Outcome::Raced if vms.is_empty() => tracing::debug!("a port refers to DHCP options that were unused"),
             Outcome::Raced => {
                 tracing::debug!(vms = vms.len(), "another instance took addresses meanwhile; deciding again");
                 vms.into_iter().for_each(|planned| self.dirty(planned.vm));
@@ -69,7 +77,7 @@ impl Writer {
             }
             // The server may repeat a transaction by itself after a change of its cluster's leader, and find its own
             // first rows: it is done, and the VMs are decided again.
-            Outcome::Rejected(rejection) if rejection.kind == RejectionKind::DuplicateUuid && self.is_done(&vms) => {
+            ref rejected if self.is_repeated(rejected, &vms) => {
                 vms.into_iter().for_each(|planned| self.dirty(planned.vm));
             }
             Outcome::Rejected(rejection) => {
@@ -86,6 +94,8 @@ impl Writer {
     /// The transaction is committed: records the statuses, and marks VMs that are to be decided again.
     fn committed(&mut self, mut vms: Vec<Planned>, owners: &[usize], missed: &[usize], sync: bool) {
         let rows: usize = vms.iter().map(|planned| planned.changes.len()).sum();
+        let now = Instant::now();
+        self.counts.rows.observe(rows as f64);
         tracing::debug!(rows, operations = owners.len(), "transaction committed");
         for planned in &mut vms {
             self.retries.remove(&planned.vm);
@@ -101,8 +111,14 @@ impl Writer {
                 planned.record = None;
             }
         }
-        for Planned { vm, again, changes, record, .. } in vms {
-            changes.iter().for_each(|change| log_change(&vm, change));
+        for Planned { vm, again, changes, record, since, .. } in vms {
+            if let Some(event) = since.and_then(|since| since.event).filter(|_| !changes.is_empty()) {
+                self.counts.event_to_commit.observe(now.saturating_duration_since(event).as_secs_f64());
+            }
+            for change in &changes {
+                log_change(&vm, change);
+                change.as_port().into_iter().for_each(|port| self.migrations.committed(&vm, port, now));
+            }
             record.into_iter().for_each(|record| self.record(&vm, record));
             if self.lost.has(&vm) {
                 // It has its row again.
@@ -114,8 +130,12 @@ impl Writer {
         }
     }
 
-    /// Returns true if every new row exists.
-    fn is_done(&self, vms: &[Planned]) -> bool {
+    /// Returns true if the server found the transaction's own rows: it is refused, and every new row exists.
+    fn is_repeated(&self, outcome: &Outcome, vms: &[Planned]) -> bool {
+        let Outcome::Rejected(rejection) = outcome else { return false };
+        if rejection.kind != RejectionKind::DuplicateUuid {
+            return false;
+        }
         let view = self.northbound.read();
         let mut made = vms.iter().flat_map(|planned| &planned.changes).filter(|change| change.creates());
         made.all(|change| change.is_present(&view))
@@ -126,6 +146,7 @@ impl Writer {
         let delay = self.retries.get(&vm).map_or(FIRST_RETRY, |retry| (retry.delay * 2).min(LAST_RETRY));
         tracing::warn!(%vm, error = rejection, retry_in = ?delay, "the northbound database refused the port");
         self.retries.insert(vm.clone(), Retry { at: Instant::now() + delay, delay });
+        self.backlog.take(&vm);
         let Some(objects) = self.cluster.vm(&vm) else { return };
         let subject = Subject::of(&vm, objects);
         let mut status = crate::plan::present(&self.northbound.read(), &vm);
@@ -146,7 +167,30 @@ fn log_change(vm: &VmKey, change: &RowChange) {
     }
     match change {
         RowChange::Port(change) => log_port(vm, change),
+        RowChange::RouterPort(RouterPortChange { uuid: _, name, add }) => {
+            let keys = add.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+            tracing::info!(
+                namespace = vm.namespace,
+                vm = vm.name,
+                router_port = name,
+                keys,
+                "router advertises itself"
+            );
+        }
+        RowChange::Dhcp(_) => log_dhcp(change),
     }
+}
+
+fn log_dhcp(change: &RowChange) {
+    let RowChange::Dhcp(DhcpChange { uuid, before, after }) = change else { return };
+    let Some(row) = after.as_ref().or(before.as_ref()) else { return };
+    let switch = row.external_ids.get(keys::DHCP_SWITCH).unwrap_or_default();
+    let line = match (before, after) {
+        (None, _) => "DHCP options made",
+        (Some(_), Some(_)) => "DHCP options restored: another program had edited them",
+        (Some(_), None) => "DHCP options deleted: no port refers to them",
+    };
+    tracing::info!(row = %uuid, switch, cidr = row.cidr, "{line}");
 }
 
 fn log_port(vm: &VmKey, change: &PortChange) {

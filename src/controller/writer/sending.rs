@@ -43,6 +43,9 @@ impl Writer {
         if self.pipeline.is_idle() {
             self.plan_and_send(&office);
         }
+        if self.pipeline.is_idle() {
+            self.collect(&office);
+        }
         !self.pipeline.is_idle()
     }
 
@@ -70,7 +73,7 @@ impl Writer {
                 // The changes may concern one of its VMs.
                 drop(view);
                 self.take_northbound_changes();
-            } else if Arc::ptr_eq(&batch.office, office) && batch.is_of(&view) {
+            } else if Arc::ptr_eq(&batch.office, office) && batch.is_right(&view) {
                 // The replica stays locked until it is sent: no address that it shows as held is given away in between.
                 if self.may_prepare() {
                     self.extend(office, &view);
@@ -83,8 +86,14 @@ impl Writer {
         }
     }
 
-    fn launch(&mut self, view: &Northbound) {
-        self.in_flight = self.pipeline.launch().map(|batch| batch.send(view));
+    pub(super) fn launch(&mut self, view: &Northbound) {
+        let Some(batch) = self.pipeline.launch() else { return };
+        let mut flight = batch.send(view);
+        for planned in &mut flight.batch.vms {
+            planned.since = self.backlog.take(&planned.vm);
+            flight.oldest = flight.oldest.into_iter().chain(planned.since.map(|since| since.at)).min();
+        }
+        self.in_flight = Some(flight);
     }
 
     /// Decides dirty VMs and sends them, on one state of the replica.
@@ -112,7 +121,7 @@ impl Writer {
 
     /// Locks the replica with all its changes taken in: dirty VMs and their losses are known before any VM is decided
     /// on it.
-    fn up_to_date<'s>(&mut self, shared: &'s Shared<Northbound>) -> RwLockReadGuard<'s, Northbound> {
+    pub(super) fn up_to_date<'s>(&mut self, shared: &'s Shared<Northbound>) -> RwLockReadGuard<'s, Northbound> {
         loop {
             let view = shared.read();
             if view.changes().is_empty() {
@@ -134,7 +143,7 @@ impl Writer {
         if !self.may_prepare() {
             return;
         }
-        let is_right = |batch: &Batch| Arc::ptr_eq(&batch.office, office) && batch.is_of(&view);
+        let is_right = |batch: &Batch| Arc::ptr_eq(&batch.office, office) && batch.is_right(&view);
         if !self.pipeline.prepared().is_none_or(is_right) {
             self.pipeline.drop_prepared();
         }
@@ -173,7 +182,7 @@ impl Writer {
             let record = self.record_of(&vm, status, &rows);
             if !rows.is_empty() {
                 let expectation = Expectation::of(view, &vm, &rows);
-                batch.add(Planned { vm, again, changes: rows, record: Some(record), waits, expectation });
+                batch.add(Planned { vm, again, changes: rows, record: Some(record), waits, expectation, since: None });
                 continue;
             }
             // There are no changes for this VM: its status is true already.
@@ -182,7 +191,9 @@ impl Writer {
             self.record(&vm, record);
             if again {
                 let expectation = Expectation::default();
-                batch.add(Planned { vm, again, changes: rows, record: None, waits, expectation });
+                batch.add(Planned { vm, again, changes: rows, record: None, waits, expectation, since: None });
+            } else {
+                self.backlog.take(&vm);
             }
         }
         if let Some(vm) = held {
@@ -206,6 +217,7 @@ impl Writer {
             let _span = span(&vm, &decision).entered();
             let Decision { rows, status, waits, .. } = decision;
             self.pipeline.done(&vm);
+            self.backlog.take(&vm);
             self.note_waits(&vm, waits, now);
             if rows.is_empty() {
                 self.record(&vm, Record::Status(None, status));
@@ -234,7 +246,7 @@ impl Writer {
         let southbound = self.southbound.as_ref().map(|feed| (*feed.in_sync.borrow(), feed.replica.read()));
         let seen = seen(southbound.as_ref(), &self.settling);
         let snapshot = Snapshot::new(view, &self.cluster, seen, &self.settings, now);
-        let snapshot = snapshot.with(&self.lost, self.brake.held());
+        let snapshot = snapshot.with(&self.lost, self.brake.held()).releasing(&self.releasing);
         let pipeline = &mut self.pipeline;
         fill(&snapshot, claims, freed, |filled| if goes_on(pipeline, filled) { pipeline.pop() } else { None })
     }
@@ -255,6 +267,9 @@ impl Writer {
     /// Records a status that is true now.
     pub(super) fn record(&mut self, vm: &VmKey, record: Record) {
         self.questions.decided(vm);
+        if !self.releasing.is_empty() {
+            self.releasing.remove(vm);
+        }
         match record {
             Record::Status(subject, status) => self.ledger.record(vm, subject, status),
             Record::Released(ports) => self.ledger.release(vm, ports),

@@ -1,4 +1,4 @@
-//! What a tenant may write, and how much of it counts.
+//! Values that a tenant may write, and the limits on them.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::kubevirt::annotations::{LONGEST_VALUE, MOST_NETWORKS};
 use crate::kubevirt::objects::{VirtualMachine, VirtualMachineInstance};
 use crate::kubevirt::{Change, Cluster};
 
-/// What the service keeps of a VM with these annotations on its template and this spec.
+/// The data that the service keeps of a VM with these annotations on its template and this spec.
 fn kept(annotations: serde_json::Value, spec: serde_json::Value) -> VmObjects {
     let template = json!({"metadata": {"annotations": annotations}, "spec": spec});
     let object = json!({"metadata": {"name": "vm", "namespace": "ns", "uid": "u"}, "spec": {"template": template}});
@@ -61,7 +61,7 @@ fn a_value_that_is_too_long_is_refused_by_its_key_and_is_not_kept() {
         let error = nic.life.request().clone().expect_err(&key);
         assert_eq!(error, InvalidRequest::TooLong(key.clone()));
         assert!(error.to_string().contains(&key) && error.to_string().contains("4096"), "{error}");
-        // A NIC whose switch cannot be read is ours all the same, so that its owner is told.
+        // A NIC with an unreadable switch is ours, so that its owner gets the problem.
         assert!(nic.switch.is_some());
     }
     let objects = kept(json!({"ovn-kubevirt.io/retain": long}), pod_network_spec(None));
@@ -102,7 +102,7 @@ fn a_vm_with_more_than_kubevirt_admits_is_refused_as_a_whole() {
     assert!(error.contains("10000") && error.contains("2048"), "{error}");
     let error = template_of(&kept(keys(200, &"x".repeat(4_000)), json!({}))).clone().expect_err("too much");
     assert!(error.contains("262144"), "{error}");
-    // What no annotation of OVN's is costs nothing.
+    // Annotations outside OVN's domains are not kept.
     let foreign: serde_json::Map<_, _> =
         (0..10_000).map(|index| (format!("example.com/{index}"), json!("x"))).collect();
     assert!(template_of(&kept(foreign.into(), json!({}))).is_ok());
@@ -154,7 +154,7 @@ fn an_instance_and_its_annotations_are_cut_as_well() {
     assert!(matches!(intent(objects).ports[0].life.request(), Err(InvalidRequest::TooLong(_))));
 }
 
-/// As many NICs as no VM has, half of them on one NAD: what is quadratic in them takes minutes.
+/// As many NICs as no VM has, half of them on one NAD: an algorithm that is quadratic in them takes minutes.
 #[test]
 fn twenty_thousand_networks_are_read_in_a_moment() {
     const MANY: usize = 20_000;

@@ -40,7 +40,7 @@ fn put_pod(cluster: &mut Cluster, annotations: serde_json::Value) -> usize {
 }
 
 #[test]
-fn what_stands_on_the_vm_itself_is_told_and_our_own_annotation_is_not() {
+fn requests_on_the_vm_object_are_reported_and_our_own_annotation_is_not() {
     let mut cluster = Cluster::default();
     let on_vm = json!({
         "ovn.kubernetes.io/ip_address": "10.16.0.9", "red.ovn.kubernetes.io/mac_address": "x",
@@ -61,7 +61,7 @@ fn what_stands_on_the_vm_itself_is_told_and_our_own_annotation_is_not() {
 }
 
 #[test]
-fn keys_that_lack_ovn_are_told_where_they_name_a_network_of_the_vm() {
+fn keys_without_ovn_are_reported_if_they_name_a_network_of_the_vm() {
     let mut cluster = Cluster::default();
     let wrong = [
         ("default.kubernetes.io/ip_address", "default.ovn.kubernetes.io/ip_address"),
@@ -70,7 +70,7 @@ fn keys_that_lack_ovn_are_told_where_they_name_a_network_of_the_vm() {
         ("red.kubernetes.io/logical_switch", "red.ovn.kubernetes.io/logical_switch"),
     ];
     let mut annotations: serde_json::Map<_, _> = wrong.iter().map(|(key, _)| ((*key).to_owned(), json!("x"))).collect();
-    // Another product's, and what is served nowhere.
+    // A key of another product, and one that is not served.
     annotations.insert("storage.kubernetes.io/ip_address".into(), json!("x"));
     annotations.insert("default.kubernetes.io/zone".into(), json!("x"));
     put_vm(&mut cluster, json!({}), annotations.into());
@@ -82,7 +82,7 @@ fn keys_that_lack_ovn_are_told_where_they_name_a_network_of_the_vm() {
 }
 
 #[test]
-fn what_stands_on_a_nad_is_told_to_the_vms_whose_nics_are_on_it() {
+fn requests_on_a_nad_are_reported_to_the_vms_with_nics_on_it() {
     let mut cluster = Cluster::default();
     let nad = |namespace: &str, name: &str, annotations| {
         let object = json!({"namespace": namespace, "name": name, "annotations": annotations});
@@ -112,7 +112,7 @@ fn what_stands_on_a_nad_is_told_to_the_vms_whose_nics_are_on_it() {
 }
 
 #[test]
-fn what_somebody_writes_on_a_launcher_pod_is_told_and_what_kubevirt_copied_is_not() {
+fn requests_added_to_a_launcher_pod_are_reported_and_those_that_kubevirt_copied_are_not() {
     let copied =
         || json!({"ovn.kubernetes.io/ip_address": "10.16.0.9", "red.ovn.kubernetes.io/ip_pool": "10.17.0.0/28"});
     for pod_first in [true, false] {
@@ -135,7 +135,7 @@ fn what_somebody_writes_on_a_launcher_pod_is_told_and_what_kubevirt_copied_is_no
             "ovn.kubernetes.io/ip_address, ovn.kubernetes.io/mac_address have no effect on the launcher pod pod-1: ";
         assert!(message.contains(words), "{message}");
         assert_eq!(put_pod(&mut cluster, edited), 0, "the same again is nothing new");
-        // Where Kube-OVN serves the pod, it notes there what it gave.
+        // Where Kube-OVN serves the pod, it writes its allocation there.
         let noted = json!({"ovn.kubernetes.io/allocated": "true", "ovn.kubernetes.io/ip_address": "10.0.0.1",
             "ovn.kubernetes.io/cidr": "10.0.0.0/8"});
         assert_eq!(put_pod(&mut cluster, noted), 1);

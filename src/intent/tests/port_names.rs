@@ -1,4 +1,4 @@
-//! No two NICs of any VMs are named alike, whatever dots their names have.
+//! No two NICs of any VMs have the same port name, even with dots in the names of VMs.
 
 use std::collections::HashMap;
 
@@ -29,6 +29,11 @@ fn nic(vm: &VmKey, on: &Attachment, network: &str, another_before: bool) -> Port
         switch: None,
         on_none_of_ours: false,
         missing_nad: None,
+        nads: Vec::new(),
+        seat: Seat::default(),
+        arrived: None,
+        pod_port: None,
+        binding: Binding::Bridge,
         life: Life::Stopped { request: Ok(Request::default()), next: None },
         placement: Placement::Unbound,
         unserved: Vec::new(),

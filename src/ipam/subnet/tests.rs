@@ -29,14 +29,14 @@ fn ranges_to_choose_from_are_cut_to_the_subnet_and_may_be_excluded() {
     let wide = "10.16.0.50..10.16.0.60,10.15.0.0..10.16.0.9,10.17.0.0/16,fd00::5";
     assert_eq!(chosen(wide, true), ["10.16.0.1..10.16.0.9", "10.16.0.50..10.16.0.60"]);
     assert_eq!(chosen(wide, false), ["fd00::5..fd00::5"]);
-    // A family that it says nothing of is not confined.
+    // A family without an entry is not limited.
     assert_eq!(chosen("10.16.0.50", false), ["fd00::2..fd00::ffff:ffff:ffff:ffff"]);
     assert!(subnet.northd_spares(true, &wide.parse().expect("a pool")));
     assert!(!subnet.northd_spares(true, &"10.16.0.90..10.16.0.100".parse().expect("a pool")));
 }
 
 #[test]
-fn what_northd_does_not_read_it_gives_to_its_own_ports() {
+fn northd_allocates_excluded_addresses_that_it_cannot_read() {
     let subnet = |exclude| Subnet::new(Some("10.16.0.0/24"), Some(exclude), None, []).expect("a subnet");
     let spares = |exclude, pool: &str| subnet(exclude).northd_spares(true, &pool.parse().expect("a pool"));
     assert!(spares("10.16.0.5..10.16.0.6\t10.16.0.7", "10.16.0.5..10.16.0.7"));
@@ -92,7 +92,7 @@ fn the_first_host_address_is_named_and_never_chosen_however_small_the_subnet_is(
 }
 
 #[test]
-fn a_full_block_has_none() {
+fn a_full_block_has_no_free_address() {
     let subnet = Subnet::new(Some("10.0.0.0/30"), None, None, []).expect("a subnet");
     assert_eq!(free(&subnet, &["10.0.0.2"]), None);
     assert!(!subnet.blocks[0].holds(ip("10.0.0.3")) && !subnet.blocks[0].holds(ip("10.0.0.0")));
@@ -124,7 +124,7 @@ fn subnets_and_prefixes_are_read_as_northd_reads_them() {
 }
 
 #[test]
-fn router_networks_serve_where_the_switch_says_nothing() {
+fn router_networks_serve_a_switch_without_a_subnet() {
     let networks = ["10.0.0.1/24", "fe80::1/64", "fd00::1/64", "10.0.0.01/255.255.255.0"];
     let subnet = Subnet::new(None, None, None, networks).expect("a subnet");
     assert_eq!(subnet.to_string(), "10.0.0.0/24, fd00::/64");

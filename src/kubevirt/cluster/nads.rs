@@ -8,12 +8,13 @@ use super::{Cluster, Kind, VmObjects, misplaced, named_switch};
 use crate::contract::{NadKey, VmKey};
 
 impl VmObjects {
-    /// The NADs of a VM's networks, now or from the next start on.
+    /// The NADs of a VM's networks: those of its pods, of its instance, and from the next start on.
     fn nads_of<'a>(&'a self, vm: &'a VmKey) -> impl Iterator<Item = NadKey> + 'a {
         let of_run = self.run.as_ref().and_then(|run| run.template.as_ref().ok());
         let of_vm = self.vm.as_ref().and_then(|vm| vm.template.as_ref().ok());
         let networks = of_run.into_iter().chain(of_vm).flat_map(|template| template.spec.networks.iter().flatten());
-        networks.filter_map(|network| network.nad(&vm.namespace))
+        let of_pods = self.launchers.values().flat_map(|launcher| launcher.networks.nads()).cloned();
+        networks.filter_map(|network| network.nad(&vm.namespace)).chain(of_pods)
     }
 }
 

@@ -62,6 +62,27 @@ fn a_launcher_that_changes_its_owner_leaves_the_old_one() {
 }
 
 #[test]
+fn a_pod_that_is_no_launcher_any_more_counts_as_little_as_for_a_process_that_starts_now() {
+    let edits: [fn(&mut LauncherPod); 3] = [
+        |pod| pod.metadata.labels = None,
+        |pod| pod.metadata.owner_references = None,
+        |pod| drop(pod.metadata.annotations.get_or_insert_default().insert(PROVISIONING.into(), "true".into())),
+    ];
+    for edit in edits {
+        let mut cluster = Cluster::default();
+        cluster.apply(pod("p", "virt-launcher", "VirtualMachineInstance", json!({})));
+        let Change::Launcher(mut edited) = pod("p", "virt-launcher", "VirtualMachineInstance", json!({})) else {
+            return;
+        };
+        edit(&mut edited);
+        let key = VmKey::new("ns", "vm");
+        assert_eq!(cluster.apply(Change::Launcher(edited.clone())), BTreeSet::from([key.clone()]));
+        assert!(cluster.vm(&key).is_none());
+        assert!(cluster.apply(Change::Launcher(edited)).is_empty());
+    }
+}
+
+#[test]
 fn an_unreadable_vm_is_there_all_the_same() {
     let mut cluster = Cluster::default();
     let metadata = ObjectMeta { name: Some("vm".into()), namespace: Some("ns".into()), ..Default::default() };

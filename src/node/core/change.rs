@@ -17,13 +17,13 @@ pub struct Change {
     pub interface: Uuid,
     /// Its name, for the log.
     pub name: String,
-    /// Its `external_ids` as they were seen: nothing is changed where they are others by then.
+    /// Its `external_ids` as they were read: the change is refused if they differ by then.
     pub seen: Map,
-    /// What is done.
+    /// The edit.
     pub edit: Edit,
 }
 
-/// What is done to an interface.
+/// An edit of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
     /// The `iface-id` is set to the port, and marked. One that is there was set by this service.
@@ -41,7 +41,7 @@ pub enum Edit {
 }
 
 impl Change {
-    /// What it is called in logs and metrics.
+    /// Its name in logs and metrics.
     pub fn kind(&self) -> &'static str {
         match self.edit {
             Edit::Set { .. } => "set",
@@ -56,7 +56,7 @@ impl Change {
         }
     }
 
-    /// What has to hold: the row is the one that was seen, and it still is that pod's.
+    /// The guards: the row is the one that was read, and still belongs to that pod.
     pub fn guards(&self) -> Vec<Operation> {
         let seen = Operation::Wait {
             table: INTERFACE,
@@ -82,7 +82,7 @@ impl Change {
         vec![seen, plugged]
     }
 
-    /// What is written: by key, and no other key.
+    /// The write: by key, without any other key.
     pub fn operation(&self) -> Operation {
         let mut mutations = Vec::new();
         let present: Vec<&str> =

@@ -1,4 +1,4 @@
-//! The decision: which interface gets which `iface-id`, which one loses it, and what is told.
+//! The decision: the interfaces that get or lose an `iface-id`, and the problems to report.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,21 +9,21 @@ use super::{Change, Edit, LocalSwitch, Mark, Nics, NodePod, Notice, Plugged, Pod
 use crate::contract::VmKey;
 use crate::kubevirt::PodPort;
 
-/// What is to be done, and what is to be told.
+/// The changes to make, and the problems to report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
     /// One for an interface at most.
     pub changes: Vec<Change>,
-    /// What is told at once.
+    /// The problems to report at once.
     pub problems: Vec<Notice>,
-    /// NICs without an interface: told where it lasts.
+    /// NICs without an interface: reported if it lasts.
     pub waits: Vec<Notice>,
 }
 
 /// Compares the pods with the interfaces.
 ///
 /// An interface is a NIC's where its port names the pod's UID and the interface in the pod, and is on OVN's bridge.
-/// Nothing is removed while not all pods are known, and never what this service has not set.
+/// A value is removed only once all pods are known, and only if this service has set it.
 pub fn decide(pods: &Pods, switch: &LocalSwitch) -> Decision {
     let plugged = switch.plugged();
     let mut deciding = Deciding {
@@ -44,7 +44,7 @@ pub fn decide(pods: &Pods, switch: &LocalSwitch) -> Decision {
         }
     }
     if pods.is_complete() {
-        deciding.remove_what_is_left(pods);
+        deciding.remove_leftovers(pods);
     }
     deciding.decision
 }
@@ -77,7 +77,7 @@ impl Deciding<'_> {
         self.decision.problems.push(Notice { pod: pod.pod.clone(), problem });
     }
 
-    /// Looks at one NIC.
+    /// Decides about one NIC.
     fn serve(&mut self, pod: &NodePod, vm: &VmKey, nic: &PodPort) {
         let PodPort { network, interface, port, .. } = nic;
         if !vm.has_named(port) {
@@ -124,8 +124,8 @@ impl Deciding<'_> {
         self.decision.changes.push(Change { interface: one.uuid, name, seen, edit });
     }
 
-    /// Looks at the interfaces that carry the mark, and that no NIC has.
-    fn remove_what_is_left(&mut self, pods: &Pods) {
+    /// Decides about the interfaces with a mark and without a NIC.
+    fn remove_leftovers(&mut self, pods: &Pods) {
         for one in self.plugged {
             let Some(mark) = one.mark().filter(|_| !self.wanted.contains(&one.uuid)) else { continue };
             if self.superseded.contains(&one.uuid) || is_over(pods, &mark, one) {
@@ -140,7 +140,7 @@ fn is_over(pods: &Pods, mark: &Mark, one: &Plugged<'_>) -> bool {
     let Some(pod) = pods.get(&mark.pod_uid) else { return true };
     match &pod.nics {
         _ if pod.life == Life::Ended => true,
-        // A pod that says nothing, or something that cannot be read, may still have the NIC.
+        // A pod without an annotation, or with one that cannot be read, may still have the NIC.
         Nics::Untold | Nics::Unreadable(_) => false,
         Nics::Listed(_, nics) => {
             let is_its = one.pod_uid == Some(mark.pod_uid.as_str());

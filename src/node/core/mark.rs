@@ -1,11 +1,11 @@
-//! The mark on what this service has set.
+//! The mark on values that this service has set.
 
 use std::fmt;
 
-/// For which pod an `iface-id` was set, and to what: the value of `ovn-kubevirt.io/node` in `Interface:external_ids`.
+/// The pod that an `iface-id` was set for, and the port: the value of `ovn-kubevirt.io/node` in `Interface:external_ids`.
 ///
-/// The port's name stands beside the pod's UID, so that an `iface-id` that another program has set since is told from what
-/// this service has set.
+/// The mark has the port's name beside the pod's UID, so that it shows whether another program has changed the `iface-id`
+/// since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// The pod's UID.

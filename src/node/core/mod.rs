@@ -1,7 +1,7 @@
-//! What is to be changed on a node: a function of its launcher pods and of its OVS interfaces.
+//! The changes to make on a node: a function of its launcher pods and of its OVS interfaces.
 //!
 //! Pure. [`Pods`] follows the watch, [`LocalSwitch`] is the replica, [`decide`] compares the two. It is asked again whenever
-//! one of them changes, so that a restart at any moment makes no difference: what this service has set carries a
+//! one of them changes, so that a restart at any moment makes no difference: the values that this service has set carry a
 //! [`Mark`] in the row itself.
 
 mod change;

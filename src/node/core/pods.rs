@@ -9,7 +9,7 @@ use crate::contract::annotations::PORTS_ANNOTATION;
 use crate::kubevirt::objects::LauncherPod;
 use crate::kubevirt::{self, Kind, PodPort, launcher_owner};
 
-/// The pods of the node, by UID: all of them, since only a pod of which nothing is left has no interface to serve.
+/// The pods of the node, by UID: all of them, since a pod has interfaces until it is deleted.
 #[derive(Debug, Default)]
 pub struct Pods {
     pods: BTreeMap<String, NodePod>,
@@ -35,7 +35,7 @@ pub struct PodRef {
 pub struct NodePod {
     /// Which it is.
     pub pod: PodRef,
-    /// Its containers have all ended, or it was told to go.
+    /// Whether its containers have all ended, or its deletion was requested.
     pub life: Life,
     /// The NICs that it says are ours.
     pub nics: Nics,
@@ -46,18 +46,18 @@ pub struct NodePod {
 pub enum Life {
     /// It runs, or will.
     Alive,
-    /// It was told to go, and may still run.
+    /// Its deletion was requested, and it may still run.
     Ending,
     /// No container of it runs any more (`Succeeded`, `Failed`), nor will one.
     Ended,
 }
 
-/// What a pod says of its NICs.
+/// The NICs in a pod's annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nics {
-    /// Nothing: it is no launcher, or has no annotation.
+    /// The pod is no launcher, or has no annotation.
     Untold,
-    /// Something that cannot be read; why not.
+    /// The annotation cannot be read; the reason.
     Unreadable(String),
     /// These, of this VM.
     Listed(VmKey, Vec<PodPort>),
@@ -74,7 +74,7 @@ impl Pods {
             }
             kubevirt::Change::ListBegins(Kind::Launcher) => self.listing = Some(HashSet::new()),
             kubevirt::Change::ListEnds(Kind::Launcher) => {
-                // A list that was never complete ends in another `ListBegins`, and nothing is gone by it.
+                // A list that was never complete ends in another `ListBegins`, and does not remove any pod.
                 if let Some(named) = self.listing.take() {
                     self.pods.retain(|uid, _| named.contains(uid));
                     self.complete = true;

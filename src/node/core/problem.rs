@@ -1,4 +1,4 @@
-//! What a pod's owner is told, as data, and in words.
+//! The problems of a pod, as data, and in words.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use crate::escaped::{Escaped, EscapedError};
 pub struct Notice {
     /// The pod.
     pub pod: PodRef,
-    /// What is wrong.
+    /// The problem.
     pub problem: Problem,
 }
 
-/// What stands between a pod's NIC and its port.
+/// An obstacle between a pod's NIC and its port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Problem {
     /// The annotation on the pod cannot be read.
@@ -38,7 +38,7 @@ pub enum Problem {
         interface: String,
         /// The name of the OVS interface.
         ovs: String,
-        /// What it has.
+        /// Its present value.
         present: String,
         /// The port.
         port: String,
@@ -107,7 +107,7 @@ impl fmt::Display for Problem {
             Self::InterfaceMissing { network, interface, bridge, elsewhere: Some(elsewhere) } => write!(
                 formatter,
                 "The NIC \"{}\" (interface {}) is on the OVS bridge {}, and OVN serves the bridge {} on this node. Correct \
-                 \"bridge\" in the NetworkAttachmentDefinition, and start the VM anew.",
+                 \"bridge\" in the NetworkAttachmentDefinition, and restart the VM.",
                 Escaped(network),
                 Escaped(interface),
                 Escaped(elsewhere),

@@ -125,7 +125,7 @@ fn running(uid: &str, nics: &[PodPort]) -> LauncherPod {
     launcher(uid, Some(&PodPort::text(nics)), "Running")
 }
 
-/// What ovsdb-server makes of a change (RFC 7047, section 5.1): `insert` leaves a key that is there as it is.
+/// The effect of a change in ovsdb-server (RFC 7047, section 5.1): `insert` leaves a key that is there as it is.
 fn commit(rows: &mut [Row], change: &Change) {
     let index = (0..rows.len()).find(|index| interface_uuid(*index) == change.interface).expect("a row");
     let ids = &mut rows[index].external_ids;
@@ -173,7 +173,7 @@ fn an_interface_gets_the_port_of_its_nic_and_the_mark() {
 }
 
 #[test]
-fn what_the_cni_has_set_is_left_and_told_where_it_differs() {
+fn values_that_the_cni_has_set_stay_and_differences_are_reported() {
     let pods = listed([running("u1", &[nic("eth0", "vm.ns"), nic("pod1", "vm.ns.red.ns.ovn")])]);
     let rows = [Row::of("u1", "eth0").with(keys::IFACE_ID, "vm.ns"), Row::of("u1", "pod1").with(keys::IFACE_ID, "x")];
     let decision = decide(&pods, &switch(&rows));
@@ -185,7 +185,7 @@ fn what_the_cni_has_set_is_left_and_told_where_it_differs() {
             "The OVS interface veth1 of the pod's interface pod1 has iface-id \"x\", which another program has set, and the NIC's port is \"vm.ns.red.ns.ovn\": it is left as it is. Have the CNI set the name of the port, or none."
         ]
     );
-    // A mark of ours beside what another program has put in the place of ours changes nothing.
+    // A mark of ours beside the value of another program has no effect.
     let rows = [rows[0].clone(), rows[1].clone().with(keys::NODE_MARK, "u1/vm.ns.red.ns.ovn")];
     assert_eq!(after(&pods, &rows), rows);
 }
@@ -202,7 +202,7 @@ fn another_vms_port_is_refused() {
 }
 
 #[test]
-fn what_was_set_goes_with_its_pod_once_all_pods_are_known() {
+fn values_of_a_deleted_pod_are_removed_once_all_pods_are_known() {
     let left = Row::of("u1", "eth0")
         .with(keys::IFACE_ID, "vm.ns")
         .with(keys::NODE_MARK, "u1/vm.ns")
@@ -218,7 +218,7 @@ fn what_was_set_goes_with_its_pod_once_all_pods_are_known() {
     ];
     assert_eq!(after(&listed([]), &rows), without_ours);
     assert_eq!(after(&listed([launcher("u1", None, "Succeeded")]), &rows), without_ours);
-    // A list that is not over yet, and a pod that says nothing any more.
+    // A list that is not complete yet, and a pod that has lost its annotation.
     let mut listing = listed([launcher("u1", None, "Running")]);
     assert_eq!(after(&listing, &rows), rows);
     listing.apply(&kubevirt::Change::ListBegins(Kind::Launcher));
@@ -229,7 +229,7 @@ fn what_was_set_goes_with_its_pod_once_all_pods_are_known() {
 }
 
 #[test]
-fn an_unplugged_nic_loses_its_port_and_an_annotation_that_cannot_be_read_takes_nothing() {
+fn an_unplugged_nic_loses_its_port_and_an_unreadable_annotation_removes_no_port() {
     let ours = |interface: &str, port: &str| {
         Row::of("u1", interface).with(keys::IFACE_ID, port).with(keys::NODE_MARK, &format!("u1/{port}"))
     };
@@ -272,13 +272,13 @@ fn a_nic_without_an_interface_on_ovns_bridge_is_waited_for() {
     assert_eq!(told(&[]), [missing]);
     assert_eq!(told(&[Row::of("u1", "eth1"), Row::of("u2", "eth0")]), [missing]);
     let elsewhere = Row { bridge: "br-ex", ..Row::of("u1", "eth0") };
-    let on_br_ex = "The NIC \"net-eth0\" (interface eth0) is on the OVS bridge br-ex, and OVN serves the bridge br-int on this node. Correct \"bridge\" in the NetworkAttachmentDefinition, and start the VM anew.";
+    let on_br_ex = "The NIC \"net-eth0\" (interface eth0) is on the OVS bridge br-ex, and OVN serves the bridge br-int on this node. Correct \"bridge\" in the NetworkAttachmentDefinition, and restart the VM.";
     assert_eq!(told(std::slice::from_ref(&elsewhere)), [on_br_ex]);
-    // A CNI that says nothing of pods has set the port itself.
+    // A CNI that does not write pods on its ports has set the iface-id itself.
     let mut plugged = Row::of("", "").with(keys::IFACE_ID, "vm.ns");
     plugged.nic = None;
     assert_eq!(told(&[plugged]), Vec::<String>::new());
-    // One that was told to go, or has ended, need not have one.
+    // A pod that is being deleted, or has ended, need not have an interface.
     let mut ending = running("u1", &[nic("eth0", "vm.ns")]);
     ending.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time"));
     let ended = launcher("u1", Some(&PodPort::text(&[nic("eth0", "vm.ns")])), "Failed");
@@ -386,7 +386,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn every_change_keeps_to_the_rules_and_nothing_is_left_to_be_done_after_it(
+    fn every_change_follows_the_rules_and_leaves_no_work_undone(
         rows in prop::collection::vec(row(), 0..6),
         pods in prop::collection::vec(pod(), 0..4),
         complete in any::<bool>(),
@@ -397,7 +397,7 @@ proptest! {
             known
         };
         let done = after(&known, &rows);
-        for (before, after) in rows.iter().zip(&done) {
+        for (place, (before, after)) in rows.iter().zip(&done).enumerate() {
             let others = |row: &Row| {
                 let mut ids = row.external_ids.clone();
                 ids.retain(|key, _| key != keys::IFACE_ID && key != keys::NODE_MARK);
@@ -421,8 +421,8 @@ proptest! {
                 let uid = before.mark().map(|mark| mark.pod_uid).unwrap_or_default();
                 let is_alive = known.get(&uid).is_some_and(|pod| pod.life != Life::Ended);
                 let untold = known.get(&uid).is_some_and(|pod| !matches!(pod.nics, Nics::Listed(..)));
-                let superseded = done.iter().any(|row| row != after && row.nic == before.nic && row.bridge == BR_INT
-                    && allowed(&known, row).is_some());
+                let superseded = done.iter().enumerate().any(|(other, row)| other != place && row.nic == before.nic
+                    && row.bridge == BR_INT && allowed(&known, row).is_some());
                 prop_assert!(!is_alive || superseded || !untold, "{:?}", before);
             }
         }

@@ -12,7 +12,7 @@ use crate::hash::FastSet;
 use crate::ovsdb::{Map, Replica, Row, Table, TableSpec, Unwatched};
 use crate::ovsdb_row;
 
-/// The bridge that ovn-controller serves unless it is told otherwise.
+/// The default bridge of ovn-controller.
 const DEFAULT_BRIDGE: &str = "br-int";
 
 ovsdb_row! {
@@ -22,7 +22,7 @@ ovsdb_row! {
         name: String = "name",
         /// -1 where the network device is gone, absent while vswitchd has not come to it.
         ofport: Option<i64> = "ofport",
-        /// `iface-id`, and what others keep there.
+        /// `iface-id`, and the values of others.
         external_ids: Map = "external_ids",
     }
 }
@@ -32,7 +32,7 @@ ovsdb_row! {
     pub struct Port = "Port" {
         /// References to its interfaces.
         interfaces: FastSet<Uuid> = "interfaces",
-        /// What ovs-cni notes of the pod.
+        /// The pod, as ovs-cni writes it.
         external_ids: Map = "external_ids" where is_note_of_cni,
     }
 }

@@ -83,7 +83,7 @@ impl Model {
         for (key, planned) in &batch.0 {
             assert_eq!(self.dirty[key], *planned, "{key} is sent as it was before it became dirty");
         }
-        // In the next transaction, whatever was prepared before.
+        // In the next transaction, after any prepared one.
         if let Some(first) = self.first.take() {
             assert_eq!(batch.0[0].0, first, "{batch:?}");
         }
@@ -153,10 +153,10 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// At every step: nothing is sent that became dirty after it was planned, nothing is planned while it is in
-    /// flight, and what goes first does. In the end, whatever became dirty has been committed as it was last.
+    /// At every step: no VM is sent that became dirty after its decision, none is decided while it is in flight, and
+    /// the urgent ones go first. In the end, every dirty VM has been committed in its last state.
     #[test]
-    fn whatever_becomes_dirty_is_planned_after_it_did_and_nothing_is_lost(
+    fn every_dirty_vm_is_decided_afterwards_and_no_change_is_lost(
         steps in proptest::collection::vec(step(), 1..80),
     ) {
         let mut model = Model::default();

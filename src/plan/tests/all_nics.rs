@@ -1,10 +1,12 @@
 //! Several NICs of one VM: they move together.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::world::{map, port_changes, settings, uuid};
 use crate::contract::{VmKey, keys};
-use crate::intent::{Life, Placement, PortIntent, Request, SwitchRequest, VmIntent};
+use crate::intent::{Binding, Life, Placement, PortIntent, Request, Seat, SwitchRequest, VmIntent};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound};
 use crate::ovsdb::{Datum, Operation};
@@ -22,6 +24,11 @@ fn nic(network: &str) -> PortIntent {
         switch: Some(SwitchRequest::new(network, true)),
         on_none_of_ours: false,
         missing_nad: None,
+        nads: Vec::new(),
+        seat: Seat::default(),
+        arrived: None,
+        pod_port: None,
+        binding: Binding::Bridge,
         life: Life::Running { now: Ok(Request::default()), next: None },
         placement: Placement::Unbound,
         unserved: Vec::new(),
@@ -37,6 +44,7 @@ fn intent(placement: Placement) -> VmIntent {
         ports: nics,
         untouched: None,
         placement,
+        apart: BTreeMap::new(),
         retain: None,
         invalid: Vec::new(),
         unserved: Vec::new(),
@@ -46,7 +54,7 @@ fn intent(placement: Placement) -> VmIntent {
 }
 
 fn on(home: &str, target: Option<&str>) -> Placement {
-    Placement::On { home: home.to_owned(), target: target.map(ToOwned::to_owned) }
+    Placement::On { home: home.to_owned(), target: target.map(ToOwned::to_owned), arrived: false }
 }
 
 struct Ports {
@@ -109,7 +117,7 @@ fn all_nics_of_a_vm_are_opened_and_moved_by_one_transaction() {
     }
 }
 
-/// What is not ours is not even read: each of our keys is taken off and put on by itself (ovn-nb(5) has some thirty
+/// Keys of others are not even read: each of our keys is removed and inserted by itself (ovn-nb(5) has some thirty
 /// others in `options`).
 #[test]
 fn only_our_own_keys_of_the_options_are_written() {

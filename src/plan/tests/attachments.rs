@@ -1,4 +1,4 @@
-//! NICs that change what they are on, by example: a NAD, another, the pod network, somebody else's network.
+//! NICs that change their network, by example: a NAD, another NAD, the pod network, a network of another system.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(super) fn world() -> World {
     world
 }
 
-/// What each NIC of a VM has: `MAC IP`.
+/// The lease of each NIC of a VM: `MAC IP`.
 pub(super) fn held(world: &World, vm: &VmKey) -> BTreeMap<String, String> {
     let owned = world.tables.ports.values().filter_map(|row| Some((row, Owner::of(row.external_ids.map(), INSTANCE)?)));
     let addresses = |row: &crate::ovn::LogicalSwitchPort| row.addresses.iter().collect::<Vec<_>>().join("|");
@@ -76,7 +76,7 @@ fn a_nic_that_goes_to_a_nad_that_is_not_ours_leaves_no_port_over() {
 }
 
 #[test]
-fn nor_does_one_that_comes_from_another_nad() {
+fn a_nic_that_comes_from_another_nad_leaves_no_port_over() {
     let mut world = world();
     made(&mut world, &web(), Template::default().with([("a", "net1")]));
     made(&mut world, &web(), Template::default().with([("a", "macvlan")]));
@@ -93,7 +93,7 @@ fn a_key_of_kube_ovns_for_one_of_two_nics_on_a_nad_is_reported() {
 }
 
 #[test]
-fn a_nic_whose_new_nad_is_not_there_yet_keeps_its_port_until_that_one_says_whose_it_is() {
+fn a_nic_whose_new_nad_is_missing_keeps_its_port_until_the_nad_exists() {
     let mut world = world();
     made(&mut world, &web(), default_on("net1"));
     let before = held(&world, &web());

@@ -60,7 +60,7 @@ fn a_new_port_is_inserted_and_its_switch_refers_to_it() {
 }
 
 #[test]
-fn a_port_that_goes_is_let_go_by_its_switch_and_deleted() {
+fn a_deleted_port_is_removed_from_its_switch_too() {
     let operations = change(Some((blue(), row())), None).operations();
     assert_eq!(operations, [refer(blue(), Mutator::Delete), Operation::Delete { table: PORT, uuid: port() }]);
 }
@@ -98,7 +98,7 @@ fn only_the_columns_and_keys_that_change_are_written() {
 }
 
 #[test]
-fn a_key_that_goes_is_taken_away_alone() {
+fn a_removed_key_is_deleted_alone() {
     let mut after = row();
     after.options = map([]);
     let mutation = Mutation { column: "options", mutator: Mutator::Delete, value: Datum::texts(["requested-chassis"]) };
@@ -107,7 +107,7 @@ fn a_key_that_goes_is_taken_away_alone() {
 }
 
 #[test]
-fn what_others_wrote_after_our_replica_was_read_stays() {
+fn changes_by_others_since_the_replica_was_read_are_kept() {
     let mut tables = Tables::default();
     for (switch, name) in [(blue(), "blue"), (red(), "red")] {
         tables.switches.insert(switch, LogicalSwitch { name: name.into(), ..Default::default() });

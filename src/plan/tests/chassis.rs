@@ -1,7 +1,7 @@
-//! Chassis rows that go, come and double, and OVNs that take one chassis only: what becomes of `requested-chassis`.
+//! `requested-chassis` where chassis rows are deleted, inserted and duplicated, and with an OVN that takes one chassis only.
 //!
-//! Each decision is made anew, from the row, the objects and the southbound alone: what a service
-//! that has just been restarted decides.
+//! Each decision is that of a service that has just been restarted: from the row, the objects and the
+//! southbound alone.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::plan::decide::decide_intent;
 use crate::plan::{Claims, Decision, Problem, RowChange, Seen, Settling, Snapshot};
 
 const SWITCH: Uuid = Uuid::from_u128(1);
-/// Chassis whose names are the nodes', and chassis with names of their own.
+/// Chassis with the names of the nodes, and chassis with names of their own.
 const NAMED: [(&str, &str); 3] = [("n1", "n1.example"), ("n2", "n2.example"), ("n3", "n3.example")];
 const NUMBERED: [(&str, &str); 3] = [("id-1", "n1"), ("id-2", "n2.example"), ("id-3", "n3")];
 
@@ -99,6 +99,16 @@ impl Scene {
         self.southbound.put_binding(PortBinding { logical_port: "vm.n".into(), chassis, ..PortBinding::default() });
     }
 
+    fn claimed_beside(&mut self, main: &str, additional: &str) {
+        let [main, additional] = [main, additional].map(|name| Uuid::from_u128(number(name)));
+        self.southbound.put_binding(PortBinding {
+            logical_port: "vm.n".into(),
+            chassis: Some(main),
+            additional_chassis: [additional].into_iter().collect(),
+            ..PortBinding::default()
+        });
+    }
+
     fn asks_for(&mut self, requested: &str) {
         let strategy = requested.contains(',').then_some(("activation-strategy", "rarp"));
         let requested = (!requested.is_empty()).then_some(("requested-chassis", requested));
@@ -131,7 +141,7 @@ impl Scene {
         decide_intent(&snapshot, &Claims::default(), &intent, snapshot.objects(&intent.vm))
     }
 
-    /// What the port asks for after a look, and what its owner is told.
+    /// The chassis that the port requests after a decision, and its problems.
     fn decided(&self, seen: Seen<'_>) -> (String, Vec<Problem>) {
         let plan = self.plan(seen);
         let present = self.northbound.port_named("vm.n").expect("the port").row;
@@ -229,7 +239,7 @@ fn a_vm_that_moves_to_a_node_without_a_chassis_is_unbound() {
         scene.runs_on("n2");
         scene.row_goes(rows[1].0);
         assert_eq!(scene.looks(), (String::new(), not_found("n2")));
-        // Nothing is kept from before the move.
+        // No chassis is kept from before the move.
         scene.row_goes(rows[0].0);
         assert_eq!(scene.looks(), (String::new(), not_found("n2")));
         scene.row(rows[1].0, rows[1].1);
@@ -243,12 +253,55 @@ fn a_chassis_without_a_row_is_another_nodes_where_that_node_has_its_name_or_gets
     let mut scene = Scene::new("n1", &[]);
     scene.runs_on("n2");
     assert_eq!(scene.look(), (String::new(), not_found("n2")));
-    // Whose this name is, nothing says: the port is bound nowhere, and the row will tell.
+    // The node of this name is unknown: the port is bound nowhere until the chassis has a row.
     let mut scene = Scene::new("id-1", &[]);
     scene.runs_on("n2");
     assert_eq!(scene.looks(), ("id-1".to_owned(), gone("n2", "id-1")));
     scene.row("id-1", "n1");
     assert_eq!(scene.looks(), (String::new(), not_found("n2")));
+}
+
+fn not_ready(node: &str, chassis: &str) -> Vec<Problem> {
+    vec![Problem::ChassisNotReady { node: node.into(), chassis: chassis.into(), port: "vm.n".into() }]
+}
+
+/// The problem of a guest that arrives before the chassis has claimed its port, and its end.
+#[test]
+fn a_guest_that_is_ready_before_its_chassis_is_reported_until_the_chassis_claims_the_port() {
+    for rows in [NAMED, NUMBERED] {
+        let [(n1, _), (n2, _), _] = rows;
+        let both = format!("{n1},{n2}");
+        let mut scene = Scene::new(n1, &rows);
+        scene.claimed_by(n1);
+        scene.migrates_to("n2");
+        assert_eq!(scene.looks(), (both.clone(), vec![]), "the guest is not there yet");
+        scene.ready_on("n2");
+        let plan = scene.plan(Seen::Now(&scene.southbound));
+        assert_eq!(plan.waits.wakes, [Wake::Claim("vm.n".into())]);
+        assert_eq!(scene.decided(Seen::Now(&scene.southbound)), (n2.to_owned(), not_ready("n2", n2)));
+        // It is not known while the southbound is away, or not read.
+        assert_eq!(scene.decided(Seen::Before(&scene.southbound)), (n2.to_owned(), vec![]));
+        assert_eq!(scene.decided(Seen::Never(&Settling::default())).1, vec![]);
+        scene.asks_for(n2);
+        assert_eq!(scene.decided(Seen::Now(&scene.southbound)).1, not_ready("n2", n2), "it is told until it is over");
+        scene.claimed_by(n2);
+        assert_eq!(scene.decided(Seen::Now(&scene.southbound)).1, vec![]);
+    }
+}
+
+#[test]
+fn a_guest_whose_chassis_has_claimed_the_port_beside_the_source_is_not_early() {
+    let mut scene = Scene::new("n1,n2", &NAMED);
+    scene.migrates_to("n2");
+    scene.ready_on("n2");
+    scene.claimed_beside("n1", "n2");
+    assert_eq!(scene.decided(Seen::Now(&scene.southbound)), ("n2".to_owned(), vec![]));
+    // With an OVN that takes one chassis, no chassis could have claimed it earlier.
+    let mut scene = Scene::new("n1", &NAMED);
+    scene.southbound_is("20.21.0", r#"{"Port_Binding":{"columns":{}},"MAC_Binding":{"columns":{}}}"#);
+    scene.migrates_to("n2");
+    scene.ready_on("n2");
+    assert_eq!(scene.decided(Seen::Now(&scene.southbound)), ("n2".to_owned(), vec![]));
 }
 
 #[test]
@@ -284,6 +337,7 @@ fn a_guest_that_arrives_while_rows_are_away_has_its_port() {
         scene.row_goes(n1);
         scene.looks();
         scene.ready_on("n2");
+        scene.claimed_by(n2);
         assert_eq!(scene.looks(), (n2.to_owned(), vec![]));
         // The target's row goes at the moment of its arrival: it was in the list, and stays.
         let mut scene = Scene::new(&format!("{n1},{n2}"), &rows);
@@ -292,6 +346,7 @@ fn a_guest_that_arrives_while_rows_are_away_has_its_port() {
         scene.ready_on("n2");
         assert_eq!(scene.looks(), (n2.to_owned(), gone("n2", n2)));
         scene.row(n2, host2);
+        scene.claimed_by(n2);
         assert_eq!(scene.looks(), (n2.to_owned(), vec![]));
     }
 }
@@ -325,7 +380,7 @@ fn of_two_rows_of_one_node_a_port_without_either_takes_the_one_that_has_claimed_
         let told = several("n1", &rows, None);
         assert_eq!(scene.looks(), (String::new(), told));
         assert_eq!(scene.plan(Seen::Now(&scene.southbound)).waits.wakes, [Wake::Claim("vm.n".into())]);
-        // What it was bound to before it moved here says nothing.
+        // The chassis from before its move here does not count.
         scene.claimed_by("id-2");
         assert_eq!(scene.looks().0, "");
         scene.claimed_by("id-1-anew");
@@ -351,7 +406,7 @@ fn an_annotated_chassis_is_asked_for_without_a_row_and_listed_only_with_one() {
 }
 
 #[test]
-fn without_a_southbound_and_before_it_is_read_nothing_disappears() {
+fn without_a_southbound_and_before_it_is_read_no_chassis_disappears() {
     let mut scene = Scene::new("n1,n2", &[]);
     scene.migrates_to("n2");
     let settling = Settling::default();

@@ -1,4 +1,4 @@
-//! What edits of a VM, and of its row by other hands, do to its lease, and what its owner is told, by example.
+//! The effect on lease and status of edits of a VM, and of edits of its row by other programs, by example.
 
 use std::borrow::Cow;
 
@@ -54,7 +54,7 @@ fn a_widened_port_security_moves_no_lease() {
 }
 
 #[test]
-fn a_request_for_a_switch_that_is_missing_changes_nothing_where_the_port_is() {
+fn a_request_for_a_missing_switch_leaves_the_lease_unchanged() {
     let mut world = world();
     made(&mut world, &web(), plain());
     let lease = world.addresses(&web());
@@ -63,7 +63,7 @@ fn a_request_for_a_switch_that_is_missing_changes_nothing_where_the_port_is() {
 }
 
 #[test]
-fn nor_is_it_judged_by_that_switch() {
+fn a_request_for_a_missing_switch_has_one_problem() {
     let mut world = world();
     made(&mut world, &web(), plain());
     made(&mut world, &web(), Template::new([("logical_switch", "violet"), ("ip_address", "10.9.0.9")]));
@@ -71,7 +71,7 @@ fn nor_is_it_judged_by_that_switch() {
 }
 
 #[test]
-fn a_vm_made_anew_on_another_switch_while_its_old_launcher_runs_is_told_that_alone() {
+fn a_vm_recreated_on_another_switch_while_its_old_launcher_runs_has_one_problem() {
     let mut world = world();
     world.run(&web(), plain(), "n1");
     world.delete(&web());
@@ -94,7 +94,7 @@ fn a_reservation_stands_while_the_rest_of_the_request_is_refused() {
 }
 
 #[test]
-fn without_port_security_a_lease_that_was_overwritten_is_its_vms_again() {
+fn without_port_security_an_overwritten_lease_is_restored() {
     let mut world = world();
     world.settings.policy.allow = Permissions::all();
     world.resting = true;
@@ -109,7 +109,7 @@ fn without_port_security_a_lease_that_was_overwritten_is_its_vms_again() {
 }
 
 #[test]
-fn a_running_vm_that_names_a_missing_switch_is_told_so_at_once() {
+fn a_missing_switch_is_reported_at_once_for_a_running_vm() {
     let mut world = world();
     world.run(&web(), plain(), "n1");
     made(&mut world, &web(), Template::new([("logical_switch", "violet")]));
@@ -133,17 +133,17 @@ fn retention_is_noted_on_a_port_whose_move_is_refused() {
 }
 
 #[test]
-fn a_retention_that_is_mistyped_gives_nothing_away() {
+fn a_mistyped_retention_releases_no_lease() {
     let mut world = world();
     let retain = |text| plain().annotated("ovn-kubevirt.io/retain", text);
     made(&mut world, &web(), retain("72h"));
     made(&mut world, &web(), retain("3 days"));
     world.destroy(&web());
-    assert!(world.row(&web()).is_some(), "what cannot be read is no reason to give away what was to be kept");
+    assert!(world.row(&web()).is_some(), "an unreadable retention does not release the lease");
 }
 
 #[test]
-fn a_stopped_vm_is_not_told_that_it_runs() {
+fn a_message_for_a_stopped_vm_does_not_say_that_it_runs() {
     let mut world = world();
     made(&mut world, &web(), plain());
     made(&mut world, &web(), Template::new([("ip_pool", "10.9.0.0/16")]));
@@ -163,7 +163,8 @@ fn the_broadcast_address_of_one_network_is_not_chosen_by_a_wider_one() {
         };
         tables.put_port(uuid(1, 0), uuid(2, 0), row);
         let networks = ["10.0.0.1/30", "10.0.0.5/29"].map(String::from).into_iter().collect();
-        let row = LogicalRouterPort { name: "lrp".into(), mac: "02:00:00:00:00:01".into(), networks };
+        let row =
+            LogicalRouterPort { name: "lrp".into(), mac: "02:00:00:00:00:01".into(), networks, ..Default::default() };
         tables.router_ports.insert(uuid(3, 0), row);
     });
     let mut got = Vec::new();
@@ -176,7 +177,7 @@ fn the_broadcast_address_of_one_network_is_not_chosen_by_a_wider_one() {
 }
 
 #[test]
-fn a_lease_of_which_nothing_is_left_is_made_anew_from_what_is_free() {
+fn a_lease_that_is_lost_is_allocated_again_from_free_addresses() {
     let mut world = World::new([("blue", map([("subnet", "10.0.0.0/29"), ("exclude_ips", "10.0.0.4..10.0.0.6")]))]);
     made(&mut world, &db(), plain());
     made(&mut world, &web(), plain());
@@ -192,7 +193,7 @@ fn a_lease_of_which_nothing_is_left_is_made_anew_from_what_is_free() {
 }
 
 #[test]
-fn what_is_retained_is_not_what_somebody_writes_into_the_port_afterwards() {
+fn an_edit_of_a_retained_port_does_not_change_its_lease() {
     let mut world = world();
     made(&mut world, &db(), plain());
     made(&mut world, &web(), plain().annotated("ovn-kubevirt.io/retain", "72h"));
@@ -210,7 +211,7 @@ fn what_is_retained_is_not_what_somebody_writes_into_the_port_afterwards() {
 }
 
 #[test]
-fn what_somebody_writes_into_one_port_is_not_lost_by_another_that_has_it_in_force() {
+fn an_address_written_into_one_port_is_not_taken_from_the_port_that_holds_it() {
     let mut world = world();
     world.settings.policy.allow = Permissions::all();
     made(&mut world, &web(), Template::new([("port_security", "false")]));
@@ -227,7 +228,7 @@ fn what_somebody_writes_into_one_port_is_not_lost_by_another_that_has_it_in_forc
 }
 
 #[test]
-fn what_somebody_writes_into_port_security_is_not_reserved() {
+fn an_address_written_into_port_security_is_not_reserved() {
     let mut world = world();
     made(&mut world, &web(), plain());
     let (port, row) = world.row(&web()).expect("its port");
@@ -241,7 +242,7 @@ fn what_somebody_writes_into_port_security_is_not_reserved() {
 }
 
 #[test]
-fn what_was_reserved_of_a_pool_goes_where_another_address_is_named() {
+fn a_reservation_from_a_pool_is_released_when_an_address_is_requested() {
     let mut world = world();
     made(&mut world, &db(), at("10.0.0.40"));
     world.run(&web(), plain(), "n1");

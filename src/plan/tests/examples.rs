@@ -1,4 +1,4 @@
-//! The contract by example: one VM, or two, and what its row and its owner's message are.
+//! The contract by example: one VM, or two, with its row and the message for its owner.
 
 use super::objects::Template;
 use super::server::Tables;
@@ -34,7 +34,7 @@ pub(super) fn made(world: &mut World, vm: &VmKey, template: Template) {
     world.settle(100);
 }
 
-/// A port of somebody else's on the first switch.
+/// A port of another program on the first switch.
 pub(super) fn foreign(tables: &mut Tables, slot: u8, name: &str, addresses: &[&str]) {
     let addresses = addresses.iter().map(|text| (*text).to_owned()).collect();
     let row = LogicalSwitchPort { name: name.into(), addresses, ..Default::default() };
@@ -64,6 +64,8 @@ fn the_first_vm_gets_the_lowest_address_and_a_row_as_in_the_contract() {
         addresses: text(),
         dynamic_addresses: None,
         port_security: text(),
+        dhcpv4_options: None,
+        dhcpv6_options: None,
         options: map([("requested-chassis", "node-a")]),
         external_ids: map([
             ("vendor", "ovn-kubevirt"),
@@ -105,7 +107,7 @@ fn an_edit_on_a_running_vm_is_reserved_and_the_next_start_applies_it() {
     let (port, row) = world.row(&web()).expect("its port");
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
     assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), Some("0a:58:0a:10:00:02 10.16.0.15"));
-    // Nobody gets it meanwhile, nor the old one.
+    // Neither the reserved address nor the old one is allocated meanwhile.
     made(&mut world, &db(), at("10.16.0.15"));
     let held = "10.16.0.15 on the logical switch blue is held by the VM n/web (port web.n). \
         Choose another address, or wait: it is granted as soon as it is free.";
@@ -119,12 +121,12 @@ fn an_edit_on_a_running_vm_is_reserved_and_the_next_start_applies_it() {
     assert_eq!(row.port_security, row.addresses);
     assert_eq!(row.external_ids.get(keys::NEXT_ADDRESSES), None);
     assert_eq!(row.options, map([("requested-chassis", "node-b")]));
-    // The old one is free, and who waited for it has it; its MAC stayed behind.
+    // The old address is free, and the VM that waited for it has it; the MAC stayed with the first VM.
     assert_eq!(world.addresses(&db()).map(|text| text.ends_with(" 10.16.0.2")), Some(true));
 }
 
 #[test]
-fn an_edit_that_is_taken_back_frees_what_was_reserved() {
+fn an_edit_that_is_reverted_releases_its_reservation() {
     let mut world = world();
     world.run(&web(), plain(), "node-a");
     made(&mut world, &db(), at("10.16.0.15"));
@@ -149,18 +151,18 @@ fn a_reservation_outlives_a_mistyped_switch() {
 }
 
 #[test]
-fn a_lease_is_kept_whatever_becomes_of_the_vm_and_its_subnet() {
+fn a_lease_is_kept_through_every_state_of_the_vm_and_its_subnet() {
     let mut world = tiny();
     world.run(&web(), plain(), "n1");
     world.run(&db(), plain(), "n1");
     let (port, lease) = (world.row(&web()).expect("its port").0, world.addresses(&web()));
     assert_eq!(lease.as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
-    let told = |world: &World, chassis: Option<&str>, befell: &[&str]| {
+    let told = |world: &World, chassis: Option<&str>, messages: &[&str]| {
         let (found, row) = world.row(&web()).expect("its port");
         assert_eq!((found, world.addresses(&web())), (port, lease.clone()));
         assert_eq!(row.port_security, row.addresses);
         assert_eq!(row.options.get("requested-chassis"), chassis);
-        assert_eq!(world.complaints(&web()), befell);
+        assert_eq!(world.complaints(&web()), messages);
     };
     let check = |world: &World, chassis| told(world, chassis, &[]);
     // A restart on a full subnet.

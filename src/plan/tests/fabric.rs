@@ -1,12 +1,13 @@
-//! Chassis rows of the small world, which come, go, double and are renamed; and what a port keeps meanwhile.
+//! Chassis rows of the small world, which are inserted, deleted, duplicated and renamed; and the chassis that a port keeps.
 
+use super::seats;
 use super::world::World;
 use crate::contract::{VmKey, keys};
 use crate::intent::Placement;
 use crate::ovn::{Chassis, NodeChassis, Southbound, Wake};
-use crate::plan::PortChange;
+use crate::plan::{Placed, PortChange, Problem, VmStatus};
 
-/// What a node's rows may be: none, its own, one beside it, one that has taken its place, one of the node's own name.
+/// The possible rows of a node: none, its own, a second one, a replacement, one with the node's own name.
 pub(super) const KINDS: usize = 5;
 
 impl World {
@@ -43,27 +44,43 @@ impl World {
     }
 }
 
-/// A port whose VM is where it was keeps its chassis: while that has a row beside others of the node, and while the
-/// node has no row at all. A port is never on a chassis that is another node's.
-pub(super) fn a_chassis_is_kept(world: &World, vm: &VmKey, changes: &[PortChange]) {
+/// A port keeps its chassis while its VM stays on its node: while that has a row beside others of the node, and while the
+/// node has no row at all. A port is never on a chassis that is another node's, but for the target of a migration; and it
+/// is never where a pod is plugged to another network, unless the pod started with it, because the requested switch cannot
+/// serve yet.
+pub(super) fn a_chassis_is_kept(world: &World, vm: &VmKey, changes: &[PortChange], status: &VmStatus) {
     let Some(southbound) = &world.southbound else { return };
     let Some(Placement::On { home, .. }) = world.intent(vm).map(|intent| intent.placement) else { return };
-    // A port that goes, goes.
-    for change in changes.iter().filter(|change| change.after.is_some()) {
-        let requested = |placed: Option<&crate::plan::Placed>| {
-            placed.and_then(|placed| placed.row.options.get(keys::REQUESTED_CHASSIS)).map(ToOwned::to_owned)
+    // A deleted port has no chassis.
+    for change in changes.iter() {
+        let Some(now) = &change.after else { continue };
+        let requested = |placed: Option<&Placed>| {
+            let requested = placed.and_then(|placed| placed.row.options.get(keys::REQUESTED_CHASSIS));
+            requested.into_iter().flat_map(|list| list.split(',')).map(ToOwned::to_owned).collect::<Vec<String>>()
         };
-        let (before, after) = (requested(change.before.as_ref()), requested(change.after.as_ref()));
-        let is_of_home = |chassis: &str| chassis[1..] == home[1..];
-        if let Some(before) = before.filter(|before| is_of_home(before)) {
+        let (before, after) = (requested(change.before.as_ref()), requested(Some(now)));
+        let is_on = |chassis: &str, node: &str| chassis[1..] == node[1..];
+        let is_guests = seats::is_of_guest(world, vm, &now.row);
+        if let Some(before) = before.first().filter(|before| is_on(before, &home) && is_guests) {
             let stays = match southbound.chassis_of_node(&home) {
                 NodeChassis::Absent => true,
                 NodeChassis::One(one) => one == before,
                 NodeChassis::Several(rows) => rows.contains(&before.as_str()),
             };
-            assert!(!stays || after.as_deref() == Some(&before), "{vm} on {home}: {before} became {after:?}");
+            assert!(!stays || after.first() == Some(before), "{vm} on {home}: {before} became {after:?}");
         }
-        let others = after.filter(|after| southbound.has_chassis(after) && !is_of_home(after));
-        assert_eq!(others, None, "{vm} on {home}");
+        let targets = seats::targets(world, vm);
+        let known = after.iter().enumerate().filter(|(_, chassis)| southbound.has_chassis(chassis));
+        for (at, chassis) in known {
+            let is_target = || targets.iter().any(|node| is_on(chassis, node));
+            let is_there =
+                if at == 0 && is_guests { is_on(chassis, &home) } else { is_on(chassis, &home) || is_target() };
+            assert!(is_there, "{vm} on {home}, targets {targets:?}: {after:?}");
+            let elsewhere = seats::plugged_elsewhere(world, vm, now, |node| is_on(chassis, node));
+            let deferred = status.ports.iter().filter(|port| port.row == Some(change.uuid));
+            let deferred = deferred.flat_map(|port| &port.problems);
+            let is_deferred = deferred.into_iter().any(|problem| matches!(problem, Problem::SwitchDeferred { .. }));
+            assert_eq!(elsewhere.filter(|_| !is_deferred), None, "{vm}: {} is bound to {chassis}", now.row.name);
+        }
     }
 }

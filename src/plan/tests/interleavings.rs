@@ -1,8 +1,8 @@
 //! Every interleaving of two migrations, their failures, a lagging northd, stray RARPs and restarts of this service:
 //! not a sample, but each reachable state once, with each event that can happen in it.
 //!
-//! A state is plain data. For each look the service is made anew from it, which is what a restart at that moment is;
-//! what a service that lives on remembers besides ([`Settling`]) is a part of the state, and a restart loses it.
+//! A state is plain data. Each decision starts a new service from it, as a restart at that moment would;
+//! the memory of a service that keeps running ([`Settling`]) is a part of the state, and a restart loses it.
 //!
 //! ```text
 //!  a migration: 1 target pod -> 2 scheduled -> 3 handed off -> 4 the guest runs there -> 5 the VMI says so
@@ -10,9 +10,10 @@
 //!               Failed or cancelled in 1, 2, 3; post-copy, Failed with the guest in 4, 5
 //! ```
 //!
-//! Where chassis rows come and go, too, each node's chassis has a name of its own and the node's as its hostname. A row
-//! goes with its ovn-controller, and a second one with the same hostname is what a node that was installed anew has.
+//! Where chassis rows change, too, each node's chassis has a name of its own and the node's as its hostname. A row is
+//! deleted with its ovn-controller, and a node that was reinstalled has a second one with the same hostname.
 
+mod networks;
 mod rows;
 
 use std::cell::RefCell;
@@ -31,7 +32,7 @@ use crate::ovn::{Chassis, LogicalSwitch, LogicalSwitchPort, NbGlobal, Northbound
 use crate::plan::decide::decide_intent;
 use crate::plan::{Claims, Seen, Settling, Snapshot};
 
-/// What Kubernetes has: VMIMs, pods, and of the VMI its node and the launcher that is ready.
+/// The objects in Kubernetes: VMIMs, pods, and of the VMI its node and the launcher that is ready.
 type Objects = ([Option<bool>; 2], [Option<Pod>; 3], u8, Option<u8>);
 
 const SWITCH: Uuid = Uuid::from_u128(1);
@@ -60,13 +61,13 @@ struct Pod {
 /// Where northd has the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Binding {
-    /// `None`: on no chassis, or on one whose row is gone (the reference is weak).
+    /// `None`: on no chassis, or on one without a row (the reference is weak).
     main: Option<u8>,
     additional: Option<u8>,
     activated: Option<u8>,
 }
 
-/// What a service remembers of collapses, as [`Settling`] does.
+/// The service's memory of collapses, as in [`Settling`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Memory {
     first: Option<i64>,
@@ -75,17 +76,17 @@ struct Memory {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct State {
-    /// Where the second migration goes: on to a third node, or back.
+    /// The target of the second migration: a third node, or the first one.
     back: bool,
     with_southbound: bool,
     stages: [Stage; 2],
     /// VMIMs: none, under way, or ended.
     vmims: [Option<bool>; 2],
-    /// The launcher that it all began with, and the targets.
+    /// The first launcher, and the targets.
     pods: [Option<Pod>; 3],
-    /// Where the guest runs; `None`: it has ended.
+    /// The pod that the guest runs in; `None`: it has ended.
     guest: Option<u8>,
-    /// Where the VMI says that it runs, and the launcher whose guest it says is ready.
+    /// The node in the VMI's status, and the launcher with the guest that the VMI has as ready.
     node: u8,
     ready: Option<u8>,
     requested: Vec<u8>,
@@ -96,7 +97,7 @@ struct State {
     sb_cfg: i64,
     memory: Memory,
     restarts: u8,
-    /// Chassis rows come, go and double: how often more. `None`: they are what they are.
+    /// How often chassis rows may still be created, deleted or duplicated. `None`: they do not change.
     faults: Option<u8>,
     /// Which nodes have a chassis row, and which of them has a second one.
     rows: [bool; 3],
@@ -111,9 +112,9 @@ enum Event {
     Look,
     Restart,
     Northd,
-    /// A RARP is seen on the additional chassis, whoever sent it.
+    /// A RARP of any sender is seen on the additional chassis.
     Rarp,
-    /// A node's chassis row goes, or comes back.
+    /// A node's chassis row is deleted, or inserted again.
     Row(u8),
     /// A node has a second row, or has it no more.
     Double(u8),
@@ -205,11 +206,11 @@ impl State {
         (happens && next != *self).then_some(next)
     }
 
-    /// Counters matter by their differences only: what differs in nothing else is one state.
+    /// Only the differences of counters matter: states that differ in nothing else are one state.
     fn count_from_here(&mut self) {
         let from = std::mem::take(&mut self.sb_cfg);
         self.nb_cfg -= from;
-        // What northd has passed, it has passed.
+        // Values that northd has passed already are equal.
         self.memory.first = self.memory.first.map(|first| (first - from).max(0));
         self.memory.collapsed = self.memory.collapsed.map(|nb_cfg| nb_cfg - from);
     }
@@ -317,7 +318,7 @@ impl State {
         let mut known = self.requested.iter().copied().filter(|node| self.has_row(*node));
         let (main, additional) = (known.next(), known.next());
         let left = self.binding.activated.filter(|_| additional.is_some());
-        // A target whose row goes and comes between two rounds of northd is the same target.
+        // A target with a row that is deleted and inserted again between two rounds of northd is the same target.
         let returned = self.faults.is_some() && left == additional;
         let opened = left.is_some() && additional != self.binding.additional && !returned;
         assert!(!opened, "{additional:?} is open before its guest: {left:?} is left of the one before\n{self:#?}");
@@ -363,10 +364,10 @@ impl State {
         self.judge(before.len());
     }
 
-    /// What holds after every look.
+    /// The laws after every decision.
     fn judge(&self, before: usize) {
         let requested = &self.requested;
-        // A chassis without a row that has a name of its own may be any node's without one: nothing is bound there.
+        // A chassis without a row and with a name of its own may belong to any node without one: no port is bound there.
         let unsure = |node: &u8| !self.has_row(*node) && self.home().is_some_and(|home| !self.has_row(home));
         if self.faults.is_some() && requested.first().is_none_or(unsure) {
             assert!(requested.len() < 2, "{self:#?}");
@@ -374,13 +375,13 @@ impl State {
         }
         assert!(requested.len() <= 2, "{self:#?}");
         if before < 2 && requested.len() == 2 {
-            // The southbound tells more than a counter: a collapse of what northd never saw needs no waiting for.
+            // The southbound has more information than a counter: a collapse of a list that northd never saw needs no wait.
             let processed = self.with_southbound || !self.unprocessed;
             let clean = self.binding.additional.is_none() && self.binding.activated.is_none();
             assert!(processed && clean, "a second chassis on an unprocessed collapse\n{self:#?}");
         }
         let Some(guest) = self.guest else {
-            assert_eq!(requested.len(), 1, "nobody will come any more\n{self:#?}");
+            assert_eq!(requested.len(), 1, "no guest can arrive any more\n{self:#?}");
             return;
         };
         if let Some(arriving) = self.stages.iter().position(|stage| *stage == Stage::At(4)) {
@@ -397,10 +398,10 @@ impl State {
         matches!(self.stages[1 - migration], Stage::At(2))
     }
 
-    /// What holds where neither the service nor northd has anything to do any more, and KubeVirt rests.
+    /// The laws once the service and northd have no work left and KubeVirt is at rest.
     fn rests(&self) {
         let rows = self.rows == [true; 3] && self.doubled.is_none();
-        // Of a guest that ended while its port was bound nowhere nothing is left to bind.
+        // A guest that ended while its port was bound nowhere leaves no port to bind.
         if !rows || (self.guest.is_none() && self.requested.is_empty()) {
             return;
         }
@@ -507,7 +508,7 @@ impl State {
     }
 }
 
-/// How many histories lead on from a state to where nothing can happen any more; each state is judged once.
+/// Counts the histories from a state to one without a further step; each state is checked once.
 fn histories(state: &State, known: &mut HashMap<State, u128>) -> u128 {
     if let Some(known) = known.get(state) {
         return *known;

@@ -1,11 +1,11 @@
-//! More NICs than any VM has: what is quadratic in them, or worse, takes minutes here.
+//! More NICs than any VM has: an algorithm that is quadratic in them, or worse, takes minutes here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::world::{map, port_changes, settings, uuid};
 use crate::contract::VmKey;
-use crate::intent::{Life, Placement, PortIntent, Request, SwitchRequest, VmIntent};
+use crate::intent::{Binding, Life, Placement, PortIntent, Request, Seat, SwitchRequest, VmIntent};
 use crate::kubevirt::Cluster;
 use crate::ovn::{LogicalSwitch, Northbound};
 use crate::plan::decide::decide_intent;
@@ -24,6 +24,11 @@ fn nic(index: u16, network: &str, requested: Option<u16>) -> PortIntent {
         switch: Some(SwitchRequest::new("blue", true)),
         on_none_of_ours: false,
         missing_nad: None,
+        nads: Vec::new(),
+        seat: Seat::default(),
+        arrived: None,
+        pod_port: None,
+        binding: Binding::Bridge,
         life: Life::Stopped { request: Ok(Request { ipv4, ..Request::default() }), next: None },
         placement: Placement::Unbound,
         unserved: Vec::new(),
@@ -38,6 +43,7 @@ fn plan(northbound: &Northbound, nics: impl Iterator<Item = PortIntent>) -> Deci
         ports: nics.collect(),
         untouched: Some(BTreeSet::new()),
         placement: Placement::Unbound,
+        apart: BTreeMap::new(),
         retain: None,
         invalid: Vec::new(),
         unserved: Vec::new(),

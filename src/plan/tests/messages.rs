@@ -8,17 +8,18 @@ use ipnet::IpNet;
 
 use crate::contract::keys::{ALLOW, NAMESPACES};
 use crate::contract::{NadKey, VmKey};
-use crate::intent::{InvalidRequest, MacField, Misplaced, Permission, Retention};
+use crate::intent::{Binding, InvalidRequest, IpFamily, MacField, Misplaced, Permission, Retention};
 use crate::ipam::{AddressPool, BadPool, SubnetError, Unread};
 use crate::kubevirt::{InvalidChassis, Kind, Notice, Place};
+use crate::ovn::dhcp::{DhcpOptions, Family, OptionError, OptionTable};
 use crate::plan::{AllowRule, Fault, Holder, Problem, Requested};
 
 /// More words than this make a sentence that has to be read twice.
 const LONGEST_SENTENCE: usize = 35;
 /// Pronouns that stand for an object without naming it, and words that the glossary replaces.
 const FORBIDDEN: [&str; 8] = ["whom", "whose", "nobody", "somebody", "none of", "wish", "befall", "befell"];
-/// How the sentence begins that says what to do.
-const IMPERATIVES: [&str; 21] = [
+/// The first words of the sentence with the instruction.
+const IMPERATIVES: [&str; 22] = [
     "Add",
     "Begin",
     "Change",
@@ -36,13 +37,14 @@ const IMPERATIVES: [&str; 21] = [
     "Run",
     "Set",
     "Shorten",
+    "Start",
     "Stop",
     "Use",
     "Write",
     "No action is needed",
 ];
 
-/// A value, and what its message names: objects and values.
+/// A value, with the objects and values that its message names.
 type Example<T> = (T, Vec<String>);
 
 /// Examples of every variant of an enum. A variant without a row does not compile; a row whose examples are of another
@@ -63,6 +65,8 @@ macro_rules! examples {
     }};
 }
 
+mod dhcp;
+
 /// One example.
 fn one<T, const N: usize>(value: T, names: [&str; N]) -> Vec<Example<T>> {
     vec![(value, names.map(ToOwned::to_owned).into())]
@@ -70,6 +74,11 @@ fn one<T, const N: usize>(value: T, names: [&str; N]) -> Vec<Example<T>> {
 
 fn map<T, U>(examples: Vec<Example<T>>, wrap: impl Fn(T) -> U) -> Vec<Example<U>> {
     examples.into_iter().map(|(value, names)| (wrap(value), names)).collect()
+}
+
+/// The error of a text.
+fn option_error(text: &str) -> Box<OptionError> {
+    Box::new(DhcpOptions::parse(text, Family::V4, &OptionTable::built_in()).expect_err(text))
 }
 
 /// Makes examples. Foreign text ends with the `mark`.
@@ -117,9 +126,33 @@ impl Examples {
                 InvalidRequest::IpPool { key: key(), value: text("10.16.0.9..10.16.0.2,x"), reason },
                 ["net1.n.ovn.kubernetes.io/x", "\"10.16.0.9..10.16.0.2,x\"", "\"10.16.0.9..10.16.0.2\""],
             ),
+            InvalidRequest::IpFamily { .. } => one(
+                InvalidRequest::IpFamily { key: key(), value: text("both") },
+                ["net1.n.ovn.kubernetes.io/x", "\"both\"", "dual"],
+            ),
+            InvalidRequest::FamilyMismatch { .. } => one(
+                InvalidRequest::FamilyMismatch {
+                    key: key(),
+                    family: IpFamily::Ipv4,
+                    address: "fd00::9".parse().expect("an address"),
+                },
+                ["net1.n.ovn.kubernetes.io/x", "ipv4", "fd00::9"],
+            ),
             InvalidRequest::PortSecurity { .. } => one(
                 InvalidRequest::PortSecurity { key: key(), value: text("off") },
                 ["net1.n.ovn.kubernetes.io/x", "\"off\"", "\"true\"", "\"false\""],
+            ),
+            InvalidRequest::PortVips { .. } => one(
+                InvalidRequest::PortVips { key: key(), value: text("10.16.0") },
+                ["net1.n.ovn.kubernetes.io/x", "\"10.16.0\"", "16"],
+            ),
+            InvalidRequest::Dhcp { .. } => one(
+                InvalidRequest::Dhcp { key: key(), value: text("yes") },
+                ["net1.n.ovn.kubernetes.io/x", "\"yes\"", "\"true\""],
+            ),
+            InvalidRequest::DhcpOptions { .. } => one(
+                InvalidRequest::DhcpOptions { key: key(), error: option_error("mtu=70000") },
+                ["net1.n.ovn.kubernetes.io/x", "mtu", "70000", "65535"],
             ),
             InvalidRequest::OneForSeveral { .. } => one(
                 InvalidRequest::OneForSeveral {
@@ -223,7 +256,7 @@ impl Examples {
         examples
     }
 
-    /// Problems of what is requested, and of switches.
+    /// Problems of requests, and of switches.
     fn problems(&self) -> Vec<Example<Problem>> {
         let text = |text| self.text(text);
         let blue = || text("blue");
@@ -266,6 +299,12 @@ impl Examples {
             rule: rule(Permission::PortSecurityOff, on_switch),
             keeps,
         };
+        let no_vips = |keeps| Problem::VipsNotAllowed {
+            network: text("data"),
+            switch: blue(),
+            rule: rule(Permission::Vips, keeps),
+            keeps,
+        };
         let unread = |key, value| Unread { key, text: text(value) };
         let ambiguous = |kept: Option<&str>| Problem::ChassisAmbiguous {
             node: text("node-1"),
@@ -291,6 +330,11 @@ impl Examples {
             Problem::PortSecurityKept { .. } => [
                 one(secured(false, false), ["network data", "port_security", "--allow of", "\"port-security-off\""]),
                 one(secured(true, true), ["network data", "external_ids:ovn-kubevirt.io/allow", "switch blue"]),
+            ]
+            .concat(),
+            Problem::VipsNotAllowed { .. } => [
+                one(no_vips(false), ["network data", "port_vips", "--allow of", "\"vips\""]),
+                one(no_vips(true), ["network data", "external_ids:ovn-kubevirt.io/allow", "switch blue"]),
             ]
             .concat(),
             Problem::NotAllowed { .. } => [
@@ -354,6 +398,21 @@ impl Examples {
                 one(exhausted(false), ["blue", subnet_text, "IPv6", "exclude_ips"]),
             ]
             .concat(),
+            Problem::NotAdvertised { .. } => [
+                one(
+                    Problem::NotAdvertised { switch: blue(), router_port: text("lrp0"), mode: None },
+                    ["router port lrp0", "switch blue", "ipv6_ra_configs:address_mode", "--manage-ra"],
+                ),
+                one(
+                    Problem::NotAdvertised { switch: blue(), router_port: text("lrp0"), mode: Some(text("slaac")) },
+                    ["router port lrp0", "switch blue", "address_mode=slaac", "dhcpv6_stateful"],
+                ),
+            ]
+            .concat(),
+            Problem::FamilyMissing { .. } => one(
+                Problem::FamilyMissing { ipv4: false, switch: blue(), subnet: subnet() },
+                ["ip_family", "IPv6", "switch blue", subnet_text],
+            ),
             Problem::OutOfSubnet { .. } => one(
                 Problem::OutOfSubnet { address, switch: blue(), subnet: subnet() },
                 ["10.16.0.9", "switch blue", subnet_text],
@@ -464,6 +523,42 @@ impl Examples {
                 one(ambiguous(None), ["node node-1", "2 chassis", "id-1, id-2", "claims it", "ovn-sbctl chassis-del"]),
             ]
             .concat(),
+            Problem::ChassisNotReady { .. } => one(
+                Problem::ChassisNotReady { node: text("node-1"), chassis: text("id-1"), port: text("web.n") },
+                ["node node-1", "chassis id-1", "port web.n", "ovn-controller", "external_ids:iface-id=web.n"],
+            ),
+            Problem::DhcpByLauncher { .. } => [
+                one(
+                    Problem::DhcpByLauncher { network: text("data"), binding: Binding::Bridge },
+                    ["network data", "bridge", "virt-launcher", "managedTap"],
+                ),
+                one(
+                    Problem::DhcpByLauncher { network: text("data"), binding: Binding::Default },
+                    ["network data", "KubeVirt's default, bridge or masquerade"],
+                ),
+                one(
+                    Problem::DhcpByLauncher { network: text("data"), binding: Binding::Plugin(text("own")) },
+                    ["network data", "the plugin own"],
+                ),
+            ]
+            .concat(),
+            Problem::DhcpOff { .. } => one(
+                Problem::DhcpOff { network: text("data") },
+                ["network data", "--dhcp=never", "change --dhcp"],
+            ),
+            Problem::DhcpWithoutAddress { .. } => one(
+                Problem::DhcpWithoutAddress { network: text("data") },
+                ["network data", "no address", "request an address"],
+            ),
+            Problem::DhcpOptions { .. } => [true, false]
+                .map(|by_owner| Problem::DhcpOptions {
+                    network: text("data"),
+                    by_owner,
+                    error: option_error("mtu=70000"),
+                })
+                .into_iter()
+                .flat_map(|problem| one(problem, ["network data", "mtu", "70000", "65535"]))
+                .collect(),
             Problem::Rejected(_) => one(Problem::Rejected(text("constraint violation")), ["constraint violation"]),
             Problem::InvalidChassis(..) => one(
                 Problem::InvalidChassis(text("node-1"), invalid_chassis),
@@ -490,16 +585,16 @@ impl Examples {
         })
     }
 
-    /// Every message, with what it names.
+    /// Every message, with the names in it.
     fn messages(&self) -> Vec<Example<String>> {
         fn text<T: Display>(value: T) -> String {
             value.to_string()
         }
-        [map(self.problems(), text), map(self.notices(), text)].concat()
+        [map(self.problems(), text), map(self.notices(), text), map(self.option_errors(), text)].concat()
     }
 }
 
-/// What is wrong with a message.
+/// The faults of a message.
 fn habits(message: &str, names: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     let sentences: Vec<&str> = message.strip_suffix('.').unwrap_or_default().split(". ").collect();
@@ -530,7 +625,7 @@ fn every_message_is_two_sentences_that_name_the_object_and_say_what_to_do() {
 }
 
 #[test]
-fn the_check_sees_what_it_should() {
+fn the_check_finds_bad_messages() {
     let names = ["blue".to_owned()];
     let long = format!("The logical switch blue has {}no subnet. Set one.", "really ".repeat(35));
     for (message, habit) in [
@@ -549,7 +644,7 @@ fn the_check_sees_what_it_should() {
 }
 
 #[test]
-fn no_message_lets_through_what_forges_a_line_or_is_as_long_as_a_tenant_likes() {
+fn a_tenants_value_cannot_forge_a_line_or_lengthen_a_message_at_will() {
     let mark = "\n2026 INFO \u{202e}\u{1b}[2K";
     for (message, _) in (Examples { mark }).messages() {
         assert!(!message.contains(|character: char| character.is_control() || character == '\u{202e}'), "{message:?}");
@@ -561,9 +656,9 @@ fn no_message_lets_through_what_forges_a_line_or_is_as_long_as_a_tenant_likes() 
     }
 }
 
-/// `Problem::fault` as lists, for a reader: the first is what an admission webhook refuses.
+/// `Problem::fault` as lists, for a reader: an admission webhook refuses the first.
 #[test]
-fn who_can_mend_each_problem() {
+fn the_fault_of_every_problem() {
     let mut of = [(Fault::Owner, Vec::new()), (Fault::Operator, Vec::new()), (Fault::Passing, Vec::new())];
     for (problem, _) in (Examples { mark: "" }).problems() {
         let debug = format!("{problem:?}");
@@ -574,15 +669,15 @@ fn who_can_mend_each_problem() {
         }
     }
     let of = of.map(|(_, names)| names.join(" "));
-    let owner = "Unreadable Invalid Misplaced Unserved Unmatched PortSecurityKept NotAllowed NamespaceNotAllowed \
-        TooManyNics RetainTooLong NadNotFound OutOfSubnet AddressHeld MacHeld PoolOutOfSubnet PoolExhausted PoolRequired \
-        PoolNotExcluded";
+    let owner = "Unreadable Invalid Misplaced Unserved Unmatched PortSecurityKept VipsNotAllowed NotAllowed \
+        NamespaceNotAllowed TooManyNics RetainTooLong FamilyMissing OutOfSubnet AddressHeld MacHeld PoolOutOfSubnet \
+        PoolExhausted PoolRequired PoolNotExcluded DhcpByLauncher DhcpWithoutAddress DhcpOptions";
     // Of a policy: where it came later than the port.
-    let operator = "Misplaced PortSecurityKept NamespaceNotAllowed PolicyUnread RetainTooLong SwitchNotFound \
-        SwitchAmbiguous NoSubnet SubnetExhausted PoolNotExcluded SettingUnread \
+    let operator = "Misplaced PortSecurityKept VipsNotAllowed NamespaceNotAllowed PolicyUnread RetainTooLong NadNotFound SwitchNotFound \
+        SwitchAmbiguous NoSubnet SubnetExhausted NotAdvertised PoolNotExcluded SettingUnread \
         AddressDoubled MacDoubled LeaseOutside LeaseExcluded NameTaken NamespaceNotSelected ServedByAnotherInstance \
-        TypeTaken GuestHasAnother ChassisGone ChassisAmbiguous Rejected InvalidChassis";
-    let passing = "Misplaced LeaseOutsidePool SwitchDeferred ChassisNotFound";
+        TypeTaken GuestHasAnother ChassisGone ChassisAmbiguous DhcpOff DhcpOptions Rejected InvalidChassis";
+    let passing = "Misplaced LeaseOutsidePool SwitchDeferred ChassisNotFound ChassisNotReady";
     assert_eq!(of, [owner, operator, passing]);
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //!  KubeVirt: VMIM, target pod, its node, domain-ready, node moved, Succeeded, source pod ends
 //!            or, at any point, Failed or cancelled
-//!  service:  looks at the VM, or is restarted
+//!  service:  decides about the VM, or is restarted
 //!  northd:   takes the port's options into the southbound; the mark of an activation stays there for
 //!            as long as any additional chassis remains
 //!  guest:    announces itself by RARP on the node that it runs on
@@ -26,13 +26,13 @@ use crate::plan::{Claims, RowChange, Seen, Settling, Snapshot};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// The migration under way goes on, or the next one begins.
+    /// The migration under way continues, or the next one begins.
     Kubevirt,
     /// It fails.
     Fail,
     /// Its VMIM is deleted.
     Cancel,
-    /// The service looks at the VM.
+    /// The service decides about the VM.
     Look,
     /// The service is restarted.
     Restart,
@@ -50,7 +50,7 @@ struct Moving {
     stage: usize,
 }
 
-/// What northd made of the port.
+/// The binding of the port by northd.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Binding {
     main: String,
@@ -185,7 +185,7 @@ impl Model {
         self.cluster.apply(Change::Gone(Kind::Launcher, Box::new(metadata)));
     }
 
-    /// The migration ends before its cut-over: the target's pod ends, and then goes.
+    /// The migration ends before its cut-over: the target's pod ends, and is deleted then.
     fn fail(&mut self, cancelled: bool) {
         let Some(moving) = self.moving.take_if(|moving| moving.stage < 4) else { return };
         let number = moving.number;
@@ -238,7 +238,7 @@ impl Model {
         self.row().options.get(keys::REQUESTED_CHASSIS).expect("it is bound").split(',').collect()
     }
 
-    /// What holds after every look of the service.
+    /// The laws after every decision of the service.
     fn after_a_look(&self) {
         let requested = self.requested();
         assert!(requested.len() <= 2, "{requested:?}");

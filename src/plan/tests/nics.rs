@@ -1,4 +1,4 @@
-//! Several NICs a VM, by example: whose row is whose, and what one NIC's change does to another.
+//! VMs with several NICs, by example: which row belongs to which NIC, and how a change of one NIC affects the others.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn each_nic_has_its_row_on_its_switch() {
     made(&mut world, &web(), plain().with([("a", "net1"), ("b", "n/net2"), ("c", "m/net1"), ("d", "net1")]));
     let found: Vec<(String, String, String)> =
         rows(&world, &web()).into_iter().map(|(network, (_, name, ip))| (network, name, ip)).collect();
-    // c is on a NAD that says nothing of a switch: it is not ours.
+    // c is on a NAD without a switch: it is not ours.
     let expected = [
         ("a", "web.n.net1.n.ovn", "10.1.0.2"),
         ("b", "web.n.net2.n.ovn", "10.2.0.2"),
@@ -91,7 +91,7 @@ fn a_change_of_one_nic_leaves_the_others_as_they_are() {
     let nics = |template: Template| template.with([("a", "net1"), ("b", "net1")]);
     made(&mut world, &db(), nics(plain()));
     made(&mut world, &web(), nics(plain()));
-    // The lowest addresses are free again: whoever chooses anew is seen.
+    // The lowest addresses are free again: a NIC that gets a new address would get one of them.
     world.destroy(&db());
     let mut before = rows(&world, &web());
     let mut template = plain();
@@ -131,7 +131,7 @@ fn nics_of_one_vm_exchange_their_addresses_in_one_transaction_or_keep_them() {
     // In a row, too.
     made(&mut world, &web(), crossed("10.1.0.2", "10.1.0.4"));
     assert_eq!((of_red(&world), world.complaints(&web())), (vec!["10.1.0.2".into(), "10.1.0.4".into()], vec![]));
-    // The other one cannot have what it requests, and gives nothing up.
+    // The other NIC cannot get its request, and keeps its lease.
     made(&mut world, &db(), plain().with([("a", "net1")]).annotated("a.ovn.kubernetes.io/ip_address", "10.1.0.9"));
     made(&mut world, &web(), crossed("10.1.0.4", "10.1.0.9"));
     assert_eq!(of_red(&world), ["10.1.0.2", "10.1.0.4"]);
@@ -165,7 +165,7 @@ fn a_renamed_network_keeps_its_row_unless_it_might_be_anothers() {
     let mut world = world();
     made(&mut world, &web(), plain().with([("a", "net1"), ("b", "net2")]));
     let before = rows(&world, &web());
-    // Each is the only new one on what it is on.
+    // Each is the only new NIC on its network.
     let mut renamed = plain().with([("c", "net1"), ("d", "net2")]);
     renamed.network = Some("mgmt".into());
     made(&mut world, &web(), renamed);
@@ -186,14 +186,14 @@ fn a_renamed_network_keeps_its_row_unless_it_might_be_anothers() {
 }
 
 #[test]
-fn an_unplugged_nics_lease_is_nobodys_until_the_vmi_lets_it_go() {
+fn the_lease_of_an_unplugged_nic_is_kept_until_the_vmi_drops_the_nic() {
     let mut world = world();
     let mut template = plain().with([("a", "net1")]);
     world.run(&web(), template.clone(), "n1");
     let before = rows(&world, &web());
     template.absent = vec!["a"];
     made(&mut world, &web(), template.clone());
-    assert_eq!(rows(&world, &web()), before, "the template alone says nothing of what runs");
+    assert_eq!(rows(&world, &web()), before, "a change of the template alone does not affect the running VM");
     world.plug(&web());
     world.settle(100);
     assert_eq!(rows(&world, &web()), before);
@@ -221,7 +221,7 @@ fn a_nic_that_is_absent_from_a_stopped_vm_goes_at_once() {
 }
 
 #[test]
-fn a_nad_that_says_no_more_of_its_switch_takes_no_port_away() {
+fn a_nad_that_loses_its_switch_removes_no_port() {
     let mut world = world();
     let template = Template::default().with([("a", "net1")]);
     made(&mut world, &web(), template.clone());
@@ -251,7 +251,7 @@ fn port_security_is_off_only_where_owner_and_operator_want_it() {
     world.settings.policy.allow = Permissions::all();
     made(&mut world, &web(), off());
     assert_eq!((security(&world), world.problems(&web())), (Some(0), vec![]));
-    // A request that nobody can read changes nothing, and a restart of it is no new lease.
+    // An unreadable request leaves the row as it is, and a restart keeps the lease.
     let lease = world.addresses(&web());
     made(&mut world, &web(), plain().annotated("default.ovn.kubernetes.io/port_security", "off"));
     assert_eq!((security(&world), world.problems(&web()).len(), world.addresses(&web())), (Some(0), 1, lease.clone()));
@@ -265,7 +265,7 @@ fn port_security_is_off_only_where_owner_and_operator_want_it() {
 }
 
 #[test]
-fn a_vm_that_has_nothing_of_ours_hears_nothing_and_one_that_has_hears_of_all_its_keys() {
+fn annotations_are_reported_only_for_a_vm_with_a_nic_of_ours_and_then_all_of_them() {
     let keys = |template: Template| {
         let template = template.annotated("net9.n.ovn.kubernetes.io/ip_address", "10.9.0.9");
         template.annotated("plain.n.ovn.kubernetes.io/security_groups", "a").annotated("ovn-kubevirt.io/retain", "soon")
@@ -299,7 +299,7 @@ fn a_name_that_others_have_is_never_taken_over() {
 }
 
 #[test]
-fn a_refused_move_is_looked_at_again_when_its_switch_goes() {
+fn a_refused_move_is_decided_again_when_its_switch_is_deleted() {
     let mut world = world();
     made(&mut world, &web(), plain());
     let mut template = Template::new([("logical_switch", "red"), ("ip_address", "x")]);
@@ -309,12 +309,12 @@ fn a_refused_move_is_looked_at_again_when_its_switch_goes() {
     // Now it stays where it is, which takes no address: the row is the renamed network's.
     world.edit(|tables| drop(tables.switches.remove(&uuid(1, 1))));
     world.settle(100);
-    world.a_sweep_finds_nothing();
+    world.a_sweep_changes_no_row();
     assert_eq!(ips(&world, &web()), pairs([("mgmt", "10.0.0.2")]));
 }
 
 #[test]
-fn of_two_rows_that_are_left_none_is_taken_for_a_new_network() {
+fn a_new_network_takes_over_neither_of_two_leftover_rows() {
     let mut world = world();
     made(&mut world, &web(), Template::default().with([("a", "net1"), ("b", "net1")]));
     let before = rows(&world, &web());

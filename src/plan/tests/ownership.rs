@@ -1,4 +1,4 @@
-//! Whose a row is, where a person or another instance wrote into what says so.
+//! The owner of a row, where a person or another instance has changed its marks.
 
 use super::objects::Template;
 use super::world::{INSTANCE, World, map, uuid};
@@ -73,10 +73,40 @@ fn a_row_without_marks_goes_with_its_vm_and_never_with_another() {
     assert!(!there(&world, "a.n") && !there(&world, "a.n.red"), "{:#?}", world.tables.ports);
 }
 
-/// A person has a port connect a router.
-fn connect_a_router(world: &mut World, port: uuid::Uuid) {
+#[test]
+fn a_row_without_marks_that_may_be_anothers_is_left_alone_but_for_its_lease() {
+    // The name a.n.m may be that of `a` in `n` on the network `m`, and is that of `a.n` in `m`.
+    let mut world = running();
+    let (namesake, port) = (VmKey::new("m", "a.n"), port_uuid(INSTANCE, "a.n.m"));
+    world.apply(&namesake, Template::new([]));
+    world.settle(1);
+    let before = world.tables.ports[&port].clone();
+    let anothers = world.tables.ports[&port_uuid(INSTANCE, "a.n")].addresses.clone();
+    let strip = |world: &mut World| {
+        world.edit(|tables| {
+            let row = tables.ports.get_mut(&port).expect("a.n.m");
+            (row.external_ids, row.port_security) = (PortMarks::default(), anothers.clone());
+        });
+    };
+    world.delete(&namesake);
+    strip(&mut world);
+    world.settle(1);
+    let left = LogicalSwitchPort { external_ids: PortMarks::default(), ..before };
+    assert_eq!(world.tables.ports.get(&port), Some(&left));
+    // Drift of a row that stands without its VM is repaired as well.
+    strip(&mut world);
+    world.settle(1);
+    assert_eq!(world.tables.ports.get(&port), Some(&left));
+    // Only the end of the other VM shows the owner of the row.
+    world.destroy(&vm("a"));
+    assert_eq!(world.tables.ports.get(&port), None);
+}
+
+/// A person has a port connect a router, with these networks.
+pub(super) fn connect_a_router(world: &mut World, port: uuid::Uuid, networks: &[&str]) {
     world.edit(|tables| {
-        let row = crate::ovn::LogicalRouterPort { name: "lrp0".into(), ..Default::default() };
+        let networks = networks.iter().map(|network| (*network).to_owned()).collect();
+        let row = crate::ovn::LogicalRouterPort { name: "lrp0".into(), networks, ..Default::default() };
         tables.router_ports.insert(uuid(3, 0), row);
         let row = tables.ports.get_mut(&port).expect("the port");
         row.kind = "router".into();
@@ -98,7 +128,7 @@ fn a_row_gets_its_name_and_its_type_back() {
 }
 
 #[test]
-fn a_name_that_another_port_has_and_a_router_connection_are_told() {
+fn a_name_that_another_port_has_and_a_router_connection_are_reported() {
     let mut world = running();
     let port = port_uuid(INSTANCE, "a.n");
     world.edit(|tables| {
@@ -112,14 +142,14 @@ fn a_name_that_another_port_has_and_a_router_connection_are_told() {
     world.edit(|tables| tables.remove_port(uuid(2, 0)));
     world.settle(1);
     assert_eq!((world.tables.ports[&port].name.as_str(), world.complaints(&vm("a"))), ("a.n", vec![]));
-    connect_a_router(&mut world, port);
+    connect_a_router(&mut world, port, &[]);
     assert_eq!(world.tables.ports[&port].kind, "router");
     let problems: Vec<_> = world.problems(&vm("a")).iter().map(|problem| problem.reason()).collect();
     assert_eq!(problems, ["PortTypeConflict"]);
 }
 
 #[test]
-fn in_a_namespace_that_is_not_selected_any_more_ports_follow_their_vms_and_new_ones_are_not_made() {
+fn in_a_namespace_that_is_no_longer_selected_ports_follow_their_vms_and_no_port_is_created() {
     let mut world = running();
     world.unselect("n");
     world.settle(1);
@@ -200,7 +230,7 @@ fn a_port_that_connects_a_router_stays_on_its_switch_until_the_router_port_goes(
     world.apply(&vm("a"), Template::new([]));
     world.settle(1);
     let port = port_uuid(INSTANCE, "a.n");
-    connect_a_router(&mut world, port);
+    connect_a_router(&mut world, port, &[]);
     world.apply(&vm("a"), Template::new([("logical_switch", "red")]));
     world.settle(1);
     assert_eq!(world.tables.switch_of(&port), Some(uuid(1, 0)), "{:?}", world.complaints(&vm("a")));
@@ -209,4 +239,17 @@ fn a_port_that_connects_a_router_stays_on_its_switch_until_the_router_port_goes(
     world.settle(1);
     assert_eq!(world.tables.switch_of(&port), Some(uuid(1, 1)));
     assert_eq!((world.tables.ports[&port].kind.as_str(), world.complaints(&vm("a"))), ("", vec![]));
+}
+
+#[test]
+fn a_copy_of_a_vms_marks_is_left_alone_and_the_rows_do_not_give_the_status() {
+    let mut world = running();
+    let (_, row) = world.row(&vm("a")).expect("the port");
+    let copy =
+        LogicalSwitchPort { name: "copy".into(), external_ids: row.external_ids, ..LogicalSwitchPort::default() };
+    world.edit(|tables| tables.put_port(uuid(1, 0), uuid(2, 9), copy));
+    world.settle(1);
+    let decision = world.look_at(&vm("a"));
+    assert_eq!((decision.rows.len(), decision.status.ports.len()), (0, 1));
+    assert!(!decision.status.follows_from_rows(), "a ledger has to keep it");
 }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::examples::{at, db, foreign, made, plain, waits_in_vain, web};
 use super::objects::Template;
 use super::server::Tables;
 use super::world::{World, map, uuid};
 use crate::contract::{VmKey, keys};
 use crate::intent::{Namespaces, Permissions, Policy, Retention};
-use crate::ovn::LogicalSwitchPort;
-use crate::plan::{Claims, Fault, Problem, decide};
+use crate::kubevirt::Change;
+use crate::ovn::{LogicalSwitch, LogicalSwitchPort};
+use crate::plan::{Claims, Fault, Problem, RowChange, decide};
 
 /// The switches blue, the default, and red, under the defaults of the flags.
 fn world() -> World {
@@ -43,7 +46,7 @@ fn on(switch: &str) -> Template {
     Template::new([("logical_switch", switch)])
 }
 
-/// What a webhook is told of a VM that is applied, and what the VM is told once it has its port.
+/// The reasons that a webhook gets for a VM that is applied, and those of the VM once it has its port.
 fn applied(world: &mut World, vm: &VmKey, template: Template) -> [Vec<(&'static str, Fault)>; 2] {
     world.apply(vm, template);
     let decision = world.look_at(vm);
@@ -83,7 +86,7 @@ fn an_excluded_address_and_the_first_host_address_need_the_operators_word() {
     assert!(world.complaints(&web())[0].contains("external_ids:ovn-kubevirt.io/allow of the logical switch blue"));
     state(&mut world, 0, keys::ALLOW, "explicit,excluded");
     assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.5"));
-    // What was given stays, and nothing is said of it.
+    // The lease stays without a problem.
     state(&mut world, 0, keys::ALLOW, "");
     assert_eq!((ip(&world, &web()).as_deref(), ip(&world, &db()).as_deref()), (Some("10.0.0.5"), Some("10.0.0.1")));
     assert_eq!((reasons(&world, &web()), reasons(&world, &db())), (vec![], vec![]));
@@ -119,13 +122,13 @@ fn a_pool_is_confined_to_the_addresses_that_the_operator_opens() {
     made(&mut world, &third(), from("10.0.0.6..10.0.0.8"));
     state(&mut world, 0, keys::ALLOW, "explicit, excluded");
     assert_eq!(ip(&world, &third()).as_deref(), Some("10.0.0.6"));
-    // The lease is in the pool: it stands, whatever the operator says now.
+    // The lease is in the pool: it stays under any policy.
     state(&mut world, 0, keys::ALLOW, "");
     assert_eq!((ip(&world, &third()).as_deref(), reasons(&world, &third())), (Some("10.0.0.6"), vec![]));
 }
 
 #[test]
-fn beside_ovns_own_addresses_a_pool_in_exclude_ips_needs_the_word_and_the_message_says_so() {
+fn beside_ovns_own_addresses_a_pool_in_exclude_ips_needs_the_permission_and_the_message_says_so() {
     let mut world = world();
     world.edit(|tables| foreign(tables, 1, "lease", &["dynamic"]));
     made(&mut world, &web(), plain());
@@ -228,11 +231,11 @@ fn a_namespace_gets_as_many_ports_as_the_operator_allows_also_within_one_transac
     waiting.iter().for_each(|vm| waits_in_vain(&world, vm, full));
     world.destroy(vms.iter().find(|vm| world.row(vm).is_some()).expect("one"));
     assert_eq!(served(&world), 2, "the place is taken as soon as it is free");
-    world.a_sweep_finds_nothing();
+    world.a_sweep_changes_no_row();
 }
 
 #[test]
-fn a_vm_with_more_nics_than_its_namespace_may_have_is_refused_the_last_by_whoever_asks() {
+fn the_last_nic_beyond_max_nics_is_refused_in_every_decision() {
     let mut world = world();
     ["net1", "net2"].iter().for_each(|nad| world.nad("n", nad, Some("red")));
     world.reconfigure(policy(|policy| policy.max_nics = Some(2)));
@@ -245,7 +248,7 @@ fn a_vm_with_more_nics_than_its_namespace_may_have_is_refused_the_last_by_whoeve
 }
 
 #[test]
-fn a_nad_that_does_not_exist_gives_no_port_and_takes_none() {
+fn a_missing_nad_gives_no_port_and_removes_no_port() {
     let mut world = world();
     let template = || {
         let template = Template::default().with([("a", "net1")]);
@@ -255,8 +258,8 @@ fn a_nad_that_does_not_exist_gives_no_port_and_takes_none() {
     let missing = "The network a gets no port: its NetworkAttachmentDefinition n/net1 does not exist. Create it or name \
         another; the port is made as soon as it exists.";
     waits_in_vain(&world, &web(), missing);
-    assert_eq!(reasons(&world, &web()), [("NadNotFound", Fault::Owner)]);
-    // A NIC without a switch is none of ours, as far as anybody can tell.
+    assert_eq!(reasons(&world, &web()), [("NadNotFound", Fault::Operator)]);
+    // A NIC without a switch counts as one of another system.
     made(&mut world, &db(), Template::default().with([("a", "net1")]));
     assert_eq!((reasons(&world, &db()), world.row(&db())), (vec![], None));
     world.nad("n", "net1", None);
@@ -265,6 +268,130 @@ fn a_nad_that_does_not_exist_gives_no_port_and_takes_none() {
     world.nad_goes("n", "net1");
     world.settle(100);
     assert_eq!((ip(&world, &web()).as_deref(), reasons(&world, &web())), (Some("10.1.0.2"), vec![]));
+}
+
+/// The database loses the row of a VM.
+fn lose(world: &mut World, vm: &VmKey) {
+    let (row, _) = world.row(vm).expect("a row");
+    world.edit(|tables| tables.remove_port(row));
+    world.settle(100);
+}
+
+#[test]
+fn a_switch_that_is_closed_to_a_vm_keeps_no_lost_lease_for_it() {
+    let mut world = world();
+    world.run(&web(), plain(), "n1");
+    state(&mut world, 0, keys::NAMESPACES, "m");
+    lose(&mut world, &web());
+    assert_eq!(reasons(&world, &web()), [("SwitchNotAllowed", Fault::Owner)]);
+    made(&mut world, &third(), at("10.0.0.2"));
+    assert_eq!(ip(&world, &third()).as_deref(), Some("10.0.0.2"));
+    state(&mut world, 0, keys::NAMESPACES, "*");
+    assert_eq!((ip(&world, &web()).as_deref(), ip(&world, &third()).as_deref()), (Some("10.0.0.3"), Some("10.0.0.2")));
+}
+
+#[test]
+fn a_lost_lease_is_kept_from_the_moment_that_its_switch_opens_to_its_vm() {
+    let mut world = world();
+    world.run(&web(), plain(), "n1");
+    state(&mut world, 0, keys::NAMESPACES, "m");
+    let (row, _) = world.row(&web()).expect("a row");
+    world.edit(|tables| tables.remove_port(row));
+    world.apply(&third(), plain());
+    world.apply(&db(), plain());
+    let next = |world: &World, vm: &VmKey| match &world.look_at(vm).rows[..] {
+        [RowChange::Port(change)] => change.after.as_ref().map(|after| after.row.addresses.iter().collect::<String>()),
+        rows => panic!("{rows:?}"),
+    };
+    assert_eq!(
+        next(&world, &third()).as_deref(),
+        Some("0a:58:0a:00:00:02 10.0.0.2"),
+        "it keeps nothing on a closed switch"
+    );
+    let opened = |namespaces: &'static str| {
+        move |tables: &mut Tables| {
+            tables.switches.get_mut(&uuid(1, 0)).expect("blue").external_ids.insert(keys::NAMESPACES, namespaces);
+        }
+    };
+    for namespaces in ["m,n", "*"] {
+        world.edit(opened(namespaces));
+        for vm in [third(), db()] {
+            assert_eq!(next(&world, &vm).as_deref(), Some("0a:58:0a:00:00:03 10.0.0.3"), "{namespaces} {vm}");
+        }
+    }
+    world.settle(100);
+    assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.2"));
+}
+
+#[test]
+fn a_closed_namesake_of_a_switch_takes_no_lost_lease_from_the_open_one() {
+    let mut world = world();
+    world.run(&web(), plain(), "n1");
+    let (row, _) = world.row(&web()).expect("a row");
+    world.edit(|tables| {
+        let blue = tables.switches[&uuid(1, 0)].clone();
+        let mut namesake = LogicalSwitch { ports: Default::default(), ..blue };
+        namesake.external_ids.insert(keys::NAMESPACES, "m");
+        tables.switches.insert(uuid(1, 16), namesake);
+        tables.remove_port(row);
+    });
+    world.edit(|tables| drop(tables.switches.remove(&uuid(1, 16))));
+    world.apply(&db(), plain());
+    let rows = world.look_at(&db()).rows;
+    let [RowChange::Port(change)] = &rows[..] else { panic!("{rows:?}") };
+    let addresses: String = change.after.as_ref().expect("a port").row.addresses.iter().collect();
+    assert_eq!(addresses, "0a:58:0a:00:00:03 10.0.0.3");
+}
+
+#[test]
+fn a_recreated_vm_gets_a_kept_address_again_only_with_the_operators_permission() {
+    let mut world = world();
+    world.resting = true;
+    state(&mut world, 0, keys::ALLOW, "explicit,first");
+    made(&mut world, &web(), at("10.0.0.1"));
+    state(&mut world, 0, keys::ALLOW, "explicit");
+    world.destroy(&web());
+    made(&mut world, &web(), plain());
+    assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.2"));
+}
+
+#[test]
+fn port_security_returns_when_the_operator_withdraws_the_word_whatever_the_vm_is_like() {
+    let mut world = world();
+    state(&mut world, 0, keys::ALLOW, "explicit,port-security-off");
+    made(&mut world, &web(), Template::new([("port_security", "false")]));
+    assert!(world.row(&web()).is_some_and(|(_, row)| row.port_security.is_empty()));
+    let (name, namespace, uid) = (Some(web().name), Some(web().namespace), world.present[&web()].uid.clone());
+    let metadata = ObjectMeta { name, namespace, uid: Some(uid), ..ObjectMeta::default() };
+    world.hear(Change::UnreadableVm(Box::new(metadata), "a field of another type".into()));
+    let secured = |world: &World| {
+        let [RowChange::Port(change)] = &world.look_at(&web()).rows[..] else { return None };
+        change.after.as_ref().map(|after| (after.row.addresses.clone(), after.row.port_security.clone()))
+    };
+    assert_eq!(secured(&world), None, "nothing changes");
+    let blue = uuid(1, 0);
+    world.edit(|tables| drop(tables.switches.get_mut(&blue).expect("blue").external_ids.insert(keys::ALLOW, "none")));
+    let (addresses, port_security) = secured(&world).expect("a change");
+    assert!(!addresses.is_empty() && addresses == port_security, "{addresses:?} {port_security:?}");
+}
+
+#[test]
+fn a_nic_whose_row_and_nad_are_lost_has_its_lease_again_when_the_nad_returns() {
+    for named_by_the_vm in [true, false] {
+        let mut world = world();
+        world.nad("n", "net1", Some("red"));
+        let template = || Template::default().with([("a", "net1")]);
+        let named = || template().annotated("a.ovn.kubernetes.io/logical_switch", "red");
+        made(&mut world, &db(), template());
+        made(&mut world, &web(), if named_by_the_vm { named() } else { template() });
+        world.destroy(&db());
+        world.nad_goes("n", "net1");
+        lose(&mut world, &web());
+        assert_eq!(reasons(&world, &web()), [("NadNotFound", Fault::Operator)]);
+        world.nad("n", "net1", Some("red"));
+        world.settle(100);
+        assert_eq!((ip(&world, &web()).as_deref(), reasons(&world, &web())), (Some("10.1.0.3"), vec![]));
+    }
 }
 
 fn days(days: u64) -> Retention {
@@ -308,7 +435,7 @@ fn a_retention_of_before_ends_a_whole_bound_after_it_is_first_seen() {
     world.reconfigure(Policy::default());
     world.settle(100);
     assert_eq!(retained_until(&world).as_deref(), Some("1970-05-11T00:00:00Z"), "day 100 and 30 days");
-    // Looked at again, it is not put off; and a longer bound changes nothing.
+    // A second decision does not postpone it; and a longer limit changes no row.
     world.pass(10 * day);
     world.reconfigure(policy(|policy| policy.max_retain = days(300)));
     world.settle(100);

@@ -1,4 +1,4 @@
-//! The operator's policy in any history: values that come and go, and what must hold under each of them.
+//! The operator's policy in any history: values that change, and the laws under each of them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,15 +14,17 @@ use crate::ovn::{Addresses, LogicalSwitch, LogicalSwitchPort};
 use crate::ovsdb::Map;
 use crate::plan::{Decision, Fault, PortChange, Problem, Requested, present};
 
-/// What the row of a switch may say.
+/// The policies that the row of a switch may have.
 const NAMESPACES: [Option<&str>; 8] = [None, None, None, Some("n"), Some("m"), Some("n, m"), Some("*"), Some("n;m")];
-const ALLOW: [Option<&str>; 7] = [
+const ALLOW: [Option<&str>; 9] = [
     None,
     None,
     Some("explicit,excluded,first"),
     Some("explicit"),
-    Some(""),
+    Some("none"),
     Some("explicit, first"),
+    Some("explicit,link-local"),
+    Some("explicit,vips"),
     Some("explicit,excludde,port-security-off"),
 ];
 /// The number of policies on a row.
@@ -80,7 +82,7 @@ pub(super) fn take(world: &mut World, edit: Edit) {
 }
 
 /// Whether a namespace may use a switch.
-fn may_use(world: &World, switch: &LogicalSwitch, namespace: &str) -> bool {
+pub(super) fn may_use(world: &World, switch: &LogicalSwitch, namespace: &str) -> bool {
     match switch.external_ids.get(keys::NAMESPACES) {
         Some("*") => true,
         Some(text) => !text.contains(';') && text.split(',').any(|name| name.trim() == namespace),
@@ -99,7 +101,7 @@ fn may(world: &World, switch: &LogicalSwitch, permission: Permission) -> bool {
     }
 }
 
-/// Whether the policy of a switch is open to what a kept address needs: one that is excluded, or the first.
+/// Returns true if the policy of a switch permits a kept address, which may be excluded or the first.
 pub(super) fn opens(world: &World, switch: &Uuid, address: IpAddr) -> bool {
     let row = &world.tables.switches[switch];
     let Ok(subnet) = world.northbound.subnet(switch) else { return true };
@@ -111,12 +113,13 @@ pub(super) fn opens(world: &World, switch: &Uuid, address: IpAddr) -> bool {
 
 /// The addresses of a row, now and for the next start.
 fn held(row: &LogicalSwitchPort) -> BTreeSet<IpAddr> {
-    let elements = row.addresses.nics().chain(row.port_security.nics()).chain(row.external_ids.reserved());
+    let secured = row.port_security.secured().map(|secured| secured.lease);
+    let elements = row.addresses.nics().chain(secured).chain(row.external_ids.reserved());
     elements.flat_map(|addresses: Addresses| addresses.ips().collect::<Vec<_>>()).collect()
 }
 
-/// What a transaction gives is within the policy of the moment. `given` is what it gives to others.
-pub(super) fn nothing_is_given_against_the_policy(
+/// The allocations of a transaction follow the policy of the moment. `given` has its allocations to other VMs.
+pub(super) fn every_allocation_is_within_the_policy(
     world: &World,
     vm: &VmKey,
     given: &[PortChange],
@@ -131,6 +134,13 @@ pub(super) fn nothing_is_given_against_the_policy(
         let had = stayed.map(|before| held(&before.row)).unwrap_or_default();
         for ip in held(&after.row).difference(&had).filter(|_| !world.resting) {
             assert!(opens(world, &after.switch, *ip), "{vm} gets {ip} of {switch:?}: {:?}", world.settings.policy);
+        }
+        // A retained port stays as it is.
+        if intent.is_some() {
+            for secured in after.row.port_security.secured() {
+                let opens = secured.lease.ipv6.is_some() && may(world, switch, Permission::LinkLocal);
+                assert_eq!(secured.link_locals, opens, "{vm}: {secured} on {switch:?}");
+            }
         }
         if change.before.is_some() {
             continue;
@@ -153,7 +163,9 @@ pub(super) fn nothing_is_given_against_the_policy(
     };
     let (here, all) = (new(changes), new(changes) + new(given) + ports_in(&world.tables, &vm.namespace));
     let limit = world.settings.policy.max_nics;
-    assert!(here == 0 || limit.is_none_or(|limit| all <= limit), "{vm}: port number {all} of {limit:?}");
+    // A port may take the place of one that goes with it.
+    let gone = changes.iter().filter(|change| change.before.is_some() && change.after.is_none()).count();
+    assert!(here == 0 || limit.is_none_or(|limit| all <= limit + gone), "{vm}: port number {all} of {limit:?}");
 }
 
 fn ports_in(tables: &Tables, namespace: &str) -> usize {
@@ -168,8 +180,8 @@ fn is_attached(world: &World, vm: &VmKey, nic: &PortIntent) -> bool {
         || nads.is_some_and(|nads| nads.keys().any(|nad| vm.port_name_on(nad) == nic.base_name))
 }
 
-/// A policy blames the owner for a request alone that is not what the port has. It says nothing of a lease that stands.
-pub(super) fn no_owner_is_blamed_for_a_lease_that_stands(world: &World, vm: &VmKey, decision: &Decision) {
+/// A policy blames the owner only for a request that differs from the lease, never for the lease.
+pub(super) fn a_lease_is_never_the_fault_of_its_owner(world: &World, vm: &VmKey, decision: &Decision) {
     let intent = world.intent(vm);
     for standing in present(&world.northbound, vm).ports {
         let (Some(lease), Some(switch)) = (standing.addresses, standing.switch) else { continue };

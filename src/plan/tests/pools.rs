@@ -24,7 +24,7 @@ fn ip(world: &World, vm: &VmKey) -> Option<String> {
 }
 
 #[test]
-fn an_address_is_chosen_from_the_pool_excluded_or_not_and_a_full_one_is_told() {
+fn an_address_is_allocated_from_the_pool_even_if_excluded_and_a_full_pool_is_reported() {
     let mut world = small();
     made(&mut world, &web(), from("10.0.0.2, 10.0.0.9..10.0.0.9"));
     made(&mut world, &db(), from("10.0.0.2,10.0.0.9"));
@@ -59,7 +59,7 @@ fn a_pool_that_changes_moves_a_stopped_vm_at_once_and_a_running_one_at_its_next_
         (ip(&world, &web()).as_deref(), next(&world).as_deref()),
         (Some("10.0.0.8"), Some("0a:58:0a:00:00:05 10.0.0.11"))
     );
-    // It is as good as held, and looked at again it stays.
+    // The reservation counts as held, and stays after another decision.
     made(&mut world, &db(), at("10.0.0.11"));
     assert_eq!(ip(&world, &db()), None);
     world.mark(web());
@@ -82,7 +82,7 @@ fn a_vm_whose_new_pool_is_full_starts_with_the_address_that_it_has() {
         "{:?}",
         world.complaints(&web())
     );
-    // Its guest runs: what gets free now is for its next start.
+    // Its guest runs: an address that becomes free now is for its next start.
     world.destroy(&db());
     assert_eq!(ip(&world, &web()).as_deref(), Some("10.0.0.5"));
     world.stop(&web());
@@ -111,14 +111,14 @@ fn beside_ovns_own_ipam_only_a_pool_that_is_excluded_is_chosen_from() {
     waits_in_vain(&world, &db(), beyond);
     made(&mut world, &third(), from("10.0.0.2..10.0.0.4"));
     assert_eq!(ip(&world, &third()).as_deref(), Some("10.0.0.2"));
-    // The last such port goes.
+    // The last such port is deleted.
     world.edit(|tables| tables.remove_port(uuid(2, 0)));
     world.settle(100);
     assert_eq!((ip(&world, &web()).as_deref(), ip(&world, &db()).as_deref()), (Some("10.0.0.5"), Some("10.0.0.4")));
 }
 
 #[test]
-fn a_released_address_rests_unless_nothing_else_is_free_and_who_names_it_has_it() {
+fn a_released_address_rests_unless_it_is_requested_or_no_other_is_free() {
     let mut world = World::new([("blue", map([("subnet", "10.0.0.0/29")]))]);
     world.resting = true;
     made(&mut world, &web(), plain());
@@ -140,7 +140,7 @@ fn a_released_address_rests_unless_nothing_else_is_free_and_who_names_it_has_it(
 }
 
 #[test]
-fn the_addresses_of_a_deleted_vm_are_retained_for_as_long_as_it_said() {
+fn the_addresses_of_a_deleted_vm_are_retained_for_the_requested_time() {
     let mut world = small();
     let retained = || Template::new([("ip_address", "10.0.0.9")]).annotated("ovn-kubevirt.io/retain", "20s");
     world.run(&web(), retained(), "n1");
@@ -181,7 +181,7 @@ fn retention_may_be_for_ever_by_the_operators_word_and_not_at_all_by_the_owners(
 }
 
 #[test]
-fn what_a_port_seems_to_hold_while_it_moves_to_another_switch_does_not_rest_there() {
+fn an_address_of_a_port_that_moves_does_not_rest_on_the_new_switch() {
     for order in 0..12 {
         let switch = |name| (name, map([("subnet", "10.0.0.0/29")]));
         let mut world = World::new([switch("blue"), switch("red")]);
@@ -199,7 +199,7 @@ fn what_a_port_seems_to_hold_while_it_moves_to_another_switch_does_not_rest_ther
 }
 
 #[test]
-fn a_pool_that_a_switch_can_never_serve_is_told_before_one_that_is_used_up() {
+fn a_pool_outside_the_switch_is_reported_before_a_full_pool() {
     let mut world = small();
     made(&mut world, &db(), at("10.0.0.9"));
     made(&mut world, &third(), from("10.0.0.9,fd00::2"));
@@ -208,7 +208,7 @@ fn a_pool_that_a_switch_can_never_serve_is_told_before_one_that_is_used_up() {
 }
 
 #[test]
-fn what_a_port_leaves_rests_though_another_seems_to_hold_it_while_it_moves() {
+fn a_released_address_rests_even_if_a_moving_port_seems_to_hold_it() {
     for order in 0..42 {
         let switch = |name| (name, map([("subnet", "10.0.0.0/29")]));
         let mut world = World::new([switch("blue"), switch("red")]);

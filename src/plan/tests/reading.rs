@@ -1,4 +1,4 @@
-//! What people write into switches and foreign ports, by example: odd spellings, addresses that no port has, switches
+//! Examples of the values that people write into switches and foreign ports: odd spellings, addresses without a port, switches
 //! without addresses.
 
 use std::borrow::Cow;
@@ -9,8 +9,8 @@ use super::server::Tables;
 use super::world::{World, map, uuid};
 use crate::contract::{VmKey, keys};
 use crate::ovn::{
-    DhcpOptions, Elements, ForwardingGroup, LoadBalancer, LogicalSwitch, LogicalSwitchPort, PortHealthCheck,
-    StaticMacBinding,
+    DhcpOptions, Elements, ForwardingGroup, LoadBalancer, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
+    PortHealthCheck, StaticMacBinding,
 };
 use crate::plan::{PortStatus, Problem};
 
@@ -34,7 +34,7 @@ fn held_by(address: &str, holder: &str) -> String {
 }
 
 #[test]
-fn one_bad_word_in_exclude_ips_is_told_and_stops_no_vm() {
+fn a_bad_word_in_exclude_ips_is_reported_and_stops_no_vm() {
     let mut world = world();
     world.edit(|tables| {
         drop(blue(tables).other_config.insert("exclude_ips", "10.16.0.2..10.16.0.4 x\t10.16.0.9..10.16.0.5"))
@@ -47,7 +47,7 @@ fn one_bad_word_in_exclude_ips_is_told_and_stops_no_vm() {
         without blanks around them; write exclude_ips as addresses of the subnet and ranges first..last, with blanks between.";
     assert_eq!((world.complaints(&web()), world.complaints(&db())), (vec![told.into()], vec![told.into()]));
     assert_eq!(world.problems(&web())[0].reason(), "SwitchSettingUnread");
-    // Once it is corrected, it is told no more, and no address moves.
+    // Once the value is corrected, the problem is gone, and no address moves.
     world.edit(|tables| drop(blue(tables).other_config.insert("exclude_ips", "10.16.0.2..10.16.0.4")));
     world.settle(100);
     assert_eq!((world.complaints(&web()), ip(&world, &web()).as_deref()), (vec![], Some("10.16.0.5")));
@@ -66,7 +66,7 @@ fn a_subnet_that_cannot_be_read_at_all_is_named() {
 }
 
 #[test]
-fn the_first_host_address_is_had_by_who_names_it_or_a_pool_with_it_and_is_chosen_for_no_vm() {
+fn the_first_host_address_is_allocated_only_by_name_or_from_a_pool_that_has_it() {
     let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30"), ("ipv6_prefix", "fd00::/126")]))]);
     made(&mut world, &db(), plain());
     assert_eq!(ip(&world, &db()).as_deref(), Some("10.0.0.2 fd00::2"));
@@ -98,7 +98,7 @@ fn a_first_host_address_that_was_given_before_stays() {
 }
 
 #[test]
-fn addresses_that_a_foreign_port_may_speak_with_are_its_own_and_a_network_is_none() {
+fn a_foreign_port_holds_the_addresses_of_its_port_security_but_no_network_there() {
     let mut world = world();
     world.edit(|tables| {
         foreign(tables, 0, "keepalived", &["02:00:00:00:00:01 10.16.0.2"]);
@@ -121,7 +121,7 @@ fn addresses_that_a_foreign_port_may_speak_with_are_its_own_and_a_network_is_non
 }
 
 #[test]
-fn what_a_router_port_answers_for_in_the_place_of_others_or_announces_is_never_chosen() {
+fn addresses_that_a_router_port_proxies_or_announces_are_never_allocated() {
     let mut world = world();
     world.edit(|tables| {
         let options = map([
@@ -169,7 +169,7 @@ fn health_checks_come_from_an_address_that_no_vm_gets() {
 }
 
 #[test]
-fn whatever_else_answers_or_speaks_is_never_chosen_and_told_where_it_is_the_switchs() {
+fn addresses_of_other_services_are_never_allocated_and_those_of_the_switch_are_named() {
     type Change = fn(&mut Tables);
     let of_switch: [(Change, &str); 3] = [
         (
@@ -225,7 +225,7 @@ fn whatever_else_answers_or_speaks_is_never_chosen_and_told_where_it_is_the_swit
 }
 
 #[test]
-fn the_mac_of_a_forwarding_group_is_told() {
+fn a_forwarding_group_is_named_as_the_holder_of_its_mac() {
     let mut world = world();
     world.edit(|tables| {
         let (vip, vmac) = ("10.16.9.9".to_owned(), "02:00:00:00:00:0c".to_owned());
@@ -245,7 +245,7 @@ fn the_mac_of_a_forwarding_group_is_told() {
 }
 
 #[test]
-fn a_mac_is_made_once_for_all_switches_and_requested_as_often_as_owners_like() {
+fn a_mac_is_generated_once_for_all_switches_and_may_be_requested_repeatedly() {
     let config = || map([("subnet", "10.17.0.0/16")]);
     let mut world = World::new([("blue", config()), ("red", config())]);
     world.nad("n", "net1", Some("red"));
@@ -270,7 +270,7 @@ fn a_mac_is_made_once_for_all_switches_and_requested_as_often_as_owners_like() {
 }
 
 #[test]
-fn a_mac_that_another_nic_names_on_another_switch_is_not_made() {
+fn a_mac_that_another_nic_requests_on_another_switch_is_not_generated() {
     let config = || map([("subnet", "10.17.0.0/16")]);
     let mut world = World::new([("blue", config()), ("red", config())]);
     world.nad("n", "net1", Some("red"));
@@ -284,7 +284,7 @@ fn a_mac_that_another_nic_names_on_another_switch_is_not_made() {
 }
 
 #[test]
-fn what_northd_holds_in_its_own_spelling_is_not_handed_out_again() {
+fn an_address_in_any_spelling_that_northd_reads_is_not_allocated_again() {
     for text in [
         "a:58:a:10:0:2 10.16.0.002",
         "0A:58:0A:10:00:02\t10.16.0.2/16",
@@ -303,7 +303,7 @@ fn what_northd_holds_in_its_own_spelling_is_not_handed_out_again() {
 }
 
 #[test]
-fn beside_dynamic_ports_what_northd_does_not_read_is_not_excluded() {
+fn beside_dynamic_ports_an_address_that_northd_cannot_read_is_not_excluded() {
     let mut world = world();
     world.edit(|tables| {
         blue(tables).other_config.insert("exclude_ips", "10.16.0.2..10.16.0.4,10.16.0.5..10.16.0.9");
@@ -357,7 +357,7 @@ fn a_switch_that_is_mac_only_gives_macs_alone_and_each_another() {
     world.edit(|tables| tables.ports.get_mut(&port).expect("it").addresses = ["unknown"].iter().collect());
     world.settle(100);
     assert_eq!(mac_alone(&world, &web()), macs[0]);
-    // Nobody can say whether an address is one of a switch that has none.
+    // A switch without a subnet gives no rule to check an address by.
     made(&mut world, &third, at("10.0.0.9"));
     assert_eq!((mac_alone(&world, &third), world.problems(&third)[0].reason()), (macs[1].clone(), "SubnetMissing"));
 }
@@ -374,7 +374,31 @@ fn a_lease_with_an_address_outlives_a_switch_that_becomes_mac_only() {
 }
 
 #[test]
-fn none_gives_a_mac_alone_with_a_subnet_and_without() {
+fn a_lost_lease_with_an_address_is_restored_on_a_switch_that_became_mac_only() {
+    let mut world = world();
+    world.run(&web(), plain(), "n1");
+    let lease = world.addresses(&web());
+    let (port, _) = world.row(&web()).expect("its port");
+    world.edit(|tables| {
+        tables.remove_port(port);
+        blue(tables).other_config = map([("mac_only", "true")]);
+        // The subnet is that of the router.
+        let networks = ["10.16.0.1/16".to_owned()].into_iter().collect();
+        let row = LogicalRouterPort { name: "lrp0".into(), networks, ..Default::default() };
+        tables.router_ports.insert(uuid(3, 0), row);
+        let options = map([("router-port", "lrp0")]);
+        let row = LogicalSwitchPort { name: "to-router".into(), kind: "router".into(), options, ..Default::default() };
+        tables.put_port(uuid(1, 0), uuid(2, 0), row);
+    });
+    world.settle(100);
+    assert_eq!(world.addresses(&web()), lease);
+    // A VM that had no address gets a MAC alone.
+    made(&mut world, &db(), plain());
+    mac_alone(&world, &db());
+}
+
+#[test]
+fn ip_address_none_gives_a_mac_alone_with_a_subnet_and_without() {
     for config in [map([("subnet", "10.16.0.0/16"), ("ipv6_prefix", "fd00::")]), map([])] {
         let mut world = World::new([("blue", config)]);
         made(&mut world, &web(), at("None").annotated("ovn.kubernetes.io/ip_pool", "10.16.0.9"));
@@ -392,7 +416,7 @@ fn none_gives_a_mac_alone_with_a_subnet_and_without() {
 }
 
 #[test]
-fn a_running_vm_that_asks_for_none_or_for_an_address_after_all_has_it_at_its_next_start() {
+fn a_running_vm_that_requests_a_mac_alone_or_an_address_gets_it_at_its_next_start() {
     let mut world = world();
     world.run(&web(), plain(), "n1");
     let next = |world: &World| {
@@ -438,7 +462,7 @@ fn an_address_that_was_taken_out_of_a_running_vms_row_is_put_back_and_no_other()
     bare(&mut world);
     world.settle(100);
     assert_eq!(columns(&world, &web())[0], row.addresses.iter().collect::<Vec<_>>());
-    // What another has by now stays with that one until the guest stops.
+    // An address that another VM holds by now stays with it until the guest stops.
     world.resting = false;
     bare(&mut world);
     world.apply(&db(), at("10.16.0.2"));
@@ -455,7 +479,7 @@ fn an_address_that_was_taken_out_of_a_running_vms_row_is_put_back_and_no_other()
 }
 
 #[test]
-fn a_vm_on_a_switch_without_a_subnet_is_told_of_none() {
+fn the_message_about_a_missing_subnet_suggests_ip_address_none() {
     let mut world = World::new([("blue", map([]))]);
     made(&mut world, &web(), plain());
     assert!(matches!(&world.problems(&web())[..], [Problem::NoSubnet { .. }]));

@@ -1,4 +1,4 @@
-//! What must hold of every replica, every transaction and every state: a plain model, written
+//! The laws of every replica, every transaction and every state: a plain model, written
 //! without looking at how a decision is made.
 
 use std::borrow::Cow;
@@ -15,14 +15,16 @@ use super::world::{INSTANCE, Sent, World};
 use crate::contract::{VmKey, keys, port_uuid};
 use crate::intent::{PortIntent, Request};
 use crate::kubevirt::{Template, VmObjects};
-use crate::ovn::{Addresses, Elements, LogicalSwitchPort, Northbound, Owner};
+use crate::ovn::{Addresses, DhcpOptions, Elements, LogicalRouterPort, LogicalSwitchPort, Northbound, Owner, Secured};
 use crate::ovsdb::Map;
-use crate::plan::{Decision, PortChange, Problem, RowChange};
+use crate::plan::{Decision, DhcpChange, PortChange, Problem, RowChange};
 
-/// What a port holds: addresses and MACs as text.
+/// The claims of a port: addresses and MACs as text.
 pub(super) fn claims(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> BTreeSet<String> {
     let texts = |elements: &Elements| elements.iter().map(Cow::into_owned).collect::<Vec<String>>();
-    let (addresses, secured) = (texts(&row.addresses), texts(&row.port_security));
+    // The link-local addresses are no one's.
+    let secured: Vec<String> = texts(&row.port_security).iter().map(|text| text.replace(" fe80::/64", "")).collect();
+    let addresses = texts(&row.addresses);
     let mut words: Vec<&str> = addresses.iter().map(String::as_str).collect();
     words.extend(row.dynamic_addresses.as_deref());
     words.extend(row.external_ids.get(keys::NEXT_ADDRESSES));
@@ -63,9 +65,9 @@ fn canonical(word: &str) -> Option<String> {
     ip.or_else(|| mac().map(|mac| mac.to_string().to_lowercase()))
 }
 
-/// The indexes of the replica are those of one that is built from the rows anew, and both say what
-/// the rows say.
-pub(super) fn the_index_is_what_the_rows_say(northbound: &Northbound, tables: &Tables) {
+/// The indexes of the replica are those of one that is rebuilt from the rows, and both agree with
+/// the rows.
+pub(super) fn the_index_agrees_with_the_rows(northbound: &Northbound, tables: &Tables) {
     let fresh = tables.replica(INSTANCE);
     for view in [&northbound.rebuilt(), &fresh] {
         assert!(northbound.holds_the_same(view), "the index is not what is built anew from {tables:#?}");
@@ -95,8 +97,8 @@ pub(super) fn the_index_is_what_the_rows_say(northbound: &Northbound, tables: &T
     assert_eq!((northbound.port_count(), named), (tables.ports.len(), tables.switches.len()));
 }
 
-/// What the rows are after a transaction is what its changes said.
-pub(super) fn the_operations_do_what_the_changes_say(tables: &Tables, changes: &[PortChange]) {
+/// The rows after a transaction are those of its changes.
+pub(super) fn the_operations_agree_with_the_changes(tables: &Tables, changes: &[PortChange]) {
     for PortChange { uuid, before: _, after } in changes {
         match after {
             None => assert_eq!(tables.ports.get(uuid), None),
@@ -109,7 +111,7 @@ pub(super) fn the_operations_do_what_the_changes_say(tables: &Tables, changes: &
     }
 }
 
-/// A transaction of ours leaves every other row as it was, and what others put into ours.
+/// A transaction of ours leaves every other row unchanged, and the values of others in our rows.
 pub(super) fn only_our_rows_changed(before: &Tables, after: &Tables) {
     let ours = |port: &Uuid, row: &LogicalSwitchPort| is_made_by_us(port) || row.is_of(port, INSTANCE);
     let foreign = |tables: &Tables| -> BTreeMap<Uuid, LogicalSwitchPort> {
@@ -122,7 +124,17 @@ pub(super) fn only_our_rows_changed(before: &Tables, after: &Tables) {
     };
     assert_eq!(foreign(before), foreign(after));
     assert_eq!(switches(before), switches(after));
-    assert_eq!(before.router_ports, after.router_ports);
+    assert_eq!(before.router_ports.len(), after.router_ports.len());
+    for ((uuid, old), new) in before.router_ports.iter().zip(after.router_ports.values()) {
+        // By `--manage-ra` keys that were missing are added.
+        let configs = old.ipv6_ra_configs.iter().all(|(key, value)| new.ipv6_ra_configs.get(key) == Some(value));
+        let same = LogicalRouterPort { ipv6_ra_configs: new.ipv6_ra_configs.clone(), ..old.clone() };
+        assert!(configs && same == *new, "{uuid}: {old:?} became {new:?}");
+    }
+    let foreign_dhcp = |tables: &Tables| -> BTreeMap<Uuid, DhcpOptions> {
+        tables.dhcp.iter().filter(|(row, _)| !is_made_by_us(row)).map(|(row, it)| (*row, it.clone())).collect()
+    };
+    assert_eq!(foreign_dhcp(before), foreign_dhcp(after));
     for (uuid, row) in &after.ports {
         if let Some(old) = before.ports.get(uuid) {
             assert_eq!(not_ours(old), not_ours(row), "foreign keys of {}", row.name);
@@ -134,7 +146,7 @@ pub(super) fn only_our_rows_changed(before: &Tables, after: &Tables) {
 
 /// The parts of a row of ours that others may have written.
 fn not_ours(row: &LogicalSwitchPort) -> Vec<(&str, &str)> {
-    let ours = [keys::VENDOR, keys::REQUESTED_CHASSIS, keys::ACTIVATION_STRATEGY];
+    let ours = [keys::VENDOR, keys::REQUESTED_CHASSIS, keys::ACTIVATION_STRATEGY, keys::HOSTNAME];
     let pairs = row.options.iter().chain(row.external_ids.iter());
     let foreign = pairs.filter(|(key, _)| !ours.contains(key) && !key.starts_with("ovn-kubevirt.io/"));
     foreign.collect()
@@ -147,20 +159,22 @@ fn is_made_by_us(port: &Uuid) -> bool {
 
 /// No address or MAC is given that another port of the switch has, or gets in this transaction. Another of the same VM may
 /// have had it that gives it up in this transaction.
-pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[PortChange]) {
+pub(super) fn no_port_is_given_an_address_of_another(tables: &Tables, changes: &[PortChange]) {
     let mut given: BTreeSet<(Uuid, String)> = BTreeSet::new();
     for change in changes {
         let Some(after) = &change.after else { continue };
         let stayed = change.before.as_ref().filter(|before| before.switch == after.switch);
         let columns = |row: &LogicalSwitchPort| (row.addresses.clone(), row.port_security.clone());
         let had = stayed.map(|before| match columns(&before.row) == columns(&after.row) {
-            // What is there already is not given.
+            // A claim that the row has already is not given again.
             true => claims(tables, &change.uuid, &before.row),
             false => had(tables, &change.uuid, &before.row),
         });
         let had = had.unwrap_or_default();
         for claim in claims(tables, &change.uuid, &after.row).difference(&had) {
-            assert!(given.insert((after.switch, claim.clone())), "{claim} is given twice: {changes:#?}");
+            let is_vip = |row: &LogicalSwitchPort| row.port_security.vips().iter().any(|vip| vip.to_string() == *claim);
+            let is_new = given.insert((after.switch, claim.clone()));
+            assert!(is_new || is_vip(&after.row), "{claim} is given twice: {changes:#?}");
             let served = services::on_switch(tables, after.switch);
             assert!(!served.contains(claim), "{claim} goes to {} and is answered for: {tables:#?}", after.row.name);
             let others = tables.switches[&after.switch].ports.iter().filter(|port| **port != change.uuid);
@@ -173,8 +187,9 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
                     owner_of_other.is_none_or(|vm| owner(&change.uuid, &after.row) == Some(vm))
                         && still.is_none_or(|still| !claims(tables, &other.uuid, &still.row).contains(claim))
                 });
+                let is_shared = is_vip(row) && is_vip(&after.row) && row.namespace() == after.row.namespace();
                 assert!(
-                    given_up || !claims(tables, other, row).contains(claim),
+                    given_up || is_shared || !claims(tables, other, row).contains(claim),
                     "{claim} goes to {} and is held by {row:?}",
                     after.row.name
                 );
@@ -183,7 +198,7 @@ pub(super) fn nothing_is_given_that_another_has(tables: &Tables, changes: &[Port
     }
 }
 
-/// What a row of ours had: where it has a NIC's addresses, what somebody wrote into `port_security` alone it had not.
+/// The claims of one of our rows. Where `addresses` has a NIC's addresses, text in `port_security` alone does not count.
 fn had(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> BTreeSet<String> {
     let is_overwritten = row.addresses.iter().all(|text| text.parse::<Addresses>().is_err());
     let port_security = row.port_security.iter().filter(|_| is_overwritten).collect();
@@ -192,25 +207,29 @@ fn had(tables: &Tables, port: &Uuid, row: &LogicalSwitchPort) -> BTreeSet<String
 
 /// No two ports of ours on a switch share an address or a MAC, reserved ones included.
 pub(super) fn no_two_of_ours_share_anything(tables: &Tables) {
-    let mut held: BTreeMap<(Uuid, String), &str> = BTreeMap::new();
+    let mut held: BTreeMap<(Uuid, String), (&LogicalSwitchPort, bool)> = BTreeMap::new();
     for (port, row) in tables.ports.iter().filter(|(port, row)| row.owner(port, INSTANCE).is_some()) {
         if row.kind == "router" {
             // A person connected a router by it: it has the router port's addresses, too.
             continue;
         }
         let switch = tables.switch_of(port).expect("no orphans");
+        let vips: Vec<String> = row.port_security.vips().iter().map(ToString::to_string).collect();
         for claim in claims(tables, port, row) {
-            if let Some(other) = held.insert((switch, claim.clone()), &row.name) {
-                panic!("{claim} is held by {other} and {}", row.name);
+            let is_vip = vips.contains(&claim);
+            if let Some((other, was_vip)) = held.insert((switch, claim.clone()), (row, is_vip)) {
+                let are_vips = is_vip && was_vip && other.namespace() == row.namespace();
+                assert!(are_vips, "{claim} is held by {} and {}", other.name, row.name);
             }
         }
     }
 }
 
-/// What a row may hold: what both columns say; where they have nothing in common, what either does.
+/// The possible leases of a row: the entry that both columns have; without one, the entries of either.
 fn leases(row: &LogicalSwitchPort) -> Vec<Addresses> {
     let of = |elements: &Elements| elements.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Addresses>>();
-    let (addresses, secured) = (of(&row.addresses), of(&row.port_security));
+    let secured = row.port_security.iter().filter_map(|text| text.parse::<Secured>().ok()).map(|secured| secured.lease);
+    let (addresses, secured) = (of(&row.addresses), secured.collect::<Vec<Addresses>>());
     match addresses.iter().find(|addresses| secured.contains(addresses)) {
         Some(both) => vec![*both],
         None => [secured, addresses].concat(),
@@ -234,12 +253,14 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
         let Some(after) = &change.after else {
             retention_is_lawful(world, vm, &before.row);
             assert!(!old_launcher, "{vm}: its port goes while a launcher of before may run: {objects:#?}");
-            // Whose a row without marks is, only its name says.
+            // Only its name shows the owner of a row without marks.
             let Some(network) = before.row.external_ids.get(keys::NETWORK) else { continue };
             let nic = intent.as_ref().and_then(|intent| intent.ports.iter().find(|nic| nic.network == network));
             let has_left = nic.is_some_and(|nic| nic.on_none_of_ours && nic.base_name != base(vm, &before.row));
+            let seats = super::seats::of(world, vm, network);
+            let is_left_behind = !seats.is_empty() && !seats.contains(&base(vm, &before.row));
             assert!(
-                !is_named(objects, network) || has_left && live().next().is_none(),
+                !is_named(objects, network) || has_left && live().next().is_none() || is_left_behind,
                 "{vm}: the port of {network} goes, which is there: {objects:#?}"
             );
             continue;
@@ -248,19 +269,23 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             port_uuid(INSTANCE, &before.row.name) != change.uuid && port_uuid(INSTANCE, &after.row.name) == change.uuid;
         assert!(after.row.name == before.row.name || repaired, "a port keeps its name: {change:#?}");
         let Some(network) = after.row.external_ids.get(keys::NETWORK) else {
-            assert_eq!(leases(&after.row), leases(&before.row), "{vm}: the port of an unknown network stays as it is");
+            let (olds, news) = (leases(&before.row), leases(&after.row));
+            let is_repaired =
+                before.row.addresses != before.row.port_security && news.iter().all(|new| olds.contains(new));
+            assert!(news == olds || is_repaired, "{vm}: the port of an unknown network keeps its lease: {change:#?}");
             continue;
         };
         renaming_is_lawful(world, vm, &before.row, network);
-        let nic = intent.as_ref().and_then(|intent| intent.ports.iter().find(|nic| nic.network == network));
+        let of_nic = || intent.iter().flat_map(|intent| &intent.ports).filter(|nic| nic.network == network);
+        let nic = of_nic().find(|nic| nic.base_name == base(vm, &before.row)).or_else(|| of_nic().next());
         let request = nic.and_then(|nic| nic.life.request().clone().ok()).filter(|_| !old_launcher).unwrap_or_default();
         if after.switch != before.switch {
             assert!(live().next().is_none(), "{vm}: its port changes switches while it runs");
-            // From what one network is on to what another is, no request is needed.
+            // A NIC that changes its network needs no request for the new switch.
             let was_elsewhere = nic.is_some_and(|nic| nic.base_name != base(vm, &before.row));
             let requested = nic.and_then(|nic| nic.switch.as_ref()).filter(|request| request.explicit || was_elsewhere);
             let name = &world.tables.switches[&after.switch].name;
-            assert!(requested.is_some_and(|request| request.has(name)), "{vm}: nobody names {name}");
+            assert!(requested.is_some_and(|request| request.has(name)), "{vm}: no request names {name}");
             continue;
         }
         let olds = leases(&before.row);
@@ -273,13 +298,21 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
             let was_reserved = reserved.is_some_and(|reserved| reserved.ips().any(|ip| Some(ip) == new));
             (!running || was_reserved) && within(new) && !within(old)
         };
+        let by_family = |ipv4: bool, new: Option<IpAddr>, old: Option<IpAddr>| {
+            let asks = request.family.is_some_and(|family| family.has(ipv4) == new.is_some());
+            asks && new.is_some() != old.is_some() && (!running || reserved.is_some())
+        };
         let lawful = |old: &Addresses| {
             let [old_ipv4, new_ipv4] = [*old, new].map(|lease| lease.ipv4.map(IpAddr::V4));
             let [old_ipv6, new_ipv6] = [*old, new].map(|lease| lease.ipv6.map(IpAddr::V6));
-            let requested_ipv4 = request.ipv4.is_some() && new.ipv4 == request.ipv4 || by_pool(new_ipv4, old_ipv4);
-            let requested_ipv6 = request.ipv6.is_some() && new.ipv6 == request.ipv6 || by_pool(new_ipv6, old_ipv6);
+            let requested_ipv4 = request.ipv4.is_some() && new.ipv4 == request.ipv4
+                || by_pool(new_ipv4, old_ipv4)
+                || by_family(true, new_ipv4, old_ipv4);
+            let requested_ipv6 = request.ipv6.is_some() && new.ipv6 == request.ipv6
+                || by_pool(new_ipv6, old_ipv6)
+                || by_family(false, new_ipv6, old_ipv6);
             let gives_up = request.no_address && new.ips().next().is_none();
-            // A port with its MAC alone may get more when its guest does not run, or what was taken out of its row.
+            // A port with a MAC alone may get an address when its guest does not run, or the address that was taken out of its row.
             let was_reserved =
                 || reserved.is_some_and(|reserved| new.ips().all(|ip| reserved.ips().any(|own| own == ip)));
             let gains =
@@ -288,7 +321,7 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
                 && (new.ipv6 == old.ipv6 || requested_ipv6 || gives_up || gains)
                 && (new.mac == old.mac || Some(new.mac) == request.mac)
         };
-        // What somebody wrote into it and another of ours has is no lease.
+        // An address that another program wrote into the row and that another port of ours holds is not a lease.
         let others = world.tables.ports.iter().filter(|(port, row)| {
             **port != change.uuid
                 && world.tables.switch_of(port) == Some(before.switch)
@@ -306,8 +339,8 @@ pub(super) fn a_change_is_lawful(world: &World, vm: &VmKey, changes: &[PortChang
     }
 }
 
-/// What nobody named is chosen: no MAC that another port of ours has, on whatever switch, no address that anything
-/// answers for anywhere, and not the first host address. `given` is what the transaction gives to others.
+/// An allocation without a request takes no MAC that another port of ours has on any switch, no address that OVN
+/// answers for anywhere, and not the first host address. `given` has the transaction's changes for other VMs.
 pub(super) fn a_choice_is_lawful(world: &World, vm: &VmKey, given: &[PortChange], changes: &[PortChange]) {
     let intent = world.intent(vm);
     let requests: Vec<Request> = intent.iter().flat_map(|intent| &intent.ports).flat_map(requests_of).collect();
@@ -317,13 +350,13 @@ pub(super) fn a_choice_is_lawful(world: &World, vm: &VmKey, given: &[PortChange]
         let had = had.unwrap_or_default();
         let new = claims(&world.tables, &change.uuid, &after.row);
         let named = |claim: &String| match claim.parse::<IpAddr>() {
-            Ok(ip) => requests.iter().any(|request| request.names(ip)),
+            Ok(ip) => requests.iter().any(|request| request.names(ip) || request.vips.contains(&ip)),
             Err(_) => {
                 requests.iter().any(|request| request.mac.is_some_and(|mac| mac.to_string().to_lowercase() == *claim))
             }
         };
         let stayed = change.before.as_ref().is_some_and(|before| before.switch == after.switch);
-        // What its VM was last told is taken up again.
+        // The lease in the VM's annotation is restored.
         let told = super::told::last(world, vm);
         let chosen =
             new.iter().filter(|claim| !(named(claim) || stayed && had.contains(*claim) || told.contains(*claim)));
@@ -368,7 +401,7 @@ fn first_hosts(config: &Map) -> BTreeSet<String> {
         .collect()
 }
 
-/// A VM that is gone leaves its addresses reserved for as long as was said.
+/// A deleted VM leaves its addresses reserved for the time of its retention.
 fn retention_is_lawful(world: &World, vm: &VmKey, row: &LogicalSwitchPort) {
     if world.cluster.vm(vm).is_some() || row.external_ids.get(keys::RETAIN).is_none() {
         return;
@@ -378,7 +411,7 @@ fn retention_is_lawful(world: &World, vm: &VmKey, row: &LogicalSwitchPort) {
     assert!(until.as_second() <= world.now, "{vm} goes before {until}");
 }
 
-/// Whether a network is one of what runs, unplugged ones included, or of what runs next.
+/// Returns true if a network is in the running instance, unplugged ones included, or in the template.
 fn is_named(objects: &VmObjects, network: &str) -> bool {
     let of_run = objects.run.as_ref().and_then(|run| run.template.as_ref().ok());
     let of_vm = objects.vm.as_ref().and_then(|vm| vm.template.as_ref().ok());
@@ -391,8 +424,8 @@ fn is_named(objects: &VmObjects, network: &str) -> bool {
     of_run.is_some_and(|run| named(run, true)) || of_vm.is_some_and(|vm| named(vm, false))
 }
 
-/// What a row is on: as it says, or its name.
-fn base(vm: &VmKey, row: &LogicalSwitchPort) -> String {
+/// The base name of a row's network: the mark, or the start of the row's name.
+pub(super) fn base(vm: &VmKey, row: &LogicalSwitchPort) -> String {
     let name = row.name.trim_end_matches("-renamed");
     let named = || match name.find(".ovn") {
         Some(end) => name[..end + 4].to_owned(),
@@ -432,21 +465,21 @@ fn renaming_is_lawful(world: &World, vm: &VmKey, before: &LogicalSwitchPort, net
     assert_eq!(new, [network], "{vm}: which network the row of {old} is for is a guess");
 }
 
-/// A problem that a VM waits with is one of the northbound database, not of the company that it was
-/// planned in: were the others' changes refused, nothing would wake it.
-pub(super) fn what_is_told_holds_without_the_others(plan: &Decision, alone: &Decision) {
+/// A VM waits only for a problem of the northbound database, not for one of the other VMs in its transaction:
+/// if their changes were refused, no event would wake it.
+pub(super) fn the_status_holds_without_the_other_vms(plan: &Decision, alone: &Decision) {
     let problems = |plan: &Decision| plan.status.problems().cloned().collect::<Vec<_>>();
     if !plan.waits.wakes.is_empty() {
         assert_eq!(
             (problems(plan), &plan.waits.wakes),
             (problems(alone), &alone.waits.wakes),
-            "planned in company, and alone"
+            "decided in a transaction, and alone"
         );
     }
 }
 
 /// While a transaction is in flight, a VM that it does not concern gets the plan that it would get after it.
-pub(super) fn a_plan_that_was_made_ahead_is_the_one_that_is_made_after(vm: &VmKey, ahead: &Decision, after: &Decision) {
+pub(super) fn a_decision_made_ahead_equals_the_one_made_after(vm: &VmKey, ahead: &Decision, after: &Decision) {
     assert!(!after.waits.batch, "{vm}");
     assert_eq!((&ahead.rows, &ahead.waits.wakes), (&after.rows, &after.waits.wakes), "{vm}");
     // A holder's port may get the name back that a person changed.
@@ -455,9 +488,9 @@ pub(super) fn a_plan_that_was_made_ahead_is_the_one_that_is_made_after(vm: &VmKe
     assert_eq!(said(ahead), said(after), "{vm}");
 }
 
-/// What our own commit does is no change of anybody else's, and each VM has what its plan made of it; were any of its
-/// rows another, it had not.
-pub(super) fn what_was_planned_is_told_from_what_others_do(
+/// Our own commit does not count as a foreign change, and each VM's rows meet the expectation of its decision; with
+/// any of its rows changed, they do not.
+pub(super) fn our_commit_is_not_a_foreign_change(
     foreign_changes: u64,
     northbound: &Northbound,
     changed: &BTreeSet<VmKey>,
@@ -465,13 +498,22 @@ pub(super) fn what_was_planned_is_told_from_what_others_do(
 ) {
     let takes_over =
         |change: &PortChange| change.before.as_ref().is_some_and(|before| !before.row.is_of(&change.uuid, INSTANCE));
-    if sent.iter().flat_map(|sent| &sent.changes).filter_map(RowChange::as_port).any(takes_over) {
-        // The row was another instance's, or had lost its marks and its name: all that is prepared is planned again.
+    let restores_marks = |change: &RowChange| match change {
+        RowChange::Dhcp(change) => change.before.as_ref().is_some_and(|before| !has_our_marks(before)),
+        RowChange::Port(_) | RowChange::RouterPort(_) => false,
+    };
+    let changes = || sent.iter().flat_map(|sent| &sent.changes);
+    if changes().filter_map(RowChange::as_port).any(takes_over) || changes().any(restores_marks) {
+        // The row was another instance's, or had lost its marks and its name: all prepared decisions are made again.
+        return;
+    }
+    if sent.iter().flat_map(|sent| &sent.changes).any(|change| matches!(change, RowChange::RouterPort(_))) {
+        // The row is another's, and is told as any change of it.
         return;
     }
     assert_eq!(northbound.foreign_changes(), foreign_changes, "only rows of ours were written");
     for vm in changed {
-        // Another shares an address with one of them: it is looked at.
+        // Another VM shares an address with one of them: it is decided again.
         let Some(Sent { changes, expectation, .. }) = sent.iter().find(|sent| sent.vm == *vm) else { continue };
         if changes.is_empty() {
             // It is not in the transaction: a row without marks was taken for its own by the name alone.
@@ -483,9 +525,17 @@ pub(super) fn what_was_planned_is_told_from_what_others_do(
             match &mut other[index] {
                 RowChange::Port(PortChange { after: Some(after), .. }) => after.row.name.push('x'),
                 RowChange::Port(PortChange { after: None, .. }) => drop(other.remove(index)),
+                RowChange::RouterPort(change) => change.uuid = Uuid::nil(),
+                RowChange::Dhcp(DhcpChange { after: Some(after), .. }) => after.cidr.push('x'),
+                RowChange::Dhcp(DhcpChange { after: None, .. }) => drop(other.remove(index)),
             }
             let met = expectation.is_met(northbound, vm, &other);
             assert_eq!(met, other.len() < changes.len(), "{vm}: {other:#?}");
         }
     }
+}
+
+fn has_our_marks(row: &DhcpOptions) -> bool {
+    let mark = |key| row.external_ids.get(key);
+    mark(keys::VENDOR) == Some(keys::OUR_VENDOR) && mark(keys::INSTANCE) == Some(INSTANCE)
 }

@@ -53,13 +53,18 @@ impl Tables {
         self.ports.iter().find(|(_, row)| row.name == name).map(|(uuid, row)| (*uuid, row))
     }
 
-    /// A port is no root row: what no switch refers to is collected (RFC 7047 section 3.2).
+    /// A port is no root row: without a reference from a switch, it is collected (RFC 7047 section 3.2).
     pub(super) fn collect_garbage(&mut self) {
         let referred: HashSet<Uuid> = self.switches.values().flat_map(|row| row.ports.iter().copied()).collect();
         self.ports.retain(|uuid, _| referred.contains(uuid));
+        // A weak reference goes with its row (RFC 7047 section 3.2).
+        for port in self.ports.values_mut() {
+            port.dhcpv4_options = port.dhcpv4_options.filter(|row| self.dhcp.contains_key(row));
+            port.dhcpv6_options = port.dhcpv6_options.filter(|row| self.dhcp.contains_key(row));
+        }
     }
 
-    /// What keeps a transaction from being committed.
+    /// The constraint that a transaction violates.
     pub(super) fn violation(&self) -> Option<String> {
         let mut names = BTreeSet::new();
         if let Some(row) = self.ports.values().find(|row| !names.insert(row.name.as_str())) {
@@ -91,6 +96,17 @@ impl Tables {
                 let port = self.ports.get_mut(uuid).expect("the mutated port is there");
                 mutations.iter().for_each(|mutation| mutate_port(port, mutation));
             }
+            Operation::Mutate { table: "Logical_Router_Port", uuid, mutations } => {
+                let port = self.router_ports.get_mut(uuid).expect("the mutated router port is there");
+                let [Mutation { column: "ipv6_ra_configs", mutator: Mutator::Insert, value }] = &mutations[..] else {
+                    panic!("{operation:?}")
+                };
+                for (key, value) in pairs_of(value) {
+                    if port.ipv6_ra_configs.get(key).is_none() {
+                        port.ipv6_ra_configs.insert(key, value.as_str());
+                    }
+                }
+            }
             Operation::Mutate { table: "Logical_Switch", uuid, mutations } => {
                 let switch = self.switches.get_mut(uuid).expect("the mutated switch is there");
                 for Mutation { column, mutator, value } in mutations {
@@ -108,11 +124,30 @@ impl Tables {
             Operation::Delete { table: "Logical_Switch_Port", uuid } => {
                 self.ports.remove(uuid).expect("the deleted port is there");
             }
+            Operation::Insert { table: "DHCP_Options", uuid, row } => {
+                let mut dhcp = DhcpOptions::default();
+                row.iter().for_each(|(column, value)| set_dhcp_column(&mut dhcp, column, value));
+                assert!(self.dhcp.insert(*uuid, dhcp).is_none(), "an insert of a row that is there: {uuid}");
+            }
+            Operation::Update { table: "DHCP_Options", uuid, row } => {
+                let dhcp = self.dhcp.get_mut(uuid).expect("the updated row is there");
+                row.iter().for_each(|(column, value)| set_dhcp_column(dhcp, column, value));
+            }
+            Operation::Mutate { table: "DHCP_Options", uuid, mutations } => {
+                let dhcp = self.dhcp.get_mut(uuid).expect("the mutated row is there");
+                mutations.iter().for_each(|mutation| {
+                    assert_eq!(mutation.column, "external_ids");
+                    mutate_map(&mut dhcp.external_ids, mutation);
+                });
+            }
+            Operation::Delete { table: "DHCP_Options", uuid } => {
+                self.dhcp.remove(uuid).expect("the deleted row is there");
+            }
             other => panic!("the plan of a VM has no business with {other:?}"),
         }
     }
 
-    /// What the server would send a monitor: one `table-updates2`, its tables and rows rotated by
+    /// The server's update for a monitor: one `table-updates2`, its tables and rows rotated by
     /// `order`, for the server promises none.
     pub(super) fn send_changes(&self, before: &Self, order: usize, replica: &mut Northbound) {
         let mut tables = [
@@ -175,10 +210,32 @@ fn pairs_of(value: &Datum) -> &[(String, String)] {
     pairs
 }
 
+fn reference_of(value: &Datum) -> Option<Uuid> {
+    match value {
+        Datum::Set(atoms) => match &atoms[..] {
+            [] => None,
+            [Atom::Uuid(to)] => Some(*to),
+            other => panic!("{other:?} is no reference"),
+        },
+        other => panic!("{other:?} is no set"),
+    }
+}
+
+fn set_dhcp_column(dhcp: &mut DhcpOptions, column: &str, value: &Datum) {
+    match column {
+        "cidr" => dhcp.cidr = text_of(value),
+        "options" => dhcp.options = pairs_of(value).iter().cloned().collect(),
+        "external_ids" => dhcp.external_ids = pairs_of(value).iter().cloned().collect(),
+        other => panic!("the plan writes no column {other}"),
+    }
+}
+
 fn set_column(port: &mut LogicalSwitchPort, column: &str, value: &Datum) {
     match column {
         "name" => port.name = text_of(value),
         "type" => port.kind = text_of(value),
+        "dhcpv4_options" => port.dhcpv4_options = reference_of(value),
+        "dhcpv6_options" => port.dhcpv6_options = reference_of(value),
         "addresses" => port.addresses = texts_of(value).into_iter().collect(),
         "port_security" => port.port_security = texts_of(value).into_iter().collect(),
         "options" => port.options = pairs_of(value).iter().cloned().collect(),
@@ -187,12 +244,20 @@ fn set_column(port: &mut LogicalSwitchPort, column: &str, value: &Datum) {
     }
 }
 
-fn mutate_port(port: &mut LogicalSwitchPort, Mutation { column, mutator, value }: &Mutation) {
-    let mut map = match *column {
+fn mutate_port(port: &mut LogicalSwitchPort, mutation: &Mutation) {
+    let mut map = match mutation.column {
         "options" => port.options.clone(),
         "external_ids" => port.external_ids.map().clone(),
         other => panic!("the plan mutates no column {other}"),
     };
+    mutate_map(&mut map, mutation);
+    match mutation.column {
+        "options" => port.options = map,
+        _ => port.external_ids = map.into(),
+    }
+}
+
+fn mutate_map(map: &mut Map, Mutation { column, mutator, value }: &Mutation) {
     match mutator {
         Mutator::Add => panic!("{column} is no integer"),
         Mutator::Delete => texts_of(value).iter().for_each(|key| drop(map.remove(key))),
@@ -203,10 +268,6 @@ fn mutate_port(port: &mut LogicalSwitchPort, Mutation { column, mutator, value }
                 }
             }
         }
-    }
-    match *column {
-        "options" => port.options = map,
-        _ => port.external_ids = map.into(),
     }
 }
 
@@ -270,6 +331,7 @@ impl Wire for StaticMacBinding {
 impl Wire for DhcpOptions {
     fn columns(&self, before: &Self) -> Vec<(&'static str, Value)> {
         vec![
+            ("cidr", json!(self.cidr)),
             ("options", map_difference(&self.options, &before.options)),
             ("external_ids", map_difference(&self.external_ids, &before.external_ids)),
         ]
@@ -292,6 +354,10 @@ impl Wire for LoadBalancerGroup {
     }
 }
 
+fn reference(to: Option<Uuid>) -> Value {
+    to.map_or(json!(["set", []]), |to| json!(["uuid", to.to_string()]))
+}
+
 fn uuid_difference(after: &FastSet<Uuid>, before: &FastSet<Uuid>) -> Value {
     let toggled = after.symmetric_difference(before).map(|uuid| json!(["uuid", uuid.to_string()]));
     json!(["set", toggled.collect::<Vec<_>>()])
@@ -305,6 +371,8 @@ impl Wire for LogicalSwitchPort {
             ("addresses", set_difference(self.addresses.iter(), before.addresses.iter())),
             ("dynamic_addresses", self.dynamic_addresses.as_ref().map_or(json!(["set", []]), |text| json!(text))),
             ("port_security", set_difference(self.port_security.iter(), before.port_security.iter())),
+            ("dhcpv4_options", reference(self.dhcpv4_options)),
+            ("dhcpv6_options", reference(self.dhcpv6_options)),
             ("options", map_difference(&self.options, &before.options)),
             ("external_ids", map_difference(self.external_ids.map(), before.external_ids.map())),
         ]
@@ -317,6 +385,7 @@ impl Wire for LogicalRouterPort {
             ("name", json!(self.name)),
             ("mac", json!(self.mac)),
             ("networks", set_difference(self.networks.iter(), before.networks.iter())),
+            ("ipv6_ra_configs", map_difference(&self.ipv6_ra_configs, &before.ipv6_ra_configs)),
         ]
     }
 }

@@ -18,7 +18,7 @@ use crate::ovn::{
 };
 use crate::ovsdb::{Map, Set};
 
-/// One change to them; what a row refers to, or has, is a bit each.
+/// One change to them; each reference or value of a row is one bit.
 #[derive(Debug, Clone)]
 pub(super) enum Edit {
     /// Without ports and NAT rules it is gone.
@@ -50,7 +50,7 @@ pub(super) enum Edit {
     Group {
         balancers: u8,
     },
-    /// What else keeps an address from being chosen.
+    /// Other rows that keep an address from being allocated.
     Other {
         what: u8,
         address: usize,
@@ -191,7 +191,7 @@ fn sources(row: &LoadBalancer) -> impl Iterator<Item = (String, String)> {
         .filter_map(move |(endpoint, value)| Some((bare(endpoint), bare(value.split_once(':')?.1))))
 }
 
-/// The addresses that somebody answers for on a switch, as the rows say.
+/// The addresses that OVN answers for on a switch, according to the rows.
 pub(super) fn on_switch(tables: &Tables, switch: Uuid) -> BTreeSet<String> {
     let row = &tables.switches[&switch];
     let ports = row.ports.iter().filter_map(|port| tables.ports.get(port));
@@ -242,7 +242,10 @@ fn routed() -> World {
         for (slot, network) in [(0, "10.16.255.254/16"), (1, "10.17.0.1/16")] {
             let networks = Set::from_iter([network.to_owned()]);
             let mac = format!("02:00:00:00:ff:0{slot}");
-            tables.router_ports.insert(uuid(3, slot), LogicalRouterPort { name: format!("lrp{slot}"), mac, networks });
+            tables.router_ports.insert(
+                uuid(3, slot),
+                LogicalRouterPort { name: format!("lrp{slot}"), mac, networks, ..Default::default() },
+            );
             let (name, ports) = (format!("lr{slot}"), bits(3, 1 << slot));
             tables.routers.insert(uuid(4, slot), LogicalRouter { name, ports, ..Default::default() });
         }
@@ -278,20 +281,20 @@ fn a_nat_address_is_not_chosen_nor_granted_until_the_rule_goes() {
 }
 
 #[test]
-fn a_nat_rule_of_a_router_elsewhere_keeps_no_vm_from_what_it_requests() {
+fn a_nat_rule_of_an_unconnected_router_refuses_no_request() {
     let mut world = routed();
     nat(&mut world, 1, "10.16.0.1");
     made(&mut world, &web(), at("10.16.0.1"));
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:01 10.16.0.1"));
     assert_eq!(world.complaints(&web()), [""; 0]);
-    // It is not chosen all the same: which router is connected tomorrow is anybody's guess.
+    // It is still not allocated: another router may be connected later.
     nat(&mut world, 1, "10.16.0.2");
     made(&mut world, &db(), plain());
     assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
 }
 
 #[test]
-fn a_router_port_that_passes_to_another_router_brings_what_that_one_answers_for() {
+fn a_router_port_that_moves_to_another_router_brings_the_addresses_that_router_answers_for() {
     let mut world = routed();
     nat(&mut world, 1, "10.16.0.1");
     made(&mut world, &web(), at("10.16.0.1"));
@@ -334,7 +337,7 @@ fn a_load_balancers_addresses_count_on_its_switch_its_router_and_by_group() {
         waits_in_vain(&world, &web(), held);
         made(&mut world, &db(), plain());
         assert_eq!(world.addresses(&db()).as_deref(), Some("0a:58:0a:10:00:03 10.16.0.3"));
-        // It takes another address: the first is free, and the VM that has the other is told.
+        // It takes another address: the first is free, and the VM that holds the other reports a conflict.
         world.edit(|tables| balancer(tables, &["10.16.0.3:80"]));
         world.settle(100);
         assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
@@ -353,7 +356,7 @@ fn a_load_balancers_addresses_count_on_its_switch_its_router_and_by_group() {
 }
 
 #[test]
-fn a_foreign_port_that_takes_what_a_vm_has_is_named_until_it_goes() {
+fn a_foreign_port_with_the_address_of_a_vm_is_named_until_it_is_deleted() {
     let mut world = world();
     made(&mut world, &web(), plain());
     world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:02 10.16.0.2"]));
@@ -372,7 +375,7 @@ fn a_foreign_port_that_takes_what_a_vm_has_is_named_until_it_goes() {
 }
 
 #[test]
-fn of_a_lease_that_changes_in_part_what_befell_the_rest_is_told_at_once() {
+fn a_conflict_about_the_unchanged_part_of_a_lease_is_reported_at_once() {
     let mut world = world();
     made(&mut world, &web(), plain());
     world.edit(|tables| foreign(tables, 0, "printer", &["0a:58:0a:10:00:02"]));
@@ -389,6 +392,7 @@ fn a_change_of_a_row_with_our_marks_is_no_foreign_change_and_any_other_is() {
     let row = |server: &str, marks: &[(&str, &str)]| DhcpOptions {
         options: map([("server_id", server)]),
         external_ids: marks.iter().copied().collect(),
+        ..DhcpOptions::default()
     };
     let ours = [(keys::VENDOR, keys::OUR_VENDOR), (keys::INSTANCE, INSTANCE)];
     let theirs = [(keys::VENDOR, keys::OUR_VENDOR), (keys::INSTANCE, "green")];
@@ -405,7 +409,7 @@ fn a_change_of_a_row_with_our_marks_is_no_foreign_change_and_any_other_is() {
         before = after;
         replica.foreign_changes() > changes
     };
-    // It comes, changes and goes.
+    // The row is inserted, modified and deleted.
     let lives = |marks: &[(&str, &str)]| [Some(row("10.0.0.1", marks)), Some(row("10.0.0.2", marks)), None];
     assert_eq!(lives(&ours).map(&mut raises), [false; 3]);
     for marks in [&[][..], &theirs, &other_vendor, &ours[..1]] {

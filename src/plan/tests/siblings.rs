@@ -1,4 +1,4 @@
-//! What NICs of one VM do to each other, by example.
+//! NICs of one VM that affect each other, by example.
 
 use super::attachments::{held, world};
 use super::examples::{made, plain, web};
@@ -7,16 +7,16 @@ use super::objects::Template;
 use super::world::map;
 use crate::plan::Problem;
 
-/// Nothing but the NICs a and b on one NAD.
+/// Only the NICs a and b on one NAD.
 fn two() -> Template {
     Template::default().with([("a", "net1"), ("b", "net1")])
 }
 
 #[test]
-fn what_one_nic_names_another_does_not_choose() {
+fn an_address_requested_for_one_nic_is_not_allocated_to_another() {
     let on_two = plain().with([("a", "net3")]).annotated("a.ovn.kubernetes.io/ip_address", "10.0.0.2");
     let on_one = two().annotated("b.ovn.kubernetes.io/ip_address", "10.1.0.2");
-    // Nor is a MAC made that another names.
+    // A MAC that another NIC requests is not generated either.
     let mac = two().annotated("b.ovn.kubernetes.io/mac_address", "0a:58:0a:01:00:02");
     for template in [on_two, on_one, mac] {
         let mut world = world();
@@ -26,7 +26,7 @@ fn what_one_nic_names_another_does_not_choose() {
 }
 
 #[test]
-fn the_last_address_that_another_nic_names_is_no_free_one() {
+fn the_last_address_is_not_free_if_another_nic_requests_it() {
     let mut world = world();
     let pool = two().annotated("a.ovn.kubernetes.io/ip_pool", "10.1.0.9");
     made(&mut world, &web(), pool.annotated("b.ovn.kubernetes.io/ip_address", "10.1.0.9"));
@@ -36,7 +36,7 @@ fn the_last_address_that_another_nic_names_is_no_free_one() {
 }
 
 #[test]
-fn what_is_reserved_for_one_nic_is_not_what_another_names() {
+fn a_reservation_for_one_nic_avoids_the_request_of_another() {
     let mut world = world();
     world.run(&web(), two(), "n1");
     let pool = two().annotated("a.ovn.kubernetes.io/ip_pool", "10.1.0.20..10.1.0.21");
@@ -45,7 +45,7 @@ fn what_is_reserved_for_one_nic_is_not_what_another_names() {
 }
 
 #[test]
-fn a_nic_that_chooses_anew_leaves_what_it_had_to_the_one_that_names_it() {
+fn a_nic_that_gets_another_address_leaves_the_old_one_to_the_nic_that_requests_it() {
     let mut world = world();
     made(&mut world, &web(), two());
     let pool = two().annotated("a.ovn.kubernetes.io/ip_pool", "10.1.0.20..10.1.0.21");
@@ -55,8 +55,8 @@ fn a_nic_that_chooses_anew_leaves_what_it_had_to_the_one_that_names_it() {
 }
 
 #[test]
-fn of_an_exchange_that_cannot_be_the_one_in_the_way_is_told() {
-    // c has what a requests of b's, and more that a requests.
+fn an_impossible_exchange_names_the_holder_in_the_way() {
+    // a requests the address of b and the MAC of another VM.
     let mut world = world();
     made(&mut world, &web(), crossed("10.1.0.2", "10.1.0.3"));
     made(&mut world, &super::examples::db(), two().annotated("a.ovn.kubernetes.io/mac_address", "02:00:00:00:00:09"));
@@ -72,8 +72,8 @@ fn of_an_exchange_that_cannot_be_the_one_in_the_way_is_told() {
 }
 
 #[test]
-fn a_nic_that_cannot_come_to_a_switch_exchanges_nothing_there_by_what_it_has_on_another() {
-    // default has 10.0.0.2 on blue; on a switch of the same subnet, a has it, and nothing else is free for a family.
+fn a_nic_that_cannot_move_to_a_switch_exchanges_no_address_there() {
+    // default has 10.0.0.2 on blue; on a switch of the same subnet, a has it, and no other IPv4 address is free.
     let subnet = [("subnet", "10.0.0.0/29"), ("exclude_ips", "10.0.0.4..10.0.0.6"), ("ipv6_prefix", "fd00::/125")];
     let mut world = super::world::World::new([("blue", map(subnet)), ("red", map(subnet))]);
     world.nad("n", "net1", Some("red"));

@@ -1,4 +1,4 @@
-//! Which switch a port comes to, where a namespace names several; and what a Node's annotation says of a chassis.
+//! The switch of a port where a namespace names several; and the chassis in a Node's annotation.
 
 use serde_json::json;
 
@@ -32,7 +32,7 @@ fn the_first_switch_that_can_serve_gets_a_new_port_and_the_port_stays_there() {
     let [first, second, third] = ["a", "b", "c"].map(|name| VmKey::new("n", name));
     made(&mut world, &first, plain());
     made(&mut world, &second, plain());
-    // Red is full, and none is not there.
+    // Red is full, and the switch `none` does not exist.
     made(&mut world, &third, plain());
     assert_eq!([&first, &second, &third].map(|vm| address(&world, vm)), ["10.1.0.2", "10.1.0.3", "10.2.0.2"]);
     assert_eq!(world.complaints(&third), [""; 0]);
@@ -45,16 +45,16 @@ fn the_first_switch_that_can_serve_gets_a_new_port_and_the_port_stays_there() {
     assert_eq!(address(&world, &third), "10.2.0.2");
     made(&mut world, &first, plain());
     assert_eq!(address(&world, &first), "10.3.0.2");
-    world.a_sweep_finds_nothing();
+    world.a_sweep_changes_no_row();
 }
 
 #[test]
-fn an_address_that_is_requested_is_had_on_the_switch_that_has_it() {
+fn a_requested_address_selects_the_switch_that_has_it() {
     let mut world = world();
     made(&mut world, &web(), at("10.2.0.9"));
     assert_eq!(address(&world, &web()), "10.2.0.9");
     world.edit(|tables| foreign(tables, 1, "printer", &["0a:00:00:00:00:01 10.1.0.2"]));
-    // Held on the one switch, outside the other: the first reason is told, and either end is waited for.
+    // Held on the one switch, outside the other: the first reason is reported, and the VM waits for either end.
     made(&mut world, &db(), at("10.1.0.2"));
     let missing = "The northbound database has no logical switch named none. Create it or name another; the VM gets its \
         port as soon as the switch exists.";
@@ -65,7 +65,7 @@ fn an_address_that_is_requested_is_had_on_the_switch_that_has_it() {
 }
 
 #[test]
-fn what_two_vms_of_one_transaction_take_from_each_other_sends_the_second_to_the_next_switch() {
+fn of_two_vms_in_one_transaction_the_one_without_an_address_goes_to_the_next_switch() {
     let mut world = world();
     let vms = ["a", "b", "c", "d"].map(|name| VmKey::new("n", name));
     vms.iter().for_each(|vm| world.apply(vm, plain()));
@@ -75,7 +75,7 @@ fn what_two_vms_of_one_transaction_take_from_each_other_sends_the_second_to_the_
 }
 
 #[test]
-fn an_empty_list_is_as_good_as_none() {
+fn an_empty_list_counts_as_absent() {
     for empty in ["", "  ", ",", " , ,"] {
         let mut world = World::new([("blue", blue())]);
         world.namespace("n", Some(empty));
@@ -91,7 +91,7 @@ fn node(world: &mut World, chassis: &str) {
 }
 
 #[test]
-fn an_annotation_that_names_no_chassis_binds_nothing_and_is_told() {
+fn an_invalid_chassis_annotation_binds_no_port_and_is_reported() {
     for bad in ["n1,evil", "n1 n2", "n1\tn2", "n1\u{0}", "n1\u{2028}x"] {
         let mut world = World::new([("blue", blue())]);
         node(&mut world, bad);
@@ -108,7 +108,7 @@ fn an_annotation_that_names_no_chassis_binds_nothing_and_is_told() {
         let (_, row) = world.row(&web()).expect("a port");
         assert_eq!(row.options.get(keys::REQUESTED_CHASSIS), Some("hv-1"));
         assert_eq!(world.complaints(&web()), [""; 0]);
-        // An empty one is as good as none.
+        // An empty one counts as absent.
         node(&mut world, " ");
         let (_, row) = world.row(&web()).expect("a port");
         assert_eq!(row.options.get(keys::REQUESTED_CHASSIS), Some("node-a"));

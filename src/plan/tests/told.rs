@@ -1,10 +1,10 @@
-//! What a VM was last told is taken up again where its row is lost, and kept for it meanwhile.
+//! A VM's lost row gets its lease back from the annotation with the last status, and the lease is kept for it meanwhile.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::objects::Template;
-use super::policy_rules::opens;
+use super::policy_rules::{may_use, opens};
 use super::rules::claims;
 use super::services;
 use super::world::{INSTANCE, World, map, uuid};
@@ -26,16 +26,16 @@ fn lease(port: &AnnotatedPort) -> Option<(&str, Addresses)> {
     Some((port.switch.as_deref()?, text.parse().ok()?))
 }
 
-/// All that a VM was told last.
+/// All addresses and MACs in a VM's annotation.
 pub(super) fn last(world: &World, vm: &VmKey) -> BTreeSet<String> {
     let told = told(world, vm);
     let leases = told.iter().filter_map(lease).map(|(_, addresses)| addresses.to_string());
     leases.flat_map(|text| text.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>()).collect()
 }
 
-/// A port that is made anew has what its VM was told, where the VM does not request something else and no other port has
-/// it; and it has nothing that another VM was told whose port is lost, unless its VM requests that.
-pub(super) fn what_was_told_is_taken_up_again(
+/// A recreated port has the lease in its VM's annotation, unless the VM requests another or another port holds it. It has
+/// no address from the annotation of another VM with a lost port, unless its VM requests that.
+pub(super) fn a_lost_lease_is_restored_from_the_annotation(
     world: &World,
     vm: &VmKey,
     changes: &[PortChange],
@@ -78,7 +78,8 @@ pub(super) fn what_was_told_is_taken_up_again(
                 assert!(new.ips().any(|new| new == ip), "{vm} was told {ip}, which is free, and gets {new}");
             }
         }
-        for (other, addresses, _) in lost.iter().filter(|(other, ..)| other != vm) {
+        let kept = lost.iter().filter(|(other, ..)| other != vm && may_use(world, switch, &other.namespace));
+        for (other, addresses, _) in kept {
             for ip in addresses.ips().filter(|ip| new.ips().any(|new| new == *ip)) {
                 let own_too = own.is_some_and(|own| own.ips().any(|own| own == ip));
                 assert!(request.names(ip) || own_too, "{vm} gets {ip}, which {other} has lost");
@@ -87,13 +88,13 @@ pub(super) fn what_was_told_is_taken_up_again(
     }
 }
 
-/// The leases on a switch that VMs were told and that have no row, and whether their guests run.
+/// The leases on a switch that are in annotations of VMs and have no row, and whether their guests run.
 fn lost_on(world: &World, switch: &str) -> Vec<(VmKey, Addresses, bool)> {
     let mut lost = Vec::new();
     let served = |vm: &VmKey| world.cluster.namespace(&vm.namespace).is_some();
     for (vm, present) in world.present.iter().filter(|(vm, _)| served(vm)) {
-        let runs = present.pods.iter().any(|(.., live)| *live);
-        // What the VM does not have any more was not lost but given back.
+        let runs = present.pods.iter().any(|pod| pod.live);
+        // A lease of a NIC that the VM does not have any more is released, not lost.
         let nics = world.intent(vm).map(|intent| intent.ports).unwrap_or_default();
         let is_there = |port: &AnnotatedPort| {
             let nic = nics.iter().find(|nic| nic.network == port.network);
@@ -114,7 +115,7 @@ fn vm(name: &str) -> VmKey {
     VmKey::new("n", name)
 }
 
-/// Six VMs that run, whose addresses are not those that they would be given now.
+/// Six running VMs with other addresses than they would be allocated now.
 fn six() -> (World, Vec<(VmKey, Option<String>)>) {
     let mut world = World::new([("blue", map(SUBNET))]);
     for name in ["x", "y", "a", "b", "c", "d", "e", "f"] {
@@ -126,7 +127,7 @@ fn six() -> (World, Vec<(VmKey, Option<String>)>) {
     (world, told.into())
 }
 
-fn make_switch_anew(world: &mut World) {
+fn recreate_switch(world: &mut World) {
     world.edit(|tables| {
         let row = tables.switches.remove(&uuid(1, 0)).expect("blue");
         tables.switches.insert(uuid(1, 16), LogicalSwitch { ports: Default::default(), ..row });
@@ -134,9 +135,9 @@ fn make_switch_anew(world: &mut World) {
 }
 
 #[test]
-fn a_switch_that_is_made_anew_gives_each_guest_its_addresses_again() {
+fn a_recreated_switch_gives_each_guest_its_addresses_again() {
     let (mut world, told) = six();
-    make_switch_anew(&mut world);
+    recreate_switch(&mut world);
     world.apply(&vm("0new"), Template::new([]));
     world.settle(2);
     for (vm, addresses) in told {
@@ -146,7 +147,7 @@ fn a_switch_that_is_made_anew_gives_each_guest_its_addresses_again() {
 }
 
 #[test]
-fn a_switch_that_is_away_for_a_while_is_no_reason_to_forget() {
+fn leases_are_kept_while_their_switch_is_absent() {
     let (mut world, told) = six();
     let row = world.tables.switches[&uuid(1, 0)].clone();
     world.edit(|tables| drop(tables.switches.remove(&uuid(1, 0))));
@@ -162,7 +163,7 @@ fn a_switch_that_is_away_for_a_while_is_no_reason_to_forget() {
 }
 
 #[test]
-fn a_request_gets_what_a_stopped_vm_was_told_and_not_what_a_guest_uses() {
+fn a_request_gets_the_lost_address_of_a_stopped_vm_but_not_that_of_a_guest() {
     let mut world = World::new([("blue", map(SUBNET))]);
     world.run(&vm("runs"), Template::new([]), "n1");
     world.apply(&vm("stopped"), Template::new([]));
@@ -181,12 +182,12 @@ fn a_request_gets_what_a_stopped_vm_was_told_and_not_what_a_guest_uses() {
     assert!(world.complaints(&vm("w"))[0].contains("10.0.0.10"), "{:?}", world.complaints(&vm("w")));
     assert!(world.addresses(&vm("z")).is_some_and(|text| text.ends_with(" 10.0.0.11")));
     assert!(world.addresses(&vm("stopped")).is_some_and(|text| text.ends_with(" 10.0.0.12")));
-    // Its guest is not told: none runs.
+    // There is no problem for its guest, since none runs.
     assert_eq!(world.complaints(&vm("stopped")), Vec::<String>::new());
 }
 
 #[test]
-fn a_guest_whose_address_cannot_be_had_again_is_told_until_it_starts_anew() {
+fn a_guest_that_lost_its_address_to_another_port_is_reported_until_it_restarts() {
     let mut world = World::new([("blue", map(SUBNET))]);
     world.run(&vm("a"), Template::new([]), "n1");
     let before = world.addresses(&vm("a")).expect("a port");
@@ -214,7 +215,7 @@ fn a_guest_whose_address_cannot_be_had_again_is_told_until_it_starts_anew() {
 }
 
 #[test]
-fn an_annotation_of_another_vm_asks_for_nothing() {
+fn an_annotation_of_another_vm_requests_no_address() {
     let (mut world, _) = six();
     let text = world.present[&vm("f")].told.clone().expect("told");
     world.destroy(&vm("f"));
@@ -226,7 +227,7 @@ fn an_annotation_of_another_vm_asks_for_nothing() {
 }
 
 #[test]
-fn an_annotation_of_another_instance_keeps_this_one_off() {
+fn a_vm_with_the_annotation_of_another_instance_gets_no_port() {
     let mut world = World::new([("blue", map(SUBNET))]);
     world.apply(&vm("a"), Template::new([]));
     let told = |instance: &str, uid: &str| {
@@ -267,7 +268,7 @@ fn a_forged_annotation_keeps_no_address_on_a_switch_that_the_nic_does_not_name_a
     world.apply(&vm("b"), Template::new([]));
     world.settle(1);
     assert!(world.addresses(&vm("b")).is_some_and(|text| text.ends_with(" 10.0.0.10")));
-    // Of its own switch, it is a request like any other; a MAC that a NIC cannot have is none.
+    // On the NIC's own switch, the annotation counts as a request; a MAC that a NIC cannot have is ignored.
     world.apply(&vm("c"), Template::new([]));
     world.settle(1);
     world.edit(|tables| tables.remove_port(crate::contract::port_uuid(INSTANCE, "c.n")));
@@ -277,7 +278,7 @@ fn a_forged_annotation_keeps_no_address_on_a_switch_that_the_nic_does_not_name_a
 }
 
 #[test]
-fn who_requests_what_a_guest_has_lost_is_woken_when_the_guest_stops() {
+fn a_request_for_an_address_that_a_guest_has_lost_is_granted_when_the_guest_stops() {
     let mut world = World::new([("blue", map(SUBNET))]);
     world.run(&vm("a"), Template::new([("mac_address", "02:00:00:00:00:07")]), "n1");
     world.edit(|tables| {
@@ -297,4 +298,27 @@ fn who_requests_what_a_guest_has_lost_is_woken_when_the_guest_stops() {
     world.remove_launcher(&vm("a"));
     world.settle(1);
     assert!(world.addresses(&vm("b")).is_some_and(|text| text.ends_with(" 10.0.0.10")));
+}
+
+#[test]
+fn beside_dynamic_ports_a_lost_lease_returns_as_soon_as_its_address_is_free() {
+    let mut world = World::new([("blue", map(SUBNET))]);
+    world.run(&vm("a"), Template::new([]), "n1");
+    let before = world.addresses(&vm("a"));
+    let port = |name: &str, addresses: &str| LogicalSwitchPort {
+        name: name.into(),
+        addresses: [addresses.to_owned()].into_iter().collect(),
+        ..LogicalSwitchPort::default()
+    };
+    world.edit(|tables| {
+        let (row, _) = tables.port_named("a.n").expect("the port");
+        tables.remove_port(row);
+        tables.put_port(uuid(1, 0), uuid(2, 8), port("foreign", "02:00:00:00:00:01 10.0.0.10"));
+        tables.put_port(uuid(1, 0), uuid(2, 9), port("dynamic", "dynamic"));
+    });
+    world.settle(2);
+    assert_eq!(world.addresses(&vm("a")), None, "no other address may be allocated beside dynamic ports");
+    world.edit(|tables| tables.remove_port(uuid(2, 8)));
+    world.settle(2);
+    assert_eq!(world.addresses(&vm("a")), before);
 }

@@ -1,4 +1,4 @@
-//! What stands in a VM's way: what its owner is told, and what helps.
+//! Obstacles to a VM's request: the message for its owner, and the change that removes them.
 
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ fn a_missing_switch_is_waited_for() {
 }
 
 #[test]
-fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_says() {
+fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_has_networks() {
     let mut world = World::new([("blue", map([]))]);
     made(&mut world, &web(), plain());
     let missing = "The logical switch blue has no subnet, so no address can be allocated on it. Set other_config:subnet or \
@@ -57,12 +57,13 @@ fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_says() {
     assert!(world.dirty.is_empty() || world.row(&web()).is_none());
     world.edit(|tables| {
         let networks = Set::from_iter(["10.16.0.1/16".to_owned()]);
-        let row = LogicalRouterPort { name: "lrp".into(), mac: "02:00:00:00:00:01".into(), networks };
+        let row =
+            LogicalRouterPort { name: "lrp".into(), mac: "02:00:00:00:00:01".into(), networks, ..Default::default() };
         tables.router_ports.insert(uuid(3, 0), row);
     });
     world.settle(100);
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:10:00:02 10.16.0.2"));
-    // The gateway is nobody's request.
+    // The gateway's address cannot be requested.
     made(&mut world, &db(), at("10.16.0.1"));
     let held = "10.16.0.1 on the logical switch blue is held by the router port blue-router. \
         Choose another address, or wait: it is granted as soon as it is free.";
@@ -70,11 +71,16 @@ fn a_switch_without_a_subnet_serves_as_soon_as_its_router_port_says() {
 }
 
 #[test]
-fn a_router_port_that_is_made_anew_in_one_transaction_keeps_its_address_from_vms() {
+fn a_router_port_that_is_recreated_in_one_transaction_keeps_its_address() {
     for order in 0..42 {
         let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")]))]);
         let networks = || Set::from_iter(["10.0.0.1/30".to_owned()]);
-        let lrp = || LogicalRouterPort { name: "lrp".into(), mac: "02:00:00:00:00:01".into(), networks: networks() };
+        let lrp = || LogicalRouterPort {
+            name: "lrp".into(),
+            mac: "02:00:00:00:00:01".into(),
+            networks: networks(),
+            ..Default::default()
+        };
         world.edit(|tables| {
             let options = map([("router-port", "lrp")]);
             let row = LogicalSwitchPort { name: "r".into(), kind: "router".into(), options, ..Default::default() };
@@ -135,7 +141,7 @@ fn a_request_that_cannot_be_understood_leaves_the_lease_alone() {
 }
 
 #[test]
-fn a_port_whose_name_is_taken_gets_the_networks_appended_and_then_none() {
+fn a_taken_port_name_gets_the_network_appended_and_the_vm_waits_if_that_is_taken_too() {
     let mut world = world();
     world.edit(|tables| foreign(tables, 0, "web.n", &["unknown"]));
     world.edit(|tables| foreign(tables, 1, "db.n", &["unknown"]));
@@ -184,7 +190,7 @@ fn overwritten(addresses: &[&str]) -> World {
 }
 
 #[test]
-fn addresses_that_a_person_overwrote_are_healed_from_port_security() {
+fn overwritten_addresses_are_repaired_from_port_security() {
     let others = "0a:58:0a:10:00:02 10.16.0.3";
     for addresses in [&[][..], &["dynamic"], &["unknown"], &["nonsense"], &["0a:58:0a:10:00:02"], &[others]] {
         let mut world = overwritten(addresses);
@@ -196,10 +202,10 @@ fn addresses_that_a_person_overwrote_are_healed_from_port_security() {
 }
 
 #[test]
-fn addresses_that_a_person_overwrote_are_nobodys_before_they_are_healed() {
+fn overwritten_addresses_are_not_allocated_before_they_are_repaired() {
     let mut world = overwritten(&["dynamic"]);
     let third = VmKey::new("m", "third");
-    // Planned before the port that is to be healed, in the same transaction.
+    // Decided before the port that is to be repaired, in the same transaction.
     world.dirty = crate::plan::Queue::default();
     world.apply(&third, plain());
     world.mark(web());
@@ -209,13 +215,13 @@ fn addresses_that_a_person_overwrote_are_nobodys_before_they_are_healed() {
 }
 
 #[test]
-fn whoever_is_too_late_for_the_last_address_of_a_transaction_is_looked_at_again() {
+fn a_vm_that_loses_the_last_address_within_a_transaction_is_decided_again() {
     let mut world = World::new([("blue", map([("subnet", "10.0.0.0/30")]))]);
     world.apply(&web(), plain());
     world.apply(&db(), plain());
     world.transact(2);
     assert_eq!(world.addresses(&web()).as_deref(), Some("0a:58:0a:00:00:02 10.0.0.2"));
-    // The transaction might have been refused: that there is no room is known after it only.
+    // The transaction might be refused: only its outcome tells that the subnet is full.
     assert_eq!((world.problems(&db()), world.dirty.is_empty()), (vec![], false));
     world.settle(100);
     let subnet = vec!["10.0.0.0/30".parse().expect("a network")];
@@ -279,7 +285,7 @@ fn a_foreign_duplicate_of_a_reservation_is_named_and_not_followed() {
 }
 
 #[test]
-fn a_mac_made_from_an_address_gives_way_to_one_that_is_requested() {
+fn a_mac_generated_from_an_address_gives_way_to_a_requested_mac() {
     let mut world = world();
     let request = [("ip_address", "10.16.0.9"), ("mac_address", "0a:58:0a:10:00:02")];
     world.apply(&web(), Template::new(request));

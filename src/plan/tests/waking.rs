@@ -1,4 +1,4 @@
-//! Waits replace timers: whatever would help a VM that waits wakes it.
+//! Waits replace timers: a change that would help a waiting VM makes the writer decide it again.
 
 use uuid::Uuid;
 
@@ -10,10 +10,10 @@ use crate::contract::{VmKey, keys};
 use crate::ovn::LogicalSwitch;
 use crate::plan::{Claims, Decision, decide};
 
-/// Something that somebody else may do to the northbound database.
+/// An edit of the northbound database by another program.
 type Edit<'a> = Box<dyn Fn(&mut Tables) + 'a>;
 
-/// All small edits of what is there.
+/// All small edits of the present rows.
 fn edits<'a>(world: &'a World, own: &VmKey) -> Vec<Edit<'a>> {
     let mut edits: Vec<Edit<'a>> = Vec::new();
     let own = world.row(own).map(|(port, _)| port);
@@ -63,15 +63,15 @@ fn edits<'a>(world: &'a World, own: &VmKey) -> Vec<Edit<'a>> {
     edits
 }
 
-/// What a decision does and says, without the words.
+/// The number of changed rows and the reasons of a decision.
 fn gist(decision: &Decision) -> (usize, Vec<&'static str>) {
     let problems = decision.status.problems();
     (decision.rows.len(), problems.map(|problem| problem.reason()).collect())
 }
 
-/// Of all that could be done to the database, some of it, as `order` has it: where it would help a
-/// VM that waits, one of its waits is among what the change wakes.
-pub(super) fn whoever_waits_is_woken(world: &World, order: usize) {
+/// Tries some of the possible edits of the database, selected by `order`: where an edit would help a
+/// waiting VM, the edit wakes one of its waits.
+pub(super) fn a_waiting_vm_is_decided_again_when_the_cause_changes(world: &World, order: usize) {
     for (vm, waits) in world.waits.iter().filter(|(_, waits)| !waits.is_empty()) {
         if world.cluster.vm(vm).is_none() {
             continue;

@@ -1,23 +1,23 @@
-//! A small world: Kubernetes, the server, the replica, and a writer that looks at a VM only when
-//! something says so. Every transaction is judged as it is made.
+//! A small world: Kubernetes, the server, the replica, and a writer that decides about a VM only when
+//! an event marks it. Every transaction is checked when it is committed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::objects::{Present, Template, pod_change, run_change, told_vm_change};
+use super::objects::{Pod, Present, Template, launcher_change, migration_change, run_change, told_vm_change};
 use super::policy_rules;
 use super::rules;
 use super::server::Tables;
 use crate::contract::{VmKey, keys};
-use crate::intent::{Permission, Permissions, Policy, Retention, Settings, Strategy, VmIntent};
+use crate::intent::{DhcpSettings, Permission, Permissions, Policy, Retention, Settings, Strategy, VmIntent};
 use crate::kubevirt::{Change, Cluster, Kind, PortsAnnotation, VmObjects};
 use crate::ovn::{LogicalSwitch, LogicalSwitchPort, Northbound, Rest, Southbound, Wake};
 use crate::ovsdb::Map;
 use crate::plan::{
-    Claims, Decision, Expectation, Filled, Freed, Held, Lost, PortChange, Problem, Queue, RowChange, Seen, Settling,
-    Snapshot, Turn, VmStatus, Waits, decide, fill, present,
+    Claims, Decision, DhcpChange, Expectation, Filled, Freed, Held, Lost, PortChange, PortStatus, Problem, Queue,
+    RowChange, Seen, Settling, Snapshot, Turn, VmStatus, Waits, decide, fill, present,
 };
 
 pub(super) const INSTANCE: &str = "default";
@@ -30,6 +30,8 @@ pub(super) fn settings() -> Settings {
         strategy: Strategy::Rarp,
         default_retain: Retention::NONE,
         policy: Policy { allow: every_address(), max_retain: Retention::Forever, ..Policy::default() },
+        manage_ra: false,
+        dhcp: DhcpSettings::default(),
     }
 }
 
@@ -40,7 +42,7 @@ pub(super) fn every_address() -> Permissions {
         .fold(Permissions::NONE, Permissions::with)
 }
 
-/// A UUID that says where it comes from.
+/// A UUID that shows its table.
 pub(super) fn uuid(kind: u8, slot: u8) -> Uuid {
     Uuid::from_u128(u128::from(kind) << 64 | u128::from(slot) << 8 | 1)
 }
@@ -75,7 +77,7 @@ pub(super) struct World {
     in_flight: Option<(u64, Vec<Sent>)>,
 }
 
-/// What a VM's part in a transaction was.
+/// A VM's part in a transaction.
 pub(super) struct Sent {
     pub(super) vm: VmKey,
     pub(super) changes: Vec<RowChange>,
@@ -121,7 +123,7 @@ impl World {
         world
     }
 
-    /// Somebody, ourselves included, commits a transaction, and the replica hears of it.
+    /// Commits a transaction, ours or another's, and applies its update to the replica.
     pub(super) fn edit(&mut self, edit: impl FnOnce(&mut Tables)) {
         let before = self.tables.clone();
         edit(&mut self.tables);
@@ -129,27 +131,22 @@ impl World {
         assert_eq!(self.tables.violation(), None, "the test's own edit");
         self.tables.send_changes(&before, self.order, &mut self.northbound);
         self.order = self.order.wrapping_mul(31).wrapping_add(7) % 1009;
-        rules::the_index_is_what_the_rows_say(&self.northbound, &self.tables);
+        rules::the_index_agrees_with_the_rows(&self.northbound, &self.tables);
         let mut changes = self.northbound.take_changes();
         self.rests.append(&mut changes.rests);
         if !self.resting {
             self.end_rests();
         }
         if let Some((foreign_changes, plans)) = self.in_flight.take().filter(|_| self.tables != before) {
-            rules::what_was_planned_is_told_from_what_others_do(
-                foreign_changes,
-                &self.northbound,
-                &changes.vms,
-                &plans,
-            );
-            // As the writer does it: who has what its plan made of it is not looked at because of that.
+            rules::our_commit_is_not_a_foreign_change(foreign_changes, &self.northbound, &changes.vms, &plans);
+            // As the writer does: a VM whose rows are as its decision made them is not decided again because of them.
             changes.vms.retain(|vm| plans.iter().find(|plan| plan.vm == *vm).is_none_or(|plan| plan.waits));
         }
         let dirty: Vec<VmKey> = changes.vms.into_iter().chain(self.woken(&changes.wakes)).collect();
         dirty.into_iter().for_each(|vm| self.mark(vm));
     }
 
-    /// A VM is to be looked at, as the writer does it.
+    /// Marks a VM to be decided, as the writer does.
     pub(super) fn mark(&mut self, vm: VmKey) {
         self.look_for_lost(&vm);
         let turn = Turn::of(self.cluster.vm(&vm));
@@ -192,7 +189,12 @@ impl World {
     }
 
     pub(super) fn hear(&mut self, change: Change) {
-        self.cluster.apply(change).into_iter().for_each(|vm| self.mark(vm));
+        for vm in self.cluster.apply(change) {
+            if self.cluster.vm(&vm).is_none() {
+                self.woken(&HashSet::from([Wake::Gone(vm.clone())])).into_iter().for_each(|waiting| self.mark(waiting));
+            }
+            self.mark(vm);
+        }
     }
 
     pub(super) fn namespace(&mut self, name: &str, switch: Option<&str>) {
@@ -262,7 +264,7 @@ impl World {
         self.hear(run_change(vm, &uid, &template, node.as_deref(), ready.as_deref()));
     }
 
-    /// The VM's instance goes; its launcher pods may linger.
+    /// Deletes the VM's instance; its launcher pods may linger.
     pub(super) fn stop(&mut self, vm: &VmKey) {
         if self.present.get_mut(vm).is_some_and(|present| present.run.take().is_some()) {
             self.gone(Kind::Run, vm, &vm.name);
@@ -274,20 +276,78 @@ impl World {
         self.created += 1;
         let name = format!("virt-launcher-{}", self.created);
         let Some(present) = self.present.get_mut(vm) else { return };
-        let Some((uid, ..)) = &present.run else { return };
-        present.pods.push((name, uid.clone(), node.map(Into::into), true));
+        let Some((run, template, ..)) = &present.run else { return };
+        let (run, node, networks) = (run.clone(), node.map(Into::into), template.plugged());
+        present.pods.push(Pod { name, run, node, live: true, migration: None, networks, ports: BTreeMap::new() });
+        self.tell_pod(vm, self.present[vm].pods.len() - 1);
+    }
+
+    /// The mutating webhook names the present ports to the newest pod of a VM.
+    pub(super) fn name_ports(&mut self, vm: &VmKey) {
+        let ports = self.look_at(vm).status.ports.into_iter();
+        let ports = ports.filter_map(|port| Some((port.network, port.port?))).collect();
+        let present = self.present.get_mut(vm).expect("it is there");
+        present.pods.last_mut().expect("a pod").ports = ports;
         self.tell_pod(vm, self.present[vm].pods.len() - 1);
     }
 
     fn tell_pod(&mut self, vm: &VmKey, index: usize) {
-        let (name, run_uid, node, live) = self.present[vm].pods[index].clone();
-        self.hear(pod_change(vm, &name, &run_uid, node.as_deref(), live));
+        self.hear(launcher_change(vm, &self.present[vm].pods[index]));
+    }
+
+    /// virt-controller begins a live migration: its target pod is plugged to the networks of the instance's spec.
+    pub(super) fn migrate(&mut self, vm: &VmKey, node: Option<&str>) {
+        let Some(present) = self.present.get(vm).filter(|present| present.run.is_some()) else { return };
+        if !present.pods.iter().any(|pod| pod.live) || present.migrations.iter().any(|(_, under_way)| *under_way) {
+            return;
+        }
+        let uid = format!("migration-{}", self.created);
+        self.hear(migration_change(vm, &uid, true));
+        self.launch(vm, None);
+        let present = self.present.get_mut(vm).expect("it runs");
+        present.migrations.push((uid.clone(), true));
+        let pod = present.pods.last_mut().expect("the target");
+        (pod.migration, pod.node) = (Some(uid), node.map(Into::into));
+        self.tell_pod(vm, self.present[vm].pods.len() - 1);
+    }
+
+    /// The migration under way ends. Without success its target pod ends with it.
+    pub(super) fn end_migration(&mut self, vm: &VmKey, success: bool) {
+        let Some(present) = self.present.get_mut(vm) else { return };
+        let Some((uid, under_way)) = present.migrations.iter_mut().find(|(_, under_way)| *under_way) else { return };
+        *under_way = false;
+        let uid = uid.clone();
+        let ready = present.run.as_ref().and_then(|(.., ready)| ready.clone());
+        let target = present.pods.iter().position(|pod| pod.migration.as_ref() == Some(&uid));
+        self.hear(migration_change(vm, &uid, false));
+        let fails = |pod: &Pod| !success && ready.as_ref() != Some(&pod.name);
+        if let Some(target) = target.filter(|target| fails(&self.present[vm].pods[*target])) {
+            self.present.get_mut(vm).expect("it is there").pods[target].live = false;
+            self.tell_pod(vm, target);
+        }
+    }
+
+    /// virt-controller plugs NICs into the guest's pod, and unplugs them: those that stay keep their networks.
+    pub(super) fn replug(&mut self, vm: &VmKey) {
+        let Some(present) = self.present.get_mut(vm) else { return };
+        let Some((_, template, node, ready)) = &present.run else { return };
+        let is_guests =
+            |pod: &Pod| ready.as_ref().map_or(pod.node.is_some() && pod.node == *node, |ready| *ready == pod.name);
+        let Some(index) = present.pods.iter().position(|pod| pod.live && is_guests(pod)) else { return };
+        let pod = &mut present.pods[index];
+        let was = std::mem::take(&mut pod.networks);
+        let stays = |(name, nad): (String, String)| {
+            let before = was.iter().find(|(before, _)| *before == name).map(|(_, nad)| nad.clone());
+            (name, before.unwrap_or(nad))
+        };
+        pod.networks = template.plugged().into_iter().map(stays).collect();
+        self.tell_pod(vm, index);
     }
 
     /// The guest is ready in its newest launcher: a start or a migration is through.
     pub(super) fn ready(&mut self, vm: &VmKey) {
         let Some(present) = self.present.get_mut(vm) else { return };
-        let Some((name, _, node, _)) = present.pods.last().cloned() else { return };
+        let Some(Pod { name, node, .. }) = present.pods.last().cloned() else { return };
         let Some(run) = present.run.as_mut() else { return };
         (run.2, run.3) = (node, Some(name));
         self.tell_run(vm);
@@ -296,15 +356,15 @@ impl World {
     /// The oldest live launcher ends.
     pub(super) fn end_launcher(&mut self, vm: &VmKey) {
         let Some(present) = self.present.get_mut(vm) else { return };
-        let Some(index) = present.pods.iter().position(|(.., live)| *live) else { return };
-        present.pods[index].3 = false;
+        let Some(index) = present.pods.iter().position(|pod| pod.live) else { return };
+        present.pods[index].live = false;
         self.tell_pod(vm, index);
     }
 
-    /// The oldest launcher pod goes.
+    /// Deletes the oldest launcher pod.
     pub(super) fn remove_launcher(&mut self, vm: &VmKey) {
         let Some(present) = self.present.get_mut(vm).filter(|present| !present.pods.is_empty()) else { return };
-        let (name, ..) = present.pods.remove(0);
+        let Pod { name, .. } = present.pods.remove(0);
         self.gone(Kind::Launcher, vm, &name);
     }
 
@@ -349,7 +409,7 @@ impl World {
         self.settle(100);
     }
 
-    /// Everything of a VM goes.
+    /// Deletes every object of a VM.
     pub(super) fn destroy(&mut self, vm: &VmKey) {
         self.delete(vm);
         self.stop(vm);
@@ -379,7 +439,7 @@ impl World {
         decide(&self.snapshot(), &Claims::default(), vm)
     }
 
-    /// Plans what is dirty in transactions of some VMs each, until nothing is.
+    /// Decides dirty VMs in transactions of some VMs each, until no VM is dirty.
     pub(super) fn settle(&mut self, vms: usize) {
         for _ in 0..200 {
             if self.dirty.is_empty() {
@@ -405,15 +465,15 @@ impl World {
             sent.push(Sent { vm: vm.clone(), changes: rows.clone(), expectation, waits: !waits.wakes.is_empty() });
             let (ports, given) = (port_changes(rows), port_changes(&changes));
             rules::a_change_is_lawful(self, &vm, &ports);
-            super::told::what_was_told_is_taken_up_again(self, &vm, &ports, &given);
-            super::fabric::a_chassis_is_kept(self, &vm, &ports);
+            super::told::a_lost_lease_is_restored_from_the_annotation(self, &vm, &ports, &given);
+            super::fabric::a_chassis_is_kept(self, &vm, &ports, &decision.status);
             rules::a_choice_is_lawful(self, &vm, &given, &ports);
-            policy_rules::nothing_is_given_against_the_policy(self, &vm, &given, &ports);
-            policy_rules::no_owner_is_blamed_for_a_lease_that_stands(self, &vm, &decision);
+            policy_rules::every_allocation_is_within_the_policy(self, &vm, &given, &ports);
+            policy_rules::a_lease_is_never_the_fault_of_its_owner(self, &vm, &decision);
             if waits.batch {
                 again.insert(vm.clone());
             } else {
-                rules::what_is_told_holds_without_the_others(&decision, &self.look_at(&vm));
+                rules::the_status_holds_without_the_other_vms(&decision, &self.look_at(&vm));
             }
             let Decision { rows, status, waits: Waits { wakes, due, .. }, .. } = decision;
             changes.extend(rows);
@@ -428,7 +488,7 @@ impl World {
             self.statuses.insert(vm, status);
         }
         let ports = port_changes(&changes);
-        rules::nothing_is_given_that_another_has(&self.tables, &ports);
+        rules::no_port_is_given_an_address_of_another(&self.tables, &ports);
         let operations: Vec<_> = changes.iter().flat_map(RowChange::operations).collect();
         let before = self.tables.clone();
         let ahead = self.planned_ahead(&batch, &changes);
@@ -436,9 +496,9 @@ impl World {
         self.edit(|tables| tables.transact(&operations));
         self.in_flight = None;
         for (vm, plan) in ahead {
-            rules::a_plan_that_was_made_ahead_is_the_one_that_is_made_after(&vm, &plan, &self.look_at(&vm));
+            rules::a_decision_made_ahead_equals_the_one_made_after(&vm, &plan, &self.look_at(&vm));
         }
-        rules::the_operations_do_what_the_changes_say(&self.tables, &ports);
+        rules::the_operations_agree_with_the_changes(&self.tables, &ports);
         rules::only_our_rows_changed(&before, &self.tables);
         assert!(again.is_empty() || !changes.is_empty(), "{again:?} clash with a transaction that writes nothing");
         batch.iter().for_each(|vm| self.look_for_lost(vm));
@@ -446,7 +506,7 @@ impl World {
         again.into_iter().for_each(|vm| self.mark(vm));
     }
 
-    /// The reporter writes what the last look at a VM found into its annotation.
+    /// The reporter writes the status of the last decision into the VM's annotation.
     fn tell(&mut self, vm: &VmKey) {
         let ports = self.statuses.get(vm).map(VmStatus::annotated).unwrap_or_default();
         let is_selected = self.cluster.namespace(&vm.namespace).is_some();
@@ -467,7 +527,7 @@ impl World {
     /// The plans that VMs get, each by itself, while these changes of others are in flight; without those that wait for
     /// the answer.
     fn planned_ahead(&self, in_flight: &[VmKey], changes: &[RowChange]) -> Vec<(VmKey, Decision)> {
-        // What is kept for a guest until its port is there may be free after that: who waits for it is woken then.
+        // An address that is kept for a guest may be free once the guest has its port: VMs that wait for it are decided then.
         let lost = self.lost.vms();
         if in_flight.iter().any(|vm| lost.contains(vm)) {
             return Vec::new();
@@ -488,9 +548,9 @@ impl World {
         self.cluster.vms().chain(self.northbound.vms()).cloned().collect()
     }
 
-    /// At rest: a look at every VM finds nothing to do, and nobody was told
-    /// of a problem that is none any more.
-    pub(super) fn a_sweep_finds_nothing(&self) {
+    /// At rest: a decision about every VM changes no row, and no status has
+    /// a problem that is over.
+    pub(super) fn a_sweep_changes_no_row(&self) {
         policy_rules::no_retention_is_beyond_the_bound(self);
         // A conflict is reported as it is, to the word.
         let conflicts = |status: &VmStatus| {
@@ -505,7 +565,9 @@ impl World {
             let last = self.statuses.get(&vm).unwrap_or(&none);
             let both = |status: &VmStatus| (status.problems().next().is_none(), conflicts(status));
             assert_eq!(both(&decision.status), both(last), "{vm} has the status {last:?}, now {:?}", decision.status);
-            // A VM that is gone has no status; the rows that are retained for it show what they hold.
+            super::seats::no_port_is_left_over(self, &vm);
+            self.dhcp_rows_are_intact(&vm, &decision.status);
+            // A deleted VM has no status; the rows that are retained for it show their leases.
             let is_marked = |row: &LogicalSwitchPort| row.external_ids.get(keys::VM).is_some();
             let marked = self.northbound.ports_of(&vm).all(|(_, port)| is_marked(port.row));
             // A row that lost its VM's mark may be another's.
@@ -532,7 +594,7 @@ impl World {
         self.tables.ports.iter().find(|(port, row)| of_vm(port, row)).map(|(uuid, row)| (*uuid, row.clone()))
     }
 
-    /// What a VM's row holds, as it is written.
+    /// The lease of a VM's row, as the row spells it.
     pub(super) fn addresses(&self, vm: &VmKey) -> Option<String> {
         self.row(vm).map(|(_, row)| row.addresses.iter().collect::<Vec<_>>().join(" | "))
     }
@@ -547,7 +609,33 @@ impl World {
         self.problems(vm).iter().map(ToString::to_string).collect()
     }
 
-    /// The replica as it would be after an edit, and what the edit woke.
+    /// Rows of DHCP options to which no port refers are deleted, as the writer does it after a while.
+    pub(super) fn collect(&mut self) {
+        let unused: Vec<Uuid> = self.northbound.unused_dhcp_rows().collect();
+        let changes = unused.into_iter().filter_map(|row| DhcpChange::removal(&self.northbound, row));
+        let changes: Vec<DhcpChange> = changes.collect();
+        for DhcpChange { uuid, .. } in &changes {
+            assert!(self.tables.ports.values().all(|port| port.dhcp_rows().all(|row| row != *uuid)), "{uuid} is used");
+        }
+        let operations: Vec<_> = changes.iter().flat_map(DhcpChange::operations).collect();
+        self.edit(|tables| tables.transact(&operations));
+    }
+
+    /// A port that is served as its owner requests has rows of DHCP options with the content that they stand for.
+    fn dhcp_rows_are_intact(&self, vm: &VmKey, status: &VmStatus) {
+        let intent = self.intent(vm);
+        let nics = intent.iter().flat_map(|intent| &intent.ports);
+        for nic in nics.filter(|nic| nic.life.request().is_ok() && !nic.life.is_leaving()) {
+            let served = |port: &&PortStatus| port.network == nic.network && port.problems.is_empty();
+            for row in status.ports.iter().filter(served).filter_map(|port| self.tables.ports.get(&port.row?)) {
+                for dhcp in row.dhcp_rows().filter(|row| row.get_version_num() == 5) {
+                    assert!(self.tables.dhcp[&dhcp].is_intact(&dhcp, INSTANCE), "{vm}: {:#?}", self.tables.dhcp[&dhcp]);
+                }
+            }
+        }
+    }
+
+    /// The replica as it would be after an edit, and the VMs and waits that the edit wakes.
     pub(super) fn woken_by(
         &self,
         edit: impl FnOnce(&mut Tables),

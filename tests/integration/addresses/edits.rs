@@ -1,4 +1,4 @@
-//! Wishes that change while a VM runs, and while it does not.
+//! Requests that change while a VM runs, and while it is stopped.
 
 use super::{IP_ADDRESS, IP_POOL, NEXT, SWITCH, from_pool, ips_of, requesting};
 use crate::support::{Northbound, Stage, VmOptions, eventually};
@@ -70,7 +70,7 @@ async fn on_a_stopped_vm_a_new_address_or_pool_applies_at_once_and_frees_the_old
     let moved = stage.holding("testvm", &["10.16.0.15"]).await;
     assert_eq!((&moved.uuid, moved.external_id(NEXT)), (&made.uuid, None));
     stage.holding("waits", &["10.16.0.2"]).await;
-    // A pool that has the lease changes nothing, and one that has not moves it.
+    // A pool that contains the lease keeps it, and another pool moves it.
     stage.player.edit_template_annotation("testvm", IP_ADDRESS, None).await;
     stage.player.edit_template_annotation("testvm", IP_POOL, Some("10.16.0.10..10.16.0.20")).await;
     stage.settled("sentinel").await;
@@ -145,7 +145,7 @@ async fn a_request_that_a_running_vm_cannot_have_is_in_its_status_at_once_and_th
     let reserved =
         |port: &crate::support::Port| port.external_id(NEXT).is_some_and(|next| next.ends_with(" 10.16.0.16"));
     stage.port_where("testvm", "has a reservation", reserved).await;
-    // A MAC that another has keeps the request from being granted whole; what it has of it already, it keeps.
+    // A MAC that another port holds makes the whole request fail; the part that the port has already stays.
     let owners = stage.port("owner").await.addresses.first().expect("one").split(' ').next().map(ToOwned::to_owned);
     let mac = "ovn.kubernetes.io/mac_address";
     stage.player.edit_template_annotation("testvm", mac, owners.as_deref()).await;

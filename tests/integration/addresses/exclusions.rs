@@ -15,7 +15,7 @@ async fn kube_ovn_5522_an_edit_of_exclude_ips_hands_no_used_address_out_again() 
         stage.problem(vm, "AddressExcluded", &[address, "exclude_ips", "ovn-default"]).await;
     }
     stage.create("c", VmOptions::default(), &["10.16.0.6"]).await;
-    // Who named the address knows.
+    // The owner requested the address.
     stage.no_problem("named").await;
     // Neither a restart of the service nor one of a VM takes the lease.
     stage.restart().await;
@@ -95,7 +95,7 @@ async fn a_subnet_that_is_renumbered_under_live_ports_leaves_them_their_leases_u
     stage.player.restart("a", "n2").await;
     let restarted = stage.port_where("a", "is on n2", |port| port.option("requested-chassis") == Some("n2")).await;
     assert_eq!(lease(&restarted), lease(&made));
-    // What the Event says helps: a stopped VM at once, a running one at its next start.
+    // The instruction of the Event helps: a stopped VM at once, a running one at its next start.
     stage.player.edit_template_annotation("b", IP_ADDRESS, Some("10.99.0.50")).await;
     stage.holding("b", &["10.99.0.50"]).await;
     stage.no_problem("b").await;
@@ -121,6 +121,6 @@ async fn of_several_router_networks_on_one_switch_each_is_used_and_its_own_ends_
     }
     stage.player.create_vm("more", VmOptions::default()).await;
     stage.problem("more", "SubnetExhausted", &["10.30.0.0/30", "10.30.0.0/29"]).await;
-    // Who names it may have it: it is the second network's.
+    // A request for it is granted: it is the second network's.
     stage.create("named", requesting("10.30.0.3"), &["10.30.0.3"]).await;
 }

@@ -43,7 +43,7 @@ async fn a_request_for_an_address_that_another_port_holds_is_refused_with_its_na
     }
 }
 
-/// What `/metrics` says of conflicts.
+/// The conflicts in `/metrics`.
 async fn conflicts(stage: &Stage) -> Option<String> {
     let (_, text) = stage.service.http_get("/metrics").await;
     text.lines().find(|line| line.contains("reason=\"AddressConflict\"")).map(ToOwned::to_owned)

@@ -1,9 +1,9 @@
 //! Histories of requests, runs, restarts of the service, edits of `exclude_ips`, foreign writers, marks and names that are
-//! wiped, a label that comes and goes, a switch that is made anew, and chassis that come, go and double, on a small subnet of a
-//! real database, compared with a plain set after every round.
+//! wiped, a label that is set and removed, a switch that is recreated, and chassis that are inserted, deleted and
+//! duplicated, on a small subnet of a real database, compared with a plain set after every round.
 //!
-//! The writing path runs inside the test and is fed as the watches would. A round is a few things that happen at once;
-//! then all is waited for to come to rest. What happens in a round follows from the history's seed and the round's number
+//! The writing path runs inside the test and is fed as the watches would. A round is a few events at once, and a wait
+//! until the database is at rest. The events of a round follow from the history's seed and the round's number
 //! alone, so that rounds can be left out: a history that fails is made as short as possible before it is printed.
 //!
 //! - `OVN_KUBEVIRT_HISTORIES`: how many (15).
@@ -38,7 +38,7 @@ const HISTORIES: u64 = 15;
 const ROUNDS: u64 = 40;
 /// Histories that run at the same time, each with its own server.
 const AT_ONCE: usize = 4;
-/// More than there are addresses, with the foreign ports and what is excluded.
+/// More than there are addresses, with the foreign ports and the exclusions.
 const VMS: u64 = 11;
 const FOREIGN_PORTS: u64 = 4;
 /// How long a round may take to come to rest, and how long a failed history may be shortened.
@@ -136,8 +136,8 @@ impl History {
         self.barrier(Instant::now() + PATIENCE).await
     }
 
-    /// Waits until nothing changes any more. What was dirty when one barrier was committed is planned no later than the
-    /// next, and committed no later; another look is for those who gave way to others of their transaction.
+    /// Waits until no row changes any more. A VM that is dirty when one barrier is committed is decided, and its rows are
+    /// committed, no later than the next; the third is for VMs that gave way to others of their transaction.
     async fn rest(&mut self) -> Result<Vec<Port>, String> {
         let deadline = Instant::now() + PATIENCE;
         let mut seen: Vec<Vec<Port>> = Vec::new();
@@ -156,7 +156,7 @@ impl History {
         Err(format!("it does not come to rest: {:#?}", seen.last()))
     }
 
-    /// The writer has taken in what was there before, and has committed a VM's port that changed after it.
+    /// Waits until the writer has read all earlier changes, and has committed the port of a VM that changed after them.
     async fn barrier(&mut self, deadline: Instant) -> Result<(), String> {
         let nb_cfg = self.nb_cfg;
         self.barriers += 1;
@@ -176,7 +176,7 @@ impl History {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        service.changes.send(vm_change(BARRIER, BARRIER, &annotations, None)).await.expect("the writer runs");
+        service.send([vm_change(BARRIER, BARRIER, &annotations, None)]).await;
         let barrier = VmKey::new("n", BARRIER);
         let passed = |status: &VmStatus| {
             let mut held = status.ports.iter().filter_map(|port| port.addresses);
@@ -228,7 +228,7 @@ impl History {
     }
 }
 
-/// What was wrong, after which round, and all that happened until then.
+/// The fault, its round, and all events until then.
 struct Failure {
     round: u64,
     problem: String,

@@ -1,4 +1,4 @@
-//! Whose an address is, when VMs end in unusual ways. Bare VMIs, renamed networks, hot-plug, a VM made anew under a
+//! The holder of an address when VMs end in unusual ways. Bare VMIs, renamed networks, hot-plug, a VM recreated under a
 //! running launcher and a namespace that goes are in `nics/lives.rs` and `story.rs`.
 
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::{lease, requesting};
 use crate::support::{Nic, Player, Stage, VmOptions, eventually};
 
 #[tokio::test]
-async fn a_vmi_whose_vm_was_orphaned_and_made_anew_keeps_its_address_throughout() {
+async fn a_vmi_whose_vm_was_orphaned_and_recreated_keeps_its_address_throughout() {
     let stage = Stage::build("orphaned").start().await;
     stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     let made = stage.started("testvm", "n1").await;
@@ -17,7 +17,7 @@ async fn a_vmi_whose_vm_was_orphaned_and_made_anew_keeps_its_address_throughout(
     stage.player.create_vm("rival", requesting("10.16.0.2")).await;
     stage.refused("rival", "10.16.0.2", &stage.vm("testvm")).await;
     assert_eq!(lease(&stage.port("testvm").await), lease(&made));
-    // Its VM is there again, and adopts what runs.
+    // Its VM exists again, and adopts the running VMI.
     let uid = stage.player.create_vm("testvm", VmOptions::default()).await;
     let adopted = stage
         .port_where("testvm", "is the new VM's", |port| port.external_id("ovn-kubevirt.io/vm-uid") == Some(&uid))
@@ -80,7 +80,7 @@ async fn harvester_4474_clones_and_restores_that_copy_an_address_or_a_mac_are_re
     for vm in ["copies-both", "copies-the-mac", "copies-the-address"] {
         assert_eq!(stage.northbound.port(&stage.name(vm)), None);
     }
-    // Clones of a VM that asked for nothing have nothing in common.
+    // Clones of a VM without requests share no address and no MAC.
     let first = stage.create("clone-1", VmOptions::default(), &["10.16.0.2"]).await;
     let second = stage.create("clone-2", VmOptions::default(), &["10.16.0.3"]).await;
     let mac = |text: &String| text.split(' ').next().map(ToOwned::to_owned);

@@ -15,10 +15,10 @@ async fn a_pool_is_read_in_every_form_and_its_lowest_free_address_is_allocated()
         ("single", "10.16.0.80", ["10.16.0.80", "fd00:10:16::4"]),
         ("list", " 10.16.0.91 ,10.16.0.40..10.16.0.41, 10.16.0.80", ["10.16.0.41", "fd00:10:16::5"]),
         ("list-again", "10.16.0.91,10.16.0.40..10.16.0.41", ["10.16.0.91", "fd00:10:16::6"]),
-        // A family that it has none of is not confined.
+        // A pool does not limit a family without an address in it.
         ("v6", "fd00:10:16::50..fd00:10:16::5f", ["10.16.0.10", "fd00:10:16::50"]),
         ("both", "fd00:10:16::50/124,10.16.0.100", ["10.16.0.100", "fd00:10:16::51"]),
-        // Cut to the subnet, of which it may have what exclude_ips names.
+        // Limited to the subnet, including the addresses of exclude_ips.
         ("wide", "10.15.0.0..10.16.0.3", ["10.16.0.1", "fd00:10:16::7"]),
         ("excluded", "10.16.0.1..10.16.0.9", ["10.16.0.2", "fd00:10:16::8"]),
     ] {
@@ -32,7 +32,7 @@ async fn a_pool_is_read_in_every_form_and_its_lowest_free_address_is_allocated()
 }
 
 #[tokio::test]
-async fn a_pool_that_has_nothing_to_give_is_refused_and_served_as_soon_as_it_has() {
+async fn a_pool_without_a_free_address_is_refused_and_served_as_soon_as_one_is_free() {
     let stage = Stage::build("no-pool").start().await;
     for (vm, pool, reason, words) in [
         ("typo", "10.16.0.40-10.16.0.41", "InvalidRequest", ["ip_pool", "10.16.0.40-10.16.0.41"]),
@@ -52,12 +52,12 @@ async fn a_pool_that_has_nothing_to_give_is_refused_and_served_as_soon_as_it_has
     stage.northbound.delete_port("printer");
     stage.holding("second", &["10.16.0.41"]).await;
     stage.no_problem("second").await;
-    // What a VM of ours gives back rests, unless nothing else is free.
+    // An address that a VM of ours releases rests, unless no other is free.
     stage.player.create_vm("third", from_pool("10.16.0.40..10.16.0.41")).await;
     stage.problem("third", "SubnetExhausted", &["10.16.0.40..10.16.0.41"]).await;
     stage.player.delete_vm("first").await;
     stage.holding("third", &["10.16.0.40"]).await;
-    // A better pool is taken at once, and the other addresses were none of the refused VMs'.
+    // A better pool is taken at once, and the refused VMs held none of the other addresses.
     stage.player.edit_template_annotation("outside", IP_POOL, Some("10.16.0.2")).await;
     stage.holding("outside", &["10.16.0.2"]).await;
     stage.create("plain", VmOptions::default(), &["10.16.0.3"]).await;

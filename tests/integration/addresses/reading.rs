@@ -1,4 +1,4 @@
-//! What people write into switches, ports and load balancers, beside a real northd where its reading matters.
+//! Values that people write into switches, ports and load balancers, beside a real northd where its reading matters.
 
 use std::net::Ipv4Addr;
 
@@ -30,7 +30,7 @@ async fn a_bad_word_in_exclude_ips_stops_no_vm_and_is_in_status_and_metrics_unti
     stage.holding("plain", &["10.16.0.3"]).await;
 }
 
-/// What northd gives to a port that is `dynamic`.
+/// The addresses that northd gives to a `dynamic` port.
 async fn given(northbound: &Northbound, name: &str) -> Ipv4Addr {
     northbound.add_foreign_port("ovn-default", name, &["dynamic"]);
     let given = eventually("northd gives an address", || async {
@@ -41,7 +41,7 @@ async fn given(northbound: &Northbound, name: &str) -> Ipv4Addr {
     given.split_once(' ').expect("a MAC and an address").1.parse().expect("an address")
 }
 
-/// Each list with a subnet, and what real northd gives first to a port of its own.
+/// Each list with a subnet, and the first address that northd gives to a port of its own.
 #[tokio::test]
 async fn exclude_ips_and_subnet_are_read_as_the_northd_at_hand_reads_them() {
     let northbound = Stage::build("northd").switch_with("ovn-default", &[]).northd().northbound().await;
@@ -86,7 +86,7 @@ async fn exclude_ips_and_subnet_are_read_as_the_northd_at_hand_reads_them() {
         lower.for_each(|lower| assert!(spares(lower), "{list:?}: northd gives {theirs} and spares {lower}"));
         northbound.delete_port(&name);
     }
-    // What it refuses, it gives nothing from.
+    // northd allocates no address of a list that it refuses.
     for (index, subnet) in
         ["10.16.0.0/24,10.17.0.0/24", "10.16.0.0/255.0.255.0", "10.16.0.0", "x"].into_iter().enumerate()
     {
@@ -111,7 +111,7 @@ async fn an_address_that_northd_holds_in_its_own_spelling_is_never_allocated() {
         northbound.add_foreign_port("ovn-default", &format!("printer-{index}"), &[*spelling]);
     }
     northbound.sync_southbound();
-    // That northd holds them shows in what it gives.
+    // The addresses that northd gives show that it holds them.
     let theirs = given(northbound, "theirs").await;
     assert_eq!(theirs, Ipv4Addr::new(10, 16, 0, 5));
     northbound.delete_port("theirs");

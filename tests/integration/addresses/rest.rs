@@ -70,14 +70,14 @@ async fn a_released_address_rests_and_is_allocated_to_another_only_when_nothing_
     stage.player.delete_vm("first").await;
     stage.port_gone("first").await;
     stage.create("third", VmOptions::default(), &["10.16.0.4"]).await;
-    // A foreign port's does not rest: its owner gave it back on purpose, and we know nothing of guests.
+    // A foreign port's does not rest: its owner released it on purpose, and its guests are unknown.
     stage.northbound.add_foreign_port("ovn-default", "printer", &["0a:00:00:00:00:01 10.16.0.5"]);
     stage.northbound.delete_port("printer");
     stage.create("fourth", VmOptions::default(), &["10.16.0.5"]).await;
     stage.player.delete_vm("second").await;
     stage.port_gone("second").await;
     stage.create("fifth", VmOptions::default(), &["10.16.0.6"]).await;
-    // Two rest, and nothing else is free.
+    // Two rest, and no other is free.
     stage.create("sixth", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("seventh", VmOptions::default(), &["10.16.0.3"]).await;
     stage.player.create_vm("eighth", VmOptions::default()).await;

@@ -46,7 +46,7 @@ async fn a_deleted_vms_addresses_stay_reserved_for_the_time_and_are_its_own_when
     .await;
     assert_eq!(all.iter().map(lease).collect::<Vec<_>>(), made.iter().map(lease).collect::<Vec<_>>());
 
-    // Nobody else's, over a restart of the service, too.
+    // No other VM gets it, over a restart of the service, too.
     let address = super::ips_of(&port)[0].to_owned();
     stage.player.create_vm("rival", requesting(&address)).await;
     stage.refused("rival", &address, &stage.vm("testvm")).await;
@@ -68,7 +68,7 @@ async fn a_deleted_vms_addresses_stay_reserved_for_the_time_and_are_its_own_when
 }
 
 #[tokio::test]
-async fn after_its_time_a_retained_port_goes_and_the_vm_that_waits_for_its_address_has_it() {
+async fn a_retained_port_is_deleted_after_its_time_and_a_waiting_vm_gets_its_address() {
     let stage = Stage::build("three-seconds").start().await;
     stage.create("testvm", retaining("3s"), &["10.16.0.2"]).await;
     stage.player.delete_vm("testvm").await;
@@ -123,7 +123,7 @@ async fn a_vm_that_is_deleted_while_the_service_is_down_is_retained_all_the_same
 }
 
 #[tokio::test]
-async fn the_operators_default_retains_vms_that_say_nothing_and_a_vm_may_say_otherwise() {
+async fn the_operators_default_applies_to_vms_without_a_retention_and_a_vm_may_override_it() {
     let mut stage = Stage::build("default-retain").flags(["--default-retain", "72h"]).flags(UNBOUNDED).start().await;
     stage.create("silent", VmOptions::default(), &["10.16.0.2"]).await;
     stage.create("never", retaining("0s"), &["10.16.0.3"]).await;
@@ -147,7 +147,7 @@ async fn the_operators_default_retains_vms_that_say_nothing_and_a_vm_may_say_oth
         assert!((71 * 3_600..=72 * 3_600 + 1).contains(&left), "{vm}: {left}");
     }
     assert_eq!(retained(&stage, "forever").await.external_id(UNTIL), Some("forever"));
-    // What is retained stays so under an operator who retains nothing.
+    // A retained lease stays when the operator sets no retention.
     stage.restart_with(|setup| setup.without_flags().flags(UNBOUNDED)).await;
     stage.settled("another-sentinel").await;
     for vm in ["silent", "forever"] {
@@ -156,7 +156,7 @@ async fn the_operators_default_retains_vms_that_say_nothing_and_a_vm_may_say_oth
 }
 
 #[tokio::test]
-async fn nothing_is_retained_while_a_launcher_runs_and_its_time_begins_when_that_ends() {
+async fn retention_begins_when_the_last_launcher_has_ended() {
     let stage = Stage::build("launcher").start().await;
     stage.create("testvm", retaining("1h"), &["10.16.0.2"]).await;
     let bound = stage.started("testvm", "n1").await;

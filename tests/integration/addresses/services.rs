@@ -96,7 +96,7 @@ async fn an_address_of_a_nat_rule_or_a_load_balancer_is_never_allocated_and_a_re
         stage.problem(way.name(), "AddressConflict", &[&address(index), holder, "ovn-default"]).await;
         assert_eq!(northbound.port(&stage.name(way.name())), None);
     }
-    // What another switch's router answers for is free here for who asks for it.
+    // The addresses of another switch's router can be requested here.
     stage.create("elsewhere", requesting("10.16.0.7"), &["10.16.0.7"]).await;
     stage.create("elsewhere-too", requesting("10.16.0.8"), &["10.16.0.8"]).await;
     stage.no_problem("elsewhere").await;
@@ -120,7 +120,7 @@ async fn a_nat_rule_or_load_balancer_that_comes_after_a_lease_leaves_it_and_is_i
         way.remove(&stage.northbound, "10.16.0.2");
         stage.no_problem("testvm").await;
     }
-    // One of a router that has nothing to do with it is none of its owner's business.
+    // A rule of an unconnected router is not reported.
     let events = stage.namespace.events("testvm").await;
     stage.northbound.nbctl(&["lr-nat-add", "elsewhere-router", "dnat_and_snat", "10.16.0.2", "10.200.0.1"]);
     stage.settled("sentinel").await;

@@ -1,4 +1,4 @@
-//! What users of others complained about, one test each, with the issue in its name. Elsewhere are `kube_ovn_5522`
+//! Bugs that users of other controllers reported, one test each, with the issue in its name. Elsewhere are `kube_ovn_5522`
 //! (`exclusions.rs`), `harvester_4474` (`identity.rs`), the full subnet (`rest.rs`), and `kube_ovn_5933`, `_6762` and
 //! `_5848` (`nics/requests.rs`).
 
@@ -22,7 +22,7 @@ async fn stopped_on_a_nad(stage: &Stage, nics: Vec<Nic>, port_name: &str) -> cra
     made
 }
 
-/// The port stays as it was, over restarts of the service, whatever it looks at when it starts.
+/// The port stays as it was, over restarts of the service, in whatever order it decides VMs when it starts.
 async fn stays_over_restarts(stage: &mut Stage, made: &crate::support::Port) {
     for _ in 0..2 {
         stage.restart().await;
@@ -39,7 +39,7 @@ async fn stays_over_restarts(stage: &mut Stage, made: &crate::support::Port) {
     }
 }
 
-/// A garbage collector did not understand a stopped VM whose only network is a NAD in the pod network's place.
+/// A garbage collector did not know a stopped VM with a NAD in the place of the pod network as its only network.
 #[tokio::test]
 async fn kube_ovn_5556_the_port_of_a_stopped_vm_on_a_nad_in_the_pod_networks_place_is_not_collected() {
     let mut stage = Stage::build("ko-5556").start().await;
@@ -80,7 +80,7 @@ async fn kube_ovn_2486_the_addresses_of_a_stopped_vm_with_several_nics_stay_its_
     let first = stage.name("testvm");
     let nics = vec![Nic::pod("default"), Nic::nad("second", "net1")];
     let made = stopped_on_a_nad(&stage, nics, &first).await;
-    // The second NIC goes, and takes nothing of the first along.
+    // The second NIC is removed, and the first keeps its lease.
     stage
         .player
         .edit_vm("testvm", |vm| {
@@ -101,7 +101,7 @@ async fn kube_ovn_2486_the_addresses_of_a_stopped_vm_with_several_nics_stay_its_
 
 /// Days after a VM was made, its address was given to a pod of its subnet.
 #[tokio::test]
-async fn kube_ovn_2344_the_address_of_a_vm_is_never_allocated_again_however_often_the_service_starts_anew() {
+async fn kube_ovn_2344_the_address_of_a_vm_is_never_allocated_again_however_often_the_service_restarts() {
     let mut stage = Stage::build("ko-2344").switch_with("ovn-default", &[("subnet", "10.16.0.0/29")]).start().await;
     let made = stage.create("testvm", VmOptions::default(), &["10.16.0.2"]).await;
     for round in 0..4 {
@@ -159,7 +159,7 @@ async fn kube_ovn_5654_an_address_that_an_edit_replaced_is_released_for_another_
     stage.player.restart("first", "n1").await;
     stage.holding("first", &["10.16.0.20"]).await;
     stage.create("second", requesting("10.16.0.10"), &["10.16.0.10"]).await;
-    // There and back, each has what the other had.
+    // There and back, each has the other's address.
     stage.player.edit_template_annotation("second", IP_ADDRESS, Some("10.16.0.30")).await;
     stage.holding("second", &["10.16.0.30"]).await;
     stage.player.edit_template_annotation("first", IP_ADDRESS, Some("10.16.0.10")).await;
@@ -171,7 +171,7 @@ async fn kube_ovn_5654_an_address_that_an_edit_replaced_is_released_for_another_
     assert_eq!(stage.northbound.ports().len(), 2);
 }
 
-/// What was deleted while the controller was down kept its port for a while, and its address was given again.
+/// A VM that was deleted while the controller was down kept its port for a while, and its address was given again.
 #[tokio::test]
 async fn kube_ovn_4304_vms_that_are_deleted_and_made_while_the_service_is_down_have_no_address_twice() {
     let mut stage = Stage::build("ko-4304").start().await;

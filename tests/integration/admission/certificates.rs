@@ -28,7 +28,7 @@ async fn the_api_server_trusts_the_webhooks_by_the_ca_that_the_service_writes() 
     let labels = secret.metadata.labels.unwrap_or_default();
     assert_eq!(labels["app.kubernetes.io/managed-by"], "ovn-kubevirt");
     assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
-    // What is as it should be is not written again.
+    // Correct objects are not written again.
     let versions = || async {
         let secret = stage.secrets().get(SECRET).await.expect("the Secret");
         secret.metadata.resource_version
@@ -84,7 +84,7 @@ async fn rotation_of_the_certificate_and_of_the_ca_fails_no_call() {
     let both = changed("ca.crt", &authorities).await;
     assert!(both.ends_with(&authorities) && both.len() > authorities.len(), "{both}");
     changed("tls.crt", &second).await;
-    // The certificate of the new CA is what new connections see.
+    // New connections see the certificate of the new CA.
     let newest = both.strip_suffix(&authorities).expect("the newest CA").to_owned();
     eventually("the new CA has issued what is shown", || async {
         Caller::new(&caller.address, &newest)?.shown().await
@@ -110,7 +110,7 @@ async fn rotation_of_the_certificate_and_of_the_ca_fails_no_call() {
 }
 
 #[tokio::test]
-async fn what_others_take_away_or_overwrite_comes_back() {
+async fn removed_and_overwritten_objects_are_restored() {
     let mut stage = Hooked::new("restored").await;
     let service = stage.setup(LONG).start().await;
     stage.caller(&service).await;
@@ -124,7 +124,7 @@ async fn what_others_take_away_or_overwrite_comes_back() {
         if now == before { Ok(()) } else { Err(format!("{now:?}\n{}", service.log())) }
     })
     .await;
-    // The configurations: written over by an operator who applies the manifest again, then made anew.
+    // The configurations: written over by an operator who applies the manifest again, then recreated.
     stage.configurations = None;
     stage.call(&service).await;
     stage.announced().await;
@@ -189,7 +189,7 @@ async fn a_secret_of_another_program_is_left_alone_and_named() {
     assert!(!error.is_empty() && !error.contains("UnknownIssuer"), "{error}");
     stage.secrets().delete(SECRET, &DeleteParams::default()).await.expect("it is deleted");
     stage.caller(&service).await;
-    // One of ours that was damaged is made anew.
+    // A damaged Secret of ours is replaced.
     stage.patch_secret(json!({"stringData": {"tls.crt": "nonsense", "tls.key": "nonsense", "ca.crt": "\u{0}"}})).await;
     eventually("the Secret is mended", || async {
         let now = stage.secret("tls.crt").await;

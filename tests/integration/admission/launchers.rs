@@ -1,8 +1,8 @@
-//! What a launcher pod carries, who may make one, and how it waits for its ports.
+//! The annotations of a launcher pod, the accounts that may create one, and its wait for its ports.
 
 use super::*;
 use crate::support::holds_for;
-use crate::support::objects::{MULTUS_ANNOTATION, launcher_pod};
+use crate::support::objects::{MULTUS_ANNOTATION, launcher_pod, target_pod};
 use crate::support::valve::Valve;
 use crate::support::{Nic, VmOptions};
 
@@ -68,6 +68,49 @@ async fn the_pod_carries_its_ports_before_any_cni_runs_and_so_does_a_migrations_
     let target = stage.player.pod(&migration.target_pod).await.expect("the target");
     assert_eq!(annotation(&target, PORTS), Some(ports));
     assert_eq!(annotation(&target, MULTUS_ANNOTATION), Some(elements));
+}
+
+/// Its pod and a migration's target are on different networks, and each has the port of its own.
+#[tokio::test]
+async fn each_pod_has_the_port_of_its_network_while_a_running_vm_changes_it() {
+    let builder = Stage::build("net-change").switch("blue", "10.17.0.0/24").switch("red", "10.18.0.0/30");
+    let prepared = builder.nad("net1", "blue").nad("net2", "red").prepare().await;
+    let (stage, _service) = hooked(prepared, &[]).await;
+    let nic = |nad| VmOptions::default().nics([Nic::pod("default"), Nic::nad("data", nad)]);
+    stage.player.create_vm("testvm", nic("net1")).await;
+    let run = stage.player.start("testvm", "n1").await;
+    let port = |pod: &Value| annotation(pod, PORTS).expect("the ports")[1].clone();
+    let before = port(&stage.player.pod(&run.pod).await.expect("the pod"));
+    let ns = &stage.namespace.name;
+    assert_eq!(before["port"], json!(format!("testvm.{ns}.net1.{ns}.ovn")));
+    // The new network has no room: virt-controller gets the reason, and the guest stays.
+    stage.player.create_vm("rival", nic("net2")).await;
+    let name = format!("rival.{ns}.net2.{ns}.ovn");
+    eventually("the rival has its port", || async { stage.northbound.port(&name).ok_or("it has none") }).await;
+    stage.player.change_networks("testvm", &[("data", "net2")]).await;
+    let vmi = stage.player.vmi("testvm").await.expect("the VMI");
+    let migration = stage.player.create_migration("testvm", "n2").await;
+    let vmim = stage.player.vmim(&migration.name).await.expect("the VMIM");
+    let target = target_pod(&vmi, &vmim);
+    let refusal = make_pod(&stage.namespace, true, &target).await.expect_err("a full network");
+    assert!(refusal.contains("network data") && refusal.contains("10.18.0.0/30"), "{refusal}");
+    stage.player.delete_vm("rival").await;
+    let name = format!("testvm.{ns}.net2.{ns}.ovn");
+    eventually("there is room", || async { stage.northbound.port(&name).ok_or("there is none") }).await;
+    let migration = stage.player.create_target(migration).await;
+    let target = port(&stage.player.pod(&migration.target_pod).await.expect("the target"));
+    assert_eq!(target["port"], json!(format!("testvm.{ns}.net2.{ns}.ovn")));
+    assert_eq!((&target["mac"], &target["interface"]), (&before["mac"], &before["interface"]));
+    assert_eq!(target["ips"], json!(["10.18.0.2/30"]));
+    let elements = annotation(&stage.player.pod(&migration.target_pod).await.expect("the target"), MULTUS_ANNOTATION);
+    assert_eq!(elements.expect("the networks")[0]["cni-args"]["ovnPort"], target["port"]);
+    // Any edit of the guest's pod finds its own port again.
+    stage.player.bind_target(&migration).await;
+    stage.player.pod_phase(&run.pod, "Running").await;
+    stage.player.vmi_scheduled("testvm", "n1").await;
+    assert_eq!(port(&stage.player.pod(&run.pod).await.expect("the pod")), before);
+    stage.player.fail(&migration).await;
+    assert_eq!(port(&stage.player.pod(&migration.target_pod).await.expect("the target")), target);
 }
 
 #[tokio::test]
@@ -157,8 +200,60 @@ async fn a_launcher_that_virt_controller_did_not_make_is_refused() {
     make_pod(&stage.namespace, true, &pod).await.expect("virt-controller's");
 }
 
+/// Sends an edit of a pod as a user. Gives back the pod, or the message of the refusal.
+async fn edit_pod_as(namespace: &Namespace, user: Option<&str>, pod: &str, patch: &Value) -> Result<Value, String> {
+    let mut request = hyper::Request::patch(format!("/api/v1/namespaces/{}/pods/{pod}", namespace.name))
+        .header("content-type", "application/merge-patch+json");
+    if let Some(user) = user {
+        // Groups decide about permissions, which are not tested here.
+        request = request.header("impersonate-user", user).header("impersonate-group", "system:masters");
+    }
+    let request = request.body(serde_json::to_vec(patch).expect("JSON")).expect("a request");
+    namespace.client.request::<Value>(request).await.map_err(|error| error.to_string())
+}
+
 #[tokio::test]
-async fn what_a_tenant_writes_on_a_launcher_pod_is_put_right_and_a_pod_without_ports_carries_none() {
+async fn a_launcher_stays_one_until_virt_controller_or_the_garbage_collector_says_otherwise() {
+    let (stage, _service) = hooked(prepared("stays").await, &[]).await;
+    stage.player.create_vm("testvm", VmOptions::default()).await;
+    let run = stage.player.start("testvm", "n1").await;
+    let ports = annotation(&stage.player.pod(&run.pod).await.expect("the pod"), PORTS).expect("the ports");
+    let label = json!({"metadata": {"labels": {"kubevirt.io": null}}});
+    let owner = json!({"metadata": {"ownerReferences": []}});
+    let purpose = json!({"metadata": {"annotations": {"kubevirt.io/ephemeral-provisioning": "true"}}});
+    for patch in [&label, &owner, &purpose] {
+        let error = edit_pod_as(&stage.namespace, None, &run.pod, patch).await.expect_err("a tenant's");
+        assert!(error.contains("a launcher of its VM") && error.contains("stop the VM"), "{error}");
+    }
+    // An orphan keeps its annotations: the same edit cannot change them, nor can one of a pod that ends.
+    let orphan = json!({"metadata": {"ownerReferences": [], "annotations": {PORTS: "[]"}}});
+    let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
+    let pod = edit_pod_as(&stage.namespace, Some(collector), &run.pod, &orphan).await.expect("the collector's");
+    assert_eq!((annotation(&pod, PORTS), &pod["metadata"]["ownerReferences"]), (Some(ports), &Value::Null));
+}
+
+#[tokio::test]
+async fn an_interface_or_a_nad_that_is_not_known_yet_is_waited_for() {
+    let (stage, _service) = hooked(prepared("unread").await, &[]).await;
+    stage.player.create_vm("testvm", VmOptions::default().nics([Nic::nad("red", "late")])).await;
+    stage.player.create_vmi("testvm").await;
+    let pod = launcher_pod(&stage.player.vmi("testvm").await.expect("the VMI"));
+    let error = make_pod(&stage.namespace, true, &pod).await.expect_err("no NAD");
+    let nad = format!("the NetworkAttachmentDefinition {}/late is not known", stage.namespace.name);
+    assert!(error.contains(&nad) && error.contains("tries again"), "{error}");
+    let mut ahead = pod.clone();
+    ahead["metadata"]["annotations"][MULTUS_ANNOTATION] = json!(r#"[{"name":"net1","interface":"pod0123456789a"}]"#);
+    let error = make_pod(&stage.namespace, true, &ahead).await.expect_err("no such network");
+    assert!(error.contains("the network of the interface pod0123456789a"), "{error}");
+    let namespace = stage.namespace.clone();
+    let waiting = tokio::spawn(async move { make_pod(&namespace, true, &pod).await });
+    stage.player.create_nad("late", Some("blue")).await;
+    let pod = waiting.await.expect("a task").expect("the NAD came while the pod waited");
+    assert_eq!(annotation(&pod, PORTS).expect("the ports")[0]["switch"], json!("blue"));
+}
+
+#[tokio::test]
+async fn a_tenants_edit_of_a_launcher_pod_is_corrected_and_a_pod_without_ports_has_no_annotation() {
     let (stage, _service) = hooked(prepared("restored").await, &[]).await;
     stage.player.create_vm("testvm", VmOptions::default().nics([Nic::nad("red", "net1")])).await;
     let run = stage.player.start("testvm", "n1").await;
@@ -173,7 +268,7 @@ async fn what_a_tenant_writes_on_a_launcher_pod_is_put_right_and_a_pod_without_p
         let has_element = annotation(&after, MULTUS_ANNOTATION) != Some(json!([]));
         assert_eq!(annotation(&after, PORTS), annotation(&before, PORTS).filter(|_| has_element));
     }
-    // The launcher of an instance that is gone keeps what it had.
+    // The launcher of a deleted instance keeps its annotations.
     let carried = stage.player.pod(&run.pod).await.expect("the pod")["metadata"]["annotations"].clone();
     stage.player.delete_vmi_start("testvm").await;
     stage.player.remove_vmi_finalizer("testvm").await;
@@ -223,7 +318,7 @@ async fn a_follower_answers_from_its_own_snapshot_and_has_a_pod_wait_for_the_lea
     let run = stage.player.start("first", "n1").await;
     let pod = stage.player.pod(&run.pod).await.expect("the pod");
     assert_eq!(annotation(&pod, PORTS).expect("the ports")[0]["port"], json!(stage.name("first")));
-    // Nothing commits while the leader stands still.
+    // No transaction commits while the leader is frozen.
     leader.freeze();
     stage.player.create_vm("second", VmOptions::default()).await;
     stage.player.create_vmi("second").await;

@@ -1,4 +1,4 @@
-//! The listener under nonsense and under attack: each answer says what is wrong, and the API server finds room.
+//! The listener under nonsense and under attack: each answer names the fault, and calls of the API server are still served.
 
 use kube::core::admission::AdmissionResponse;
 use ovn_kubevirt::admission::{Certificates, Request, Review, WebhookMetrics, serve};
@@ -78,7 +78,7 @@ async fn a_refusal_is_handed_on_and_a_review_that_never_ends_is_given_up() {
 }
 
 #[tokio::test]
-async fn nonsense_is_told_what_is_wrong_with_it_and_harms_nobody() {
+async fn nonsense_is_answered_with_an_error_and_harms_no_other_call() {
     let stage = Hooked::new("nonsense").await;
     let (service, caller) = listening(&stage).await;
     let beta = question("7").replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1");
@@ -144,7 +144,7 @@ async fn objects_as_large_as_the_api_server_takes_are_read() {
 }
 
 #[tokio::test]
-async fn connections_that_say_nothing_keep_no_call_out() {
+async fn silent_connections_do_not_block_calls() {
     let mut stage = Hooked::new("silent").await;
     let (service, caller) = listening(&stage).await;
     stage.call(&service).await;
@@ -183,7 +183,7 @@ async fn while_the_service_is_away_the_configurations_policy_holds_and_afterward
     stage.announced().await;
     stage.called().await;
     assert!(service.stop().await.success());
-    let error = stage.try_pod().await.expect_err("nobody answers");
+    let error = stage.try_pod().await.expect_err("no server answers");
     assert!(error.contains("failed calling webhook"), "{error}");
     // On the port of before, with the certificate of before.
     let _again = stage.setup_on(&caller.address, "150s").start().await;

@@ -1,8 +1,8 @@
-//! What `kubectl apply` of a VM is refused for, and what it only warns of.
+//! The reasons to refuse `kubectl apply` of a VM, and those to warn only.
 
 use super::*;
 use crate::support::objects::{bare_vmi, vm, vmi_of};
-use crate::support::{Nic, VmOptions};
+use crate::support::{Binding, Nic, VmOptions};
 
 /// The API server's answer.
 #[derive(Debug)]
@@ -14,9 +14,10 @@ struct Answer {
 }
 
 impl Answer {
-    /// Stored, without a word.
-    fn is_plain(&self) -> bool {
-        (200..300).contains(&self.status) && self.warnings.is_empty()
+    /// It is stored, without a warning.
+    #[track_caller]
+    fn passes(&self) {
+        assert!((200..300).contains(&self.status) && self.warnings.is_empty(), "{self:?}");
     }
 
     #[track_caller]
@@ -117,7 +118,20 @@ async fn each_fault_of_the_owner_is_refused_with_the_words_of_the_event() {
             &["0a:58:00:00:00:09", "0a:58:00:00:00:08"],
         ),
         (with("ip_pool", "10.99.0.1..10.99.0.9"), &["10.99.0.1..10.99.0.9"]),
+        (with("ip_family", "both"), &["ip_family", "\"both\"", "dual"]),
+        (with("ip_family", "dual"), &["ip_family", "IPv6", "ovn-default", "10.16.0.0/16"]),
+        (with("port_vips", "10.16.0"), &["port_vips", "\"10.16.0\""]),
+        (with("port_vips", "10.16.0.50"), &["port_vips", "network default", "--allow of ovn-kubevirt", "\"vips\""]),
         (with("qos", "5"), &["ovn.kubernetes.io/qos"]),
+        (with("dhcp", "yes"), &["ovn.kubernetes.io/dhcp", "\"yes\""]),
+        (with("dhcp", "true"), &["network default", "bridge", "virt-launcher's own DHCP server"]),
+        (
+            with("dhcp-v4-options", "mtu=70000").binding(Binding::ManagedTap),
+            &["ovn.kubernetes.io/dhcp-v4-options", "mtu", "70000", "65535"],
+        ),
+        (with("dhcp-v6-options", "foo=1").binding(Binding::ManagedTap), &["ovn.kubernetes.io/dhcp-v6-options", "foo"]),
+        // It cannot be sent with the lease time of the switch.
+        (with("dhcp-v4-options", "T1=5000").binding(Binding::ManagedTap), &["T1", "5000", "3600"]),
         (
             VmOptions::default().annotation("nosuch.ovn.kubernetes.io/ip_address", "10.16.0.9"),
             &["nosuch.ovn.kubernetes.io/ip_address"],
@@ -126,12 +140,21 @@ async fn each_fault_of_the_owner_is_refused_with_the_words_of_the_event() {
         stage.apply("refused", &options).await.refuses(words);
     }
     assert!(stage.player.vm("refused").await.is_none(), "nothing is stored");
-    assert!(stage.apply("refused", &with("ip_address", "10.16.0.9")).await.is_plain());
+    stage.apply("refused", &with("ip_address", "10.16.0.9")).await.passes();
     stage.port("refused").await;
 }
 
 #[tokio::test]
-async fn what_the_operator_can_mend_is_a_warning_and_the_vm_is_stored() {
+async fn a_vm_with_a_field_that_cannot_be_read_is_refused_once() {
+    let stage = Reviewed::new("mistyped").await;
+    let mut mistyped = vm("mistyped", &VmOptions::default());
+    mistyped["spec"]["template"]["metadata"]["annotations"] = json!({"ovn.kubernetes.io/ip_address": 7});
+    stage.send("POST", "virtualmachines", &mistyped).await.refuses(&["cannot be read", "Invalid type integer"]);
+    assert!(stage.player.vm("mistyped").await.is_none(), "nothing is stored");
+}
+
+#[tokio::test]
+async fn a_fault_of_the_operator_is_a_warning_and_the_vm_is_stored() {
     let prepared = Stage::build("warned").switch_with("bare", &[]).nad("net1", "nowhere").nad("net2", "bare");
     let stage = Reviewed::on(prepared.prepare().await).await;
     let nics = |nad| VmOptions::default().nics([Nic::nad("second", nad)]);
@@ -141,22 +164,23 @@ async fn what_the_operator_can_mend_is_a_warning_and_the_vm_is_stored() {
 }
 
 #[tokio::test]
-async fn an_edit_is_refused_for_what_it_makes_worse_alone() {
+async fn an_edit_is_refused_only_for_the_problems_that_it_adds() {
     let prepared = Stage::build("edited").prepare().await;
     // Made while no webhook was there.
     let faulty = with("ip_address", "10.99.0.9").annotation("nosuch.ovn.kubernetes.io/ip_address", "10.16.0.9");
     prepared.player.create_vm("faulty", faulty).await;
     let stage = Reviewed::on(prepared).await;
     let labels = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"runStrategy": "Halted"}});
-    assert!(stage.edit("faulty", labels).await.is_plain(), "what concerns no port is not looked at");
+    // An edit that concerns no port is not reviewed.
+    stage.edit("faulty", labels).await.passes();
     let address = "ovn.kubernetes.io/ip_address";
     stage.annotate("faulty", json!({address: "10.98.0.9"})).await.refuses(&["10.98.0.9"]);
     stage.annotate("faulty", json!({address: "10.16.0.9"})).await.warns(&["nosuch.ovn.kubernetes.io/ip_address"]);
-    assert!(stage.annotate("faulty", json!({"nosuch.ovn.kubernetes.io/ip_address": null})).await.is_plain());
+    stage.annotate("faulty", json!({"nosuch.ovn.kubernetes.io/ip_address": null})).await.passes();
     assert!(stage.port("faulty").await.addresses.contains("0a:58:0a:10:00:09 10.16.0.9"));
     // A guest that runs keeps its lease, and its owner may still name another address for the next start.
     stage.player.start("faulty", "n1").await;
-    assert!(stage.annotate("faulty", json!({address: "10.16.0.10"})).await.is_plain());
+    stage.annotate("faulty", json!({address: "10.16.0.10"})).await.passes();
     stage.annotate("faulty", json!({address: "10.16.0"})).await.refuses(&["10.16.0"]);
     stage.player.delete_vm("faulty").await;
     stage.port_gone("faulty").await;
@@ -178,12 +202,12 @@ async fn a_dry_run_gets_the_same_answer_and_writes_nothing() {
     let stage = Reviewed::new("dry").await;
     let path = "virtualmachines?dryRun=All";
     stage.send("POST", path, &vm("dry", &with("ip_address", "10.99.0.9"))).await.refuses(&["10.99.0.9"]);
-    assert!(stage.send("POST", path, &vm("dry", &with("ip_address", "10.16.0.9"))).await.is_plain());
+    stage.send("POST", path, &vm("dry", &with("ip_address", "10.16.0.9"))).await.passes();
     assert_eq!(stage.northbound.ports(), []);
 }
 
 #[tokio::test]
-async fn of_two_vms_applied_at_once_for_one_address_one_has_it_and_the_other_hears_why() {
+async fn of_two_vms_applied_at_once_for_one_address_one_gets_it_and_the_other_is_refused_with_the_reason() {
     let stage = Reviewed::new("at-once").await;
     let options = with("ip_address", "10.16.0.9");
     let (one, two) = tokio::join!(stage.apply("one", &options), stage.apply("two", &options));

@@ -1,5 +1,5 @@
-//! Histories: whatever is written, by any writer, and however often the connection is lost, the replica has what the
-//! database has, its indexes are those of a replica that has just come, and it has noted just what changed.
+//! Histories: after any write, by any writer, and any loss of the connection, the replica agrees with the database, its
+//! indexes are those of a new replica, and it has recorded exactly the changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ struct Observer {
     view: Arc<Shared<View>>,
     session: Session<View>,
     connection: Option<Connection>,
-    /// How many syncs were whole, and how many only what was lacking.
+    /// The numbers of full syncs, and of syncs with only the missed updates.
     syncs: [usize; 2],
 }
 
@@ -76,7 +76,7 @@ impl Moment {
     }
 }
 
-/// The replica has what `select` has, and its indexes say what those of a newcomer say.
+/// The replica agrees with `select`, and its indexes with those of a new replica.
 #[track_caller]
 fn assert_equal(view: &View, moment: &Moment, when: &str) {
     let replicated = Image::of_replica(view);
@@ -117,7 +117,7 @@ fn changed_vms(before: &Image, after: &Image) -> (BTreeSet<VmKey>, BTreeSet<VmKe
     (must, may)
 }
 
-/// VMs that may be looked at for what others' rows are: those that share an address or a MAC with another port, and where
+/// VMs that may be decided again because of others' rows: those that share an address or a MAC with another port, and where
 /// routers have changed all. A port that two switches refer to may count on either.
 fn concerned_vms(before: &Moment, after: &Moment) -> BTreeSet<VmKey> {
     let owners = |image: &Image, ports: &[Uuid]| {
@@ -152,7 +152,7 @@ fn concerned_vms(before: &Moment, after: &Moment) -> BTreeSet<VmKey> {
     concerned
 }
 
-/// What somebody may have waited for, and now is.
+/// The waits that a change has to wake.
 fn due_wakes(before: &Moment, after: &Moment) -> BTreeSet<Wake> {
     let doubled: BTreeSet<Uuid> = before.image.doubled().union(&after.image.doubled()).copied().collect();
     let (old, new) = (before.view.read(), after.view.read());
@@ -179,7 +179,7 @@ fn due_wakes(before: &Moment, after: &Moment) -> BTreeSet<Wake> {
         };
         let (was, is) = (says(&old), says(&new));
         let differs = |uuid: &Uuid| was.get(uuid) != is.get(uuid);
-        // Where a switch is left out at one of the moments, nothing is known of it.
+        // A switch that is left out at one of the moments is not compared.
         let known = |uuid: &Uuid| {
             [&old, &new]
                 .into_iter()
@@ -195,12 +195,12 @@ fn due_wakes(before: &Moment, after: &Moment) -> BTreeSet<Wake> {
     due
 }
 
-/// Every VM that changed is named and no other is, and every VM is woken that waited for what happened.
+/// Exactly the changed VMs are named, and every VM that waited for a change is woken.
 #[track_caller]
 fn assert_noted(changes: &Changes, before: &Moment, after: &Moment, when: &str) {
     let difference = before.whole.difference(&after.whole);
     let (must, mut may) = changed_vms(&before.image, &after.image);
-    // A row in which only keys that are not read have changed may be looked at, too.
+    // A change of keys that are not read may name its VM, too.
     may.extend(changed_vms(&before.whole, &after.whole).0);
     may.extend(concerned_vms(before, after));
     let missing: Vec<_> = must.difference(&changes.vms).collect();
@@ -215,7 +215,7 @@ fn assert_noted(changes: &Changes, before: &Moment, after: &Moment, when: &str) 
     }
 }
 
-/// What happens between two looks.
+/// The events between two comparisons.
 async fn step(northbound: &Northbound, writer: &mut Writer, observer: &mut Observer) -> (String, usize) {
     let kind = writer.numbers.below(8);
     let count = if kind < 5 { 1 } else { writer.numbers.below(6) };
@@ -241,18 +241,18 @@ async fn step(northbound: &Northbound, writer: &mut Writer, observer: &mut Obser
     (what.to_owned(), committed)
 }
 
-/// What a history showed: else it may have shown nothing.
+/// The cases that a history covered: without any, it would be no proof.
 #[derive(Debug, Default)]
 struct Seen {
     steps: usize,
     committed: usize,
     /// Steps after which VMs were named.
     named: usize,
-    /// Steps before which the observer was away: it was sent everything, or only what it lacked.
+    /// Steps before which the observer was disconnected: it was sent everything, or only the missed updates.
     synced: [usize; 2],
 }
 
-/// One writer and one observer, who is looked at after each step.
+/// One writer and one observer, which is compared after each step.
 async fn follow(northbound: &Northbound, seed: u64, steps: usize, seen: &mut Seen) {
     let mut writer = Writer::new(&northbound.remote(), seed);
     writer.begin().await;
@@ -286,7 +286,7 @@ async fn every_change_is_noted_once_it_is_seen_or_synced_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_is_noted_where_a_cluster_sends_only_what_was_missed() {
+async fn every_change_is_recorded_where_a_cluster_sends_only_the_missed_updates() {
     let mut seen = Seen::default();
     for seed in 0..soak() {
         let northbound = Northbound::start_cluster().await;

@@ -1,5 +1,5 @@
-//! What the database has in the columns that we read, and what a replica has, in one form; and what a replica's indexes
-//! say when asked everything.
+//! The content of the database in the columns that we read, and that of a replica, in one form; and all answers of a
+//! replica's indexes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -42,7 +42,7 @@ fn is_kept(column: &str, key: &str) -> bool {
     }
 }
 
-/// Whose a port is.
+/// The owner of a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Owned {
     pub(super) vm: VmKey,
@@ -50,7 +50,7 @@ pub(super) struct Owned {
 }
 
 impl Image {
-    /// What `select` says, as of one moment.
+    /// The results of `select`, as of one moment.
     #[track_caller]
     pub(super) fn of_database(northbound: &Northbound) -> Self {
         let selects = View::TABLES.iter().map(|table| {
@@ -69,7 +69,7 @@ impl Image {
         Self(tables.collect())
     }
 
-    /// What a replica has.
+    /// The content of a replica.
     pub(super) fn of_replica(view: &View) -> Self {
         let global = view.global().map(|uuid| {
             let ids = GLOBAL_KEYS.iter().filter_map(|key| Some((*key, view.global_external_id(key)?)));
@@ -84,6 +84,7 @@ impl Image {
                 load_balancer,
                 load_balancer_group,
                 forwarding_groups,
+                dns_records,
                 external_ids,
             } = row;
             let line = [
@@ -93,27 +94,36 @@ impl Image {
                 ("load_balancer", atoms(load_balancer)),
                 ("load_balancer_group", atoms(load_balancer_group)),
                 ("forwarding_groups", atoms(forwarding_groups)),
+                ("dns_records", atoms(dns_records)),
                 ("external_ids", map(external_ids)),
             ];
             (*uuid, Line::from(line))
         });
         let ports = view.ports().map(|port| {
-            let LogicalSwitchPort { name, kind, addresses, dynamic_addresses, port_security, options, external_ids } =
-                port.row;
+            let LogicalSwitchPort { name, kind, addresses, dynamic_addresses, port_security, .. } = port.row;
+            let LogicalSwitchPort { options, external_ids, dhcpv4_options, dhcpv6_options, .. } = port.row;
             let line = [
                 ("name", one(name)),
                 ("type", one(kind)),
                 ("addresses", atoms(addresses.iter())),
                 ("dynamic_addresses", atoms(dynamic_addresses)),
                 ("port_security", atoms(port_security.iter())),
+                ("dhcpv4_options", atoms(dhcpv4_options)),
+                ("dhcpv6_options", atoms(dhcpv6_options)),
                 ("options", map(options)),
                 ("external_ids", map(external_ids.map())),
             ];
             (port.uuid, Line::from(line))
         });
         let router_ports = view.router_ports().map(|(uuid, row)| {
-            let LogicalRouterPort { name, mac, networks } = row;
-            (*uuid, Line::from([("name", one(name)), ("mac", one(mac)), ("networks", atoms(networks.iter()))]))
+            let LogicalRouterPort { name, mac, networks, ipv6_ra_configs } = row;
+            let line = [
+                ("name", one(name)),
+                ("mac", one(mac)),
+                ("networks", atoms(networks.iter())),
+                ("ipv6_ra_configs", map(ipv6_ra_configs)),
+            ];
+            (*uuid, Line::from(line))
         });
         let routers = view.routers().map(|(uuid, row)| {
             let LogicalRouter { name, ports, nat, load_balancer, load_balancer_group } = row;
@@ -149,7 +159,7 @@ impl Image {
         ]))
     }
 
-    /// The same without what the replica does not keep: keys that are not read.
+    /// The same without the keys that are not read, which the replica does not keep.
     pub(super) fn kept(&self) -> Self {
         let mut image = self.clone();
         for line in image.0.entry("Logical_Switch_Port").or_default().values_mut() {
@@ -193,7 +203,7 @@ impl Image {
         self.ports().keys().copied().filter(|port| self.switches_of(*port).len() > 1).collect()
     }
 
-    /// What routers answer for, and where they are connected: their rows, and those of the ports that lead to them.
+    /// The addresses that routers answer for, and their connections: their rows, and those of the ports that lead to them.
     pub(super) fn routing(&self) -> BTreeMap<Uuid, (Line, BTreeSet<Uuid>)> {
         let tables = ["Logical_Router", "Logical_Router_Port", "NAT", "Load_Balancer", "Load_Balancer_Group"];
         let rows = tables.iter().flat_map(|table| self.table(table));
@@ -202,7 +212,7 @@ impl Image {
         rows.chain(peers).map(|(uuid, line)| (*uuid, (line.clone(), self.switches_of(*uuid)))).collect()
     }
 
-    /// Whose a port of the instance `default` is.
+    /// The owner of a port of the instance `default`.
     pub(super) fn owner(&self, port: Uuid) -> Option<Owned> {
         let Cell::Pairs(ids) = &self.ports().get(&port)?["external_ids"] else { return None };
         if ids.get("vendor")? != "ovn-kubevirt" || ids.get("ovn-kubevirt.io/instance")? != "default" {
@@ -265,7 +275,7 @@ fn atom(value: &Value) -> String {
     bare.as_str().map_or_else(|| bare.to_string(), ToOwned::to_owned)
 }
 
-/// Who holds which address on which switch, but for switches with a port of `without`.
+/// The holders of each address on each switch, but for switches with a port of `without`.
 pub(super) fn pools(view: &View, without: &BTreeSet<Uuid>) -> BTreeMap<Uuid, Pool<Uuid>> {
     let switches = view.switches().filter(|(_, row)| !row.ports.iter().any(|port| without.contains(port)));
     switches.map(|(uuid, _)| (*uuid, view.pool(uuid).cloned().unwrap_or_default())).collect()
@@ -292,7 +302,7 @@ pub(super) fn answers(view: &View, without: &BTreeSet<Uuid>) -> BTreeMap<String,
         if !row.ports.iter().any(|port| without.contains(port)) {
             note(format!("{switch} subnet"), format!("{:?}", view.subnet(switch)));
             let mut pool = view.pool(switch).cloned().unwrap_or_default();
-            // A replica that was read anew knows of no rest.
+            // A replica that was read again has no resting addresses.
             for ip in IPS.map(|text| text.parse::<IpAddr>().expect("an address")) {
                 pool.rest_of(ip).into_iter().for_each(|rest| pool.end_rest(ip, rest));
             }

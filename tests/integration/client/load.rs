@@ -56,7 +56,7 @@ async fn catch_up(connection: &Connection) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_reader_that_is_held_up_while_100_000_updates_come_loses_none() {
+async fn a_slow_reader_loses_none_of_100_000_updates() {
     const PORTS: usize = 1_000;
     let northbound = Arc::new(Northbound::start().await);
     let ports = add_ports(&northbound, 0, PORTS, "");
@@ -66,7 +66,7 @@ async fn a_reader_that_is_held_up_while_100_000_updates_come_loses_none() {
     let rounds = 100 * soak();
     let (writer, held) = (Arc::clone(&northbound), Arc::clone(&view));
     let backlog = tokio::task::spawn_blocking(move || {
-        // Somebody reads the replica and does not come to an end before the last update was made.
+        // A reader holds the replica's lock until the last update is made.
         let held = held.read();
         (0..rounds).for_each(|round| update_ports(&writer, &ports, &format!("hv{round}")));
         assert!(held.ports().all(|port| port.row.options.get("requested-chassis").is_none()));

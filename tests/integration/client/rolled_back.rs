@@ -1,4 +1,4 @@
-//! Members that are behind what was read: one that lags is refused, a cluster that was rolled back is read anew.
+//! Members that are behind the client's last index: one that lags is refused, a cluster that was rolled back is read again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,7 @@ async fn a_follower_that_lags_is_refused_until_it_has_caught_up() {
 }
 
 #[tokio::test]
-async fn a_southbound_cluster_that_was_rolled_back_is_read_anew() {
+async fn a_southbound_cluster_that_was_rolled_back_is_read_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mut members, mut others) = (Vec::new(), Vec::new());
     for member in 1..=3 {

@@ -1,4 +1,4 @@
-//! Schemas: older, newer, converted under a live connection, and what the database cannot hold.
+//! Schemas: older, newer, converted under a live connection, and values that the database cannot hold.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,15 +41,19 @@ fn convert(northbound: &Northbound, schema: &Value) {
 /// Just the tables and columns that are read, and what leads to them: less than any OVN ever had.
 fn least() -> Value {
     let mut whole = schema();
-    let mut read: BTreeMap<&str, Vec<&str>> =
-        BTreeMap::from([("Logical_Router", vec!["name", "ports"]), ("Forwarding_Group", vec!["vip"])]);
+    let mut read: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
+        ("Logical_Router", vec!["name", "ports"]),
+        ("Forwarding_Group", vec!["vip"]),
+        ("DNS", vec!["records"]),
+        ("DHCP_Options", vec!["cidr"]),
+    ]);
     for table in View::TABLES {
         read.entry(table.name).or_default().extend(table.columns.iter().map(|column| column.name));
     }
     whole["tables"].as_object_mut().expect("tables").retain(|table, _| read.contains_key(table.as_str()));
     for (table, kept) in &read {
         columns(&mut whole, table).retain(|column, _| kept.contains(&column.as_str()));
-        // An index over what is not there is none.
+        // An index over a missing column is dropped.
         if let Some(indexes) = whole["tables"][table].get_mut("indexes").and_then(Value::as_array_mut) {
             let known = |column: &Value| column.as_str().is_some_and(|column| kept.contains(&column));
             indexes.retain(|index| index.as_array().is_some_and(|columns| columns.iter().all(known)));
@@ -59,7 +63,7 @@ fn least() -> Value {
 }
 
 #[tokio::test]
-async fn a_schema_with_no_more_than_what_is_read_will_do_and_whatever_lacks_in_it_is_named() {
+async fn a_schema_with_only_the_columns_that_are_read_is_enough_and_a_missing_one_is_named() {
     let northbound = Northbound::start().await;
     convert(&northbound, &least());
     northbound.add_switch("s0", &[("subnet", "10.0.0.0/24")]);
@@ -89,7 +93,7 @@ async fn a_schema_with_no_more_than_what_is_read_will_do_and_whatever_lacks_in_i
     assert_eq!(refused(&northbound).await, ["table NB_Global is missing"]);
 }
 
-/// What the client says is lacking.
+/// The missing columns in the client's error.
 async fn refused(northbound: &Northbound) -> Vec<String> {
     let mut session = Session::new(target(&northbound.remote(), 5), shared());
     match session.connect().await {
@@ -114,7 +118,7 @@ async fn a_table_of_a_newer_ovn_is_read_from_the_conversion_on_and_not_missed_af
     let request = || VmOptions::default().annotation("ovn.kubernetes.io/ip_address", "10.16.0.3");
     stage.player.create_vm("after", request()).await;
     stage.event("after", "AddressConflict", &["10.16.0.3", "the health checks of the port with 10.16.0.2"]).await;
-    // And back: what it kept is free.
+    // And back: the address that it kept is free.
     convert(&stage.northbound, &schema());
     stage
         .port_where("after", "has what it names", |port| port.addresses.iter().all(|text| text.ends_with(" 10.16.0.3")))
@@ -123,7 +127,7 @@ async fn a_table_of_a_newer_ovn_is_read_from_the_conversion_on_and_not_missed_af
 }
 
 #[tokio::test]
-async fn the_service_lives_through_conversions_names_what_lacks_and_repairs_what_they_took() {
+async fn the_service_survives_conversions_names_missing_columns_and_repairs_lost_values() {
     let stage = Stage::build("converted").start().await;
     stage.player.create_vm("before", VmOptions::default()).await;
     let before = stage.port("before").await;
@@ -160,7 +164,7 @@ async fn the_service_lives_through_conversions_names_what_lacks_and_repairs_what
     assert!(stage.service.is_running());
 }
 
-/// A member that still knows the last transaction would send only what came after; a conversion came, too.
+/// A member that still knows the last transaction would send only the later ones, but there was a conversion.
 #[tokio::test]
 async fn a_conversion_while_the_client_is_away_is_seen_on_a_cluster_too() {
     let northbound = Northbound::start_cluster().await;
@@ -211,7 +215,7 @@ async fn a_port_without_a_switch_is_collected_in_silence_and_the_outcome_says_so
     assert_eq!(missed(&connection, &made(here, "p0", switch)).await, Vec::<usize>::new());
     northbound.nbctl(&["ls-del", "s0"]);
     assert_eq!(missed(&connection, &made(orphan, "p1", switch)).await, [1]);
-    // What was acknowledged is in the replica: the switch and both ports are not.
+    // The acknowledged changes are in the replica: the switch and both ports are gone.
     assert_eq!(view.read().port_count(), 0);
     assert_eq!(view.read().switches().count(), 0);
     assert_eq!(Image::of_replica(&view.read()), Image::of_database(&northbound));
@@ -228,7 +232,7 @@ async fn the_service_notices_that_a_switch_went_from_under_its_insert_and_serves
     let stage = Stage::build("orphan").start().await;
     let others = add_ports(&stage.northbound, 0, 1_000, "");
     for round in 0..2 {
-        // While the service sleeps, the switch goes and the VM comes. It hears of the VM first: before the news of the
+        // While the service sleeps, the switch goes and the VM comes. It sees the VM first: before the news of the
         // switch there is much else.
         stage.service.freeze();
         for time in 0..3 {
@@ -240,7 +244,7 @@ async fn the_service_notices_that_a_switch_went_from_under_its_insert_and_serves
         stage.service.thaw();
         stage.event(&vm, "SwitchNotFound", &["ovn-default"]).await;
         assert_eq!(stage.northbound.port(&stage.name(&vm)), None);
-        // Its status has what is, and not what the server said of the insert.
+        // Its status follows the database, not the server's answer to the insert.
         let events = stage.namespace.events(&vm).await;
         assert!(events.iter().all(|(_, reason, _)| reason != "AddressAssigned"), "{events:?}");
         stage.northbound.add_switch("ovn-default", &SUBNET);

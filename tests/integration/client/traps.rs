@@ -1,5 +1,5 @@
-//! What no server of ours sends, or seldom: fed to the client by hand, through a stream in memory. It is the parser
-//! that is shown here; no part of a server is played.
+//! Messages that our servers never send, or seldom: fed to the client by hand, through a stream in memory. They test
+//! the parser; no part of a server is played.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +80,7 @@ fn transaction() -> Transaction {
     Transaction { fence: None, operations: vec![delete] }
 }
 
-/// What becomes of a transaction that is answered so: the reply's members after its id.
+/// The outcome of a transaction with this answer: the reply's members after its id.
 async fn outcome(connection: &Arc<Connection>, peer: &mut Peer, reply: &str) -> Outcome {
     let sender = Arc::clone(connection);
     let sent = tokio::spawn(async move { sender.transact(&transaction()).await });
@@ -106,7 +106,7 @@ fn update(row: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_echo_of_any_shape_is_answered_with_what_it_brought_and_one_without_an_id_is_not() {
+async fn an_echo_of_any_shape_is_answered_with_its_parameters_unless_it_has_no_id() {
     let (_connection, mut peer) = start();
     let echoes = [
         (r#"0"#, r#"[]"#),
@@ -140,7 +140,7 @@ async fn an_echo_of_any_shape_is_answered_with_what_it_brought_and_one_without_a
 }
 
 #[tokio::test]
-async fn what_was_not_asked_for_is_passed_over() {
+async fn unrequested_messages_are_ignored() {
     let (connection, mut peer) = start();
     let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
     for message in [
@@ -163,7 +163,7 @@ async fn what_was_not_asked_for_is_passed_over() {
     assert!(!connection.is_closed());
 }
 
-/// Why the connection ends when this comes; and what is under way then has an unknown outcome.
+/// Returns the reason why the connection ends at this message; asserts that a transaction in flight has an unknown outcome.
 async fn end(message: &str) -> String {
     let view = shared();
     let (connection, mut peer) = start_on(Arc::clone(&view));
@@ -196,7 +196,7 @@ async fn end(message: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_ends_the_connection_and_the_reason_says_so() {
+async fn an_invalid_message_ends_the_connection_and_is_the_reason() {
     let not_json = "cannot be read";
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     for (message, words) in [
@@ -288,7 +288,7 @@ async fn a_reply_with_both_members_null_or_of_another_shape_is_never_taken_for_a
     peer.send(&format!(r#"{{"id":{},"result":null,"error":null}}"#, call["id"])).await;
     let reason = monitor.await.expect("a reply").expect_err("it brings no rows");
     assert!(reason.contains("cannot be read"), "{reason}");
-    // A call that expects nothing is content with nothing.
+    // A call that expects no result accepts an empty one.
     let (connection, mut peer) = start();
     let sender = Arc::clone(&connection);
     let called = tokio::spawn(async move { sender.call::<Option<u8>>("unlock", &["x"]).await });

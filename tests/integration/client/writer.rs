@@ -1,4 +1,4 @@
-//! Somebody who writes anything: transactions over a few names, rows and addresses, so that they meet.
+//! A program that writes random transactions over a few names, rows and addresses, so that they meet.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Numbers, shared, target};
 use crate::support::eventually;
 
-/// The names of VMs in the namespace `n`; what needs escapes and what is no ASCII is in all of these lists.
+/// The names of VMs in the namespace `n`; all of these lists have names that need escapes and names that are not ASCII.
 pub(super) const VMS: [&str; 4] = ["a", "b", "c\"\\", "dü→\u{1f600}"];
 /// The names of switches, of which several may have one.
 pub(super) const SWITCH_NAMES: [&str; 3] = ["s0", "s1", "s\\\"2\u{7f}ß"];
@@ -103,7 +103,7 @@ impl Writer {
         assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
     }
 
-    /// Its connection, made anew where there is none.
+    /// Its connection, which is made if there is none.
     pub(super) async fn connection(&mut self) -> &Connection {
         if self.connection.as_ref().is_none_or(Connection::is_closed) {
             self.connection = None;
@@ -140,7 +140,7 @@ impl Writer {
         }
     }
 
-    /// Any transaction. What it does is often not allowed.
+    /// Any transaction. The server refuses many of them.
     fn any_transaction(&mut self) -> Transaction {
         let count = 1 + self.numbers.below(3);
         let operations = (0..count).flat_map(|_| self.any_step()).collect();
@@ -163,7 +163,7 @@ impl Writer {
         }
     }
 
-    /// What is done less often.
+    /// The rarer operations.
     fn rarely(&mut self) -> Vec<Operation> {
         match self.numbers.below(4) {
             0 => vec![Operation::Delete { table: SWITCH, uuid: self.switch() }],
@@ -378,7 +378,7 @@ impl Writer {
     }
 }
 
-/// What became of a transaction.
+/// The outcome of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
     Committed,

@@ -21,7 +21,7 @@ use crate::support::{Northbound, Port, eventually};
 
 /// One byte of so many is cut at, unless `OVN_KUBEVIRT_CUT_STRIDE` says otherwise.
 const DEFAULT_STRIDE: u64 = 199;
-/// Servers start anew after so many cases: they compact a log that has grown large.
+/// Servers restart after so many cases: they compact a log that has grown large.
 const CASES_A_SERVER: usize = 500;
 
 /// The service's writing path, and how often it was asked whether it is idle.
@@ -38,7 +38,7 @@ pub(super) fn start_service(remotes: &str) -> Service {
 }
 
 impl Service {
-    /// Waits until the writer has nothing to do and nothing in flight.
+    /// Waits until the writer has no work and no transaction in flight.
     async fn idle(&mut self) {
         let looks = &mut self.looks;
         self.of.idle(async |of| looked(of, looks).await).await;
@@ -58,7 +58,7 @@ impl Service {
         }
     }
 
-    /// What a task said that has ended; none should.
+    /// The error of a task that has ended; no task should end.
     fn ended(&mut self) -> Option<String> {
         self.of.tasks.try_join_next().map(|ended| ended.unwrap_or_else(|error| error.to_string()))
     }
@@ -68,7 +68,7 @@ impl Service {
 async fn looked(service: &mut InProcess, looks: &mut usize) {
     *looks += 1;
     let switch = scenario::hopeless_switch(*looks);
-    service.changes.try_send(scenario::hopeless(*looks)).expect("room for the change");
+    service.feed([scenario::hopeless(*looks)]);
     let reported = async {
         while let Some(report) = service.reports.recv().await {
             let Report::Status { status, .. } = report else { continue };
@@ -90,21 +90,21 @@ pub(super) struct Case {
     pub(super) cuts: Vec<Cut>,
 }
 
-/// What a run gave.
+/// The results of a run.
 pub(super) struct Ran {
     pub(super) carried: Vec<Carried>,
     pub(super) written: Written,
     pub(super) late_answer: Option<Value>,
-    /// A connection to a member of a cluster began with what the client had not seen yet, and no more.
+    /// A connection to a member of a cluster began with only the updates that the client had missed.
     pub(super) resumed: bool,
 }
 
-/// What the database is served by.
+/// The server of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Servers {
-    /// One that stands alone: it sends everything anew on every connection.
+    /// A standalone server: it sends everything again on every connection.
     Standalone,
-    /// The one member of a RAFT cluster: it knows what the client has seen, and sends what came after.
+    /// The one member of a RAFT cluster: it knows the last transaction that the client has seen, and sends the later ones.
     Member,
     /// Three members: a connection after a cut one is to another of them.
     Cluster,
@@ -155,7 +155,7 @@ impl TestBed {
         History::from_now(socket.with_extension("db"))
     }
 
-    /// Runs the scenario on connections that are cut, and gives back what went through them.
+    /// Runs the scenario on connections that are cut, and returns their bytes.
     ///
     /// # Panics
     /// When anything but the scenario's effects, each of them once, is found in the database or in its log.
@@ -183,7 +183,7 @@ impl TestBed {
             .await;
         }
         service.idle().await;
-        // What has been late all along comes now.
+        // The bytes that were kept back are delivered now.
         cutter.deliver().await;
         service.idle().await;
         let difference = difference(&self.northbound.ports(), &last);
@@ -208,7 +208,7 @@ fn difference(found: &[Port], expected: &[Port]) -> String {
     wrong.chain(missing).collect()
 }
 
-/// Each thing was done once. What has become needless before it was done need not have been done at all.
+/// Each change was made once. A change that became needless before that may be missing.
 fn check_effects(pace: Pace, effects: &Effects) {
     let once = scenario::effects();
     match pace {
@@ -309,7 +309,7 @@ where
     println!("{} cases in {:?}", cases.len(), began.elapsed());
 }
 
-/// Runs a future on a runtime of this thread alone: while the test looks, nothing of the service moves.
+/// Runs a future on a runtime of this thread alone: while the test looks, the service does not run.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }

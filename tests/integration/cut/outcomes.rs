@@ -1,4 +1,4 @@
-//! What `Outcome` says of a transaction whose connection breaks is true, and the epoch settles what it leaves open.
+//! `Outcome` is true for a transaction on a connection that breaks, and the epoch settles the unknown ones.
 //!
 //! The link takes office as in the service, and the test sends a transaction of its own over its connection.
 
@@ -51,13 +51,13 @@ impl InOffice {
         Self { cutter, service, office }
     }
 
-    /// The link has made a new connection and raised the epoch over it: what is not there now never will be.
+    /// The link has made a new connection and raised the epoch over it: a transaction that is not committed now never will be.
     async fn barrier(&mut self) {
         self.office = self.service.office(Some(&self.office)).await;
     }
 }
 
-/// What passes with a transaction that is not disturbed: the ranges of its bytes both ways, and where messages end.
+/// The bytes of an undisturbed transaction: the ranges of its bytes both ways, and where messages end.
 struct Undisturbed {
     request: (u64, u64),
     answer: (u64, u64),
@@ -80,7 +80,7 @@ impl Undisturbed {
     /// Every byte from the first of the request to the last of the reply.
     fn cuts(&self, sample: &Sample) -> Vec<Cut> {
         let (Self { request, answer, ends }, up, down) = (self, Direction::ToServer, Direction::ToClient);
-        // Before the request, after it, before, between and after what the server sends for it.
+        // Before the request, after it, before, between and after the server's messages for it.
         let mut cuts = vec![Cut::Before(up, request.0), Cut::After(up, request.1), Cut::Before(down, answer.0)];
         cuts.extend(ends.iter().map(|end| Cut::After(down, *end)));
         cuts.extend(ends.iter().filter(|end| **end < answer.1).map(|end| Cut::Before(down, *end)));
@@ -121,7 +121,7 @@ fn the_outcome_of_a_transaction_is_true_whatever_byte_the_connection_is_cut_at()
                 panic!("there is no reason to refuse it: {outcome:?}")
             }
         };
-        // What the barrier found stays so: a transaction over the new connection comes after all of the old.
+        // The finding of the barrier is final: a transaction over the new connection comes after all of the old.
         let settled = link.office.connection.transact(&Transaction::default()).await;
         assert!(matches!(settled, Outcome::Committed { .. }), "{settled:?}");
         assert_eq!(is_there(&stage.northbound), there, "the row has come, or gone, behind the barrier");
@@ -132,8 +132,8 @@ fn the_outcome_of_a_transaction_is_true_whatever_byte_the_connection_is_cut_at()
     assert_eq!(seen, BTreeSet::from(all), "each of these happens");
 }
 
-/// A transaction that the network keeps until the next connection has raised the epoch: what the server answers to it,
-/// and whether the row is there then.
+/// A transaction that the network keeps until the next connection has raised the epoch: the server's answer,
+/// and whether the row exists then.
 async fn late(fenced: bool) -> (Value, bool) {
     let stage = &mut TestBed::new(Servers::Standalone).await;
     let (from, to) = Undisturbed::of(stage, fenced).await.request;
@@ -158,7 +158,7 @@ async fn a_transaction_that_is_late_never_commits_behind_the_next_epoch_and_with
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_cancels_nothing_and_the_connection_goes_on() {
+async fn a_caller_that_gives_up_cancels_no_transaction_and_the_connection_continues() {
     let mut stage = TestBed::new(Servers::Standalone).await;
     let link = InOffice::on(&mut stage, Vec::new()).await;
     let transaction = insertion(Some(&link.office));
@@ -184,7 +184,7 @@ async fn a_caller_that_gives_up_cancels_nothing_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn what_a_caller_gave_up_is_settled_by_the_next_epoch() {
+async fn a_transaction_that_its_caller_abandoned_is_settled_by_the_next_epoch() {
     let mut stage = TestBed::new(Servers::Standalone).await;
     let (from, to) = Undisturbed::of(&mut stage, true).await.request;
     let mut link = InOffice::on(&mut stage, vec![Cut::Late { from, to, until: u64::MAX }]).await;

@@ -1,4 +1,4 @@
-//! What happens while connections are cut: a database as it is found, changes of VMs step by step, and after each step
+//! The scenario while connections are cut: a database at the start, changes of VMs step by step, and after each step
 //! the rows that must be there, column by column.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,12 +21,12 @@ pub(super) const DEFAULT_SWITCH: &str = "blue";
 pub(super) const BLUE: Uuid = Uuid::from_u128(0xb1);
 const RED: Uuid = Uuid::from_u128(0x2ed);
 
-/// Who had office before.
+/// The leader before this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// Nobody.
+    /// None.
     Fresh,
-    /// A process that is no more: its epoch stands there.
+    /// A process that has ended: its epoch is in the database.
     Successor,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn reset(northbound: &Northbound, start: Start) {
     let all = |table: &str| json!({"op": "delete", "table": table, "where": []});
     // The epoch is new: were there still anything of the case before, it would be fenced off.
     let epoch = format!("1000.{}", Uuid::new_v4().simple());
-    // The cluster is known already: what takes office is as long as what takes it again.
+    // The cluster is known already: the first epoch's transaction is as long as the next one's.
     let epoch = json!(["map", [[EPOCH, epoch], [CLUSTER, in_process::CLUSTER]]]);
     let global = |external_ids: &Value| json!({"op": "update", "table": "NB_Global", "where": [], "row": {"external_ids": external_ids}});
     northbound.transact(json!([all("Logical_Switch"), global(&epoch)]));
@@ -146,10 +146,10 @@ pub(super) struct Step {
 /// How the changes come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// Each step when the one before has been done, whatever became of the connection.
+    /// Each step when the one before has been done, with or without a connection.
     Patient,
-    /// All at once from the cut on: what was not done yet may have become needless. VMs ask for the addresses that they
-    /// would have been given, since those depend on who came first.
+    /// All at once from the cut on: a change that was not made yet may have become needless. VMs ask for the addresses that they
+    /// would have been given, since those depend on the order.
     Hasty,
 }
 
@@ -167,7 +167,7 @@ pub(super) fn steps(pace: Pace) -> Vec<Step> {
     vec![lists(pace), creations(pace), moves(pace), reversals(), rebirths(pace)]
 }
 
-/// The watches list what there is: one VM has no port yet, one port no VM any more.
+/// The watches list the objects: one VM has no port yet, one port no VM any more.
 fn lists(pace: Pace) -> Step {
     let mut changes: Vec<Change> = Kind::ALL.map(Change::ListBegins).into();
     changes.extend([Change::Namespace(Box::new(read(json!({"name": "ns"}))))]);
@@ -242,7 +242,7 @@ fn reversals() -> Step {
     Step { changes, ports: with_others(ports) }
 }
 
-/// A VM of a name that has gone comes anew, and two go: what was late for the old one must not meet the new.
+/// A deleted VM is recreated, and two are deleted: a late change of the old VM must not meet the new one.
 fn rebirths(pace: Pace) -> Step {
     let changes = vec![
         vm("b", "b-2", &pace.asks("10.16.0.8")),
@@ -261,7 +261,7 @@ fn rebirths(pace: Pace) -> Step {
     Step { changes, ports: with_others(ports) }
 }
 
-/// What all of it does, if each thing is done once: for each row what was written to it, in its order. A row that is
+/// The effects of the scenario, if each change is made once: for each row its writes, in their order. A row that is
 /// not named here is not written at all.
 pub(super) fn effects() -> Effects {
     let once = [
@@ -276,7 +276,7 @@ pub(super) fn effects() -> Effects {
     once.map(|(row, effects)| (row.to_owned(), effects.into_iter().map(ToOwned::to_owned).collect())).into()
 }
 
-/// A VM that nothing can be done for: the writer says so when it has looked at all that came before.
+/// A VM without a possible port: the writer reports it when it has decided all VMs before it.
 pub(super) fn hopeless(number: usize) -> Change {
     vm("hopeless", "hopeless-1", &[("logical_switch", &hopeless_switch(number))])
 }
@@ -344,10 +344,10 @@ fn read<T: DeserializeOwned>(object: Value) -> T {
     serde_json::from_value(object).unwrap_or_else(|error| panic!("{error}: {shown}"))
 }
 
-/// For each port by its name, what was written to it.
+/// For each port by its name, the changes of its row.
 pub(super) type Effects = BTreeMap<String, Vec<String>>;
 
-/// What was committed to ports, and the epochs that were taken.
+/// The committed changes of ports, and the epochs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) effects: Effects,
@@ -356,7 +356,7 @@ pub(super) struct Written {
     pub(super) differences: BTreeMap<String, Vec<String>>,
 }
 
-/// Reads what was written since the start of a case.
+/// Reads the transactions since the start of a case.
 ///
 /// # Panics
 /// When anything else than ports, their places on switches and our epoch was written.
@@ -393,7 +393,7 @@ pub(super) fn written(committed: &[Committed]) -> Written {
         }
         for (_, row) in transaction.get("NB_Global").and_then(Value::as_object).into_iter().flatten() {
             let pairs = only(row, "external_ids")[1].as_array().expect("a map");
-            // Who takes office first writes the cluster, too, and in the same transaction.
+            // The first leader writes the cluster, too, in the same transaction.
             let (owner, epochs): (Vec<&Value>, Vec<&Value>) = pairs.iter().partition(|pair| pair[0] == CLUSTER);
             let one_owner = owner.is_empty() || owner == [&json!([CLUSTER, in_process::CLUSTER])];
             let one_epoch = epochs.len() == 1 && epochs[0][0] == EPOCH;
@@ -407,7 +407,7 @@ pub(super) fn written(committed: &[Committed]) -> Written {
     written
 }
 
-/// What a difference does to a port; the places of rows on switches come before, as the tables' names have it.
+/// The effect of a difference on a port; the places of rows on switches come before, as the tables' names have it.
 fn effect_on_port(row: &Value) -> String {
     let Some(columns) = row.as_object() else { return "deleted".to_owned() };
     if columns.contains_key("name") {

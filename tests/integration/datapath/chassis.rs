@@ -1,5 +1,5 @@
 //! An ovn-controller that exits in order in mid-migration and comes back, with packets flowing. `make bench` has the
-//! figures of what else could be asked for meanwhile.
+//! figures of the other chassis that could be requested meanwhile.
 
 use crate::support::Stage;
 use crate::support::lab::{Lab, Pointing};

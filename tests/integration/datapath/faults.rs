@@ -7,7 +7,7 @@ use crate::support::lab::{Fault, Lab, Phase, Pointing};
 use crate::support::objects::Binding;
 use crate::support::{Northbound, Stage};
 
-/// kube-ovn 7419, with packets: what comes while the service is dead is made good when it starts, and the guest has not
+/// kube-ovn 7419, with packets: a service that starts catches up with the events since its death, and the guest has not
 /// waited for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_killed_in_any_phase_harms_no_packet() {

@@ -1,5 +1,5 @@
-//! The last mile, with packets: the launcher pod is made as virt-controller makes it, and carries nothing but what the
-//! webhook has written. Its interface is plugged from that alone: one on a network of Multus as ovs-cni's development branch
+//! The last mile, with packets: the launcher pod is made as virt-controller makes it, and carries only the annotations
+//! of the webhook. Its interface is plugged from that alone: one on a network of Multus as ovs-cni's development branch
 //! does it, and one in the pod network's place as its release 0.39.0 does.
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ async fn there_and_back(name: &str, plugin: OvsCni, is_secondary: bool) -> Lab {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_ovs_cni_head_plugs_by_what_its_pod_carries_is_reachable_and_after_each_migration() {
+async fn a_guest_that_ovs_cni_head_plugs_by_its_pods_annotation_is_reachable_also_after_each_migration() {
     let lab = there_and_back("ovs-cni-head", OvsCni::Head, true).await;
     let (_, ids) = lab.plugged();
     assert!(!ids.contains("ovn-kubevirt.io/node"), "the plugin alone has set it: {ids}");
@@ -31,12 +31,12 @@ async fn a_guest_that_ovs_cni_0_39_0_plugs_is_reachable_by_the_service_on_its_no
     let mut lab = there_and_back("ovs-cni-0-39-0", OvsCni::V0_39_0, false).await;
     lab.has_iface_id(true).await;
 
-    // The switch goes down and comes back: what was set stands in its database.
+    // The switch stops and starts again: its database has kept the settings.
     lab.restart_switch("hv1").await;
     lab.reachable().await;
     lab.has_iface_id(true).await;
 
-    // What the pods leave behind is bound to no port.
+    // The interfaces that the pods leave behind are bound to no port.
     lab.lose_pods().await;
     lab.has_iface_id(false).await;
 }

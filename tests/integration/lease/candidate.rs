@@ -1,4 +1,4 @@
-//! Candidates for one Lease, and what they log.
+//! Candidates for one Lease, and their logs.
 
 use std::io::Write;
 use std::path::Path;
@@ -155,7 +155,7 @@ pub(super) async fn one_leads(candidates: &[&Candidate], term: u64) -> usize {
     .await
 }
 
-/// What the service would log, of all candidates of a test together.
+/// The log lines of the service, for all candidates of a test together.
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 

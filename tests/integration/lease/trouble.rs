@@ -1,4 +1,4 @@
-//! What stands in the way of a Lease: garbage in it, rights that are missing, a namespace that is not there.
+//! Obstacles to a Lease: garbage in it, missing rights, a missing namespace.
 
 use std::path::PathBuf;
 
@@ -134,7 +134,7 @@ async fn without_a_watch_a_follower_still_takes_over_soon() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_not_there_is_named_and_once_made_used() {
+async fn a_missing_namespace_is_named_and_used_once_it_exists() {
     let (log, _guard) = Log::capture();
     let place = Place::new("nowhere").await;
     let missing = format!("{}-b", place.namespace.name);
@@ -146,7 +146,7 @@ async fn a_namespace_that_is_not_there_is_named_and_once_made_used() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_is_away_from_the_start_is_waited_for() {
+async fn the_service_waits_for_an_api_server_that_is_absent_at_the_start() {
     let (log, _guard) = Log::capture();
     let place = Place::new("away").await;
     let directory = tempfile::tempdir().expect("a directory");

@@ -107,13 +107,13 @@ async fn the_role_allows_three_calls_of_all_that_the_api_server_knows() {
     let cluster = Cluster::shared();
     let stage = NodeStage::new("node-allowed").await;
     let dir = stage.switch.dir();
-    let nobody = client(&account(&stage.namespace, "nobody", dir).await).await;
+    let stranger = client(&account(&stage.namespace, "stranger", dir).await).await;
     let service = client(stage.setup.present_kubeconfig()).await;
     let calls = every_call(&resources(&cluster.client().await).await);
     let everywhere: std::collections::BTreeSet<_> = ALLOWED.map(owned).into();
     let home = Where { namespace: Some(deploy::NODE_ACCOUNT), name: None };
     for place in [Where::default(), home] {
-        assert_eq!(allowed_of(&calls, &service, &nobody, place).await, everywhere);
+        assert_eq!(allowed_of(&calls, &service, &stranger, place).await, everywhere);
     }
 }
 

@@ -1,6 +1,6 @@
-//! The roles of `deploy/kubernetes`: all that the service needs, and nothing else.
+//! The roles of `deploy/kubernetes`: all permissions that the service needs, and no others.
 //!
-//! That they suffice is what every other test shows: their service runs under them ([`deploy::apply_account`]).
+//! Every other test shows that they suffice: their service runs under them ([`deploy::apply_account`]).
 
 pub(super) mod cut;
 
@@ -46,12 +46,12 @@ const ALLOWED: [Call; 18] = [
 
 /// The one object outside of its own namespace that it may read by name.
 const KUBE_SYSTEM: &str = "kube-system";
-/// What it may do with that: read its UID.
+/// The permission on that object: to read its UID.
 const ALLOWED_OF_KUBE_SYSTEM: [Call; 1] = [("", "namespaces", "get")];
 
 /// The name of both webhook configurations.
 const CONFIGURATION: &str = "ovn-kubevirt";
-/// What it may do with those: write its CA where it is missing.
+/// The permissions on those objects: to write its CA where it is missing.
 const ALLOWED_OF_CONFIGURATIONS: [Call; 4] = [
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "get"),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "patch"),
@@ -120,7 +120,7 @@ pub(super) struct Where {
     pub(super) name: Option<&'static str>,
 }
 
-/// Whether whoever the client is may do so.
+/// Returns true if the client's account may make the call.
 pub(super) async fn may(client: &Client, (group, resource, verb): &(String, String, String), place: Where) -> bool {
     let (resource, subresource) = match resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
@@ -167,16 +167,16 @@ pub(super) fn every_call(known: &BTreeSet<(String, String)>) -> Vec<(String, Str
     calls
 }
 
-/// Those that the service may make there, but for what every account may do (ask what it may do).
+/// Those that the service may make there, except those of every account (to ask for its own permissions).
 pub(super) async fn allowed_of(
     calls: &[(String, String, String)],
     service: &Client,
-    nobody: &Client,
+    stranger: &Client,
     place: Where,
 ) -> BTreeSet<(String, String, String)> {
     futures::stream::iter(calls.iter().cloned())
         .map(|call| async move {
-            (may(service, &call, place).await && !may(nobody, &call, place).await).then_some(call)
+            (may(service, &call, place).await && !may(stranger, &call, place).await).then_some(call)
         })
         .buffer_unordered(32)
         .filter_map(async |call| call)
@@ -189,11 +189,11 @@ async fn the_roles_allow_thirty_one_calls_of_all_that_the_api_server_knows() {
     let cluster = Cluster::shared();
     let namespace = cluster.namespace("allowed").await;
     let dir = tempfile::tempdir().expect("a directory");
-    let (service, nobody) =
-        (client(cluster.service_kubeconfig()).await, client(&account(&namespace, "nobody", dir.path()).await).await);
+    let (service, stranger) =
+        (client(cluster.service_kubeconfig()).await, client(&account(&namespace, "stranger", dir.path()).await).await);
     let known = resources(&namespace.client).await;
     let calls = every_call(&known);
-    let allowed = async |place| allowed_of(&calls, &service, &nobody, place).await;
+    let allowed = async |place| allowed_of(&calls, &service, &stranger, place).await;
     let everywhere: BTreeSet<_> = ALLOWED.map(owned).into();
     let with = |more: &[Call]| everywhere.iter().cloned().chain(more.iter().copied().map(owned)).collect();
     assert_eq!(allowed(Where::default()).await, everywhere);

@@ -1,4 +1,4 @@
-//! What looks like a migration and is none, and migrations that come in crowds.
+//! Events that look like a migration, and many migrations at once.
 
 use super::{A_WHILE, bound, running, stays_bound};
 use crate::support::{Port, VmOptions, eventually, holds_for};
@@ -84,7 +84,7 @@ async fn a_second_migration_right_after_a_failed_one_to_the_same_node() {
     stays_bound(&stage, "n2").await;
 }
 
-/// KubeVirt admits one at a time; what is seen of two is no reason for three chassis.
+/// KubeVirt admits one at a time; even with two of them the port has no third chassis.
 #[tokio::test]
 async fn of_two_migrations_at_once_one_target_is_open() {
     let stage = running("two-at-once").await;

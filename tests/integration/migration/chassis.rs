@@ -1,4 +1,4 @@
-//! Chassis rows that go, come and double under VMs that stay where they are, and OVNs that know no second chassis.
+//! Chassis rows that are deleted, inserted and duplicated under VMs that stay on their nodes, and OVNs that know no second chassis.
 
 use std::path::Path;
 use std::process::Command;

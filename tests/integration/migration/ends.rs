@@ -21,7 +21,7 @@ async fn hand_over(stage: &Stage, migration: &Migration) {
     stage.player.migration_running(migration).await;
 }
 
-/// Nobody runs any more: the port is there, and nowhere.
+/// No guest runs any more: the port exists, and is bound nowhere.
 async fn unbound(stage: &Stage) {
     let nowhere = |port: &crate::support::Port| port.options.is_empty();
     stage.port_where("testvm", "is bound nowhere", nowhere).await;

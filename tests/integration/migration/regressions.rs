@@ -1,4 +1,4 @@
-//! What users of others complained about, each by the number of its issue. kube-ovn 5343, an outage of 18 s, has its test with
+//! Bugs that users of other controllers reported, each by the number of its issue. kube-ovn 5343, an outage of 18 s, has its test with
 //! packets (`datapath.rs`).
 
 use super::{bound, running, running_with_southbound, stays_bound};
@@ -50,7 +50,7 @@ async fn kube_ovn_7416_the_target_is_prepared_in_every_phase() {
     for phase in ["Pending", "Scheduling", "Scheduled", "PreparingTarget", "TargetReady", "Running"] {
         stage.service.kill9();
         stage.player.vmim_phase(&migration, phase).await;
-        // Somebody undoes what the service did; a service that starts in this phase does it again.
+        // Another program reverts the change of the service; a service that starts in this phase makes it again.
         let alone = ["lsp-set-options", &stage.name("testvm"), "requested-chassis=n1"];
         stage.northbound.nbctl(&alone);
         stage.restart().await;

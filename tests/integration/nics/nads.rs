@@ -1,4 +1,4 @@
-//! Whose NICs are ours, and how their ports are named.
+//! The NICs that are ours, and the names of their ports.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -49,7 +49,7 @@ async fn every_nic_has_the_row_of_the_contract_and_its_status() {
         table
             .lines()
             .map(words)
-            .any(|words| words[1] == network && words[3] == switch && words.last() == Some(&"n1".into()))
+            .any(|words| words[1] == network && words[3] == switch && words.ends_with(&["n1".into(), "bound".into()]))
     };
     assert!(row("default", "ovn-default") && row("second", "red"), "{table}");
 
@@ -84,6 +84,52 @@ async fn the_same_nad_twice_has_two_names_which_outlive_restarts_and_another_ord
     let mut later = stage.nics("testvm", &["red", "default", "blue", "green"]).await;
     let green = later.remove("green").expect("the third");
     assert_eq!((green.name.as_str(), later), (format!("{name}.green").as_str(), made));
+}
+
+/// KubeVirt 1.6 to 1.9: passt in its core and as a plugin, links that are down, and networks of resource claims.
+#[tokio::test]
+async fn passt_and_links_that_are_down_are_served_and_a_resource_claim_is_passed_over() {
+    let stage = build("newer").start().await;
+    let nics = [Nic::pod("default").binding(Binding::Passt), Nic::nad("second", "net1").binding(Binding::PasstPlugin)];
+    stage.player.create_vm("testvm", VmOptions::default().nics(nics)).await;
+    let claim = json!({"name": "vf", "resourceClaim": {"claimName": "nics", "requestName": "vf"}});
+    stage.player.set_state("testvm", "second", "down").await;
+    stage
+        .player
+        .edit_vm("testvm", |vm| {
+            let spec = &mut vm["spec"]["template"]["spec"];
+            spec["networks"].as_array_mut().expect("networks").push(claim.clone());
+            let interfaces = spec["domain"]["devices"]["interfaces"].as_array_mut().expect("interfaces");
+            interfaces.push(json!({"name": "vf", "sriov": {}}));
+        })
+        .await;
+    stage.player.start("testvm", "n1").await;
+    let on_n1 = stage
+        .ports_where("testvm", "both on n1", |ports| {
+            ports.len() == 2 && ports.values().all(|port| port.option("requested-chassis") == Some("n1"))
+        })
+        .await;
+    // The link of the running guest comes and goes; its port has no part in it.
+    for state in ["up", "down"] {
+        stage.player.set_state("testvm", "second", state).await;
+    }
+    stage.player.migrate("testvm", "n2").await;
+    let moved = stage
+        .ports_where("testvm", "both on n2", |ports| {
+            ports.len() == 2 && ports.values().all(|port| port.option("requested-chassis") == Some("n2"))
+        })
+        .await;
+    for (network, port) in &on_n1 {
+        assert_eq!((&port.uuid, &port.addresses), (&moved[network].uuid, &moved[network].addresses));
+    }
+    let status = stage.status_of("testvm", 2).await;
+    assert!(status.as_array().is_some_and(|ports| ports.iter().all(|port| port["problems"].is_null())), "{status}");
+    let warnings = stage.namespace.events("testvm").await.into_iter().filter(|(kind, ..)| kind == "Warning");
+    assert_eq!(warnings.collect::<Vec<_>>(), []);
+    // Only `absent` takes a NIC away.
+    stage.player.unplug("testvm", "second").await;
+    stage.player.unplugged("testvm", "second").await;
+    stage.nics("testvm", &["default"]).await;
 }
 
 #[tokio::test]

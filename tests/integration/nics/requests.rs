@@ -7,7 +7,7 @@ use crate::support::{Nic, VmOptions, holds_for};
 
 #[tokio::test]
 async fn every_key_is_read_by_every_prefix_and_the_networks_own_is_the_strongest() {
-    let stage = build("keys").start().await;
+    let stage = build("keys").flags(["--allow", "explicit,vips"]).start().await;
     let nics =
         [Nic::pod("default"), Nic::nad("second", "net1"), Nic::nad("third", "net2"), Nic::nad("fourth", "plain")];
     let options = VmOptions::default()
@@ -20,13 +20,26 @@ async fn every_key_is_read_by_every_prefix_and_the_networks_own_is_the_strongest
         .annotation(&stage.nad_key("net2", "logical_switch"), "red")
         .annotation("third.ovn.kubernetes.io/ip_address", "10.17.0.17")
         .annotation(&stage.nad_key("plain", "logical_switch"), "red")
-        .annotation("fourth.ovn.kubernetes.io/logical_switch", "blue");
+        .annotation("fourth.ovn.kubernetes.io/logical_switch", "blue")
+        .annotation("ovn.kubernetes.io/port_vips", "10.16.0.50")
+        .annotation(&stage.nad_key("net1", "port_vips"), "10.17.0.50")
+        .annotation("third.ovn.kubernetes.io/port_vips", "10.17.0.51")
+        .annotation("ovn.kubernetes.io/ip_family", "ipv4")
+        .annotation(&stage.nad_key("net1", "ip_family"), "ipv6")
+        .annotation("second.ovn.kubernetes.io/ip_family", "ipv4");
     stage.player.create_vm("testvm", options).await;
     let ports = stage.nics("testvm", &["default", "second", "third", "fourth"]).await;
     assert_eq!(addresses(&ports["default"]), "02:00:00:00:00:15 10.16.0.15");
     assert_eq!(addresses(&ports["second"]), "02:00:00:00:00:16 10.17.0.16");
     assert_eq!(addresses(&ports["third"]), "0a:58:0a:11:00:11 10.17.0.17");
     assert_eq!((ips(&ports["fourth"]), &ports["fourth"].switches[..]), (vec!["10.18.0.2"], &["blue".to_owned()][..]));
+    let vips = |network: &str| {
+        let element = ports[network].port_security.first().expect("an element");
+        element.split(' ').filter(|word| word.ends_with("/32")).collect::<Vec<_>>().join(" ")
+    };
+    let expected =
+        [("default", "10.16.0.50/32"), ("second", "10.17.0.50/32"), ("third", "10.17.0.51/32"), ("fourth", "")];
+    expected.iter().for_each(|(network, expected)| assert_eq!(vips(network), *expected, "{network}"));
     holds_for("nothing is complained of", Duration::from_millis(200), || async {
         let events = stage.namespace.events("testvm").await;
         if events.iter().all(|(kind, ..)| kind == "Normal") { Ok(()) } else { Err(format!("{events:?}")) }
@@ -97,7 +110,7 @@ async fn the_address_that_one_nic_requests_is_not_allocated_to_another_on_its_sw
 }
 
 #[tokio::test]
-async fn a_mac_that_is_given_twice_and_not_alike_is_an_error_that_names_both() {
+async fn two_different_macs_for_one_nic_are_an_error_that_names_both() {
     let stage = build("mismatch").start().await;
     let options = VmOptions::default().mac("02:00:00:00:00:01");
     stage.player.create_vm("testvm", options.annotation("ovn.kubernetes.io/mac_address", "02:00:00:00:00:02")).await;
@@ -180,7 +193,7 @@ async fn kube_ovn_5933_changing_the_subnet_of_nic_1_leaves_nic_2_alone() {
     stage.nics("other", &["default", "second"]).await;
     stage.player.create_vm("testvm", two()).await;
     let before = stage.nics("testvm", &["default", "second"]).await;
-    // An address below is free: an allocation made anew would show.
+    // An address below is free: a new allocation would take it.
     stage.player.delete_vm("other").await;
     stage.nics("other", &[]).await;
     stage.player.edit_template_annotation("testvm", "ovn.kubernetes.io/logical_switch", Some("green")).await;

@@ -72,7 +72,7 @@ async fn each_nic_gets_its_own_port_and_one_that_is_plugged_later_too() {
 }
 
 #[tokio::test]
-async fn what_a_pod_that_is_gone_has_left_behind_loses_the_port() {
+async fn an_interface_of_a_deleted_pod_loses_the_port() {
     let stage = NodeStage::new("node-left").await;
     let launcher = stage.served("testvm", "veth1").await;
     stage.switch.write("veth1", &[("ovn-installed", Some("true"))]);
@@ -107,7 +107,7 @@ async fn an_annotation_that_is_taken_off_and_a_label_that_is_lost_cut_no_guest_o
     stage.switch.set("veth1", &launcher.uid, &stage.port("testvm")).await;
 }
 
-/// Whole rows, with their versions: nothing was written to any of them, not even the same value.
+/// Whole rows, with their versions: none of them was written, not even with the same value.
 fn rows(switch: &LocalSwitch, names: &[&str]) -> Vec<Value> {
     let tables = ["Interface", "Port", "Bridge", "Open_vSwitch"];
     let mut rows: Vec<Value> = tables.iter().flat_map(|table| switch.server.rows(table)).collect();
@@ -144,7 +144,7 @@ async fn interfaces_of_others_are_not_touched() {
 }
 
 #[tokio::test]
-async fn what_the_cni_has_set_itself_is_neither_written_nor_removed() {
+async fn values_that_the_cni_has_set_are_neither_written_nor_removed() {
     let stage = NodeStage::new("node-cni").await;
     let launcher = stage.plain_launcher("testvm").await;
     let port = stage.port("testvm");

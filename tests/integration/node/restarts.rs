@@ -1,4 +1,4 @@
-//! Restarts of the service, of the database and of the API server: nothing is lost, and nothing is removed by mistake.
+//! Restarts of the service, of the database and of the API server: no port is lost, and none is removed by mistake.
 
 use super::NodeStage;
 use crate::support::front::{Front, Rule};
@@ -16,7 +16,7 @@ async fn unready(service: &Service, words: &str) {
 }
 
 #[tokio::test]
-async fn what_happened_while_the_service_was_away_is_made_up_for() {
+async fn changes_while_the_service_was_absent_are_applied_when_it_returns() {
     let mut stage = NodeStage::new("node-restart").await;
     let gone = stage.served("gone", "veth1").await;
     let stays = stage.served("stays", "veth2").await;
@@ -81,7 +81,7 @@ async fn account(switch: &LocalSwitch) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn while_the_api_server_is_away_known_pods_are_served_and_nothing_is_removed() {
+async fn while_the_api_server_is_absent_known_pods_are_served_and_no_port_is_removed() {
     let switch = LocalSwitch::start().await;
     let (gate, kubeconfig) = Gate::to_api_server(&account(&switch).await, switch.dir()).await;
     let stage = reached_by("node-away", kubeconfig, switch).await;
@@ -103,7 +103,7 @@ async fn while_the_api_server_is_away_known_pods_are_served_and_nothing_is_remov
 }
 
 #[tokio::test]
-async fn a_list_of_pods_that_fails_removes_nothing() {
+async fn a_failed_list_of_pods_removes_no_port() {
     let switch = LocalSwitch::start().await;
     let (front, kubeconfig) = Front::to_api_server(&account(&switch).await, switch.dir()).await;
     front.rule(Rule {

@@ -1,4 +1,4 @@
-//! What a pod is told by Events.
+//! The Events of a pod.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::local_switch::{BR_EX, Plug};
 use crate::support::node::{annotate, annotate_with, pod_port};
 
 #[tokio::test]
-async fn another_vms_port_is_refused_and_told() {
+async fn another_vms_port_is_refused_and_reported() {
     let stage = NodeStage::new("node-forged").await;
     let victim = stage.port("victim");
     let launcher = stage.launcher("testvm", &[pod_port("default", "eth0", &victim)]).await;
@@ -29,7 +29,7 @@ async fn another_vms_port_is_refused_and_told() {
 }
 
 #[tokio::test]
-async fn an_iface_id_that_differs_is_left_and_told() {
+async fn an_iface_id_that_differs_stays_and_is_reported() {
     let stage = NodeStage::new("node-conflict").await;
     let launcher = stage.plain_launcher("testvm").await;
     stage.switch.plug(&Plug { iface_id: Some("by-hand"), ..Plug::new("veth1", &launcher.uid, "eth0") });
@@ -44,7 +44,7 @@ async fn an_iface_id_that_differs_is_left_and_told() {
 }
 
 #[tokio::test]
-async fn a_nic_without_an_interface_is_told_after_the_deadline_and_served_when_it_comes() {
+async fn a_nic_without_an_interface_is_reported_after_the_deadline_and_served_once_it_has_one() {
     let stage = NodeStage::new("node-missing").await;
     let launcher = stage.plain_launcher("testvm").await;
     stage.bind(&launcher).await;
@@ -72,7 +72,7 @@ async fn a_nic_without_an_interface_is_told_after_the_deadline_and_served_when_i
 }
 
 #[tokio::test]
-async fn an_interface_on_another_bridge_is_told_with_the_bridges_and_gets_no_port() {
+async fn an_interface_on_another_bridge_is_reported_with_the_bridges_and_gets_no_port() {
     let stage = NodeStage::new("node-bridge").await;
     let launcher = stage.plain_launcher("testvm").await;
     stage.bind(&launcher).await;
@@ -83,7 +83,7 @@ async fn an_interface_on_another_bridge_is_told_with_the_bridges_and_gets_no_por
 }
 
 #[tokio::test]
-async fn an_annotation_that_cannot_be_read_is_told() {
+async fn an_unreadable_annotation_is_reported() {
     let stage = NodeStage::new("node-unread").await;
     let launcher = stage.launcher("testvm", &[]).await;
     annotate_with(&stage.namespace, &launcher.pod, Some("{\"ports\": []}")).await;

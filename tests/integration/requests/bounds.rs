@@ -1,4 +1,4 @@
-//! What one tenant may cost.
+//! Limits on the cost of one tenant.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ async fn as_many_networks_as_kubevirt_admits_are_served_and_more_are_refused_as_
     stage.player.create_vm("more", VmOptions::default().nics(many(10_000))).await;
     stage.event("more", "InvalidRequest", &["more than 256 networks"]).await;
     others_go_on(&stage).await;
-    // What stands, stays.
+    // Existing ports stay.
     let networks: Vec<Value> = many(257).iter().map(Nic::network).collect();
     stage.player.edit_vm("another", |vm| vm["spec"]["template"]["spec"]["networks"] = json!(networks)).await;
     stage.event("another", "InvalidRequest", &["more than 256 networks"]).await;

@@ -1,4 +1,4 @@
-//! Requests in the wrong place: a warning names each, and it changes nothing.
+//! Requests in the wrong place: a warning names each, and it has no effect.
 
 use super::{IP_ADDRESS, build};
 use crate::support::{Nic, Stage, VmOptions};
@@ -21,7 +21,7 @@ async fn on_the_vm_itself() {
     let words = [IP_ADDRESS, "metadata.annotations of the VirtualMachine", "spec.template.metadata.annotations"];
     stage.event("testvm", REASON, &words).await;
     assert!(stage.port("testvm").await.addresses.iter().all(|text| !text.ends_with(".77")));
-    // A VM without a NIC of ours is none of our business.
+    // A VM without a NIC of ours is ignored.
     let foreign = VmOptions::default().nics([Nic::nad("red", "unknown")]);
     stage.player.create_vm("foreign", foreign).await;
     stage.annotate(&vms, "foreign", IP_ADDRESS, Some("10.16.0.78")).await;
@@ -47,7 +47,7 @@ async fn on_the_nad() {
 #[tokio::test]
 async fn on_the_launcher_pod() {
     let stage = build("place-pod").start().await;
-    // What KubeVirt copies to the pod is where it belongs.
+    // The copies that KubeVirt makes on the pod are in their place.
     stage.player.create_vm("testvm", VmOptions::default().annotation(IP_ADDRESS, "10.16.0.15")).await;
     let run = stage.player.start("testvm", "n1").await;
     stage.port_where("testvm", "is on n1", |port| port.option("requested-chassis") == Some("n1")).await;

@@ -1,7 +1,7 @@
-//! The transaction that is prepared while another is in flight: it is sent only if nothing has come in between.
+//! The transaction that is prepared while another is in flight: it is sent only if no change has come in between.
 //!
-//! The writing path runs inside the test, and requests are kept back on their way to the server while the test does what
-//! others would: the updates that this leads to go through.
+//! The writing path runs inside the test, and requests are kept back on their way to the server while the test plays
+//! other writers: their updates still pass.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Path {
         looked(&mut self.service, self.looks, &mut Vec::new()).await;
     }
 
-    /// Waits until the writer has taken all that it was fed. In the same breath it prepares what it can: the test and it
+    /// Waits until the writer has taken all that it was fed. It prepares the next transaction before it yields: the test and it
     /// share a thread.
     async fn taken(&self) {
         eventually("the writer has taken all of it", || async {
@@ -103,7 +103,7 @@ impl Path {
         .await;
     }
 
-    /// Waits until nothing is in flight either, and gives back who was reported meanwhile.
+    /// Waits until no transaction is in flight either, and returns the VMs that were reported meanwhile.
     async fn idle(&mut self) -> Vec<String> {
         let (looks, mut reported) = (&mut self.looks, Vec::new());
         let look = async |service: &mut InProcess| {
@@ -130,12 +130,12 @@ impl Path {
     }
 }
 
-/// Waits until the writer has decided all that it was fed: the status of a VM without a switch comes then. Adds who
-/// else is reported meanwhile.
+/// Waits until the writer has decided all that it was fed: the status of a VM without a switch comes then. Adds the
+/// other VMs that are reported meanwhile.
 async fn looked(service: &mut InProcess, number: usize, reported: &mut Vec<String>) {
     let switch = format!("nowhere-{number}");
     let hopeless = vm("hopeless", &[("ovn.kubernetes.io/logical_switch", &switch)]);
-    service.changes.try_send(hopeless).expect("room for the change");
+    service.feed([hopeless]);
     let reported = async {
         while let Some(report) = service.reports.recv().await {
             let Report::Status { subject, status } = report else { continue };
@@ -149,7 +149,7 @@ async fn looked(service: &mut InProcess, number: usize, reported: &mut Vec<Strin
     tokio::time::timeout(deadline(), reported).await.expect("the writer looks at it");
 }
 
-/// The names of the ports that a transaction made, and what it wrote into others.
+/// The names of the ports that a transaction created, and its changes of others.
 fn written(transaction: &Committed) -> Vec<String> {
     let ports = transaction.get("Logical_Switch_Port").and_then(Value::as_object).into_iter().flatten();
     let written = ports.map(|(_, row)| row["name"].as_str().map_or_else(|| row.to_string(), ToOwned::to_owned));
@@ -188,8 +188,8 @@ async fn an_address_that_drifts_into_a_port_of_ours_meanwhile_is_not_allocated_b
     let history = path.history();
     path.valve.open();
     path.address_is("flying", "10.16.0.3").await;
-    // Its own is written back, in the same transaction as the other is made: what the replica showed as held then, it
-    // was not given.
+    // Its own is written back, in the same transaction as the other is made: the
+    // other was not given an address that the replica showed as held.
     path.address_is("first", "10.16.0.2").await;
     path.address_is("prepared", "10.16.0.5").await;
     path.idle().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::eventually::eventually;
 use super::{AROUND, Lab, Moved};
 
-/// What is asked for while the source is no chassis.
+/// The chassis that are requested while the source has no chassis row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Away {
     /// Both chassis still: northd skips the one that it does not know.
@@ -14,7 +14,7 @@ pub enum Away {
     SourceAlone,
 }
 
-/// What the guest does meanwhile.
+/// The guest's part meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guests {
     /// It runs on the source all the time.
@@ -23,7 +23,7 @@ pub enum Guests {
     Moves,
 }
 
-/// For how long the source is no chassis: about what a restart of ovn-controller takes.
+/// The time without a chassis row of the source: about that of a restart of ovn-controller.
 const GONE: Duration = Duration::from_millis(1_500);
 
 impl Lab {

@@ -1,5 +1,5 @@
-//! The same network where ovs-cni plugs the launcher pods: the service has webhooks, and a pod's interface is made from
-//! nothing but what they have written on the pod.
+//! The same network where ovs-cni plugs the launcher pods: the service has webhooks, and a pod's interface is made only
+//! from their annotations on the pod.
 
 use serde_json::Value;
 
@@ -14,9 +14,9 @@ use super::{Builder, DEFAULT_SWITCH, Lab, Pointing, Service, VmOptions, eventual
 /// The two nodes that the VM runs on.
 const NODES: [usize; 2] = [1, 2];
 /// The NetworkAttachmentDefinition of the VM's NIC, in the VM's namespace.
-const NAD: &str = "ovn";
+pub(super) const NAD: &str = "ovn";
 
-/// What plugs the launcher pods.
+/// The plugin that plugs the launcher pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OvsCni {
     /// Its development branch, from PR 542 on: it sets `iface-id` by the pod's `cni-args`.
@@ -25,7 +25,7 @@ pub enum OvsCni {
     V0_39_0,
 }
 
-/// What runs for it.
+/// Its processes.
 pub(super) struct LastMile {
     plugin: OvsCni,
     /// On hv1 and hv2, where the plugin names no port.

@@ -99,7 +99,7 @@ impl Northbound {
         &self.servers
     }
 
-    /// What a member has of the logical switch ports, sorted by name: [`ports`](Self::ports) asks the leader.
+    /// The logical switch ports of a member, sorted by name: [`ports`](Self::ports) asks the leader.
     #[track_caller]
     pub fn ports_on(&self, member: usize) -> Vec<Port> {
         Port::all_of(&self.servers[member])
@@ -146,8 +146,8 @@ impl Northbound {
         }
     }
 
-    /// Which member leads, as the members themselves say. One that is frozen or cut off is not asked: it still takes
-    /// itself for what it was.
+    /// The leading member, according to the members themselves. One that is frozen or cut off is not asked: it does not
+    /// know yet that it is deposed.
     fn leader_now(&self, fits: impl Fn(usize) -> bool) -> Result<usize, String> {
         if self.servers.len() == 1 {
             return Ok(0);
@@ -199,7 +199,7 @@ impl Northbound {
             let next = self.leader_other_than(leader).await;
             self.fail(third.expect("a cluster of three"), "clear");
             self.reconnect(leader);
-            // What the silenced one says of itself is not true until it has heard of the new leader.
+            // The status of the silenced member is stale until it knows the new leader.
             eventually("the old leader follows", async || {
                 let row = self.servers[leader].membership()?;
                 if row["leader"] == false && row["connected"] == true { Ok(()) } else { Err(row.to_string()) }
@@ -211,7 +211,7 @@ impl Northbound {
     }
 
     /// Cuts a member off from the others, while its clients still reach it: takes the cable out where members have
-    /// hosts of their own, and else has the server neither send nor hear a word of RAFT.
+    /// hosts of their own, and else has the server neither send nor receive RAFT messages.
     #[track_caller]
     pub fn cut_off(&self, member: usize) {
         match &self.hosts {

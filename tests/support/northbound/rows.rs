@@ -17,7 +17,7 @@ pub struct Port {
     pub r#type: String,
     /// `MAC IP...`, `unknown`, `dynamic` or `router`.
     pub addresses: BTreeSet<String>,
-    /// What OVN's own IPAM gave to a `dynamic` port.
+    /// The addresses that OVN's own IPAM gave to a `dynamic` port.
     pub dynamic_addresses: Option<String>,
     /// `MAC IP...`; empty is off.
     pub port_security: BTreeSet<String>,

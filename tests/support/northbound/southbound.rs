@@ -103,7 +103,7 @@ impl Northbound {
             .arg(format!("--ovnsb-db={}", self.sb_remote()))
             .arg(format!("--unixctl={}", file("ctl")))
             .arg(format!("--log-file={}", file("log")))
-            // Nothing of this machine's own OVN is to be found or touched.
+            // This machine's own OVN must be neither found nor touched.
             .envs([
                 ("OVN_RUNDIR", self.dir()),
                 ("OVN_DBDIR", self.dir()),

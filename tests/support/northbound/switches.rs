@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Northbound;
 use super::rows::{rows_of, text};
 
-/// What [`Northbound::add_router_port`] made.
+/// The rows that [`Northbound::add_router_port`] created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouterPort {
     /// The name of the `Logical_Router_Port`; its peer on the switch is `<switch>-<name>`.
@@ -55,6 +55,18 @@ impl Northbound {
             self.put_on(switch, &json!(["named-uuid", "lsp"])),
         ]));
         text(&results[0]["uuid"])
+    }
+
+    /// A port gets a row of `DHCP_Options` with these options, in the place of another.
+    #[track_caller]
+    pub fn give_dhcp(&self, port: &str, cidr: &str, options: &[(&str, &str)]) {
+        let column = if cidr.contains(':') { "dhcpv6_options" } else { "dhcpv4_options" };
+        let row = json!({"cidr": cidr, "options": ["map", options]});
+        self.transact(json!([
+            {"op": "insert", "table": "DHCP_Options", "uuid-name": "row", "row": row},
+            {"op": "update", "table": "Logical_Switch_Port", "where": [["name", "==", port]],
+             "row": {column: ["named-uuid", "row"]}},
+        ]));
     }
 
     /// Deletes any port, as an operator does by mistake.

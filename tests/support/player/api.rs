@@ -24,15 +24,40 @@ impl Player {
     pub(super) async fn create(&self, api: &Api<DynamicObject>, object: Value) -> Value {
         let shown = object.to_string();
         let object = serde_json::from_value(object).expect("an object has metadata");
-        let created = api.create(&PostParams::default(), &object).await;
-        value_of(created.unwrap_or_else(|error| panic!("{} is refused: {error}\n  {shown}", self.place(api))))
+        // On a machine with much to do the API server's own admission (quotas) may be late, and creates nothing.
+        let is_late = |error: &kube::Error| match error {
+            kube::Error::Api(status) => status.code == 500 && status.message.ends_with("timed out"),
+            _ => false,
+        };
+        loop {
+            match api.create(&PostParams::default(), &object).await {
+                Ok(created) => return value_of(created),
+                Err(error) if is_late(&error) => {}
+                Err(error) => panic!("{} is refused: {error}\n  {shown}", self.place(api)),
+            }
+        }
     }
 
     /// Reads, changes and writes back, again and again while another writes at the same time.
     pub(super) async fn modify(&self, api: &Api<DynamicObject>, part: Part, name: &str, change: impl Fn(&mut Value)) {
+        self.modify_known(api, part, name, None, change).await;
+    }
+
+    /// The same from the object as the writer knows it, which saves the first request.
+    pub(super) async fn modify_known(
+        &self,
+        api: &Api<DynamicObject>,
+        part: Part,
+        name: &str,
+        mut known: Option<Value>,
+        change: impl Fn(&mut Value),
+    ) {
         loop {
-            let Some(mut object) = self.get(api, name).await else {
-                panic!("{} {name} is gone", self.place(api));
+            let read =
+                async || self.get(api, name).await.unwrap_or_else(|| panic!("{} {name} is gone", self.place(api)));
+            let mut object = match known.take() {
+                Some(known) => known,
+                None => read().await,
             };
             change(&mut object);
             let object: DynamicObject = serde_json::from_value(object).expect("an object has metadata");

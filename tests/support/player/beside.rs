@@ -49,14 +49,14 @@ impl Player {
         migration
     }
 
-    /// The VMIM's finalizer is taken away, and it is deleted: nothing is cancelled.
+    /// The VMIM's finalizer is taken away, and it is deleted: the migration is not cancelled.
     pub async fn lose_vmim(&self, migration: &Migration) {
         self.cancel_start(migration).await;
         self.remove_finalizers(&self.vmims, &migration.name).await;
     }
 
     /// The guest has ended by itself (`Succeeded`) or in an accident (`Failed`), and all its launchers with it. KubeVirt
-    /// leaves them there until the VM's run strategy says what comes next.
+    /// leaves them there until the VM's run strategy decides the next step.
     pub async fn guest_ends(&self, vm: &str, phase: &str) {
         let mut pods = self.launcher_objects(vm).await;
         // A migration's target ends after its source, which the guest has left: the other way round the source would be

@@ -61,7 +61,7 @@ impl Player {
         migration
     }
 
-    /// What the sender learns of the end: its guest runs elsewhere, and here all ends.
+    /// The end in the sender's objects: its guest runs elsewhere, and here all ends.
     pub async fn sent(&self, migration: &Migration) {
         self.source_ends(migration).await;
         self.modify(&self.vmis, Part::Whole, &migration.vm, |vmi| {
@@ -76,7 +76,7 @@ impl Player {
 
 // --- the receiver ---
 impl Player {
-    /// The VMI of a VM that waits as a receiver, and the VMIM that it waits by. Nothing runs, and no pod is there.
+    /// The VMI of a VM that waits as a receiver, and the VMIM that it waits by. No guest runs, and there is no pod.
     pub async fn wait_as_receiver(&self, vm: &str, remote: &Remote) -> Migration {
         self.create_vmi(vm).await;
         self.vmi_phase(vm, "WaitingForSync").await;
@@ -94,6 +94,18 @@ impl Player {
         migration
     }
 
+    /// The source in the receiver's VMI before a pod is here, in the fields of KubeVirt 1.6 and in the older ones.
+    pub async fn source_known(&self, migration: &Migration) {
+        let state = json!({
+            "migrationUid": migration.uid, "sourceNode": migration.source_node, "sourcePod": migration.source_pod,
+            "sourceState": {"pod": migration.source_pod, "node": migration.source_node, "migrationUID": "of-the-other",
+                            "syncAddress": "10.0.0.1:9185"},
+            "targetState": {"migrationUID": migration.uid},
+        });
+        self.modify(&self.vmis, Part::Whole, &migration.vm, |vmi| vmi["status"]["migrationState"] = state.clone())
+            .await;
+    }
+
     /// The receiver's target pod, not bound to a node yet.
     pub async fn create_receiver(&self, migration: Migration, node: &str) -> Migration {
         let (vmi, vmim) = (self.must_vmi(&migration.vm).await, self.vmim(&migration.name).await.unwrap_or_default());
@@ -109,7 +121,7 @@ impl Player {
         self.vmim_phase(migration, "Failed").await;
     }
 
-    /// What the receiver learns of the end: its guest runs here.
+    /// The end in the receiver's objects: its guest runs here.
     pub async fn received(&self, migration: &Migration) {
         self.vmi_scheduled(&migration.vm, &migration.target_node).await;
         self.vmi_running(&migration.vm, &migration.target_node).await;
@@ -129,7 +141,7 @@ impl Player {
         self.create(&self.vmims, vmim).await
     }
 
-    /// What the two synchronisation controllers tell each other: both launchers, of which one is here.
+    /// The data that the two synchronisation controllers exchange: both launchers, of which one is here.
     pub async fn synchronise(&self, migration: &Migration) {
         let side = |pod: &str, node: &str| {
             json!({"pod": pod, "node": node, "migrationUID": migration.uid, "domainName": migration.vm,
@@ -148,7 +160,11 @@ impl Player {
 
     /// The cut-over, as either side's VMI tells it.
     pub async fn arrived(&self, migration: &Migration) {
-        let ready = json!({"targetNodeDomainDetected": true, "targetNodeDomainReadyTimestamp": objects::now()});
+        let now = objects::now();
+        let ready = json!({
+            "targetNodeDomainDetected": true, "targetNodeDomainReadyTimestamp": now,
+            "targetState": {"domainDetected": true, "domainReadyTimestamp": now},
+        });
         self.modify(&self.vmis, Part::Whole, &migration.vm, |vmi| {
             objects::merge(&mut vmi["status"]["migrationState"], &ready);
         })

@@ -1,6 +1,6 @@
-//! Plays NIC hot-plug: the user's edit of the VM's template, and what virt-controller makes of it on a running VM.
+//! Plays NIC hot-plug: the user's edit of the VM's template, and virt-controller's changes of a running VM.
 //!
-//! virt-controller regenerates the whole Multus annotation of the pods, over whatever others have merged into it.
+//! virt-controller regenerates the whole Multus annotation of the pods, over the changes that others have merged into it.
 
 use serde_json::{Value, json};
 
@@ -19,10 +19,15 @@ impl Player {
 
     /// Unplugs the NIC of that name: its interface becomes `state: absent`.
     pub async fn unplug(&self, vm: &str, nic: &str) {
+        self.set_state(vm, nic, "absent").await;
+    }
+
+    /// Sets the state of a NIC's interface: `up`, `down`, `absent`.
+    pub async fn set_state(&self, vm: &str, nic: &str, state: &str) {
         self.change_nics(vm, |spec| {
             for interface in spec["domain"]["devices"]["interfaces"].as_array_mut().into_iter().flatten() {
                 if interface["name"] == nic {
-                    interface["state"] = json!("absent");
+                    interface["state"] = json!(state);
                 }
             }
         })

@@ -153,10 +153,16 @@ impl Player {
         self.vmim_phase(migration, "Running").await;
     }
 
-    /// Step 9, the cut-over: the guest runs on the target. The VMIM knows nothing of it.
+    /// Step 9, the cut-over: the guest runs on the target. The VMIM does not show it.
     pub async fn domain_ready(&self, migration: &Migration) {
+        let known = self.must_vmi(&migration.vm).await;
+        self.domain_ready_of(migration, known).await;
+    }
+
+    /// The same with the VMI as virt-handler knows it from its informer: one request, as virt-handler makes it.
+    pub async fn domain_ready_of(&self, migration: &Migration, known: Value) {
         let ready = json!({"targetNodeDomainDetected": true, "targetNodeDomainReadyTimestamp": objects::now()});
-        self.migration_state(migration, ready).await;
+        self.migration_state_of(migration, Some(known), ready).await;
         let annotations = json!({objects::TARGET_READY_ANNOTATION: objects::now_in_go()});
         self.patch(&self.pods, &migration.target_pod, json!({"metadata": {"annotations": annotations}})).await;
     }
@@ -220,7 +226,11 @@ impl Player {
 
     /// Merges `change` into the VMI's `migrationState`, which must be this migration's.
     async fn migration_state(&self, migration: &Migration, change: Value) {
-        self.modify(&self.vmis, Part::Whole, &migration.vm, |vmi| {
+        self.migration_state_of(migration, None, change).await;
+    }
+
+    async fn migration_state_of(&self, migration: &Migration, known: Option<Value>, change: Value) {
+        self.modify_known(&self.vmis, Part::Whole, &migration.vm, known, |vmi| {
             let state = &mut vmi["status"]["migrationState"];
             assert_eq!(state["migrationUid"], migration.uid.as_str(), "the VMI was handed off to this migration");
             objects::merge(state, &change);

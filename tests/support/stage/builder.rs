@@ -8,7 +8,7 @@ use super::super::player::Player;
 use super::super::service::Setup;
 use super::{DEFAULT_SWITCH, Prepared, SUBNET, Stage};
 
-/// What a test begins with. Nothing is started before [`northbound`](Self::northbound), [`prepare`](Self::prepare) or
+/// The set-up of a test. No process is started before [`northbound`](Self::northbound), [`prepare`](Self::prepare) or
 /// [`start`](Self::start).
 #[must_use = "nothing is started before northbound(), prepare() or start()"]
 pub struct Builder<'a> {
@@ -44,7 +44,7 @@ enum Source {
     Shared(Arc<Northbound>),
 }
 
-/// What runs beside the northbound.
+/// The processes beside the northbound.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
     Nothing,
@@ -73,8 +73,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A logical switch with this subnet. Every set-up has the switch `ovn-default` with [`SUBNET`]; named here, it has what
-    /// is said here.
+    /// A logical switch with this subnet. Every set-up has the switch `ovn-default` with [`SUBNET`]; named here, it has the
+    /// subnet given here.
     pub fn switch(self, name: &str, subnet: &str) -> Self {
         self.switch_with(name, &[("subnet", subnet)])
     }

@@ -31,7 +31,7 @@ fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Merges ports into a pod with these annotations until nothing changes, which is to be so the second time.
+/// Merges ports into a pod with these annotations, and asserts that a second pass makes no change.
 fn settled(
     before: &BTreeMap<String, String>,
     networks: &[PodNetwork],
@@ -39,7 +39,7 @@ fn settled(
     ports: &[PodPort],
 ) -> BTreeMap<String, String> {
     let pass = |annotations: &BTreeMap<String, String>| {
-        let elements = elements(annotations).expect("a list");
+        let elements = elements(annotations.get(NETWORKS).map(String::as_str)).expect("a list");
         let plugged = plugged(networks, &elements, "default", default_nad);
         let with_port = |plugged: Plugged| {
             let port = ports.iter().find(|port| port.network == plugged.network)?;
@@ -88,7 +88,7 @@ fn an_element_of_a_network_that_is_not_ours_stays_as_it_is() {
 }
 
 #[test]
-fn what_others_wrote_into_an_element_stays_and_what_is_out_of_date_goes() {
+fn members_by_others_stay_in_an_element_and_outdated_members_are_removed() {
     let text = r#"[{"name":"net1","namespace":"default","interface":"podb1f51a511f1","ips":["10.0.0.9/24"],
         "bandwidth":{"ingressRate":1},"cni-args":{"vlan":7,"ips":["10.0.0.9/24"],"ovnPort":"another"}}]"#;
     let networks = [on("red", &nad("net1"))];
@@ -102,7 +102,7 @@ fn what_others_wrote_into_an_element_stays_and_what_is_out_of_date_goes() {
 }
 
 #[test]
-fn a_hot_plug_that_writes_the_annotation_anew_is_merged_again() {
+fn a_hot_plug_that_rewrites_the_annotation_is_merged_again() {
     let networks = [on("red", &nad("net1")), on("blue", &nad("net1"))];
     let ports = [port("red", &["10.0.0.2/24"]), port("blue", &["10.0.0.3/24"])];
     let first = r#"[{"name":"net1","namespace":"default","interface":"podb1f51a511f1"}]"#;
@@ -117,7 +117,7 @@ fn a_hot_plug_that_writes_the_annotation_anew_is_merged_again() {
 }
 
 #[test]
-fn interfaces_of_older_instances_are_told_apart_by_their_order_if_that_is_no_guess() {
+fn interfaces_of_older_instances_are_matched_by_order_if_that_is_unambiguous() {
     let networks = [on("red", &nad("net1")), on("other", &nad("net2")), on("blue", &nad("net1"))];
     let element = |name: &str, interface: &str| json!({"name": name, "namespace": "default", "interface": interface});
     let list = |elements: &[Value]| -> Vec<Map<String, Value>> {
@@ -130,7 +130,7 @@ fn interfaces_of_older_instances_are_told_apart_by_their_order_if_that_is_no_gue
     };
     let pair = |network: &str, interface: &str| (network.to_owned(), interface.to_owned());
     assert_eq!(interfaces(&numbered), [pair("red", "net1"), pair("other", "net2"), pair("blue", "net3")]);
-    // One of the two on net1 is not plugged, and nothing says which.
+    // One of the two on net1 is not plugged, and the pod does not show which.
     assert_eq!(interfaces(&numbered[..2]), [pair("other", "net2")]);
     // A NIC that was plugged later has the newer kind of name.
     let mixed = list(&[element("net1", "net1"), element("net1", "pod16477688c0e")]);
@@ -164,8 +164,40 @@ fn a_nad_takes_the_default_networks_place_without_an_interface_name() {
 #[test]
 fn a_list_that_virt_controller_would_not_write_is_named() {
     for text in ["net1,net2", "{}", r#"["net1"]"#] {
-        let error = elements(&annotations(&[(NETWORKS, text)])).expect_err(text).to_string();
+        let error = elements(Some(text)).expect_err(text).to_string();
         assert!(error.contains(NETWORKS) && error.contains("virt-controller"), "{error}");
     }
-    assert_eq!(elements(&annotations(&[(NETWORKS, " ")])), Ok(Vec::new()));
+    assert_eq!(elements(Some(" ")), Ok(Vec::new()));
+}
+
+#[test]
+fn an_interface_of_a_running_pod_stays_on_its_nad_while_virt_controller_plugs_another() {
+    let of = |text: &str| elements(Some(text)).expect("a list");
+    let (data, more) = (pod_interface("data"), pod_interface("more"));
+    let stored = format!(r#"[{{"name":"net1","namespace":"default","interface":"{data}","mac":"x","cni-args":{{}}}}]"#);
+    let written = format!(
+        r#"[{{"name":"net2","namespace":"default","interface":"{data}"}},{{"name":"net1","namespace":"default","interface":"{more}"}}]"#
+    );
+    let networks = [on("data", &nad("net2")), on("more", &nad("net1"))];
+    let names = |elements: &[Map<String, Value>]| -> Vec<Value> {
+        elements.iter().map(|element| element["name"].clone()).collect()
+    };
+    let mut merged_in = of(&written);
+    stay_plugged(
+        &networks,
+        &mut merged_in,
+        &of(&stored),
+        |network, nad| (network, &*nad.name) == ("data", "net1"),
+        "default",
+    );
+    assert_eq!(names(&merged_in), ["net1", "net1"]);
+    // The pod is stored so, with or without a port that is merged in.
+    let changed = merged(&annotations(&[(NETWORKS, &written)]), merged_in, &[]);
+    assert_eq!(names(&of(&changed[NETWORKS])), ["net1", "net1"]);
+    // A NIC that has no port there is not ours, and one that the pod has not is new.
+    for (stored, has_a_port) in [(stored.as_str(), false), ("[]", true)] {
+        let mut elements = of(&written);
+        stay_plugged(&networks, &mut elements, &of(stored), |_, _| has_a_port, "default");
+        assert_eq!(elements, of(&written));
+    }
 }

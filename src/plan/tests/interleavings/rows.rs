@@ -1,12 +1,12 @@
-//! Chassis rows that go, come and double in the middle of two migrations.
+//! Chassis rows that are deleted, inserted and duplicated in the middle of two migrations.
 
 use super::{RESTARTS, Stage, State, all_from, name, number};
 
-/// Chassis rows that go or double in one history, unless `OVN_KUBEVIRT_FAULTS` says more.
+/// Chassis rows that are deleted or duplicated in one history, unless `OVN_KUBEVIRT_FAULTS` says more.
 const FAULTS: u8 = 1;
 
 impl State {
-    /// The same with rows that come and go. A restart changes nothing where the southbound is read: each look is one.
+    /// The same with rows that are inserted and deleted. With a southbound, a restart is no case of its own: each decision is one.
     pub(super) fn with_faults(back: bool) -> Self {
         let faults = std::env::var("OVN_KUBEVIRT_FAULTS").ok().and_then(|faults| faults.parse().ok());
         Self { faults: faults.or(Some(FAULTS)), restarts: RESTARTS, ..Self::first(true, back) }
@@ -17,7 +17,7 @@ impl State {
         let row = &mut self.rows[usize::from(node)];
         if std::mem::replace(row, !*row) {
             self.faults = faults.checked_sub(1);
-            // References to it are weak; its mark stays until northd comes.
+            // References to it are weak; its mark stays until northd runs.
             self.binding.main.take_if(|main| *main == node);
             self.binding.additional.take_if(|additional| *additional == node);
         }
@@ -37,7 +37,7 @@ impl State {
         self.rows[usize::from(node)]
     }
 
-    /// What holds of chassis rows after every look.
+    /// The laws of chassis rows after every decision.
     pub(super) fn judge_rows(&self, before: &[u8]) {
         let requested = &self.requested;
         let rows = requested.iter().all(|node| self.has_row(*node));

@@ -37,7 +37,7 @@ impl History {
         self.state.machines.entry(vm.to_owned()).or_default()
     }
 
-    /// Notes what has a say in this VM's lease from now on.
+    /// Records the requests that count for this VM's lease from now on.
     fn note(&mut self, vm: &str, what: &str) {
         let machine = self.state.machines.get(vm).cloned().unwrap_or_default();
         self.between.requests.entry(vm.to_owned()).or_default().extend(machine.requests().cloned());
@@ -120,7 +120,7 @@ impl History {
             "mutations": [["ports", "delete", uuid]]}))
     }
 
-    /// Another program deletes a port of ours: it is made anew, where no VM waited for its addresses.
+    /// Another program deletes a port of ours: it is created again, unless a VM waited for its addresses.
     fn delete_row(&mut self, vm: &str) {
         let Some(operation) = self.removal(&format!("{vm}.n")) else { return };
         self.between.gone.insert(vm.to_owned());
@@ -203,7 +203,7 @@ impl History {
         self.transact(vec![operation]);
     }
 
-    /// The switch is deleted, and made anew with the same subnet.
+    /// The switch is deleted, and recreated with the same subnet.
     pub(super) fn remake_switch(&mut self) {
         let config = json!(["map", [["subnet", "10.0.0.0/28"], ["ipv6_prefix", "fd00::"]]]);
         self.transact(vec![

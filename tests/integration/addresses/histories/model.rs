@@ -1,5 +1,5 @@
-//! The reference: what Kubernetes asks for, what the database has, and which of the two must follow from the other. No
-//! index, no pool and no queue: plain sets, searched from the beginning.
+//! The reference: the requests in Kubernetes, the rows of the database, and the rows that must follow from the requests.
+//! It has no index, no pool and no queue: plain sets, searched from the beginning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,12 +10,12 @@ use crate::support::Port;
 
 use super::super::NEXT;
 
-/// What a VM's owner asks for.
+/// The request of a VM's owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Request {
     /// `ip_address`, of each family one at most.
     pub(super) addresses: Vec<IpAddr>,
-    /// `ip_pool`, as it is written, and what it has within the subnet.
+    /// `ip_pool`, as it is written.
     pub(super) pool: Option<&'static str>,
 }
 
@@ -44,7 +44,7 @@ impl Request {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == ipv4)
     }
 
-    /// What it may choose from of a family; `None` where it is not confined.
+    /// The addresses of the pool in a family; `None` if the pool does not limit that family.
     fn pool(&self, ipv4: bool) -> Option<Vec<IpAddr>> {
         let (_, ipv6, hosts) = POOLS.iter().find(|(text, ..)| Some(*text) == self.pool)?;
         match ipv4 {
@@ -58,7 +58,7 @@ impl Request {
         self.addresses.contains(&address) || self.pool(address.is_ipv4()).is_some_and(|pool| pool.contains(&address))
     }
 
-    /// Whether a VM with this request is content with an address.
+    /// Returns true if an address satisfies this request.
     fn fits(&self, address: IpAddr) -> bool {
         match self.address(address.is_ipv4()) {
             Some(requested) => requested == address,
@@ -67,7 +67,7 @@ impl Request {
     }
 }
 
-/// What Kubernetes has of a VM.
+/// The objects of a VM in Kubernetes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Machine {
     pub(super) uid: String,
@@ -90,7 +90,7 @@ impl Machine {
         self.pods.is_empty()
     }
 
-    /// An old launcher may still use what the port holds.
+    /// An old launcher may still use the addresses of the port.
     fn held(&self) -> bool {
         self.pods.iter().any(|(_, of)| self.run.as_ref().is_none_or(|(uid, _)| uid != of))
     }
@@ -106,13 +106,13 @@ impl Machine {
         ports.flat_map(|port| [port.ips.join(" "), port.last.unwrap_or_default()]).flat_map(|text| ips(&text)).collect()
     }
 
-    /// Every request that has a say.
+    /// Every request that counts.
     pub(super) fn requests(&self) -> impl Iterator<Item = &Request> {
         self.run.iter().map(|(_, request)| request).chain(&self.vm)
     }
 }
 
-/// What a VM's port holds.
+/// The lease of a VM's port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lease {
     uuid: String,
@@ -131,7 +131,7 @@ fn ips(text: &str) -> BTreeSet<IpAddr> {
 
 impl Lease {
     fn of(vm: &str, port: &Port) -> Self {
-        // What the row is mended from.
+        // The row is repaired from this column.
         let text = port.port_security.iter().next().map_or("", String::as_str);
         let next = port.external_id(NEXT).map(ips).unwrap_or_default();
         let mac = text.split(' ').next().unwrap_or_default().to_owned();
@@ -156,11 +156,11 @@ impl Lease {
     }
 }
 
-/// The state at rest, and what may have been the case since the last.
+/// The state at rest.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub(super) machines: BTreeMap<String, Machine>,
-    /// What ports of others hold, by their names.
+    /// The addresses of foreign ports, by the ports' names.
     pub(super) foreign: BTreeMap<String, BTreeSet<IpAddr>>,
     /// The hosts that `exclude_ips` names.
     pub(super) excluded: BTreeSet<u8>,
@@ -169,25 +169,25 @@ pub(super) struct State {
     pub(super) leases: BTreeMap<String, Lease>,
 }
 
-/// What happened between two states at rest.
+/// The events between two states at rest.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Between {
     /// Every request of each VM.
     pub(super) requests: BTreeMap<String, Vec<Request>>,
-    /// VMs of which there was nothing at some time, or whose row was deleted.
+    /// VMs that had no object at some time, or lost their row.
     pub(super) gone: BTreeSet<String>,
-    /// What ports of others let go of, though they may hold it again.
+    /// The addresses that foreign ports released, even if they hold them again.
     pub(super) let_go: BTreeSet<IpAddr>,
-    /// What `exclude_ips` named meanwhile.
+    /// The hosts that `exclude_ips` named meanwhile.
     pub(super) excluded: Vec<BTreeSet<u8>>,
-    /// The switch was made anew, and nothing else happened.
+    /// The switch was recreated, and no other event happened.
     pub(super) remade: bool,
-    /// Chassis whose rows went.
+    /// Chassis that lost their row.
     pub(super) lost_chassis: BTreeSet<String>,
 }
 
 impl State {
-    /// Takes in what the database has; an error where a row has no owner.
+    /// Reads the ports of the database; an error if a row has no owner.
     pub(super) fn read(&mut self, ports: &[Port]) -> Result<(), String> {
         self.leases.clear();
         let mut foreign = BTreeMap::new();
@@ -222,7 +222,7 @@ impl State {
         for (vm, lease) in &self.leases {
             let machine = self.machines.get(vm).filter(|machine| !machine.is_gone());
             let Some(machine) = machine else { return Err(format!("{vm} is gone and holds {lease:?}")) };
-            self.nothing_was_taken_from_others(before, between, vm, lease)?;
+            self.no_address_was_taken_from_others(before, between, vm, lease)?;
             self.the_lease_is_stable(before, between, vm, lease)?;
             self.the_request_is_granted(vm, machine, lease)?;
             self.the_port_is_bound(before, between, vm, machine, lease)?;
@@ -288,7 +288,7 @@ impl State {
     }
 
     /// An address that is newly held was free, is in the subnet, and excluded only where the owner requested it.
-    fn nothing_was_taken_from_others(
+    fn no_address_was_taken_from_others(
         &self,
         before: &Self,
         between: &Between,
@@ -346,7 +346,7 @@ impl State {
         Ok(())
     }
 
-    /// Whether a VM whose row was lost with its switch has to get the same lease again: its status has it, its guest runs or
+    /// Returns true if a VM that lost its row with its switch has to get the same lease again: its status has it, its guest runs or
     /// no other VM names one of its addresses.
     fn takes_up_again(&self, before: &Self, between: &Between, vm: &str, had: &Lease) -> bool {
         let Some(machine) = before.machines.get(vm) else { return false };
@@ -356,7 +356,7 @@ impl State {
         had.ips.iter().all(|address| in_status.contains(address)) && (!machine.pods.is_empty() || !is_named)
     }
 
-    /// What can be had, is; now, and for the next start.
+    /// Every request that can be granted is granted; now, and for the next start.
     fn the_request_is_granted(&self, vm: &str, machine: &Machine, lease: &Lease) -> Result<(), String> {
         let running = !machine.pods.is_empty();
         let content = |request: &Request, ips: &BTreeSet<IpAddr>, running: bool| {
@@ -392,7 +392,7 @@ impl State {
                 Err(format!("{vm} has {lease:?} planned, and {request:?} could be had"))
             }
             Some(request) if lease.next.is_empty() || content(request, planned, fixed) => Ok(()),
-            // The whole cannot be had; what was reserved of it before stands.
+            // The whole request cannot be granted; its earlier reservation stays.
             Some(request) if lease.next.iter().all(|address| is_of(request, address)) => Ok(()),
             Some(request) => Err(format!("{vm} has {lease:?} reserved, which is not {request:?}")),
             None => Ok(()),
@@ -418,7 +418,7 @@ impl State {
             let free = |address: &IpAddr| !held.contains(address);
             match (request.pool(ipv4), ipv4) {
                 (Some(pool), _) => pool.iter().any(free),
-                // The first is for who names it.
+                // The first host needs a request.
                 (None, true) => {
                     HOSTS.filter(|at| *at > 1 && !self.excluded.contains(at)).map(host).any(|address| free(&address))
                 }

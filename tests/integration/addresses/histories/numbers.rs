@@ -1,4 +1,4 @@
-//! The numbers that choose what happens in a history.
+//! The numbers that choose the events of a history.
 
 use std::net::IpAddr;
 

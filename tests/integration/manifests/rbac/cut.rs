@@ -23,7 +23,7 @@ const PORTS: &str = "ovn-kubevirt.io/ports";
 
 #[tokio::test]
 async fn without_any_one_of_its_verbs_the_service_does_not_do_its_job() {
-    // Before all run at once: whoever comes first starts the servers.
+    // The first case starts the servers, before all run at once.
     let (everywhere, at_home) = deploy::shipped_rules(Cluster::shared().client().await).await;
     let mut cases = JoinSet::new();
     let of_all: Vec<Call> =
@@ -108,7 +108,7 @@ impl Cut {
                     .await;
                 }
                 drop(configurations);
-                self.nobody_leads(&service, "led", ("coordination.k8s.io", "leases", "nothing")).await;
+                self.no_process_leads(&service, "led", ("coordination.k8s.io", "leases", "nothing")).await;
                 self.put_lease("", 1).await;
                 self.port("led").await;
                 self.all_is_well(&service).await;
@@ -154,7 +154,7 @@ impl Cut {
         .await;
     }
 
-    /// A Lease that somebody holds, or nobody.
+    /// A Lease with this holder; an empty name means no holder.
     async fn put_lease(&self, holder: &str, seconds: i32) {
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE},
@@ -207,7 +207,7 @@ impl Cut {
     }
 
     /// No VM gets a port, while the service is ready.
-    async fn nobody_leads(&self, service: &Service, vm: &str, call: Call) {
+    async fn no_process_leads(&self, service: &Service, vm: &str, call: Call) {
         self.player.create_vm(vm, VmOptions::default()).await;
         let name = self.name(vm);
         holds_for(&format!("no port without {call:?}"), Duration::from_millis(500), || async {
@@ -222,10 +222,10 @@ impl Cut {
     /// Without `get` or `create`: where there is no Lease, there will be none.
     async fn never_leads(&self, service: &Service, call: Call) {
         refused(service, call).await;
-        self.nobody_leads(service, "unled", call).await;
+        self.no_process_leads(service, "unled", call).await;
     }
 
-    /// Without `update`: whoever made the Lease cannot keep it.
+    /// Without `update`: the process that created the Lease cannot renew it.
     async fn leads_not_for_long(&self, service: &Service, call: Call) {
         refused(service, call).await;
         eventually("it leads no longer", || async {
@@ -233,14 +233,14 @@ impl Cut {
             if log.contains("this process leads no longer") { Ok(()) } else { Err(log) }
         })
         .await;
-        self.nobody_leads(service, "unled", call).await;
+        self.no_process_leads(service, "unled", call).await;
     }
 
     /// Without `list` or `watch`: that the Lease was given back is not learnt at once, as it is with them.
     async fn takes_over_late(&self, service: &Service, call: Call) {
         refused(service, call).await;
         self.put_lease("", 1).await;
-        self.nobody_leads(service, "unled", call).await;
+        self.no_process_leads(service, "unled", call).await;
     }
 
     /// Without `list`: no object of that kind is known, and so no port is made or released. Without `get` on the namespace
@@ -259,7 +259,7 @@ impl Cut {
         assert_eq!(self.northbound.ports(), [], "{call:?}");
     }
 
-    /// Without `watch`: what happens after the start goes unseen, while what another watch brings is served.
+    /// Without `watch`: events after the start are not seen, while those of other watches are served.
     async fn news_unseen(&self, service: &Service, call: Call) {
         service.listening().await;
         refused(service, call).await;
@@ -319,9 +319,9 @@ impl Cut {
         holds_for(&format!("unseen without {call:?}"), Duration::from_millis(300), || async {
             match self.northbound.port(&unseen) {
                 None => Ok(()),
-                // The port is there, but nobody says where the VM runs.
+                // The port exists, but the service does not know where the VM runs.
                 Some(port) if resource == "pods" && port.options.is_empty() => Ok(()),
-                // Nobody says that the node has another name, or that the VM moves.
+                // The service does not know that the node has another name, or that the VM moves.
                 Some(port) if ["nodes", "virtualmachineinstancemigrations"].contains(&resource) => {
                     let requested = port.option("requested-chassis").unwrap_or_default();
                     if requested == "chassis-1" || requested.contains(',') { Err(format!("{port:#?}")) } else { Ok(()) }
@@ -348,7 +348,7 @@ impl Cut {
             assert_eq!(self.namespace.events("silent").await, []);
         } else {
             assert!(annotations[PORTS].is_null(), "{call:?}: {annotations}");
-            // What was refused is said once, and the Event that came through is not repeated.
+            // A refusal is logged once, and the Event that was accepted is not repeated.
             holds_for("the refusal is one line in the log", Duration::from_secs(2), || async {
                 let log = service.log();
                 let lines = log
@@ -377,7 +377,7 @@ impl Cut {
     }
 }
 
-/// The service says what it was refused.
+/// The service logs the refused call.
 pub(in super::super) async fn refused(service: &Service, (group, resource, verb): Call) {
     let refusal = format!("cannot {verb} resource \"{resource}\" in API group \"{group}\"");
     eventually(&format!("the log says: {refusal}"), || async {
