@@ -57,8 +57,8 @@ test-ovn: ## the integration tests, or those of T, on OVN of another suite of De
 	@unset TEST_KUBECONFIG; $(with_api) tests/ovn/run.sh "$(SUITE)" $(T)
 
 soak: setup ## the long runs that `make test` takes a sample of: cuts at every byte, long histories, 20 migrations
-	@OVN_KUBEVIRT_HISTORIES=$${HISTORIES:-100000} cargo test --locked --release --lib whatever_happens
-	@OVN_KUBEVIRT_FAULTS=2 cargo test --locked --release --lib chassis_rows_that_go
+	@OVN_KUBEVIRT_HISTORIES=$${HISTORIES:-100000} cargo test --locked --release --lib -- in_every_history
+	@OVN_KUBEVIRT_FAULTS=2 cargo test --locked --release --lib -- chassis_rows_that_go
 	@$(with_api) OVN_KUBEVIRT_CUT_STRIDE=1 OVN_KUBEVIRT_SOAK=20 OVN_KUBEVIRT_MIGRATIONS=20 OVN_KUBEVIRT_HISTORIES=100 cargo test --locked --test integration -- --nocapture cut:: client::the_replica client::histories addresses::histories datapath::
 
 fuzz: setup ## the codec and the row decoder, fed with anything for FUZZ_SECONDS (60) each

@@ -158,3 +158,19 @@ fn every_reason_of_an_event_is_in_the_contract_and_in_troubleshooting() {
         assert_same(name, "reasons", &rows_below(&page(name), "## Events"), &reasons);
     }
 }
+
+/// A renamed test would leave a long run empty, and the test runner calls that a success.
+#[test]
+fn every_filter_of_make_soak_selects_a_test() {
+    let makefile = page("Makefile");
+    let rule = makefile.lines().skip_while(|line| !line.starts_with("soak:")).skip(1);
+    let runs = rule.take_while(|line| line.starts_with('\t')).filter(|line| line.contains(" --lib "));
+    let filters: Vec<&str> =
+        runs.filter_map(|line| line.split_once(" -- ")).flat_map(|(_, end)| end.split(' ')).collect();
+    let sources: Vec<String> =
+        sources(&root().join("src")).iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
+    let is_test = |line: &str, filter: &str| line.trim_start().starts_with("fn ") && line.contains(filter);
+    let selects = |filter: &str| sources.iter().flat_map(|text| text.lines()).any(|line| is_test(line, filter));
+    let empty: Vec<&&str> = filters.iter().filter(|filter| !selects(filter)).collect();
+    assert!(filters.len() > 1 && empty.is_empty(), "no test has these words of `make soak`: {empty:?} of {filters:?}");
+}
